@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/histogram/histogram.h"
+
+#include "base/assert/assert.h"
+
+enum { LINEAR_BITS = 3, LINEAR_COUNT = 1 << LINEAR_BITS };
+
+static uint32_t bucket_of(uint64_t value)
+{
+    if (value < LINEAR_COUNT) {
+        return (uint32_t)value;
+    }
+    uint32_t exponent = 63u - (uint32_t)__builtin_clzll(value);
+    uint32_t offset = (uint32_t)(value >> (exponent - LINEAR_BITS)) & (LINEAR_COUNT - 1);
+    uint32_t bucket = (exponent - LINEAR_BITS + 1) * LINEAR_COUNT + offset;
+    return bucket < HISTOGRAM_BUCKET_COUNT ? bucket : HISTOGRAM_BUCKET_COUNT - 1;
+}
+
+static uint64_t bucket_upper_bound(uint32_t bucket)
+{
+    if (bucket < LINEAR_COUNT) {
+        return bucket;
+    }
+    uint32_t shift = bucket / LINEAR_COUNT - 1;
+    uint64_t base = LINEAR_COUNT + bucket % LINEAR_COUNT;
+    return ((base + 1) << shift) - 1;
+}
+
+void histogram_record(struct histogram *histogram, uint64_t value)
+{
+    histogram->counts[bucket_of(value)]++;
+    histogram->count++;
+    histogram->sum += value;
+    if (value > histogram->largest) {
+        histogram->largest = value;
+    }
+}
+
+void histogram_merge(struct histogram *target, const struct histogram *source)
+{
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
+        target->counts[i] += source->counts[i];
+    }
+    target->count += source->count;
+    target->sum += source->sum;
+    if (source->largest > target->largest) {
+        target->largest = source->largest;
+    }
+}
+
+uint64_t histogram_quantile(const struct histogram *histogram, uint32_t per_mille)
+{
+    ASSERT(per_mille <= 1000);
+    uint64_t rank = (histogram->count * per_mille + 999) / 1000;
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
+        seen += histogram->counts[i];
+        if (seen >= rank && seen > 0) {
+            uint64_t bound = bucket_upper_bound(i);
+            return bound < histogram->largest ? bound : histogram->largest;
+        }
+    }
+    return 0;
+}
+
+uint64_t histogram_count_up_to(const struct histogram *histogram, uint64_t bound)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT && bucket_upper_bound(i) <= bound; i++) {
+        count += histogram->counts[i];
+    }
+    return count;
+}
