@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* assert: stop at once when the program contradicts itself. Layer: base.
  *
- * ASSERT is always compiled in: a stopped replica is repaired by its peers, a wrong one infects them.
- * It is for programmer errors only; bytes from disk, network or users are validated, never asserted.
- * When it fires, the recent trace records of this thread are printed (see base/trace), then abort().
- * ASSERT_SLOW costs more than it may in production: it runs in builds with TUTTI_SLOW_CHECKS. */
+ * ASSERT is always compiled in: a stopped replica is repaired by its peers, a wrong one infects
+ * them. It is for programmer errors only; bytes from disk, network or users are validated, never
+ * asserted. When it fires, the recent trace records of this thread are printed (see base/trace),
+ * then abort(). ASSERT_SLOW costs more than it may in production: it runs in builds with
+ * TUTTI_SLOW_CHECKS. */
 #ifndef BASE_ASSERT_ASSERT_H
 #define BASE_ASSERT_ASSERT_H
 
@@ -17,11 +18,11 @@ _Noreturn void assert_fail(const char *claim, const char *file, int line);
  * such as memory running out. */
 _Noreturn void assert_fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-#define ASSERT(claim)                                                                              \
-    do {                                                                                           \
-        if (__builtin_expect(!(claim), 0)) {                                                       \
-            assert_fail(#claim, __FILE__, __LINE__);                                               \
-        }                                                                                          \
+#define ASSERT(claim)                                \
+    do {                                             \
+        if (__builtin_expect(!(claim), 0)) {         \
+            assert_fail(#claim, __FILE__, __LINE__); \
+        }                                            \
     } while (0)
 
 /* Implication: where `condition` holds, `claim` must. */
@@ -30,9 +31,9 @@ _Noreturn void assert_fatal(const char *format, ...) __attribute__((format(print
 #ifdef TUTTI_SLOW_CHECKS
 #define ASSERT_SLOW(claim) ASSERT(claim)
 #else
-#define ASSERT_SLOW(claim)                                                                         \
-    do {                                                                                           \
-        (void)sizeof(claim);                                                                       \
+#define ASSERT_SLOW(claim)   \
+    do {                     \
+        (void)sizeof(claim); \
     } while (0)
 #endif
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bytes: borrowed byte strings, and a buffer that grows. Layer: base.
  *
- * `struct bytes` is a view: it owns nothing and is passed by value. `struct buffer` owns its memory,
- * doubles when it grows, and keeps its capacity when cleared, so that a buffer in steady use does not
- * allocate. Neither is thread-safe. */
+ * `struct bytes` is a view: it owns nothing and is passed by value. `struct buffer` owns its
+ * memory, doubles when it grows, and keeps its capacity when cleared, so that a buffer in steady
+ * use does not allocate. Neither is thread-safe. */
 #ifndef BASE_BYTES_BYTES_H
 #define BASE_BYTES_BYTES_H
 
@@ -100,7 +100,8 @@ void buffer_append_format(struct buffer *buffer, const char *format, ...)
 /* Remove the first `count_bytes` of the content, moving the rest to the front. */
 void buffer_consume(struct buffer *buffer, size_t count_bytes);
 
-/* Give memory back to the system when the capacity is above `keep_bytes`; the content must be empty. */
+/* Give memory back to the system when the capacity is above `keep_bytes`; the content must be
+ * empty. */
 void buffer_trim(struct buffer *buffer, size_t keep_bytes);
 
 #endif

@@ -65,6 +65,7 @@ static inline uint64_t endian_get_u64_be(const uint8_t *source)
     return __builtin_bswap64(endian_get_u64_le(source));
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tutti is built for little-endian machines");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "tutti is built for little-endian machines");
 
 #endif

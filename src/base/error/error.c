@@ -10,8 +10,8 @@ const char *error_text(int code)
     switch (code) {
     case 0:
         return "success";
-#define ERROR_CASE(name, value, text)                                                              \
-    case value:                                                                                    \
+#define ERROR_CASE(name, value, text) \
+    case value:                       \
         return text;
         ERROR_TABLE(ERROR_CASE)
 #undef ERROR_CASE

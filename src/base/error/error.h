@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* error: the codes that functions return, and a message for the person who reads it. Layer: base.
  *
- * An `int` status is 0 or a negative code. System codes are `-errno` (libuv's are the same on Linux);
- * ours start at -10000 in ERROR_TABLE. A code stands in the table only if some caller branches on it.
+ * An `int` status is 0 or a negative code. System codes are `-errno` (libuv's are the same on
+ * Linux); ours start at -10000 in ERROR_TABLE. A code stands in the table only if some caller
+ * branches on it.
  *
  * A `struct error` is a value on the caller's stack: no lock, no malloc, no thread-local text. The
  * lowest layer that knows the reason calls error_set(); a layer that knows more calls error_wrap();
@@ -15,13 +16,13 @@
 /* The return value must be looked at. */
 #define MUST_USE __attribute__((warn_unused_result))
 
-#define ERROR_TABLE(X)                                                                             \
-    X(ERROR_CORRUPT, -10000, "stored bytes are damaged")                                           \
-    X(ERROR_INCOMPLETE, -10001, "the answer needs a disk read")                                    \
-    X(ERROR_NEWER_FORMAT, -10002, "written by a newer version")                                    \
-    X(ERROR_NOT_LEADER, -10003, "not the leader of this shard")                                    \
-    X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first")                          \
-    X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")                                       \
+#define ERROR_TABLE(X)                                                    \
+    X(ERROR_CORRUPT, -10000, "stored bytes are damaged")                  \
+    X(ERROR_INCOMPLETE, -10001, "the answer needs a disk read")           \
+    X(ERROR_NEWER_FORMAT, -10002, "written by a newer version")           \
+    X(ERROR_NOT_LEADER, -10003, "not the leader of this shard")           \
+    X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first") \
+    X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")              \
     X(ERROR_STOPPED, -10006, "stopped")
 
 enum error_code {

@@ -18,8 +18,8 @@ struct list {
 #define LIST_ITEM(member, type, field) ((type *)(void *)((char *)(member)-offsetof(type, field)))
 
 /* Visit members in order; the visited one may be removed. `next` is a second cursor. */
-#define LIST_EACH(member, next_member, head)                                                       \
-    for (struct list *member = (head)->next, *next_member = member->next; member != (head);        \
+#define LIST_EACH(member, next_member, head)                                                \
+    for (struct list *member = (head)->next, *next_member = member->next; member != (head); \
          member = next_member, next_member = member->next)
 
 static inline void list_init(struct list *list)

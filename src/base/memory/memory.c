@@ -7,8 +7,9 @@
 
 static _Noreturn void out_of_memory(size_t size_bytes)
 {
-    assert_fatal("tutti: out of memory (%zu bytes wanted). Lower --memory or give the machine more.",
-                 size_bytes);
+    assert_fatal(
+        "tutti: out of memory (%zu bytes wanted). Lower --memory or give the machine more.",
+        size_bytes);
 }
 
 void *memory_allocate(size_t size_bytes)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* memory: the one door to malloc. Layer: base.
  *
- * malloc failing is fatal, with a clear message: what grows with load is bounded by the memory budget
- * long before, and error paths that nobody can test are where outages live. Memory from here is given
- * back with memory_free() only. Thread-safe. */
+ * malloc failing is fatal, with a clear message: what grows with load is bounded by the memory
+ * budget long before, and error paths that nobody can test are where outages live. Memory from here
+ * is given back with memory_free() only. Thread-safe. */
 #ifndef BASE_MEMORY_MEMORY_H
 #define BASE_MEMORY_MEMORY_H
 

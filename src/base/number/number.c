@@ -33,8 +33,8 @@ bool number_parse_integer(struct bytes text, int64_t *value)
 {
     bool is_negative = text.size_bytes > 0 && text.data[0] == '-';
     uint64_t magnitude;
-    if (!number_parse_unsigned(
-            bytes_make(text.data + is_negative, text.size_bytes - is_negative), &magnitude)) {
+    if (!number_parse_unsigned(bytes_make(text.data + is_negative, text.size_bytes - is_negative),
+                               &magnitude)) {
         return false;
     }
     if (is_negative) {

@@ -16,7 +16,8 @@
 /* Longest text that number_format_double() and number_format_long_double() write. */
 #define NUMBER_DOUBLE_SIZE_MAX 5200
 
-/* False, and `*value` untouched, when `text` is not the canonical text of a signed 64-bit integer. */
+/* False, and `*value` untouched, when `text` is not the canonical text of a signed 64-bit integer.
+ */
 MUST_USE bool number_parse_integer(struct bytes text, int64_t *value);
 
 /* The same for unsigned integers. */
@@ -33,8 +34,8 @@ MUST_USE bool number_parse_size(struct bytes text, uint64_t *size_bytes);
 size_t number_format_integer(char *target, int64_t value);
 size_t number_format_unsigned(char *target, uint64_t value);
 
-/* Write as Redis answers INCRBYFLOAT: 17 digits after the point, trailing zeros removed. Returns the
- * length; `target` has NUMBER_DOUBLE_SIZE_MAX bytes. */
+/* Write as Redis answers INCRBYFLOAT: 17 digits after the point, trailing zeros removed. Returns
+ * the length; `target` has NUMBER_DOUBLE_SIZE_MAX bytes. */
 size_t number_format_long_double(char *target, long double value);
 
 /* Write the shortest text that reads back as `value`, as RESP3 doubles want it. */

@@ -2,9 +2,9 @@
 /* queue: a bounded queue of pointers from one thread to one other. Layer: base.
  *
  * Lamport's ring with cached positions (as in FastForward and folly's ProducerConsumerQueue): the
- * producer owns `tail`, the consumer owns `head`; each reads the other's with acquire and publishes its
- * own with release, so whatever the producer wrote before pushing is seen by who pops. Full is an
- * ordinary answer. The queue owns none of the items. */
+ * producer owns `tail`, the consumer owns `head`; each reads the other's with acquire and publishes
+ * its own with release, so whatever the producer wrote before pushing is seen by who pops. Full is
+ * an ordinary answer. The queue owns none of the items. */
 #ifndef BASE_QUEUE_QUEUE_H
 #define BASE_QUEUE_QUEUE_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* random: a seeded generator, xoshiro256** (Blackman and Vigna 2018). Layer: base.
  *
- * The same seed gives the same numbers on every machine. Not for secrets. A generator belongs to one
- * thread. */
+ * The same seed gives the same numbers on every machine. Not for secrets. A generator belongs to
+ * one thread. */
 #ifndef BASE_RANDOM_RANDOM_H
 #define BASE_RANDOM_RANDOM_H
 

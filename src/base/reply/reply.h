@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reply: typed answers written as RESP2 or RESP3. Layer: base.
  *
- * Services answer in the types of RESP3 (the Redis serialization protocol, version 3); a client that
- * speaks RESP2 gets each of them as the older type that Redis 7 gives it. Every function appends to
- * the buffer; nothing can fail. An aggregate announces its length first and is followed by exactly
- * that many replies. A `struct reply` is a small value; it borrows the buffer. */
+ * Services answer in the types of RESP3 (the Redis serialization protocol, version 3); a client
+ * that speaks RESP2 gets each of them as the older type that Redis 7 gives it. Every function
+ * appends to the buffer; nothing can fail. An aggregate announces its length first and is followed
+ * by exactly that many replies. A `struct reply` is a small value; it borrows the buffer. */
 #ifndef BASE_REPLY_REPLY_H
 #define BASE_REPLY_REPLY_H
 
@@ -22,8 +22,8 @@ struct reply {
 void reply_status(const struct reply *reply, const char *text);
 void reply_ok(const struct reply *reply);
 
-/* "-text", formatted; begins with the code that clients match ("ERR …", "WRONGTYPE …"). Line breaks in
- * the text become spaces. */
+/* "-text", formatted; begins with the code that clients match ("ERR …", "WRONGTYPE …"). Line breaks
+ * in the text become spaces. */
 void reply_error(const struct reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -27,8 +27,9 @@ void trace_print_recent(FILE *file)
     uint64_t first = emitted_count > TRACE_RECENT_COUNT ? emitted_count - TRACE_RECENT_COUNT : 0;
     for (uint64_t i = first; i < emitted_count; i++) {
         const struct trace_record *record = &recent[i % TRACE_RECENT_COUNT];
-        (void)fprintf(file, "trace %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
-                      i, record->name, record->values[0], record->values[1], record->values[2],
+        (void)fprintf(file,
+                      "trace %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", i,
+                      record->name, record->values[0], record->values[1], record->values[2],
                       record->values[3]);
     }
 }
