@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# The targets that people type; Meson and Ninja do the work. `make help` lists them.
+#
+# Every build folder is set up when it is missing and told again when a meson.build appeared or changed
+# (Meson itself does not notice a new module folder).
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SEEDS   ?= 1000
+TIME    ?= 60
+# SEED=n runs that one seed; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
+# data-driven tests.
+export UPDATE
+
+MESON_FILES := meson.build meson_options.txt $(shell find src tests -name meson.build)
+SANITIZED   := -Dslow_checks=true -Db_lundef=false
+# $(call setup,compilers,options)
+setup = command -v meson >/dev/null || { echo "meson is missing: run tools/bootstrap" >&2; exit 1; }; \
+        if [ -f $@ ]; then meson setup --reconfigure $(@D) >/dev/null; \
+        else $(1) meson setup $(@D) $(2) >/dev/null; fi && touch $@
+compile = ninja -C $(1) $(if $(V),-v,--quiet)
+# Parts of the tree that `make` finds missing say so instead of failing strangely.
+need = @[ -e $(1) ] || { echo "make $@: $(1) is missing: $(2)" >&2; exit 1; }
+
+.PHONY: all
+all: build/build.ninja ## Optimised build into build/; the binary is build/tutti
+	@$(call compile,build)
+
+.PHONY: demo
+demo: bootstrap ## Install what is missing, build, start a node and walk through a redis-cli session
+	@$(MAKE) --no-print-directory all
+	$(call need,tools/demo,the demonstration)
+	$(call need,build/tutti,no src/cli yet)
+	@tools/demo
+
+.PHONY: test
+test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n)
+	@tools/test all
+
+.PHONY: check
+check: ## Minutes: formatting, tidy, unit tests with gcc and clang, a short simulation
+	@tools/test check
+
+.PHONY: unit
+unit: all ## Seconds: the unit tests alone (UPDATE=1 rewrites the expected text of data-driven ones)
+	@meson test -C build --no-rebuild --print-errorlogs
+
+.PHONY: sim
+sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE=1 prints what happened)
+	$(call need,build/tutti-sim,no src/sim yet)
+	@build/tutti-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(TRACE),--trace)
+
+.PHONY: bugs
+bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds
+	@$(call compile,build-bugs)
+	$(call need,tools/bugs,the search for planted bugs)
+	@tools/bugs build-bugs/tutti-sim
+
+.PHONY: bench
+bench: all ## Measure beside redis-server on this machine; table and plot in bench/results/
+	$(call need,tools/bench,the benchmarks)
+	@tools/bench
+
+.PHONY: fuzz
+fuzz: build-fuzz/build.ninja ## Fuzz every parser and decoder for TIME seconds each (FUZZ=name for one)
+	@$(call compile,build-fuzz)
+	@tools/fuzz --time $(TIME) $(FUZZ)
+
+.PHONY: asan
+asan: build-asan/build.ninja ## Unit tests and a short simulation under the address and undefined-behaviour sanitizers
+	@tools/test asan
+
+.PHONY: tsan
+tsan: build-tsan/build.ninja ## Tests of what has threads under the thread sanitizer
+	@tools/test tsan
+
+.PHONY: format
+format: ## Format every C and C++ file
+	@git ls-files -co --exclude-standard -- '*.[ch]' '*.cc' '*.hh' | xargs clang-format -i
+
+.PHONY: install
+install: all ## Install into DESTDIR/PREFIX
+	@install -D -m 755 build/tutti $(DESTDIR)$(PREFIX)/bin/tutti
+	@install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/tutti/LICENSE
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/tutti"
+
+.PHONY: bootstrap
+bootstrap: ## Install the Debian packages that are missing
+	@tools/bootstrap
+
+.PHONY: clean
+clean: ## Remove every build folder
+	rm -rf build build-*/
+
+.PHONY: help
+help: ## This list
+	@echo "tutti: make [target] [VARIABLE=value …]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: SEED SEEDS TIME TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
+
+build/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=gcc CXX=g++,)
+build-clang/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=clang CXX=clang++,)
+build-asan/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=address$(comma)undefined -Doptimization=1 $(SANITIZED))
+build-tsan/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=thread -Doptimization=1 $(SANITIZED))
+build-fuzz/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=address$(comma)undefined -Doptimization=1 -Dfuzz=true $(SANITIZED))
+build-bugs/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=gcc CXX=g++,-Dplanted_bugs=true -Dslow_checks=true)
+comma := ,
