@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* raft: consensus for one shard (Ongaro, "Consensus: Bridging Theory and Practice", 2014). Layer: core.
+/* raft: consensus for one shard (Ongaro, "Consensus: Bridging Theory and Practice", 2014). Layer:
+ * core.
  *
  * A pure core: raft_step() takes an input and yields an output. It keeps indexes and terms, never
  * payloads; whoever drives it keeps the entries. Ordering between disk and decisions is data: each
- * thing to make durable has a number, and RAFT_INPUT_PERSISTED says up to which number all is durable.
+ * thing to make durable has a number, and RAFT_INPUT_PERSISTED says up to which number all is
+ * durable.
  *
  * Invariants (of the thesis, figure 3.2, as far as one voter shows them)
  *   I1. The term and the commit index never go back.
@@ -80,14 +82,14 @@ struct raft_output {
 
 struct raft;
 
-/* Gives an instance that is a follower. Errors: -EINVAL when the options contradict themselves (a commit
- * index above the last one, an entry of a later term than the hard state). */
+/* Gives an instance that is a follower. Errors: -EINVAL when the options contradict themselves (a
+ * commit index above the last one, an entry of a later term than the hard state). */
 MUST_USE int raft_create(struct raft **raft, const struct raft_options *options,
                          struct error *error);
 void raft_destroy(struct raft *raft);
 
-/* Advance by one input. A non-zero status means nothing changed: ERROR_NOT_LEADER for a proposal that
- * this member may not make. */
+/* Advance by one input. A non-zero status means nothing changed: ERROR_NOT_LEADER for a proposal
+ * that this member may not make. */
 MUST_USE int raft_step(struct raft *raft, const struct raft_input *input,
                        struct raft_output *output);
 

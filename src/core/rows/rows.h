@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rows: what a state machine sees of the ordered store. Layer: core.
  *
- * A `struct rows` is a view with three levels: the changes of the log entry being applied, a cache of
- * hot rows, and the store. A state machine reads and writes through it and sees its own changes at
- * once; rows_commit() hands them to the store as one batch.
+ * A `struct rows` is a view with three levels: the changes of the log entry being applied, a cache
+ * of hot rows, and the store. A state machine reads and writes through it and sees its own changes
+ * at once; rows_commit() hands them to the store as one batch.
  *
  * Invariants
  *   I1. A read returns the newest change made through this view, else the row of the store.
  *   I2. Nothing reaches the store before rows_commit(); everything reaches it in one write.
- *   I3. A cached row (or cached absence) equals the store's row unless it is changed and uncommitted.
- *   I4. Cached bytes never exceed the limit by more than the uncommitted changes.
+ *   I3. A cached row (or cached absence) equals the store's row unless it is changed and
+ * uncommitted. I4. Cached bytes never exceed the limit by more than the uncommitted changes.
  *
- * There are two kinds. A *live* view has the cache and takes changes; there is one per shard replica
- * and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes, reads the
- * disk, and belongs to a worker thread for the length of one command.
+ * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
+ * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
+ * reads the disk, and belongs to a worker thread for the length of one command.
  *
  * Bytes that a read gives are borrowed until the next call on the same view. */
 #ifndef CORE_ROWS_ROWS_H
@@ -39,7 +39,8 @@ void rows_destroy(struct rows *rows);
  * worker, ENV_TIER_DISK while an entry is applied (counted, because it blocks the reactor). */
 void rows_set_tier(struct rows *rows, enum env_tier tier);
 
-/* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the store. */
+/* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the store.
+ */
 MUST_USE int rows_get(struct rows *rows, struct bytes key, struct bytes *value);
 
 /* Live views only. `rows_put` copies key and value. A range is lower <= row < upper. */
@@ -47,12 +48,12 @@ void rows_put(struct rows *rows, struct bytes key, struct bytes value);
 void rows_delete(struct rows *rows, struct bytes key);
 void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper);
 
-/* Write all changes to the store as one batch. On -EBUSY nothing changed: commit again later, before
- * any other change. Other errors are final. */
+/* Write all changes to the store as one batch. On -EBUSY nothing changed: commit again later,
+ * before any other change. Other errors are final. */
 MUST_USE int rows_commit(struct rows *rows, struct error *error);
 
-/* Chain a digest over the uncommitted changes, in the order they were first made: equal histories give
- * equal digests on every replica. */
+/* Chain a digest over the uncommitted changes, in the order they were first made: equal histories
+ * give equal digests on every replica. */
 uint64_t rows_digest(const struct rows *rows, uint64_t before);
 
 /* Rows in order, the view's own changes included. Changing the view ends every iterator of it

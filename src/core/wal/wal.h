@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wal: the node's log, shared by all its shards. Layer: core.
  *
- * Segments of fixed size, written once over and recycled, because overwriting written blocks makes a
- * flush about twice as fast as extending a file. Byte tables: docs/formats/wal.md.
+ * Segments of fixed size, written once over and recycled, because overwriting written blocks makes
+ * a flush about twice as fast as extending a file. Byte tables: docs/formats/wal.md.
  *
  * Invariants
- *   I1. A record is believed only if its header and payload checksums hold and it says that it belongs
- *       to the very segment (number in the life of the log) and offset it was found at.
- *   I2. What was flushed is never cut. An invalid place is the torn tail only if no valid record behind
- *       it was written after the place had been flushed (every record says up to where the log was
- *       durable when it was written); otherwise it is damage and wal_open() says so.
- *   I3. A segment is reused only when every entry in it is released (durable in the store) or truncated,
- *       and the newest hard state of every shard stands in a later segment.
- *   I4. After a failed flush or write every call fails with the same status: the node must stop.
+ *   I1. A record is believed only if its header and payload checksums hold and it says that it
+ * belongs to the very segment (number in the life of the log) and offset it was found at. I2. What
+ * was flushed is never cut. An invalid place is the torn tail only if no valid record behind it was
+ * written after the place had been flushed (every record says up to where the log was durable when
+ * it was written); otherwise it is damage and wal_open() says so. I3. A segment is reused only when
+ * every entry in it is released (durable in the store) or truncated, and the newest hard state of
+ * every shard stands in a later segment. I4. After a failed flush or write every call fails with
+ * the same status: the node must stop.
  *
  * Driven by the log writer's thread (real node) or the simulator; never by two threads at once. */
 #ifndef CORE_WAL_WAL_H
@@ -74,8 +74,8 @@ struct wal_shard_state {
 
 /* Open the log: find the segments, check every record, cut a torn tail, build the index. An empty
  * directory becomes an empty log with its first segment.
- * Errors: ERROR_CORRUPT for damage before the tail at or above `first_needed` (the message says which
- * segment, offset, shard and index); ERROR_NEWER_FORMAT; -ENOSPC; -EIO; -EACCES. */
+ * Errors: ERROR_CORRUPT for damage before the tail at or above `first_needed` (the message says
+ * which segment, offset, shard and index); ERROR_NEWER_FORMAT; -ENOSPC; -EIO; -EACCES. */
 MUST_USE int wal_open(struct wal **wal, const struct wal_options *options, struct error *error);
 
 /* Close without writing anything: what was appended and not flushed may be lost. */
@@ -88,13 +88,13 @@ bool wal_get_shard_state(const struct wal *wal, wal_shard shard, struct wal_shar
 MUST_USE int wal_read(struct wal *wal, wal_shard shard, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error);
 
-/* Add a record to what the next wal_write() writes. The payload is borrowed until then. Entries of a
- * shard come in order of their index, without gaps. Never fails. */
+/* Add a record to what the next wal_write() writes. The payload is borrowed until then. Entries of
+ * a shard come in order of their index, without gaps. Never fails. */
 void wal_append(struct wal *wal, const struct wal_record *record);
 
 /* Write what was appended, with as few calls as can be. Opens the next segment when one is full.
- * -ENOSPC is not final: nothing was acknowledged, the records stay appended (and borrowed), call again
- * when there is space. */
+ * -ENOSPC is not final: nothing was acknowledged, the records stay appended (and borrowed), call
+ * again when there is space. */
 MUST_USE int wal_write(struct wal *wal, struct error *error);
 
 /* Flush what was written. All records of the writes before are durable when it returns 0. */
@@ -104,9 +104,9 @@ MUST_USE int wal_flush(struct wal *wal, struct error *error);
  * Whole segments that became free are kept for recycling or removed. */
 MUST_USE int wal_release(struct wal *wal, wal_shard shard, raft_index index, struct error *error);
 
-/* Prepare a pre-written segment for later when none is ready. Takes long (a whole segment is written),
- * so the log writer calls it when it is idle and it does a piece at a time. `*is_ready`: nothing is left
- * to do. -ENOSPC is not final. */
+/* Prepare a pre-written segment for later when none is ready. Takes long (a whole segment is
+ * written), so the log writer calls it when it is idle and it does a piece at a time. `*is_ready`:
+ * nothing is left to do. -ENOSPC is not final. */
 MUST_USE int wal_prepare(struct wal *wal, bool *is_ready, struct error *error);
 
 struct wal_statistics {

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shard: one range of the keyspace, served by one Raft group. Layer: core.
+ *
+ * A shard gathers the commands of a tick into one log entry, has Raft commit it, applies it through
+ * a state machine, and answers. Reads are served at once from the leader's rows. What the commands
+ * mean is the state machine's business; the shard sees an opcode and arguments.
+ *
+ * Invariants
+ *   I1. A write is answered only after the entry that holds it is committed and applied.
+ *   I2. Entries are applied in the order of their index, each exactly once in the life of the
+ * store: the applied index is part of the batch that applying yields. I3. Applying depends on
+ * nothing but the entry and the rows: time is the stamp in the entry, and stamps never go back. I4.
+ * Requests of one session take effect and are answered in the order of their submission. I5. A read
+ * sees every write that was answered before it was submitted. That a key has expired is seen by
+ * nobody before an entry of the log says so. I6. A request is answered exactly once, or refused by
+ * shard_submit().
+ *
+ * Driven by a reactor of the node, or by the simulator. A shard belongs to one thread; only
+ * shard_read_run() is called on another. Entries of the log: docs/formats/entry.md. */
+#ifndef CORE_SHARD_SHARD_H
+#define CORE_SHARD_SHARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes/bytes.h"
+#include "base/error/error.h"
+#include "base/list/list.h"
+#include "base/reply/reply.h"
+#include "core/env/env.h"
+#include "core/raft/raft.h"
+#include "core/rows/rows.h"
+#include "core/wal/wal.h"
+
+/* ---- Commands and the state machine -----------------------------------------------------------
+ */
+
+#define SHARD_ARGUMENT_COUNT_MAX (1u << 20)
+
+struct shard_command {
+    uint16_t opcode; /* Stable for ever: it is stored in the log. */
+    uint32_t argument_count;
+    const struct bytes *arguments;
+};
+
+/* What the log says of the entry that is being applied. */
+struct shard_stamp {
+    uint64_t time_ms; /* The leader's wall clock; never goes back. */
+    uint64_t
+        version; /* (index << 16 | ordinal of the command): unique, grows with every command. */
+};
+
+/* A deterministic state machine. `context` is its own. */
+struct shard_machine {
+    void *context;
+
+    /* Load what save() wrote (empty for a new shard), before anything else. */
+    int (*load)(void *context, struct rows *rows, struct bytes saved, struct error *error);
+    /* Append the state that is not in rows (counters); stored with the applied index. */
+    void (*save)(void *context, struct buffer *saved);
+
+    /* Execute a command of the log and answer it. Depends on nothing but its arguments, the rows
+     * and what load() gave. A command that fails for its user answers an error, changes nothing and
+     * returns 0; any other status means that the store failed, and the node stops. */
+    int (*execute)(void *context, struct rows *rows, const struct shard_stamp *stamp,
+                   const struct shard_command *command, const struct reply *reply);
+
+    /* Answer a command that changes nothing. May run on another thread, on a snapshot, so it
+     * touches nothing but rows. ERROR_INCOMPLETE: not all is in memory; ERROR_EXPIRED_SEEN: a key
+     * of the command has expired by `time_ms` and is not removed yet. In both cases the reply's
+     * content is dropped. Other errors: the store failed. */
+    int (*read)(void *context, struct rows *rows, uint64_t time_ms,
+                const struct shard_command *command, const struct reply *reply);
+
+    /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. */
+    int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command);
+
+    /* The next thing that should be done without being asked (expired keys, garbage): fill
+     * `command` with arguments borrowed until the next call, or return false; `*next_ms` says when
+     * to ask again. */
+    bool (*background)(void *context, struct rows *rows, uint64_t time_ms,
+                       struct shard_command *command, uint64_t *next_ms);
+};
+
+/* ---- Requests ---------------------------------------------------------------------------------
+ */
+
+/* One client's order of requests; embedded in what the gateway keeps of a connection. */
+struct shard_session {
+    struct list waiting;    /* Requests that may not start yet. */
+    uint32_t pending_count; /* Started and not answered. */
+    bool is_alone;          /* The started one must be answered before the next may start. */
+};
+
+struct shard_request {
+    struct shard_command command; /* Borrowed for shard_submit() only. */
+    uint8_t protocol;             /* Of the reply: 2 or 3. */
+    bool is_write;                /* execute(); else read(). */
+    bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
+    /* Exactly once, never from within shard_submit(). `reply` is borrowed for the call. After it
+     * the shard does not know the request any more. */
+    void (*done)(struct shard_request *request, struct bytes reply);
+    struct shard_session *session;
+
+    /* The shard's own, from submission until done. */
+    struct list link;
+    void *copy;
+    uint64_t submitted_at_ms;
+};
+
+void shard_session_init(struct shard_session *session);
+
+enum shard_submitted {
+    SHARD_ANSWERED = 0, /* The answer is in `reply`; done() is not called. */
+    SHARD_PENDING = 1,  /* done() will be called. */
+};
+
+/* ---- What drives a shard -----------------------------------------------------------------------
+ */
+
+struct shard;
+struct shard_read; /* A read that goes to the disk. */
+
+struct shard_host {
+    void *context;
+    struct env_clock clock;
+
+    /* Make a record durable, after all earlier ones, then call shard_persisted() with `sequence`,
+     * from the loop, never from within. The payload is borrowed until then. */
+    void (*persist)(void *context, struct shard *shard, const struct wal_record *record,
+                    uint64_t sequence);
+
+    /* Have shard_read_run(read) called on another thread and then shard_read_done(read) on this
+     * one. -EBUSY when too many are under way. */
+    int (*read_elsewhere)(void *context, struct shard_read *read);
+
+    /* Append the payload of an entry that was durable when the shard was opened. */
+    int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
+                      struct buffer *payload, struct error *error);
+
+    /* The store or the log contradicts itself, or an apply failed: stop the node. */
+    void (*failed)(void *context, struct shard *shard, int status, const struct error *error);
+};
+
+struct shard_options {
+    wal_shard id;
+    raft_node self;
+    struct env_store store;
+    uint64_t cache_size_bytes;         /* Of hot rows. */
+    uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
+    struct shard_machine machine;
+    struct shard_host host;
+    uint64_t random_seed;
+};
+
+/* Read the shard's meta row and have the machine load. Gives `*shard`.
+ * Errors: ERROR_CORRUPT, ERROR_NEWER_FORMAT, -EIO. */
+MUST_USE int shard_open(struct shard **shard, const struct shard_options *options,
+                        struct error *error);
+
+/* Without answering what is pending. No read may be under way elsewhere. */
+void shard_close(struct shard *shard);
+
+/* The last applied index. The store has the entries up to here, durably once it was flushed. */
+raft_index shard_applied_index(const struct shard *shard);
+
+/* Begin with what the log holds (NULL: nothing): campaign for the next term. The shard answers
+ * requests once shard_is_ready(). ERROR_CORRUPT when the log ends before what the store has
+ * applied. */
+MUST_USE int shard_start(struct shard *shard, const struct wal_shard_state *state,
+                         struct error *error);
+
+/* Leader of its term, with everything of the log applied. */
+bool shard_is_ready(const struct shard *shard);
+
+/* Everything up to `sequence` is durable. Applies what became committed and answers it. */
+void shard_persisted(struct shard *shard, uint64_t sequence);
+
+/* End of a tick: propose what was gathered, retry what the store refused, background work. Returns
+ * when to be called again at the latest (env_clock.now_ms). */
+uint64_t shard_tick(struct shard *shard);
+
+/* Returns enum shard_submitted, or refuses with nothing changed: -EBUSY (too much in flight: the
+ * caller keeps the request and tries again after the next tick), -ENOSPC (full, and the request
+ * grows), ERROR_NOT_LEADER (not ready yet), -E2BIG (larger than an entry may be). */
+MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
+                          const struct reply *reply);
+
+/* Refuse requests that grow (the disk is nearly full), or accept them again. */
+void shard_set_full(struct shard *shard, bool is_full);
+
+/* On the other thread: read. */
+void shard_read_run(struct shard_read *read);
+/* Back on the shard's thread: answer. */
+void shard_read_done(struct shard_read *read);
+
+struct shard_statistics {
+    raft_term term;
+    raft_index last_index;
+    raft_index applied_index;
+    uint64_t
+        digest; /* Chained over all changes ever applied: equal on replicas at equal indexes. */
+    uint64_t in_flight_size_bytes;
+    uint64_t pending_request_count;
+    uint64_t entry_count;   /* Applied since the start. */
+    uint64_t command_count; /* Applied since the start. */
+    uint64_t read_elsewhere_count;
+    uint64_t stall_count; /* How often the store refused a batch. */
+    bool is_full;
+    struct rows_statistics rows;
+};
+void shard_get_statistics(const struct shard *shard, struct shard_statistics *statistics);
+
+#endif

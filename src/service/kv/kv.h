@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kv: the data types of Redis, as a deterministic state machine over rows. Layer: service.
+ *
+ * Commands are data: a table with name, arity, flags, key positions and handler. Gateways look a
+ * command up, refuse what the table refuses (arity), and submit the rest to the shard that owns its
+ * keys; the shard calls the machine that kv_machine() gives. Arguments in a shard_command are those
+ * after the command's name. Semantics, reply types and error texts are those of Redis 7.2.
+ *
+ * Rows (docs/formats/rows.md). A key's hash stands before the key, so that a cursor of SCAN is a
+ * number: 0x10 | slot BE16 | 0x00 | hash BE32 | key            type, version, expiry, value or
+ * count 0x10 | slot BE16 | 0x01 | generation BE64 | hash BE32 | field     a field of a hash 0x10 |
+ * slot BE16 | 0x02 | expire_ms BE64 | key       what expires when 0x10 | slot BE16 | 0x03 |
+ * generation BE64            fields that nothing refers to any more
+ *
+ * Invariants
+ *   I1. A key row's version is that of the command that last changed the key; equal versions mean
+ * an unchanged key (WATCH). I2. A key has an expiry row exactly when its key row has an expiry,
+ * with the same time. I3. The count in a hash's key row is the number of its field rows; no hash is
+ * empty. I4. A generation is used by one key, or is in the garbage rows, or has no field rows. I5.
+ * The number of keys that the machine saves is the number of key rows. */
+#ifndef SERVICE_KV_KV_H
+#define SERVICE_KV_KV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes/bytes.h"
+#include "base/error/error.h"
+#include "core/shard/shard.h"
+
+#define KV_SLOT_COUNT 16384
+
+enum kv_flag {
+    KV_FLAG_WRITE = 1 << 0, /* Goes through the log. */
+    KV_FLAG_READ = 1 << 1,  /* Changes nothing. */
+    KV_FLAG_GROWS = 1 << 2, /* May need more space: refused while the disk is full (denyoom). */
+    KV_FLAG_FAST = 1 << 3,  /* O(1) or O(log n), as COMMAND INFO says. */
+    KV_FLAG_CONNECTION = 1 << 4, /* A gateway's own command; never reaches a shard. */
+    KV_FLAG_NO_MULTI = 1 << 5,   /* Not inside MULTI. */
+    KV_FLAG_NO_AUTH = 1 << 6,    /* Allowed before AUTH. */
+    KV_FLAG_INTERNAL = 1 << 7,   /* Not for clients. */
+    KV_FLAG_ADMIN = 1 << 8,
+    KV_FLAG_MOVABLE_KEYS = 1 << 9,
+};
+
+enum kv_family {
+    KV_FAMILY_STRING,
+    KV_FAMILY_KEY,
+    KV_FAMILY_HASH,
+    KV_FAMILY_TRANSACTION,
+    KV_FAMILY_CONNECTION,
+    KV_FAMILY_SERVER,
+};
+#define KV_FAMILY_COUNT 6
+
+struct kv_key_range { /* As COMMAND INFO reports; counted with the command's name as 0. */
+    int8_t first;     /* 0: no keys. */
+    int8_t last;      /* Negative: from the end. */
+    int8_t step;
+};
+
+struct kv_command {
+    const char *name; /* Lower case; subcommands are part of the handler. */
+    uint16_t opcode;  /* Stable for ever; 0 for commands of gateways. */
+    int8_t arity;     /* With the name; negative: at least. */
+    uint16_t flags;   /* enum kv_flag */
+    enum kv_family family;
+    struct kv_key_range keys;
+    const char *syntax;  /* Arguments, as the documentation writes them. */
+    const char *summary; /* One sentence. */
+    const char *since;   /* Version of Redis that introduced it. */
+    const char *complexity;
+};
+
+/* The command of that name in any case, or NULL. */
+const struct kv_command *kv_command_find(struct bytes name);
+/* The commands of clients in order of name: index 0 to kv_command_count() - 1. */
+uint32_t kv_command_count(void);
+const struct kv_command *kv_command_at(uint32_t index);
+const char *kv_family_name(enum kv_family family);
+
+/* Does `argument_count` (with the name) fit the command's arity? */
+bool kv_command_arity_fits(const struct kv_command *command, uint64_t argument_count);
+
+/* The slot of a key, with hash tags, as in the Redis Cluster specification. */
+uint16_t kv_slot_of_key(struct bytes key);
+
+/* ---- Transactions ------------------------------------------------------------------------------
+ * A gateway that saw WATCH submits kv_versions_command() for the keys and keeps the versions. At
+ * EXEC it builds one command from them and the queued commands; the machine compares and executes
+ * all or, when a version differs, answers a null array. */
+struct kv_transaction;
+struct kv_transaction *kv_transaction_create(void);
+void kv_transaction_destroy(struct kv_transaction *transaction);
+/* Copies everything. `arguments` are those after the name. */
+void kv_transaction_watch(struct kv_transaction *transaction, struct bytes key, uint64_t version);
+void kv_transaction_add(struct kv_transaction *transaction, const struct kv_command *command,
+                        const struct bytes *arguments, uint32_t argument_count);
+/* Bytes held, for the gateway's limits. */
+uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
+/* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
+struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
+
+/* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
+ */
+uint16_t kv_versions_opcode(void);
+
+/* ---- The machine -------------------------------------------------------------------------------
+ */
+
+struct kv;
+struct kv *kv_create(void);
+void kv_destroy(struct kv *kv);
+/* The machine for shard_open(); borrows `kv`. */
+struct shard_machine kv_machine(struct kv *kv);
+
+struct kv_statistics {
+    uint64_t key_count; /* Expired ones that are not removed yet included, as in Redis. */
+    uint64_t expiring_key_count;
+    uint64_t expired_key_count; /* Removed because they expired, since the start. */
+};
+void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics);
+
+/* Verify every row of `store` against I2 to I5; for `tutti check` and the simulator. ERROR_CORRUPT
+ * with what is wrong. */
+MUST_USE int kv_verify(struct env_store store, const struct env_store_snapshot *snapshot,
+                       uint64_t expected_key_count, struct error *error);
+
+#endif
