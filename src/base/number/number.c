@@ -31,7 +31,10 @@ bool number_parse_unsigned(struct bytes text, uint64_t *value)
 
 bool number_parse_integer(struct bytes text, int64_t *value)
 {
-    bool is_negative = text.size_bytes > 0 && text.data[0] == '-';
+    if (text.size_bytes == 0) {
+        return false; /* Before any arithmetic on `data`, which may be NULL. */
+    }
+    bool is_negative = text.data[0] == '-';
     uint64_t magnitude;
     if (!number_parse_unsigned(bytes_make(text.data + is_negative, text.size_bytes - is_negative),
                                &magnitude)) {
@@ -90,6 +93,9 @@ bool number_parse_size(struct bytes text, uint64_t *size_bytes)
         {"gb", 1024ull * 1024 * 1024},
         {"gib", 1024ull * 1024 * 1024},
     };
+    if (text.size_bytes == 0) {
+        return false;
+    }
     size_t digits = 0;
     while (digits < text.size_bytes && text.data[digits] >= '0' && text.data[digits] <= '9') {
         digits++;
