@@ -50,6 +50,14 @@ struct shard_stamp {
         version; /* (index << 16 | ordinal of the command): unique, grows with every command. */
 };
 
+/* When a read happens. What expired by `durable_time_ms` is gone for ever: an applied entry of the
+ * log has that stamp, and time never goes back. What expired after it, but by `time_ms`, nobody has
+ * seen yet. */
+struct shard_moment {
+    uint64_t time_ms;
+    uint64_t durable_time_ms; /* At most time_ms. */
+};
+
 /* A deterministic state machine. `context` is its own. */
 struct shard_machine {
     void *context;
@@ -67,9 +75,10 @@ struct shard_machine {
 
     /* Answer a command that changes nothing. May run on another thread, on a snapshot, so it
      * touches nothing but rows. ERROR_INCOMPLETE: not all is in memory; ERROR_EXPIRED_SEEN: a key
-     * of the command has expired by `time_ms` and is not removed yet. In both cases the reply's
-     * content is dropped. Other errors: the store failed. */
-    int (*read)(void *context, struct rows *rows, uint64_t time_ms,
+     * of the command expired by `moment->time_ms` and after `moment->durable_time_ms` (a key that
+     * expired before is simply absent). In both cases the reply's content is dropped. Other errors:
+     * the store failed. */
+    int (*read)(void *context, struct rows *rows, const struct shard_moment *moment,
                 const struct shard_command *command, const struct reply *reply);
 
     /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. */

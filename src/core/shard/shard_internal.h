@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share. */
+#ifndef CORE_SHARD_SHARD_INTERNAL_H
+#define CORE_SHARD_SHARD_INTERNAL_H
+
+#include "core/shard/shard.h"
+
+/* An entry is closed when it holds this much; a single larger command still fits. */
+#define SHARD_ENTRY_SIZE_BYTES_SOFT_MAX (1u << 20)
+#define SHARD_ENTRY_COMMAND_COUNT_MAX 4096u
+_Static_assert(SHARD_ENTRY_COMMAND_COUNT_MAX < 1u << 16, "an ordinal has 16 bits of the version");
+
+/* While so many entries are under way, a small one waits and grows: fewer, larger batches cost less
+ * than many small ones, and one more flush is what it would wait for anyway. */
+#define SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX 2u
+
+/* What an entry answers, in order: a write is the next command of the payload, a read is the
+ * request's copy. Background work has no request. */
+struct shard_item {
+    struct shard_request *request;
+    bool is_write;
+    size_t reply_end; /* Where the reply ends in `replies`, once applied. */
+};
+
+/* One log entry from the first command gathered to the last reply. */
+struct shard_entry {
+    struct list link;
+    raft_index index;
+    raft_term term;
+    struct buffer payload;
+    uint32_t command_count;
+    struct shard_item *items;
+    uint32_t item_count;
+    uint32_t item_capacity;
+    struct buffer replies;
+};
+
+struct shard_read {
+    struct shard *shard;
+    struct shard_request *request;
+    struct env_store_snapshot *snapshot;
+    struct shard_moment moment;
+    bool is_prefetch; /* Of a write, which goes into the log afterwards. */
+    int status;
+    struct buffer reply;
+};
+
+struct shard {
+    struct shard_options options;
+    struct rows *rows;
+    struct raft *raft;
+    enum raft_role role;
+    raft_term term;
+    raft_index commit_index;
+    raft_index start_index; /* Of the empty entry with which this term began. */
+
+    /* What the meta row says. */
+    raft_index applied_index;
+    raft_term applied_term;
+    uint64_t applied_stamp_ms;
+    uint64_t digest;
+
+    uint64_t stamp_ms; /* Of the newest entry, proposed or applied. */
+
+    struct shard_entry *open; /* Gathers this tick's commands; never NULL. */
+    struct list in_flight;    /* Proposed and not applied, in order of index. */
+    uint32_t in_flight_count;
+    uint64_t in_flight_size_bytes; /* Of proposed and gathered payload. */
+    struct shard_entry *stalled;   /* Applied, but the store refused the batch so far. */
+    struct list free_entries;
+
+    struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
+    uint32_t reads_elsewhere;
+    bool is_background_pending;
+    uint64_t background_at_ms;
+    bool is_full;
+    bool has_failed;
+
+    struct bytes *arguments; /* Of the command being decoded. */
+    uint32_t argument_capacity;
+    struct buffer scratch;
+    struct shard_statistics statistics;
+};
+
+/* shard_entry.c: the payload of an entry; docs/formats/entry.md. */
+#define SHARD_ENTRY_HEADER_SIZE_BYTES 16u
+void shard__entry_begin(struct buffer *payload);
+void shard__entry_add(struct buffer *payload, const struct shard_command *command);
+void shard__entry_end(struct buffer *payload, uint32_t command_count, uint64_t time_ms);
+uint64_t shard__command_size_bytes(const struct shard_command *command);
+
+struct shard_decoder {
+    struct bytes rest;
+    uint32_t command_count;
+    uint64_t time_ms;
+};
+MUST_USE int shard__decode_begin(struct shard_decoder *decoder, struct bytes payload);
+/* The next command; its arguments are in `shard->arguments` until the next call. */
+MUST_USE int shard__decode_next(struct shard *shard, struct shard_decoder *decoder,
+                                struct shard_command *command);
+
+/* shard_apply.c */
+void shard__apply_committed(struct shard *shard);
+MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
+void shard__fail(struct shard *shard, int status, const struct error *error);
+uint64_t shard__time_ms(const struct shard *shard);
+struct shard_moment shard__now(const struct shard *shard);
+
+/* shard_request.c */
+void shard__add_command(struct shard *shard, struct shard_request *request,
+                        const struct shard_command *command);
+void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply);
+void shard__retry_delayed(struct shard *shard);
+
+/* shard.c */
+void shard__propose_open(struct shard *shard);
+struct shard_entry *shard__entry_take(struct shard *shard);
+void shard__entry_give(struct shard *shard, struct shard_entry *entry);
+
+#endif
