@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "service/kv/kv_cursor.h"
+
+#include "base/assert/assert.h"
+
+uint64_t kv__cursor_make(uint32_t slot, uint32_t hash)
+{
+    return (uint64_t)slot << 32 | hash;
+}
+
+uint32_t kv__cursor_slot(uint64_t cursor)
+{
+    return (uint32_t)(cursor >> 32);
+}
+
+uint32_t kv__cursor_hash(uint64_t cursor)
+{
+    return (uint32_t)cursor;
+}
+
+bool kv__cursor_parse(struct bytes text, uint64_t *cursor)
+{
+    /* More lenient than for other numbers, as Redis is here: leading zeros are fine. */
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.size_bytes; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') {
+            return false;
+        }
+        if (__builtin_mul_overflow(value, (uint64_t)10, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(text.data[i] - '0'), &value)) {
+            return false;
+        }
+    }
+    if (text.size_bytes == 0) {
+        return false;
+    }
+    *cursor = value;
+    return true;
+}
+
+bool kv__page_takes(struct kv__page *page, uint64_t position)
+{
+    ASSERT_IF(page->row_count > 0, position >= page->position);
+    if (page->row_count >= page->row_count_min && page->row_count > 0 &&
+        position != page->position) {
+        return false;
+    }
+    page->row_count++;
+    page->position = position;
+    return true;
+}
