@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real node for black-box tests: build/tutti on free ports of its own with a data directory of its own."""
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BINARY = pathlib.Path(os.environ.get("TUTTI_BINARY", ROOT / "build" / "tutti"))
+START_SECONDS_MAX = 20
+STOP_SECONDS_MAX = 10
+
+
+def free_ports(count):
+    """Ports that nobody listens on now; all are held until all are known, so they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Node:
+    """`arguments` are appended to `tutti start`. Use as a context manager, or stop() it."""
+
+    def __init__(self, data, arguments=(), environment=None, wrapper=()):
+        self.data = pathlib.Path(data)
+        self.redis_port, self.admin_port = free_ports(2)
+        self.arguments = list(arguments)
+        self.environment = dict(environment or {})
+        self.wrapper = list(wrapper)
+        self.log_path = self.data.with_name(self.data.name + ".log")
+        self.process = None
+
+    def command(self):
+        return self.wrapper + [str(BINARY), "start", "--data", str(self.data),
+                               "--redis", f"127.0.0.1:{self.redis_port}",
+                               "--admin", f"127.0.0.1:{self.admin_port}"] + self.arguments
+
+    def launch(self):
+        """Start without waiting for an answer."""
+        assert self.process is None or self.process.poll() is not None
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**os.environ, **self.environment})
+        return self
+
+    def start(self):
+        """Start, and return once PING (or a demand for a password) is answered."""
+        self.launch()
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()[-2000:]}")
+            if self.answers():
+                return self
+            time.sleep(0.005)
+        raise AssertionError(f"no answer within {START_SECONDS_MAX} s:\n{self.log()[-2000:]}")
+
+    def answers(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.redis_port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def client(self, **options):
+        return redis.Redis(port=self.redis_port, **options)
+
+    def socket(self, timeout=10):
+        return socket.create_connection(("127.0.0.1", self.redis_port), timeout=timeout)
+
+    def get(self, path):
+        """(HTTP status, body) of a request to the admin port."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def log(self):
+        return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def kill(self):
+        """kill -9, and wait until it is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM; the exit code."""
+        if self.process is None or self.process.poll() is not None:
+            return None if self.process is None else self.process.returncode
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"did not stop within {STOP_SECONDS_MAX} s:\n{self.log()[-2000:]}") from None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process is not None and self.process.poll() is None:
+            self.kill()

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person types: the demonstration and the installation."""
+import os
+import subprocess
+
+from harness import ROOT, free_ports
+
+
+def run(*command, **environment):
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
+                          timeout=120, check=False)
+
+
+def test_the_demonstration_survives_its_own_kill(tmp_path):
+    """`make demo` checks its answers itself, also those after the kill -9; twice over the same data."""
+    for _ in range(2):
+        result = run("tools/demo", "--stop", TUTTI_DEMO_DATA=str(tmp_path / "demo"),
+                     TUTTI_DEMO_PORT=str(free_ports(1)[0]))
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "hello, all together" in result.stdout
+
+
+def test_what_is_installed_runs(tmp_path):
+    """DESTDIR and PREFIX are honoured, and the installed binary needs nothing of the build folder."""
+    result = run("make", "install", f"DESTDIR={tmp_path}", "PREFIX=/opt/tutti")
+    assert result.returncode == 0, result.stdout + result.stderr
+    binary = tmp_path / "opt" / "tutti" / "bin" / "tutti"
+    version = subprocess.run([str(binary), "version"], cwd=tmp_path, capture_output=True, text=True,
+                             timeout=10, check=False)
+    assert version.returncode == 0, version.stderr
+    assert "tutti" in version.stdout
+
+
+def test_every_target_that_people_type_is_listed():
+    """`make help` names them; a target without a line there does not exist for anybody."""
+    listed = run("make", "help").stdout
+    for target in ("demo", "test", "check", "sim", "bench", "fuzz", "asan", "tsan", "format", "install", "help"):
+        assert f"\n  {target} " in listed
