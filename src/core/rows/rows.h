@@ -15,7 +15,8 @@
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
  * reads the disk, and belongs to a worker thread for the length of one command.
  *
- * Bytes that a read gives are borrowed until the next call on the same view. */
+ * Bytes that a read gives are borrowed until the next call on the same view; that call, when it
+ * changes the view, may still be given them. */
 #ifndef CORE_ROWS_ROWS_H
 #define CORE_ROWS_ROWS_H
 
@@ -43,7 +44,8 @@ void rows_set_tier(struct rows *rows, enum env_tier tier);
  */
 MUST_USE int rows_get(struct rows *rows, struct bytes key, struct bytes *value);
 
-/* Live views only. `rows_put` copies key and value. A range is lower <= row < upper. */
+/* Live views only. `rows_put` copies key and value. A range is lower <= row < upper, none when
+ * lower >= upper; deleting one costs little, however many rows it has. */
 void rows_put(struct rows *rows, struct bytes key, struct bytes value);
 void rows_delete(struct rows *rows, struct bytes key);
 void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper);
@@ -67,6 +69,9 @@ MUST_USE int rows_iterator_seek(struct rows_iterator *iterator, struct bytes key
 MUST_USE int rows_iterator_next(struct rows_iterator *iterator);
 struct bytes rows_iterator_key(const struct rows_iterator *iterator);
 struct bytes rows_iterator_value(const struct rows_iterator *iterator);
+
+/* Bound the cache anew; rows that are too many go at once. */
+void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);
 
 struct rows_statistics {
     uint64_t cached_row_count;
