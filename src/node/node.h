@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node: the process that serves. Layer: node.
+ *
+ * Wires the cores to the machine: reactors (an event loop per thread, each with its listeners), the log
+ * writer's thread, the disk pool, the store's maintenance thread. What a node decides is decided in the
+ * cores; what is here only carries.
+ *
+ *   reactor 0   owns the data shard; serves connections, the admin port, signals
+ *   reactor n   serves connections; its requests go to reactor 0 as messages and come back so
+ *   log writer  writes and flushes what the shards persist, one flush for all that waits
+ *   disk pool   reads that are not in memory
+ *   maintenance flushes the store, releases the log behind it, watches the free space
+ *
+ * One node per process. node_run() blocks in the calling thread, which becomes reactor 0. */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error/error.h"
+#include "driver/os/os.h"
+
+/* Exit codes of `tutti start`, also in its help. */
+enum node_exit {
+    NODE_EXIT_OK = 0,
+    NODE_EXIT_START = 1,   /* It did not start; the message says why. */
+    NODE_EXIT_USAGE = 2,   /* Flags, variables or the configuration file are wrong. */
+    NODE_EXIT_STORAGE = 3, /* A flush or the store failed while serving: stopped at once. */
+};
+
+struct node_options {
+    const char *data_directory;
+    struct os_address redis;
+    struct os_address admin;
+    uint32_t reactor_count;
+    uint64_t memory_size_bytes; /* Caches and buffers together. */
+    const char *password;       /* NULL: none. */
+    bool is_flush_always;       /* False: about once a second, at the risk of that second. */
+    struct os_log *log;
+};
+
+#define NODE_MEMORY_SIZE_BYTES_MIN (64ull << 20)
+#define NODE_REACTOR_COUNT_MAX 64
+
+/* How many reactors a machine with so many processors gets when nobody says. */
+uint32_t node_default_reactor_count(uint32_t processor_count);
+
+/* Serve until SIGTERM or SIGINT. Returns enum node_exit; what went wrong is in `error`. */
+MUST_USE int node_run(const struct node_options *options, struct error *error);
+
+/* Verify the log and the store of a stopped node, changing nothing. Writes a report for people to
+ * standard output. ERROR_CORRUPT when something is damaged; -EBUSY when a node runs on it; -ENOENT when
+ * there is no node's data. */
+MUST_USE int node_check(const char *data_directory, struct error *error);
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log writer: group commit.
+ *
+ * While one flush is under way, records gather; the next round takes all of them, writes them with one
+ * call and flushes once. So the number of flushes follows the speed of the disk and not the load, and
+ * nothing else in the process waits for a flush.
+ *
+ * The thread sleeps on a condition. Whoever submits signals only a sleeping writer: under load the writer
+ * finds the next records when it comes back from its flush, and no system call is spent on waking it.
+ *
+ * A failed flush is final: what the disk holds is unknown, and asking again would be told "all is well"
+ * by the kernel (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). The process
+ * exits at once, before any reply that might be untrue; the log is read again at the next start. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "node/node_internal.h"
+
+enum {
+    FLUSH_INTERVAL_MS = 1000, /* With --flush everysec. */
+    IDLE_MS = 20,             /* After so long without work, segments are prepared. */
+    OUT_OF_SPACE_RETRY_MS = 100,
+    ROUNDS_PER_PREPARATION = 16, /* Under load, segments are prepared a piece every so often. */
+};
+
+struct log_append {
+    struct list link;
+    struct wal_record record;
+    uint64_t sequence;
+    struct node_log_client *client;
+};
+
+struct node_log {
+    struct wal *wal;
+    bool is_flush_always;
+    struct os_log *log;
+    struct os_thread *thread;
+
+    struct list gathered; /* The reactor's, until the end of its tick. */
+
+    struct os_mutex *mutex; /* Over what follows. */
+    struct os_condition *condition;
+    struct list submitted;
+    bool is_sleeping;
+    bool is_stopping;
+    bool has_release;
+    wal_shard release_shard;
+    raft_index release_index;
+    struct node_log_statistics statistics;
+
+    /* The writer's own. */
+    uint64_t round_count;
+    uint64_t record_count;
+    uint64_t flush_count;
+    uint64_t flush_duration_ns_sum;
+    uint64_t flushed_at_ms;
+    bool has_unflushed;
+    bool is_prepared;
+    bool is_out_of_space;
+};
+
+static _Noreturn void stop_at_once(struct node_log *log, const struct error *error)
+{
+    OS_LOG_ERROR(log->log, "node.log_failed",
+                 "reason=%s consequence=%s action=%s", error->message,
+                 "stopped at once; nothing that was not durable was acknowledged",
+                 "check the disk, then start again");
+    _exit(NODE_EXIT_STORAGE);
+}
+
+/* Everything that was written is durable, or is called so in the weaker mode. */
+static void complete(struct list *records)
+{
+    for (struct list *member; (member = list_pop_front(records)) != NULL;) {
+        struct log_append *append = LIST_ITEM(member, struct log_append, link);
+        struct node_log_client *client = append->client;
+        atomic_store_explicit(&client->durable_sequence, append->sequence, memory_order_release);
+        bool is_last = list_is_empty(records) ||
+                       LIST_ITEM(records->next, struct log_append, link)->client != client;
+        if (is_last) {
+            os_wake_signal(client->wake);
+        }
+        memory_free(append);
+    }
+}
+
+static void flush(struct node_log *log)
+{
+    struct error error = {0};
+    uint64_t started_ns = os_monotonic_ns();
+    if (wal_flush(log->wal, &error) != 0) {
+        stop_at_once(log, &error);
+    }
+    uint64_t ended_ns = os_monotonic_ns();
+    log->flush_count++;
+    log->flush_duration_ns_sum += ended_ns - started_ns;
+    log->flushed_at_ms = ended_ns / 1000000;
+    log->has_unflushed = false;
+}
+
+/* Until there is space again, the records stay appended and their clients wait. */
+static void write_when_there_is_space(struct node_log *log)
+{
+    for (;;) {
+        struct error error = {0};
+        int status = wal_write(log->wal, &error);
+        if (status == 0) {
+            break;
+        }
+        if (status != -ENOSPC) {
+            stop_at_once(log, &error);
+        }
+        if (!log->is_out_of_space) {
+            log->is_out_of_space = true;
+            OS_LOG_WARN(log->log, "node.log_waits_for_space", "reason=%s action=%s", error.message,
+                        "free space on the disk; writing goes on by itself");
+            os_mutex_lock(log->mutex);
+            log->statistics.is_out_of_space = true;
+            os_mutex_unlock(log->mutex);
+        }
+        os_sleep_ms(OUT_OF_SPACE_RETRY_MS);
+    }
+    if (log->is_out_of_space) {
+        log->is_out_of_space = false;
+        OS_LOG_INFO(log->log, "node.log_has_space", "state=%s", "writing again");
+    }
+}
+
+static void write_round(struct node_log *log, struct list *records)
+{
+    LIST_EACH (member, next, records) {
+        wal_append(log->wal, &LIST_ITEM(member, struct log_append, link)->record);
+        log->record_count++;
+    }
+    write_when_there_is_space(log);
+    log->has_unflushed = true;
+    if (log->is_flush_always) {
+        flush(log);
+    }
+    complete(records);
+    log->round_count++;
+}
+
+static void prepare(struct node_log *log)
+{
+    struct error error = {0};
+    int status = wal_prepare(log->wal, &log->is_prepared, &error);
+    if (status == -ENOSPC) {
+        log->is_prepared = true; /* Without a spare segment flushes are slower, that is all. */
+    } else if (status != 0) {
+        stop_at_once(log, &error);
+    }
+}
+
+static void release(struct node_log *log, wal_shard shard, raft_index index)
+{
+    struct error error = {0};
+    if (wal_release(log->wal, shard, index, &error) != 0) {
+        stop_at_once(log, &error);
+    }
+}
+
+/* What a round found to do. */
+struct round {
+    struct list records;
+    bool has_release;
+    wal_shard release_shard;
+    raft_index release_index;
+    bool is_idle;
+    bool is_stopping;
+};
+
+static uint64_t sleep_ms(const struct node_log *log)
+{
+    if (!log->is_prepared) {
+        return IDLE_MS;
+    }
+    return FLUSH_INTERVAL_MS;
+}
+
+/* Publish the figures, sleep when there is nothing to do, take what there is. */
+static void next_round(struct node_log *log, struct round *round)
+{
+    list_init(&round->records);
+    os_mutex_lock(log->mutex);
+    wal_get_statistics(log->wal, &log->statistics.wal);
+    log->statistics.round_count = log->round_count;
+    log->statistics.record_count = log->record_count;
+    log->statistics.flush_count = log->flush_count;
+    log->statistics.flush_duration_ns_sum = log->flush_duration_ns_sum;
+    log->statistics.is_out_of_space = log->is_out_of_space;
+    round->is_idle = false;
+    if (list_is_empty(&log->submitted) && !log->has_release && !log->is_stopping) {
+        log->is_sleeping = true;
+        round->is_idle = !os_condition_wait_for(log->condition, log->mutex, sleep_ms(log));
+        log->is_sleeping = false;
+    }
+    list_append_all(&round->records, &log->submitted);
+    round->has_release = log->has_release;
+    round->release_shard = log->release_shard;
+    round->release_index = log->release_index;
+    round->is_stopping = log->is_stopping;
+    log->has_release = false;
+    os_mutex_unlock(log->mutex);
+}
+
+static void run(void *context)
+{
+    struct node_log *log = context;
+    for (;;) {
+        struct round round;
+        next_round(log, &round);
+        if (!list_is_empty(&round.records)) {
+            write_round(log, &round.records);
+        } else if (round.is_stopping) {
+            break;
+        }
+        if (round.has_release) {
+            release(log, round.release_shard, round.release_index);
+            log->is_prepared = false;
+        }
+        if (log->has_unflushed && os_monotonic_ms() - log->flushed_at_ms >= FLUSH_INTERVAL_MS) {
+            flush(log);
+        }
+        if (round.is_idle || log->round_count % ROUNDS_PER_PREPARATION == 0) {
+            prepare(log);
+        }
+    }
+    if (log->has_unflushed) {
+        flush(log);
+    }
+}
+
+int node_log_start(struct node_log **log, const struct node_log_options *options,
+                   struct error *error)
+{
+    struct node_log *created = memory_allocate_zeroed(1, sizeof *created);
+    created->wal = options->wal;
+    created->is_flush_always = options->is_flush_always;
+    created->log = options->log;
+    created->mutex = os_mutex_create();
+    created->condition = os_condition_create();
+    list_init(&created->gathered);
+    list_init(&created->submitted);
+    int status = os_thread_start(&created->thread, "log-writer", run, created, error);
+    if (status != 0) {
+        os_condition_destroy(created->condition);
+        os_mutex_destroy(created->mutex);
+        memory_free(created);
+        return status;
+    }
+    *log = created;
+    return 0;
+}
+
+void node_log_destroy(struct node_log *log)
+{
+    if (log == NULL) {
+        return;
+    }
+    node_log_submit(log);
+    os_mutex_lock(log->mutex);
+    log->is_stopping = true;
+    os_condition_signal(log->condition);
+    os_mutex_unlock(log->mutex);
+    os_thread_join(log->thread);
+    wal_close(log->wal);
+    os_condition_destroy(log->condition);
+    os_mutex_destroy(log->mutex);
+    memory_free(log);
+}
+
+void node_log_append(struct node_log *log, const struct wal_record *record, uint64_t sequence,
+                     struct node_log_client *client)
+{
+    struct log_append *append = memory_allocate(sizeof *append);
+    append->record = *record;
+    append->sequence = sequence;
+    append->client = client;
+    list_push_back(&log->gathered, &append->link);
+}
+
+void node_log_submit(struct node_log *log)
+{
+    if (list_is_empty(&log->gathered)) {
+        return;
+    }
+    os_mutex_lock(log->mutex);
+    list_append_all(&log->submitted, &log->gathered);
+    bool must_wake = log->is_sleeping;
+    os_mutex_unlock(log->mutex);
+    if (must_wake) {
+        os_condition_signal(log->condition);
+    }
+}
+
+void node_log_release(struct node_log *log, wal_shard shard, raft_index index)
+{
+    os_mutex_lock(log->mutex);
+    ASSERT(!log->has_release || log->release_shard == shard);
+    log->has_release = true;
+    log->release_shard = shard;
+    log->release_index = index;
+    bool must_wake = log->is_sleeping;
+    os_mutex_unlock(log->mutex);
+    if (must_wake) {
+        os_condition_signal(log->condition);
+    }
+}
+
+void node_log_get_statistics(struct node_log *log, struct node_log_statistics *statistics)
+{
+    os_mutex_lock(log->mutex);
+    *statistics = log->statistics;
+    os_mutex_unlock(log->mutex);
+}
