@@ -24,7 +24,7 @@
 
 #include "base/bytes/bytes.h"
 #include "base/error/error.h"
-#include "base/list/list.h"
+#include "core/env/env.h"
 
 /* ---- Clocks and the machine (any thread) ---------------------------------------------------- */
 
@@ -361,5 +361,88 @@ MUST_USE int os_pool_submit(struct os_pool *pool, struct os_loop *loop, struct o
 
 /* Any thread: how many wait or run. */
 uint32_t os_pool_work_count(const struct os_pool *pool);
+
+/* ---- Files (any thread; all of these block) -----------------------------------------------------
+ */
+
+/* The files of one directory, as the log core wants them. */
+struct os_files;
+
+/* Give access to an existing directory, which is held open. Errors: -ENOENT, -EACCES, -ENOTDIR. */
+MUST_USE int os_files_create(struct os_files **files, const char *directory, struct error *error);
+
+/* Every file was closed before. */
+void os_files_destroy(struct os_files *files);
+
+/* The interface; borrows `files`. One file is used by one thread at a time. */
+struct env_files os_files_env(struct os_files *files);
+
+/* Make a directory and those above it that are missing, for this user only, and make it durable.
+ * Fine when it is there already. Errors: -EACCES, -ENOTDIR, -ENOSPC, … */
+MUST_USE int os_directory_create(const char *path, struct error *error);
+
+/* One process per directory: hold the file `lock` in it until os_lock_release() or the process
+ * ends, however it ends. Errors: -EBUSY, naming the process that holds it; -EACCES, … */
+struct os_lock;
+MUST_USE int os_lock_take(struct os_lock **lock, const char *directory, struct error *error);
+void os_lock_release(struct os_lock *lock);
+
+/* Append a whole file to `content`. Errors: -ENOENT, -EFBIG above `size_bytes_max`, … */
+MUST_USE int os_file_read(const char *path, size_t size_bytes_max, struct buffer *content,
+                          struct error *error);
+
+/* Replace or create a file, readable by this user only: afterwards, also after a crash, it has
+ * either its old content or all of `content`, and the new one once this has returned 0. */
+MUST_USE int os_file_write(const char *path, struct bytes content, struct error *error);
+
+/* What the file system of `path` has left for this user, and its size. */
+MUST_USE int os_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
+                           struct error *error);
+
+/* ---- Log (any thread) ---------------------------------------------------------------------------
+ */
+
+/* One line per event: a stable dotted name and key=value fields, written with one call. Quoting and
+ * escaping are done here, so a value can hold anything. A place in the code that repeats itself
+ * more than OS_LOG_REPEATS_PER_SECOND is cut off, and its next line says how many are missing. */
+struct os_log;
+
+enum os_log_level { OS_LOG_DEBUG, OS_LOG_INFO, OS_LOG_WARN, OS_LOG_ERROR };
+enum os_log_format { OS_LOG_LOGFMT, OS_LOG_JSON };
+
+#define OS_LOG_REPEATS_PER_SECOND 10
+#define OS_LOG_LINE_SIZE_MAX 4096  /* Longer lines lose their last fields. */
+#define OS_LOG_VALUE_SIZE_MAX 1024 /* Longer values are cut. */
+
+struct os_log_options {
+    int descriptor; /* Usually 2; the caller's. */
+    enum os_log_format format;
+    enum os_log_level level; /* Lower ones are left out. */
+    /* On a terminal, logfmt is coloured and shows local time of day only, unless NO_COLOR is set.
+     */
+    bool is_plain; /* Never do that. */
+};
+
+struct os_log *os_log_create(const struct os_log_options *options);
+void os_log_destroy(struct os_log *log);
+void os_log_set_level(struct os_log *log, enum os_log_level level);
+enum os_log_level os_log_get_level(const struct os_log *log);
+bool os_log_is_enabled(const struct os_log *log, enum os_log_level level);
+
+/* Lines written since the start, by level; for metrics and for tests. */
+uint64_t os_log_count(const struct os_log *log, enum os_log_level level);
+
+/* Behind the macros. `format` is "event key=conversion key=conversion": each field is one word; its
+ * value may hold any text of printf's conversions d i u x c s f g p with h l ll z j, width,
+ * precision and `*`. A NULL log is silent. */
+void os_log_write(struct os_log *log, enum os_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* OS_LOG_INFO(log, "node.ready", "redis=%s took_ms=%u", address, took_ms); fields may be left out.
+ * `error` means that a person must act. */
+#define OS_LOG_DEBUG(log, event, ...) os_log_write((log), OS_LOG_DEBUG, event " " __VA_ARGS__)
+#define OS_LOG_INFO(log, event, ...) os_log_write((log), OS_LOG_INFO, event " " __VA_ARGS__)
+#define OS_LOG_WARN(log, event, ...) os_log_write((log), OS_LOG_WARN, event " " __VA_ARGS__)
+#define OS_LOG_ERROR(log, event, ...) os_log_write((log), OS_LOG_ERROR, event " " __VA_ARGS__)
 
 #endif

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <uv.h>
 
+#include "base/list/list.h"
 #include "driver/os/os.h"
 
 /* Sleeping and waking.
