@@ -96,6 +96,7 @@ BAD = {
         ({"src/core/raft/raft_old.h": header("CORE_RAFT_RAFT_OLD_H", "int x(void);\n")},
          "src/core/raft/raft_old.h:1"),
     ],
+    "dead-links": [({"docs/plan.md": "one\n[two](none/two.md#part)\n"}, "docs/plan.md:2")],
     "own-machine": [
         (appended(RAFT, '/* see /home/somebody/notes */\n'), RAFT + ":16"),
         ({"tests/test_a.py": "#!/usr/bin/env python3\n"}, "tests/test_a.py:1"),
@@ -116,6 +117,7 @@ HARMLESS = {
     "private-symbols": [appended(RAFT, "int raft__more(void);\nint x = __LINE__;\n")],
     "layers": [appended(OS, '#include "base/list/list.h"\n')],
     "leftovers": [appended(RAFT, "/* TODO(#12): later */\n")],
+    "dead-links": [{"docs/a.md": "[b](b.md#x) [c](https://c.example/d.md) [e](#f) `[g](h)`\n", "docs/b.md": "\n"}],
     "own-machine": [appended(RAFT, "/* a/home/page, wal/work/x */\n")],
 }
 
