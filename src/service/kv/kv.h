@@ -7,17 +7,21 @@
  * after the command's name. Semantics, reply types and error texts are those of Redis 7.2.
  *
  * Rows (docs/formats/rows.md). A key's hash stands before the key, so that a cursor of SCAN is a
- * number: 0x10 | slot BE16 | 0x00 | hash BE32 | key            type, version, expiry, value or
- * count 0x10 | slot BE16 | 0x01 | generation BE64 | hash BE32 | field     a field of a hash 0x10 |
- * slot BE16 | 0x02 | expire_ms BE64 | key       what expires when 0x10 | slot BE16 | 0x03 |
- * generation BE64            fields that nothing refers to any more
+ * number. All begin with 0x10 and the slot:
+ *
+ *   - 0x00 | hash BE32 | key: a key, with its type, version, expiry, and value or count
+ *   - 0x01 | generation BE64 | hash BE32 | field: a field of a hash
+ *   - 0x02 | expire_ms BE64 | key: what expires when
+ *   - 0x03 | generation BE64: fields that nothing refers to any more
  *
  * Invariants
- *   I1. A key row's version is that of the command that last changed the key; equal versions mean
- * an unchanged key (WATCH). I2. A key has an expiry row exactly when its key row has an expiry,
- * with the same time. I3. The count in a hash's key row is the number of its field rows; no hash is
- * empty. I4. A generation is used by one key, or is in the garbage rows, or has no field rows. I5.
- * The number of keys that the machine saves is the number of key rows. */
+ *
+ *   - I1. A key row's version is that of the command that last changed the key; equal versions mean
+ *     an unchanged key (WATCH).
+ *   - I2. A key has an expiry row exactly when its key row has an expiry, with the same time.
+ *   - I3. The count in a hash's key row is the number of its field rows; no hash is empty.
+ *   - I4. A generation is used by one key, or is in the garbage rows, or has no field rows.
+ *   - I5. The number of keys that the machine saves is the number of key rows. */
 #ifndef SERVICE_KV_KV_H
 #define SERVICE_KV_KV_H
 
@@ -29,6 +33,10 @@
 #include "core/shard/shard.h"
 
 #define KV_SLOT_COUNT 16384
+
+/* Limits of users' bytes: longer ones are answered with an error. */
+#define KV_KEY_SIZE_BYTES_MAX 65535 /* Also of a hash's field. */
+#define KV_VALUE_SIZE_BYTES_MAX (512u << 20)
 
 enum kv_flag {
     KV_FLAG_WRITE = 1 << 0, /* Goes through the log. */

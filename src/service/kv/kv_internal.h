@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of kv share: a command being executed, keys and values of rows, and the few
+ * functions that change keys, where the invariants I1 to I5 of kv.h are kept. */
+#ifndef SERVICE_KV_KV_INTERNAL_H
+#define SERVICE_KV_KV_INTERNAL_H
+
+#include "base/trace/trace.h"
+#include "service/kv/kv.h"
+
+#define KV_SPACE 0x10
+
+enum kv_row_kind {
+    KV_ROW_KEY = 0x00,
+    KV_ROW_FIELD = 0x01,
+    KV_ROW_EXPIRY = 0x02,
+    KV_ROW_GARBAGE = 0x03,
+};
+
+enum {
+    KV_ROW_PREFIX_SIZE_BYTES = 4, /* Space, slot, kind. */
+    KV_KEY_ROW_PREFIX_SIZE_BYTES = 8,
+    KV_EXPIRY_ROW_PREFIX_SIZE_BYTES = 12,
+    KV_FIELD_ROW_PREFIX_SIZE_BYTES = 16,
+    KV_GARBAGE_ROW_SIZE_BYTES = 12,
+    /* A scratch buffer above this is given back once the command is done. */
+    KV_SCRATCH_KEEP_BYTES = 1 << 20,
+};
+
+/* ---- Keys and their rows -----------------------------------------------------------------------
+ */
+
+/* A key with the name of its row. 64 KiB on the stack, of which a short key touches one page. */
+struct kv_key {
+    struct bytes name; /* Borrowed from the command, or points into `row_bytes`. */
+    uint16_t slot;
+    uint32_t hash;
+    struct bytes row; /* Points into `row_bytes`. */
+    uint8_t row_bytes[KV_KEY_ROW_PREFIX_SIZE_BYTES + KV_KEY_SIZE_BYTES_MAX];
+};
+
+/* `name` is at most KV_KEY_SIZE_BYTES_MAX long. */
+void kv__key_init(struct kv_key *key, struct bytes name);
+
+/* What stands between a key's slot and its name; SCAN's cursors are made of the same. */
+uint32_t kv__hash(struct bytes bytes);
+
+/* Write `space | slot | kind` (KV_ROW_PREFIX_SIZE_BYTES) at `target`. With kind 0 it is the lowest
+ * row of the slot; slot KV_SLOT_COUNT gives the bound behind the last one. */
+void kv__row_prefix(uint8_t *target, uint32_t slot, enum kv_row_kind kind);
+
+/* The row of a garbage entry; `target` has KV_GARBAGE_ROW_SIZE_BYTES. */
+struct bytes kv__garbage_row(uint8_t *target, uint16_t slot, uint64_t generation);
+
+/* The parts of a row of the space. False: `row` is none that kv writes. */
+struct kv_row_name {
+    uint16_t slot;
+    enum kv_row_kind kind;
+    uint64_t number;   /* Hash, generation or time, by kind. */
+    uint32_t hash;     /* Of key or field. */
+    struct bytes name; /* Key or field; borrowed from the row. */
+};
+MUST_USE bool kv__row_parse(struct bytes row, struct kv_row_name *name);
+
+/* ---- Values of key rows ------------------------------------------------------------------------
+ */
+
+enum kv_type {
+    KV_TYPE_NONE = 0, /* No such key. */
+    KV_TYPE_STRING = 1,
+    KV_TYPE_HASH = 2,
+};
+
+struct kv_value {
+    enum kv_type type;
+    uint64_t version;
+    uint64_t expire_ms;  /* 0: never. */
+    struct bytes data;   /* Of a string; borrowed from the rows until their next call. */
+    uint64_t count;      /* Of a hash: its fields, at least 1. */
+    uint64_t generation; /* Of a hash: names its field rows. */
+};
+
+/* ERROR_CORRUPT when `row` is no value that kv writes. */
+MUST_USE int kv__value_decode(struct bytes row, struct kv_value *value);
+/* Replace the content of `row`. `value->type` is not NONE. */
+void kv__value_encode(struct buffer *row, const struct kv_value *value);
+
+/* ---- A command being executed ------------------------------------------------------------------
+ */
+
+struct kv_call {
+    struct kv *kv; /* Read-only unless is_execute; a read may be on another thread. */
+    struct rows *rows;
+    const struct reply *reply;
+    const struct kv__entry *entry;
+    const struct bytes *arguments; /* Without the name. */
+    uint32_t argument_count;
+    bool is_execute;          /* Of the log: may change rows. Else a read: changes nothing. */
+    uint64_t time_ms;         /* Now. Nothing else tells the time. */
+    uint64_t durable_time_ms; /* What expired by then is gone for everybody; at most time_ms. */
+    uint64_t version;         /* When is_execute: of this command. */
+};
+
+/* A handler answers exactly once and returns 0, or answers nothing that counts and returns a status
+ * (of rows, or ERROR_EXPIRED_SEEN), which ends the command. It validates before it changes
+ * anything. Handlers of commands that only read are called with and without is_execute. */
+typedef int kv__handler(struct kv_call *call);
+
+struct kv__entry {
+    struct kv_command command;
+    kv__handler *execute; /* NULL: a gateway's own. */
+    /* Read what execute() will read, beyond the rows of the command's keys; or NULL. Answers
+     * nothing and changes nothing. */
+    kv__handler *prefetch;
+};
+
+/* The tables, each in a file of its own; kv_table.c makes the indexes over them. */
+struct kv__table {
+    const struct kv__entry *entries;
+    uint32_t entry_count;
+};
+extern const struct kv__table kv__string_table;
+extern const struct kv__table kv__key_table;
+extern const struct kv__table kv__hash_table;
+extern const struct kv__table kv__connection_table;
+extern const struct kv__table kv__internal_table;
+
+/* Opcodes of commands that no client sends. Stable for ever. */
+enum {
+    KV_OPCODE_TRANSACTION = 1000,
+    KV_OPCODE_VERSIONS = 1001,
+    KV_OPCODE_EXPIRE_SWEEP = 1002,
+    KV_OPCODE_COLLECT_GARBAGE = 1003,
+    KV_OPCODE_COUNT = 1024, /* All are below. */
+};
+
+/* NULL when there is none. */
+const struct kv__entry *kv__entry_of_opcode(uint16_t opcode);
+
+/* Read the rows that a command will read. ERROR_INCOMPLETE when some are not in memory. The call
+ * has no reply, time or version. */
+MUST_USE int kv__prefetch(struct kv_call *call);
+
+/* Run one command (also each one inside EXEC): its arity and key sizes are checked first. */
+MUST_USE int kv__dispatch(struct kv_call *call);
+
+/* ---- Looking at keys ---------------------------------------------------------------------------
+ */
+
+/* The value of a key as of now; `value->type` is KV_TYPE_NONE when there is no such key. In a
+ * command of the log an expired key is removed on the way, so that a handler never sees one; in a
+ * read it is ERROR_EXPIRED_SEEN unless its removal is durable, and the handler returns that. Ends
+ * what the rows lent before. */
+MUST_USE int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_value *value);
+
+/* For handlers that iterate: has a key with this value expired? 1, 0, or ERROR_EXPIRED_SEEN. In a
+ * command of the log, skip what has expired; the sweep removes it. */
+MUST_USE int kv__value_is_expired(const struct kv_call *call, const struct kv_value *value);
+
+/* Is there a value of another type? Then WRONGTYPE is answered. */
+MUST_USE bool kv__is_wrong_type(struct kv_call *call, const struct kv_value *value,
+                                enum kv_type type);
+
+/* ---- Changing keys (commands of the log only) --------------------------------------------------
+ */
+
+/* Replace `before` (as looked up in this command) by `after`, of the version of the command: the
+ * key row, the expiry row, the garbage of a hash that is gone, the counts. `after` of type NONE
+ * deletes; `after->version` is ignored. What `after->data` points to may be borrowed from the rows.
+ */
+void kv__key_write(struct kv_call *call, const struct kv_key *key, const struct kv_value *before,
+                   const struct kv_value *after);
+void kv__key_delete(struct kv_call *call, const struct kv_key *key, const struct kv_value *before);
+
+/* A generation that no hash has or had; deterministic. */
+uint64_t kv__generation_next(struct kv_call *call);
+
+/* ---- Answers and arguments ---------------------------------------------------------------------
+ */
+
+void kv__reply_syntax_error(struct kv_call *call);
+void kv__reply_not_integer(struct kv_call *call);
+void kv__reply_arity_error(struct kv_call *call, const char *name);
+
+/* "ERR value is not an integer or out of range" is answered when false. */
+MUST_USE bool kv__parse_integer(struct kv_call *call, struct bytes text, int64_t *value);
+
+static inline bool kv__is_word(struct bytes argument, const char *word)
+{
+    return bytes_equal_ignoring_case(argument, bytes_of_text(word));
+}
+
+/* The unit of a time that a client gives. */
+struct kv__expiry_unit {
+    bool is_seconds;  /* Else milliseconds. */
+    bool is_relative; /* From now; else since 1970. */
+};
+
+/* The time after EX, PX, EXAT, PXAT: above 0. False: the error is answered. */
+MUST_USE bool kv__parse_expiry(struct kv_call *call, struct bytes text, struct kv__expiry_unit unit,
+                               uint64_t *expire_ms);
+
+/* What relative times start from: the stamp of the log. */
+uint64_t kv__stamp_ms(const struct kv_call *call);
+
+/* INCRBYFLOAT and HINCRBYFLOAT: parse both, add, format. False: the error is answered. `text` has
+ * NUMBER_DOUBLE_SIZE_MAX bytes. */
+MUST_USE bool kv__add_float(struct kv_call *call, struct bytes value, struct bytes increment,
+                            char *text, size_t *text_size_bytes, const char *value_error);
+
+/* Unsigned integers in the arguments of internal commands, little-endian. False: malformed. */
+MUST_USE bool kv__argument_u64(struct bytes argument, uint64_t *value);
+
+/* ---- The machine's own state -------------------------------------------------------------------
+ */
+
+enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
+
+struct kv {
+    /* Saved with the applied index: part of the replicated state. */
+    uint64_t key_count;
+    uint64_t expiring_key_count;
+    uint64_t generation_last; /* The newest generation that was given. */
+
+    /* Memory only. */
+    uint64_t expired_key_count;
+    uint64_t read_count;   /* Counted for a planted bug only. */
+    uint64_t random_count; /* How often RANDOMKEY asked; relaxed atomic. */
+    struct buffer row;     /* The value of a row being written. */
+    struct buffer work;    /* A handler's own, while is_execute. */
+
+    /* When something of a slot is due: never after the true time of the first expiry row, and
+     * before it only until the next sweep. UINT64_MAX: nothing expires. */
+    uint64_t next_expiry_ms[KV_SLOT_COUNT];
+    uint64_t group_expiry_ms[KV_HINT_GROUP_COUNT]; /* The least of each 64 slots. */
+
+    /* Arguments of what background() gave. */
+    uint8_t background_numbers[4][8];
+    struct bytes background_arguments[4];
+};
+
+/* The sweep of expired keys (kv_expire.c). */
+void kv__sweep_hint(struct kv *kv, uint16_t slot, uint64_t expire_ms); /* Lowers it. */
+void kv__sweep_hints_reset(struct kv *kv);
+MUST_USE int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error);
+bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
+                          uint64_t *delay_ms);
+kv__handler kv__execute_sweep;
+
+/* EXEC and the versions that WATCH keeps (kv_transaction.c). */
+kv__handler kv__execute_transaction;
+kv__handler kv__prefetch_transaction;
+kv__handler kv__execute_versions;
+
+/* Copy the field rows of a hash to another generation, in the same slot or another (kv_key.c). */
+struct kv__fields_copy {
+    uint16_t source_slot;
+    uint16_t target_slot;
+    uint64_t source_generation;
+    uint64_t target_generation; /* Has no field rows yet. */
+};
+MUST_USE int kv__fields_copy(struct kv_call *call, const struct kv__fields_copy *copy);
+
+const char *kv__type_name(enum kv_type type);
+
+/* ---- Handlers, by the file that has them -------------------------------------------------------
+ */
+
+/* kv_string.c */
+kv__handler kv__command_get, kv__command_strlen, kv__command_mget, kv__command_set;
+kv__handler kv__command_setnx, kv__command_setex, kv__command_psetex, kv__command_getset;
+kv__handler kv__command_getdel, kv__command_getex, kv__command_mset, kv__command_msetnx;
+
+/* kv_string_edit.c */
+kv__handler kv__command_append, kv__command_getrange, kv__command_setrange, kv__command_incr;
+kv__handler kv__command_decr, kv__command_incrby, kv__command_decrby, kv__command_incrbyfloat;
+
+/* kv_expire.c */
+kv__handler kv__command_expire, kv__command_pexpire, kv__command_expireat, kv__command_pexpireat;
+kv__handler kv__command_persist, kv__command_ttl, kv__command_pttl, kv__command_expiretime;
+kv__handler kv__command_pexpiretime;
+
+/* kv_key.c */
+kv__handler kv__command_del, kv__command_exists, kv__command_type, kv__command_rename;
+kv__handler kv__command_renamenx, kv__command_copy, kv__command_dbsize, kv__command_flushall;
+kv__handler kv__command_randomkey;
+
+/* kv_object.c */
+kv__handler kv__command_object, kv__command_memory;
+
+#endif

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine: what the shard calls, and the way of a command to its handler.
+ *
+ * State saved with the applied index; integers are little-endian:
+ *
+ *   offset  size  meaning
+ *        0     1  version of this format, 1
+ *        1     7  zero
+ *        8     8  count of keys (I5)
+ *       16     8  count of keys that expire
+ *       24     8  newest generation given */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "base/number/number.h"
+#include "service/kv/kv_internal.h"
+
+enum {
+    SAVED_VERSION = 1,
+    SAVED_SIZE_BYTES = 32,
+    BACKGROUND_DELAY_MS = 100, /* Between two looks when nothing is due. */
+};
+
+struct kv *kv_create(void)
+{
+    struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
+    kv__sweep_hints_reset(kv);
+    return kv;
+}
+
+void kv_destroy(struct kv *kv)
+{
+    buffer_deinit(&kv->row);
+    buffer_deinit(&kv->work);
+    memory_free(kv);
+}
+
+static int load(void *context, struct rows *rows, struct bytes saved, struct error *error)
+{
+    struct kv *kv = context;
+    if (saved.size_bytes == 0) {
+        return 0; /* A new shard. */
+    }
+    if (saved.data[0] > SAVED_VERSION) {
+        return error_set(error, ERROR_NEWER_FORMAT, "state of kv");
+    }
+    if (saved.size_bytes != SAVED_SIZE_BYTES || saved.data[0] != SAVED_VERSION) {
+        return error_set(error, ERROR_CORRUPT, "state of kv");
+    }
+    kv->key_count = endian_get_u64_le(saved.data + 8);
+    kv->expiring_key_count = endian_get_u64_le(saved.data + 16);
+    kv->generation_last = endian_get_u64_le(saved.data + 24);
+    return kv__sweep_hints_load(kv, rows, error);
+}
+
+static void save(void *context, struct buffer *saved)
+{
+    const struct kv *kv = context;
+    uint8_t *target = buffer_extend(saved, SAVED_SIZE_BYTES);
+    memset(target, 0, SAVED_SIZE_BYTES);
+    target[0] = SAVED_VERSION;
+    endian_put_u64_le(target + 8, kv->key_count);
+    endian_put_u64_le(target + 16, kv->expiring_key_count);
+    endian_put_u64_le(target + 24, kv->generation_last);
+}
+
+void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
+{
+    *statistics = (struct kv_statistics){
+        .key_count = kv->key_count,
+        .expiring_key_count = kv->expiring_key_count,
+        .expired_key_count = kv->expired_key_count,
+    };
+}
+
+/* ---- Commands ----------------------------------------------------------------------------------
+ */
+
+/* The positions of a command's keys among its arguments (without the name). */
+struct key_positions {
+    uint32_t first;
+    uint32_t end;
+    uint32_t step;
+};
+
+static struct key_positions key_positions_of(const struct kv_command *command,
+                                             uint32_t argument_count)
+{
+    struct kv_key_range range = command->keys;
+    if (range.first == 0) {
+        return (struct key_positions){0, 0, 1};
+    }
+    int64_t last = range.last > 0 ? range.last : (int64_t)argument_count + 1 + range.last;
+    last = last > argument_count ? argument_count : last;
+    return (struct key_positions){(uint32_t)range.first - 1, last < 0 ? 0 : (uint32_t)last,
+                                  (uint32_t)range.step};
+}
+
+int kv__dispatch(struct kv_call *call)
+{
+    const struct kv_command *command = &call->entry->command;
+    if (!kv_command_arity_fits(command, (uint64_t)call->argument_count + 1)) {
+        kv__reply_arity_error(call, command->name);
+        return 0;
+    }
+    struct key_positions keys = key_positions_of(command, call->argument_count);
+    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+        if (call->arguments[i].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+            reply_error(call->reply, "ERR key is longer than %d bytes", KV_KEY_SIZE_BYTES_MAX);
+            return 0;
+        }
+    }
+    return call->entry->execute(call);
+}
+
+/* A scratch buffer that served a huge value must not stay huge. */
+static void trim(struct buffer *buffer)
+{
+    if (buffer->capacity_bytes > KV_SCRATCH_KEEP_BYTES) {
+        buffer_clear(buffer);
+        buffer_trim(buffer, KV_SCRATCH_KEEP_BYTES);
+    }
+}
+
+static int execute(void *context, struct rows *rows, const struct shard_stamp *stamp,
+                   const struct shard_command *command, const struct reply *reply)
+{
+    struct kv *kv = context;
+    const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
+    if (entry == NULL) {
+        return ERROR_NEWER_FORMAT; /* Written by a version that has more commands. */
+    }
+    struct kv_call call = {
+        .kv = kv,
+        .rows = rows,
+        .reply = reply,
+        .entry = entry,
+        .arguments = command->arguments,
+        .argument_count = command->argument_count,
+        .is_execute = true,
+        .time_ms = stamp->time_ms,
+        .durable_time_ms = stamp->time_ms,
+        .version = stamp->version,
+    };
+    int status = kv__dispatch(&call);
+    ASSERT(status != ERROR_EXPIRED_SEEN);
+    trim(&kv->row);
+    trim(&kv->work);
+    return status;
+}
+
+static int read_command(void *context, struct rows *rows, const struct shard_moment *moment,
+                        const struct shard_command *command, const struct reply *reply)
+{
+    const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
+    ASSERT(entry != NULL && (entry->command.flags & KV_FLAG_READ) != 0);
+    if (BUG("kv.expire_uses_no_stamp")) {
+        ((struct kv *)context)->read_count++;
+    }
+    struct kv_call call = {
+        .kv = context,
+        .rows = rows,
+        .reply = reply,
+        .entry = entry,
+        .arguments = command->arguments,
+        .argument_count = command->argument_count,
+        .time_ms = moment->time_ms,
+        .durable_time_ms = moment->durable_time_ms,
+    };
+    return kv__dispatch(&call);
+}
+
+int kv__prefetch(struct kv_call *call)
+{
+    struct key_positions keys = key_positions_of(&call->entry->command, call->argument_count);
+    bool is_incomplete = false;
+    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+        if (call->arguments[i].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+            continue;
+        }
+        struct kv_key key;
+        kv__key_init(&key, call->arguments[i]);
+        struct bytes row;
+        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
+    }
+    if (call->entry->prefetch != NULL) {
+        is_incomplete |= call->entry->prefetch(call) == ERROR_INCOMPLETE;
+    }
+    /* Any other failure is met again, and reported, when the command is applied. */
+    return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
+static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
+{
+    struct kv_call call = {
+        .kv = context,
+        .rows = rows,
+        .entry = kv__entry_of_opcode(command->opcode),
+        .arguments = command->arguments,
+        .argument_count = command->argument_count,
+    };
+    ASSERT(call.entry != NULL);
+    if (!kv_command_arity_fits(&call.entry->command, (uint64_t)call.argument_count + 1)) {
+        return 0;
+    }
+    return kv__prefetch(&call);
+}
+
+static bool background(void *context, struct rows *rows, uint64_t time_ms,
+                       struct shard_command *command, uint64_t *next_ms)
+{
+    (void)rows;
+    uint64_t delay_ms = BACKGROUND_DELAY_MS;
+    bool has_work = kv__sweep_background(context, time_ms, command, &delay_ms);
+    *next_ms += has_work ? 0 : delay_ms;
+    return has_work;
+}
+
+struct shard_machine kv_machine(struct kv *kv)
+{
+    return (struct shard_machine){
+        .context = kv,
+        .load = load,
+        .save = save,
+        .execute = execute,
+        .read = read_command,
+        .prefetch = prefetch,
+        .background = background,
+    };
+}
+
+/* ---- Answers and arguments ---------------------------------------------------------------------
+ */
+
+void kv__reply_syntax_error(struct kv_call *call)
+{
+    reply_error(call->reply, "ERR syntax error");
+}
+
+void kv__reply_not_integer(struct kv_call *call)
+{
+    reply_error(call->reply, "ERR value is not an integer or out of range");
+}
+
+void kv__reply_arity_error(struct kv_call *call, const char *name)
+{
+    reply_error(call->reply, "ERR wrong number of arguments for '%s' command", name);
+}
+
+bool kv__parse_integer(struct kv_call *call, struct bytes text, int64_t *value)
+{
+    if (number_parse_integer(text, value)) {
+        return true;
+    }
+    kv__reply_not_integer(call);
+    return false;
+}
+
+bool kv__argument_u64(struct bytes argument, uint64_t *value)
+{
+    if (argument.size_bytes != 8) {
+        return false;
+    }
+    *value = endian_get_u64_le(argument.data);
+    return true;
+}

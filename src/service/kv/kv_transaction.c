@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MULTI, EXEC and WATCH.
+ *
+ * Arguments of the command that EXEC becomes, integers little-endian:
+ *
+ *   1            4 bytes: count of watched keys
+ *   for each     the key; 8 bytes: its version when it was watched
+ *   for each     6 bytes: opcode (2), count of arguments (4) of a queued command
+ *   and then     its arguments
+ *
+ * The versions are compared first; when one differs the answer is a null array and nothing changes.
+ * A key that has expired since counts as changed. A key that did not exist then and does not exist
+ * now counts as unchanged, whatever happened between. */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "service/kv/kv_internal.h"
+
+enum { COMMAND_HEADER_SIZE_BYTES = 6 };
+
+/* ---- Building, on the side of the gateway ------------------------------------------------------
+ */
+
+/* The bytes move while they grow, so pieces are kept as offsets until the command is built. */
+struct pieces {
+    struct buffer content;
+    struct buffer ends; /* Where each piece ends in `content`, 8 bytes each. */
+    uint32_t count;
+};
+
+struct kv_transaction {
+    struct pieces watches;
+    struct pieces commands;
+    uint32_t watch_count;
+    bool does_grow;
+    uint8_t watch_count_bytes[4];
+    struct buffer arguments; /* struct bytes, built last. */
+};
+
+static void pieces_add(struct pieces *pieces, struct bytes piece)
+{
+    buffer_append(&pieces->content, piece);
+    endian_put_u64_le(buffer_extend(&pieces->ends, 8), pieces->content.size_bytes);
+    pieces->count++;
+}
+
+static void pieces_deinit(struct pieces *pieces)
+{
+    buffer_deinit(&pieces->content);
+    buffer_deinit(&pieces->ends);
+}
+
+static struct bytes *pieces_list(const struct pieces *pieces, struct bytes *target)
+{
+    uint64_t start = 0;
+    for (uint32_t i = 0; i < pieces->count; i++) {
+        uint64_t end = endian_get_u64_le(pieces->ends.data + (size_t)i * 8);
+        *target++ = bytes_make(pieces->content.data + start, end - start);
+        start = end;
+    }
+    return target;
+}
+
+struct kv_transaction *kv_transaction_create(void)
+{
+    return memory_allocate_zeroed(1, sizeof(struct kv_transaction));
+}
+
+void kv_transaction_destroy(struct kv_transaction *transaction)
+{
+    if (transaction == NULL) {
+        return;
+    }
+    pieces_deinit(&transaction->watches);
+    pieces_deinit(&transaction->commands);
+    buffer_deinit(&transaction->arguments);
+    memory_free(transaction);
+}
+
+void kv_transaction_watch(struct kv_transaction *transaction, struct bytes key, uint64_t version)
+{
+    uint8_t number[8];
+    endian_put_u64_le(number, version);
+    pieces_add(&transaction->watches, key);
+    pieces_add(&transaction->watches, bytes_make(number, sizeof number));
+    transaction->watch_count++;
+}
+
+void kv_transaction_add(struct kv_transaction *transaction, const struct kv_command *command,
+                        const struct bytes *arguments, uint32_t argument_count)
+{
+    ASSERT(command->opcode != 0);
+    uint8_t header[COMMAND_HEADER_SIZE_BYTES];
+    endian_put_u16_le(header, command->opcode);
+    endian_put_u32_le(header + 2, argument_count);
+    pieces_add(&transaction->commands, bytes_make(header, sizeof header));
+    for (uint32_t i = 0; i < argument_count; i++) {
+        pieces_add(&transaction->commands, arguments[i]);
+    }
+    transaction->does_grow |= (command->flags & KV_FLAG_GROWS) != 0;
+}
+
+uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction)
+{
+    return transaction->watches.content.capacity_bytes + transaction->watches.ends.capacity_bytes +
+           transaction->commands.content.capacity_bytes +
+           transaction->commands.ends.capacity_bytes + sizeof *transaction;
+}
+
+struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow)
+{
+    uint32_t count = 1 + transaction->watches.count + transaction->commands.count;
+    buffer_clear(&transaction->arguments);
+    struct bytes *arguments =
+        (struct bytes *)buffer_extend(&transaction->arguments, count * sizeof(struct bytes));
+    endian_put_u32_le(transaction->watch_count_bytes, transaction->watch_count);
+    struct bytes *next = arguments;
+    *next++ = bytes_make(transaction->watch_count_bytes, sizeof transaction->watch_count_bytes);
+    next = pieces_list(&transaction->watches, next);
+    next = pieces_list(&transaction->commands, next);
+    ASSERT(next == arguments + count);
+    *does_grow = transaction->does_grow;
+    return (struct shard_command){KV_OPCODE_TRANSACTION, count, arguments};
+}
+
+/* ---- Reading it again --------------------------------------------------------------------------
+ */
+
+/* A cursor over the queued commands. */
+struct queued {
+    const struct bytes *arguments;
+    uint32_t rest_count;
+};
+
+static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
+{
+    if (call->argument_count < 1 || call->arguments[0].size_bytes != 4) {
+        return false;
+    }
+    *watch_count = endian_get_u32_le(call->arguments[0].data);
+    if (*watch_count > (call->argument_count - 1) / 2) {
+        return false;
+    }
+    for (uint32_t i = 0; i < *watch_count; i++) {
+        const struct bytes *watch = call->arguments + 1 + 2 * (size_t)i;
+        if (watch[0].size_bytes > KV_KEY_SIZE_BYTES_MAX || watch[1].size_bytes != 8) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Make `inner` a call of the next queued command. 0; -ENOENT at the end; ERROR_CORRUPT. */
+static int queued_next(struct queued *queued, const struct kv_call *call, struct kv_call *inner)
+{
+    if (queued->rest_count == 0) {
+        return -ENOENT;
+    }
+    struct bytes header = queued->arguments[0];
+    if (header.size_bytes != COMMAND_HEADER_SIZE_BYTES) {
+        return ERROR_CORRUPT;
+    }
+    uint32_t count = endian_get_u32_le(header.data + 2);
+    const struct kv__entry *entry = kv__entry_of_opcode(endian_get_u16_le(header.data));
+    if (count > queued->rest_count - 1 || entry == NULL ||
+        (entry->command.flags & KV_FLAG_INTERNAL) != 0) {
+        return ERROR_CORRUPT;
+    }
+    *inner = *call;
+    inner->entry = entry;
+    inner->arguments = queued->arguments + 1;
+    inner->argument_count = count;
+    queued->arguments += 1 + (size_t)count;
+    queued->rest_count -= 1 + count;
+    return 0;
+}
+
+static struct queued queued_of(const struct kv_call *call, uint32_t watch_count)
+{
+    uint32_t before = 1 + 2 * watch_count;
+    return (struct queued){call->arguments + before, call->argument_count - before};
+}
+
+/* Is everything well-formed? Then `*command_count` tells how many replies there will be. */
+static bool count_commands(const struct kv_call *call, uint32_t watch_count,
+                           uint32_t *command_count)
+{
+    struct queued queued = queued_of(call, watch_count);
+    struct kv_call inner;
+    int status;
+    *command_count = 0;
+    while ((status = queued_next(&queued, call, &inner)) == 0) {
+        ++*command_count;
+    }
+    return status == -ENOENT;
+}
+
+static int compare_watches(struct kv_call *call, uint32_t watch_count, bool *are_equal)
+{
+    *are_equal = true;
+    for (uint32_t i = 0; i < watch_count && *are_equal; i++) {
+        const struct bytes *watch = call->arguments + 1 + 2 * (size_t)i;
+        struct kv_key key;
+        struct kv_value value;
+        kv__key_init(&key, watch[0]);
+        int status = kv__key_lookup(call, &key, &value);
+        if (status != 0) {
+            return status;
+        }
+        uint64_t version = value.type == KV_TYPE_NONE ? 0 : value.version;
+        *are_equal = version == endian_get_u64_le(watch[1].data) || BUG("kv.watch_not_checked");
+    }
+    return 0;
+}
+
+int kv__execute_transaction(struct kv_call *call)
+{
+    uint32_t watch_count;
+    uint32_t command_count;
+    if (!parse_watches(call, &watch_count) || !count_commands(call, watch_count, &command_count)) {
+        reply_error(call->reply, "ERR malformed transaction");
+        return 0;
+    }
+    bool are_equal;
+    int status = compare_watches(call, watch_count, &are_equal);
+    if (status != 0) {
+        return status;
+    }
+    if (!are_equal) {
+        PROBE("kv.watch_failed");
+        reply_null_array(call->reply);
+        return 0;
+    }
+    reply_array(call->reply, command_count);
+    struct queued queued = queued_of(call, watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        status = kv__dispatch(&inner);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+int kv__prefetch_transaction(struct kv_call *call)
+{
+    uint32_t watch_count;
+    if (!parse_watches(call, &watch_count)) {
+        return 0;
+    }
+    bool is_incomplete = false;
+    for (uint32_t i = 0; i < watch_count; i++) {
+        struct kv_key key;
+        struct bytes row;
+        kv__key_init(&key, call->arguments[1 + 2 * (size_t)i]);
+        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
+    }
+    struct queued queued = queued_of(call, watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        if (kv_command_arity_fits(&inner.entry->command, (uint64_t)inner.argument_count + 1)) {
+            is_incomplete |= kv__prefetch(&inner) == ERROR_INCOMPLETE;
+        }
+    }
+    return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
+int kv__execute_versions(struct kv_call *call)
+{
+    for (uint32_t i = 0; i < call->argument_count; i++) {
+        struct kv_key key;
+        struct kv_value value;
+        kv__key_init(&key, call->arguments[i]);
+        int status = kv__key_lookup(call, &key, &value);
+        if (status != 0) {
+            return status;
+        }
+        endian_put_u64_le(buffer_extend(call->reply->target, 8),
+                          value.type == KV_TYPE_NONE ? 0 : value.version);
+    }
+    return 0;
+}
