@@ -213,6 +213,9 @@ MUST_USE bool kv__argument_u64(struct bytes argument, uint64_t *value);
 /* ---- The machine's own state -------------------------------------------------------------------
  */
 
+/* How many slots a step of the collection of garbage looks at, at most. */
+enum { KV_COLLECT_SLOT_COUNT = 16 };
+
 enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
 
 struct kv {
@@ -220,11 +223,12 @@ struct kv {
     uint64_t key_count;
     uint64_t expiring_key_count;
     uint64_t generation_last; /* The newest generation that was given. */
+    uint64_t garbage_count;   /* Garbage rows. */
 
     /* Memory only. */
     uint64_t expired_key_count;
     uint64_t read_count;   /* Counted for a planted bug only. */
-    uint64_t random_count; /* How often RANDOMKEY asked; relaxed atomic. */
+    uint64_t random_count; /* How often chance was asked; relaxed atomic. */
     struct buffer row;     /* The value of a row being written. */
     struct buffer work;    /* A handler's own, while is_execute. */
 
@@ -232,6 +236,15 @@ struct kv {
      * before it only until the next sweep. UINT64_MAX: nothing expires. */
     uint64_t next_expiry_ms[KV_SLOT_COUNT];
     uint64_t group_expiry_ms[KV_HINT_GROUP_COUNT]; /* The least of each 64 slots. */
+
+    /* Garbage (kv_garbage.c): hashes that the command being executed discards; a bit for each slot
+     * that may have garbage rows; where and when the collection goes on; its arguments. */
+    struct buffer discards;
+    uint64_t garbage_hints[KV_SLOT_COUNT / 64];
+    uint32_t garbage_next_slot;
+    uint64_t garbage_not_before_ms;
+    uint8_t garbage_numbers[1 + KV_COLLECT_SLOT_COUNT][8];
+    struct bytes garbage_arguments[1 + KV_COLLECT_SLOT_COUNT];
 
     /* Arguments of what background() gave. */
     uint8_t background_numbers[4][8];
@@ -282,7 +295,10 @@ kv__handler kv__command_pexpiretime;
 /* kv_key.c */
 kv__handler kv__command_del, kv__command_exists, kv__command_type, kv__command_rename;
 kv__handler kv__command_renamenx, kv__command_copy, kv__command_dbsize, kv__command_flushall;
-kv__handler kv__command_randomkey;
+kv__handler kv__prefetch_discard; /* Of DEL. */
+
+/* kv_scan.c */
+kv__handler kv__command_scan, kv__command_keys, kv__command_randomkey;
 
 /* kv_object.c */
 kv__handler kv__command_object, kv__command_memory;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands that no client sends. */
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_field.h"
 
 static const struct kv__entry entries[] = {
     {{"transaction",
@@ -38,6 +38,18 @@ static const struct kv__entry entries[] = {
       "7.0.0",
       "O(N) for N keys"},
      kv__execute_sweep,
+     NULL},
+    {{"collectgarbage",
+      KV_OPCODE_COLLECT_GARBAGE,
+      -3,
+      KV_FLAG_WRITE | KV_FLAG_INTERNAL,
+      KV_FAMILY_HASH,
+      {0, 0, 0},
+      "count slot [slot ...]",
+      "Deletes fields of hashes that are gone.",
+      "7.0.0",
+      "O(N) for N fields"},
+     kv__execute_collect,
      NULL},
 };
 

@@ -2,15 +2,27 @@
 /* Commands for keys of any type. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
-#include "base/hash/hash.h"
 #include "base/number/number.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_field.h"
 
 static int lookup(struct kv_call *call, struct kv_key *key, struct bytes name,
                   struct kv_value *value)
 {
     kv__key_init(key, name);
     return kv__key_lookup(call, key, value);
+}
+
+int kv__prefetch_discard(struct kv_call *call)
+{
+    bool is_incomplete = false;
+    for (uint32_t i = 0; i < call->argument_count; i++) {
+        if (call->arguments[i].size_bytes <= KV_KEY_SIZE_BYTES_MAX) {
+            struct kv_key key;
+            kv__key_init(&key, call->arguments[i]);
+            is_incomplete |= kv__discard_prefetch(call, &key) == ERROR_INCOMPLETE;
+        }
+    }
+    return is_incomplete ? ERROR_INCOMPLETE : 0;
 }
 
 int kv__command_del(struct kv_call *call)
@@ -302,78 +314,7 @@ int kv__command_flushall(struct kv_call *call)
     call->kv->key_count = 0;
     call->kv->expiring_key_count = 0;
     kv__sweep_hints_reset(call->kv);
+    kv__garbage_reset(call->kv);
     reply_ok(call->reply);
     return 0;
-}
-
-/* The first key row at or after `slot | hash`, skipping fields, expiry rows and expired keys.
- * -ENOENT: none up to the end. `name` is borrowed from the iterator. */
-static int seek_key(struct kv_call *call, struct rows_iterator *iterator, uint32_t slot,
-                    uint32_t hash, struct kv_row_name *name)
-{
-    uint8_t target[KV_KEY_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(target, slot, KV_ROW_KEY);
-    endian_put_u32_be(target + KV_ROW_PREFIX_SIZE_BYTES, hash);
-    int status = rows_iterator_seek(iterator, bytes_make(target, sizeof target));
-    while (status == 0) {
-        struct kv_value value;
-        if (!kv__row_parse(rows_iterator_key(iterator), name)) {
-            return ERROR_CORRUPT;
-        }
-        if (name->kind != KV_ROW_KEY) {
-            kv__row_prefix(target, name->slot + 1u, KV_ROW_KEY);
-            endian_put_u32_be(target + KV_ROW_PREFIX_SIZE_BYTES, 0);
-            status = rows_iterator_seek(iterator, bytes_make(target, sizeof target));
-            continue;
-        }
-        status = kv__value_decode(rows_iterator_value(iterator), &value);
-        if (status == 0) {
-            status = kv__value_is_expired(call, &value);
-        }
-        if (status <= 0) {
-            return status;
-        }
-        status = rows_iterator_next(iterator);
-    }
-    return status;
-}
-
-/* Random is what differs from call to call: in a read a counter, in the log its version. */
-static uint64_t random_number(struct kv_call *call)
-{
-    uint64_t seed = call->is_execute
-                        ? call->version
-                        : __atomic_fetch_add(&call->kv->random_count, 1, __ATOMIC_RELAXED);
-    return hash_bytes(bytes_make(&seed, sizeof seed), call->time_ms);
-}
-
-/* The key after a random place. Keys after a large gap are likelier than others, as in Redis. */
-int kv__command_randomkey(struct kv_call *call)
-{
-    uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
-    uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(lower, 0, KV_ROW_KEY);
-    kv__row_prefix(upper, KV_SLOT_COUNT, KV_ROW_KEY);
-    struct rows_iterator *iterator;
-    int status = rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
-                                    bytes_make(upper, sizeof upper), &iterator);
-    if (status != 0) {
-        return status;
-    }
-    uint64_t random = random_number(call);
-    struct kv_row_name name;
-    status =
-        seek_key(call, iterator, (uint32_t)(random >> 32) % KV_SLOT_COUNT, (uint32_t)random, &name);
-    if (status == -ENOENT) {
-        status = seek_key(call, iterator, 0, 0, &name);
-    }
-    if (status == 0) {
-        reply_bulk(call->reply, name.name);
-    }
-    rows_iterator_close(iterator);
-    if (status == -ENOENT) {
-        reply_null(call->reply);
-        status = 0;
-    }
-    return status;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commands of keys, whatever they hold. Opcodes are stored in the log and never change
  * (docs/formats/entry.md). */
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_walk.h"
 
 static const struct kv__entry entries[] = {
     {{"del",
@@ -15,7 +15,7 @@ static const struct kv__entry entries[] = {
       "1.0.0",
       "O(N) for N keys, whatever they hold"},
      kv__command_del,
-     NULL},
+     kv__prefetch_discard},
     {{"unlink",
       101,
       -2,
@@ -27,7 +27,7 @@ static const struct kv__entry entries[] = {
       "4.0.0",
       "O(N) for N keys, whatever they hold"},
      kv__command_del,
-     NULL},
+     kv__prefetch_discard},
     {{"exists",
       102,
       -2,
@@ -205,9 +205,9 @@ static const struct kv__entry entries[] = {
       "",
       "Answers some key.",
       "1.0.0",
-      "O(log N)"},
+      "O(1)"},
      kv__command_randomkey,
-     NULL},
+     kv__prefetch_by_reading},
     {{"dbsize",
       117,
       1,
@@ -280,6 +280,30 @@ static const struct kv__entry entries[] = {
       "O(1)"},
      kv__command_object,
      NULL},
+    {{"scan",
+      123,
+      -2,
+      KV_FLAG_READ,
+      KV_FAMILY_KEY,
+      {0, 0, 0},
+      "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+      "Walks over all keys.",
+      "2.8.0",
+      "O(count) for each call"},
+     kv__command_scan,
+     kv__prefetch_by_reading},
+    {{"keys",
+      124,
+      2,
+      KV_FLAG_READ,
+      KV_FAMILY_KEY,
+      {0, 0, 0},
+      "pattern",
+      "Answers all keys that match a pattern.",
+      "1.0.0",
+      "O(N) for N keys in all; the answer is held in memory"},
+     kv__command_keys,
+     kv__prefetch_by_reading},
 };
 
 const struct kv__table kv__key_table = {entries, sizeof entries / sizeof entries[0]};

@@ -8,16 +8,17 @@
  *        1     7  zero
  *        8     8  count of keys (I5)
  *       16     8  count of keys that expire
- *       24     8  newest generation given */
+ *       24     8  newest generation given
+ *       32     8  count of garbage rows */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_field.h"
 
 enum {
     SAVED_VERSION = 1,
-    SAVED_SIZE_BYTES = 32,
+    SAVED_SIZE_BYTES = 40,
     BACKGROUND_DELAY_MS = 100, /* Between two looks when nothing is due. */
 };
 
@@ -32,6 +33,7 @@ void kv_destroy(struct kv *kv)
 {
     buffer_deinit(&kv->row);
     buffer_deinit(&kv->work);
+    buffer_deinit(&kv->discards);
     memory_free(kv);
 }
 
@@ -50,6 +52,8 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     kv->key_count = endian_get_u64_le(saved.data + 8);
     kv->expiring_key_count = endian_get_u64_le(saved.data + 16);
     kv->generation_last = endian_get_u64_le(saved.data + 24);
+    kv->garbage_count = endian_get_u64_le(saved.data + 32);
+    kv__garbage_hints_reset(kv);
     return kv__sweep_hints_load(kv, rows, error);
 }
 
@@ -62,6 +66,7 @@ static void save(void *context, struct buffer *saved)
     endian_put_u64_le(target + 8, kv->key_count);
     endian_put_u64_le(target + 16, kv->expiring_key_count);
     endian_put_u64_le(target + 24, kv->generation_last);
+    endian_put_u64_le(target + 32, kv->garbage_count);
 }
 
 void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
@@ -144,8 +149,12 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     };
     int status = kv__dispatch(&call);
     ASSERT(status != ERROR_EXPIRED_SEEN);
+    if (kv->discards.size_bytes > 0 && status == 0) {
+        status = kv__discards_finish(&call);
+    }
     trim(&kv->row);
     trim(&kv->work);
+    trim(&kv->discards);
     return status;
 }
 
@@ -209,9 +218,10 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
 static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
-    (void)rows;
     uint64_t delay_ms = BACKGROUND_DELAY_MS;
-    bool has_work = kv__sweep_background(context, time_ms, command, &delay_ms);
+    /* The collection waits between its steps, so the sweep gets its turn. */
+    bool has_work = kv__collect_background(context, rows, time_ms, command, &delay_ms) ||
+                    kv__sweep_background(context, time_ms, command, &delay_ms);
     *next_ms += has_work ? 0 : delay_ms;
     return has_work;
 }

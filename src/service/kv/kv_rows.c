@@ -17,7 +17,7 @@
 #include "base/endian/endian.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_field.h"
 
 enum {
     VALUE_HEADER_SIZE_BYTES = 10,
@@ -200,12 +200,6 @@ static void change_expiry_row(struct kv_call *call, const struct kv_key *key, ui
     kv__sweep_hint(call->kv, key->slot, expire_ms);
 }
 
-static void discard_fields(struct kv_call *call, const struct kv_key *key, uint64_t generation)
-{
-    uint8_t row[KV_GARBAGE_ROW_SIZE_BYTES];
-    rows_put(call->rows, kv__garbage_row(row, key->slot, generation), BYTES(""));
-}
-
 void kv__key_write(struct kv_call *call, const struct kv_key *key, const struct kv_value *before,
                    const struct kv_value *after)
 {
@@ -237,7 +231,7 @@ void kv__key_write(struct kv_call *call, const struct kv_key *key, const struct 
     }
     if (before->type == KV_TYPE_HASH &&
         (after->type != KV_TYPE_HASH || after->generation != before->generation)) {
-        discard_fields(call, key, before->generation); /* I4 */
+        kv__hash_discard(call, key->slot, before->generation, before->count); /* I4 */
     }
 }
 
@@ -251,6 +245,9 @@ uint64_t kv__generation_next(struct kv_call *call)
 {
     ASSERT(call->is_execute);
     struct kv *kv = call->kv;
+    if (BUG("kv.generation_reused") && kv->generation_last > 0) {
+        return kv->generation_last;
+    }
     /* The version is new for each command of the log, but EXEC is one command with many parts. */
     kv->generation_last =
         call->version > kv->generation_last ? call->version : kv->generation_last + 1;

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What becomes of the fields of a hash that is gone.
+ *
+ * A step of the collection depends on nothing but its arguments and the rows, as every command of
+ * the log: a slot without garbage, which a wrong hint may name, changes nothing. The garbage row
+ * goes in the step that deletes the last of its fields, so a crash at any point leaves either both
+ * or none. */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "service/kv/kv_field.h"
+
+struct discard {
+    uint64_t generation;
+    uint64_t count;
+    uint16_t slot;
+};
+
+void kv__hash_discard(struct kv_call *call, uint16_t slot, uint64_t generation, uint64_t count)
+{
+    ASSERT(call->is_execute);
+    if (count == 0) {
+        return; /* HDEL took the last field away. */
+    }
+    const struct discard discard = {.generation = generation, .count = count, .slot = slot};
+    buffer_append(&call->kv->discards, bytes_make(&discard, sizeof discard));
+}
+
+/* Append a row's key to a list of them. */
+static void note_row(struct buffer *list, struct bytes row)
+{
+    uint32_t size_bytes = (uint32_t)row.size_bytes;
+    ASSERT(size_bytes == row.size_bytes);
+    buffer_append(list, bytes_make(&size_bytes, sizeof size_bytes));
+    buffer_append(list, row);
+}
+
+static void delete_noted_rows(struct rows *rows, struct bytes list)
+{
+    while (list.size_bytes > 0) {
+        uint32_t size_bytes;
+        memcpy(&size_bytes, list.data, sizeof size_bytes);
+        size_t used = sizeof size_bytes + size_bytes;
+        ASSERT(used <= list.size_bytes);
+        rows_delete(rows, bytes_make(list.data + sizeof size_bytes, size_bytes));
+        list = bytes_make(list.data + used, list.size_bytes - used);
+    }
+}
+
+/* Delete up to `*row_count` fields of a generation, and take their number off. */
+static int delete_fields(struct kv_call *call, uint16_t slot, uint64_t generation,
+                         uint64_t *row_count)
+{
+    struct rows_iterator *iterator;
+    int status = kv__fields_open(call->rows, slot, generation, &iterator);
+    if (status != 0) {
+        return status;
+    }
+    /* Changing rows ends the iterator, so collect first. */
+    struct buffer *list = &call->kv->work;
+    buffer_clear(list);
+    uint64_t left = *row_count;
+    if (left > 0) {
+        status = kv__fields_seek(iterator, slot, generation, 0);
+        while (status == 0) {
+            note_row(list, rows_iterator_key(iterator));
+            left--;
+            if (left == 0) {
+                break;
+            }
+            status = rows_iterator_next(iterator);
+        }
+    }
+    rows_iterator_close(iterator);
+    if (status != 0 && status != -ENOENT) {
+        return status;
+    }
+    delete_noted_rows(call->rows, buffer_bytes(list));
+    *row_count = left;
+    return 0;
+}
+
+static void mark(struct kv *kv, uint32_t slot, bool may_have_garbage)
+{
+    uint64_t bit = 1ull << (slot % 64);
+    uint64_t *word = &kv->garbage_hints[slot / 64];
+    *word = may_have_garbage ? *word | bit : *word & ~bit;
+}
+
+static bool is_marked(const struct kv *kv, uint32_t slot)
+{
+    return (kv->garbage_hints[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+int kv__discards_finish(struct kv_call *call)
+{
+    struct kv *kv = call->kv;
+    int status = 0;
+    for (size_t offset = 0; offset < kv->discards.size_bytes && status == 0;
+         offset += sizeof(struct discard)) {
+        struct discard discard;
+        memcpy(&discard, kv->discards.data + offset, sizeof discard);
+        if (discard.count <= KV_DISCARD_AT_ONCE_MAX) {
+            /* One more than there should be: a field too many would be seen here. */
+            uint64_t left = discard.count + 1;
+            status = delete_fields(call, discard.slot, discard.generation, &left);
+            if (status == 0 && left != 1) {
+                status = ERROR_CORRUPT; /* I3 */
+            }
+            continue;
+        }
+        PROBE("kv.large_hash_discarded");
+        if (BUG("kv.garbage_forgotten")) {
+            continue;
+        }
+        uint8_t row[KV_GARBAGE_ROW_SIZE_BYTES];
+        rows_put(call->rows, kv__garbage_row(row, discard.slot, discard.generation), BYTES(""));
+        kv->garbage_count++;
+        mark(kv, discard.slot, true);
+    }
+    buffer_clear(&kv->discards);
+    return status;
+}
+
+int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key)
+{
+    struct bytes row;
+    struct kv_value value;
+    int status = rows_get(call->rows, key->row, &row);
+    if (status == 0) {
+        status = kv__value_decode(row, &value);
+    }
+    if (status != 0) {
+        return status == -ENOENT ? 0 : status;
+    }
+    if (value.type != KV_TYPE_HASH || value.count > KV_DISCARD_AT_ONCE_MAX) {
+        return 0;
+    }
+    struct rows_iterator *iterator;
+    status = kv__fields_open(call->rows, key->slot, value.generation, &iterator);
+    if (status != 0) {
+        return status;
+    }
+    status = kv__fields_seek(iterator, key->slot, value.generation, 0);
+    while (status == 0) {
+        status = rows_iterator_next(iterator);
+    }
+    rows_iterator_close(iterator);
+    return status == -ENOENT ? 0 : status;
+}
+
+/* ---- Collecting -------------------------------------------------------------------------------
+ */
+
+void kv__garbage_hints_reset(struct kv *kv)
+{
+    memset(kv->garbage_hints, kv->garbage_count > 0 ? 0xff : 0, sizeof kv->garbage_hints);
+    kv->garbage_next_slot = 0;
+}
+
+void kv__garbage_reset(struct kv *kv)
+{
+    buffer_clear(&kv->discards);
+    kv->garbage_count = 0;
+    kv__garbage_hints_reset(kv);
+}
+
+/* The generation of the first garbage row of a slot; -ENOENT when it has none. */
+static int first_garbage(struct rows *rows, uint16_t slot, uint64_t *generation)
+{
+    uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
+    uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
+    kv__row_prefix(lower, slot, KV_ROW_GARBAGE);
+    kv__row_prefix(upper, slot + 1u, KV_ROW_KEY);
+    struct bytes from = bytes_make(lower, sizeof lower);
+    struct rows_iterator *iterator;
+    int status = rows_iterator_open(rows, from, bytes_make(upper, sizeof upper), &iterator);
+    if (status != 0) {
+        return status;
+    }
+    status = rows_iterator_seek(iterator, from);
+    if (status == 0) {
+        struct kv_row_name name;
+        if (!kv__row_parse(rows_iterator_key(iterator), &name) || name.kind != KV_ROW_GARBAGE) {
+            status = ERROR_CORRUPT;
+        } else {
+            *generation = name.number;
+        }
+    }
+    rows_iterator_close(iterator);
+    return status;
+}
+
+/* Collect a slot until nothing is left of it or of `*row_count`. */
+static int collect_slot(struct kv_call *call, uint16_t slot, uint64_t *row_count)
+{
+    while (*row_count > 0) {
+        uint64_t generation;
+        int status = first_garbage(call->rows, slot, &generation);
+        if (status == -ENOENT) {
+            mark(call->kv, slot, false);
+            return 0;
+        }
+        if (status == 0) {
+            status = delete_fields(call, slot, generation, row_count);
+        }
+        if (status != 0) {
+            return status;
+        }
+        if (*row_count > 0) {
+            uint8_t row[KV_GARBAGE_ROW_SIZE_BYTES];
+            rows_delete(call->rows, kv__garbage_row(row, slot, generation));
+            (*row_count)--;
+            if (call->kv->garbage_count == 0) {
+                return ERROR_CORRUPT;
+            }
+            call->kv->garbage_count--;
+        }
+    }
+    return 0;
+}
+
+int kv__execute_collect(struct kv_call *call)
+{
+    uint64_t row_count;
+    if (!kv__argument_u64(call->arguments[0], &row_count)) {
+        return ERROR_CORRUPT;
+    }
+    uint64_t left = row_count;
+    for (uint32_t i = 1; i < call->argument_count; i++) {
+        uint64_t slot;
+        if (!kv__argument_u64(call->arguments[i], &slot) || slot >= KV_SLOT_COUNT) {
+            return ERROR_CORRUPT;
+        }
+        int status = collect_slot(call, (uint16_t)slot, &left);
+        if (status != 0) {
+            return status;
+        }
+    }
+    reply_integer(call->reply, (int64_t)(row_count - left));
+    return 0;
+}
+
+static void add_argument(struct kv *kv, uint32_t index, uint64_t value)
+{
+    endian_put_u64_le(kv->garbage_numbers[index], value);
+    kv->garbage_arguments[index] = bytes_make(kv->garbage_numbers[index], 8);
+}
+
+bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
+                            struct shard_command *command, uint64_t *delay_ms)
+{
+    if (kv->garbage_count == 0) {
+        return false;
+    }
+    /* The wall clock may jump back, so a moment too far ahead does not count. */
+    uint64_t wait_ms = kv->garbage_not_before_ms - time_ms;
+    if (kv->garbage_not_before_ms > time_ms && wait_ms <= KV_COLLECT_DELAY_MS) {
+        *delay_ms = *delay_ms < wait_ms ? *delay_ms : wait_ms;
+        return false;
+    }
+    uint32_t count = 1;
+    uint32_t probe_count = 0;
+    uint32_t slot = kv->garbage_next_slot;
+    for (uint32_t i = 0; i < KV_SLOT_COUNT && count <= KV_COLLECT_SLOT_COUNT &&
+                         probe_count < KV_COLLECT_PROBE_COUNT;
+         i++) {
+        if (is_marked(kv, slot)) {
+            uint64_t generation;
+            probe_count++;
+            if (first_garbage(rows, (uint16_t)slot, &generation) == -ENOENT) {
+                mark(kv, slot, false);
+            } else { /* Also when it is not in memory: the command will see. */
+                add_argument(kv, count, slot);
+                count++;
+            }
+        }
+        slot = (slot + 1) % KV_SLOT_COUNT;
+    }
+    kv->garbage_next_slot = slot;
+    kv->garbage_not_before_ms = time_ms + KV_COLLECT_DELAY_MS;
+    if (count == 1) {
+        *delay_ms = *delay_ms < KV_COLLECT_DELAY_MS ? *delay_ms : KV_COLLECT_DELAY_MS;
+        return false;
+    }
+    add_argument(kv, 0, KV_COLLECT_ROW_COUNT);
+    *command = (struct shard_command){.opcode = KV_OPCODE_COLLECT_GARBAGE,
+                                      .argument_count = count,
+                                      .arguments = kv->garbage_arguments};
+    return true;
+}
