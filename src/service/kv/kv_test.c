@@ -430,7 +430,10 @@ static void run_line(struct world *world, const char *line, struct buffer *outpu
     uint32_t word_count = split(line, words, storage);
     if (word_count > 0 && !run_directive(world, words, word_count, output)) {
         run_command(world, words, word_count);
-        show_reply(output, buffer_bytes(&world->reply));
+        struct bytes reply = bytes_make(NULL, world->reply.size_bytes);
+        buffer_append_byte(&world->reply, '\0'); /* Where the search for line ends has to end. */
+        reply.data = world->reply.data;
+        show_reply(output, reply);
     }
     free(storage);
 }
