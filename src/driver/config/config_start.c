@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of `tutti start`. */
+#include "driver/config/config.h"
+
+#define FIELD(name) .offset = offsetof(struct config_start, name)
+
+enum { REACTORS_MAX = 256 };
+
+static const char *const flush_choices[] = {"always", "everysec", NULL};
+static const char *const format_choices[] = {"logfmt", "json", NULL};
+static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
+
+_Static_assert(OS_LOG_JSON == 1 && OS_LOG_ERROR == 3, "the choices are in the order of os.h");
+
+static const struct config_option options[] = {
+    {
+        .name = "data",
+        .unit = "DIR",
+        .default_text = "tutti-data",
+        .help = "The directory that holds everything the node keeps. It is created when it is "
+                "missing; one process at a time uses it.",
+        .parse = config_parse_text,
+        FIELD(data),
+    },
+    {
+        .name = "redis",
+        .unit = "ADDR:PORT",
+        .default_text = "127.0.0.1:6379",
+        .help =
+            "Where Redis clients connect. Port 0 takes any free one. An address beyond loopback "
+            "needs --requirepass.",
+        .parse = config_parse_address,
+        FIELD(redis),
+    },
+    {
+        .name = "admin",
+        .unit = "ADDR:PORT",
+        .default_text = "127.0.0.1:7379",
+        .help = "Where HTTP serves /metrics, /healthz, /readyz and /status. An address beyond "
+                "loopback needs --requirepass, and shows figures to whoever can reach it.",
+        .parse = config_parse_address,
+        FIELD(admin),
+    },
+    {
+        .name = "reactors",
+        .unit = "N",
+        .default_note = "the number of processors",
+        .help = "How many threads serve connections.",
+        .parse = config_parse_number,
+        .lowest = 1,
+        .largest = REACTORS_MAX,
+        FIELD(reactors),
+    },
+    {
+        .name = "memory",
+        .unit = "SIZE",
+        .default_note = "a quarter of the memory of the machine",
+        .help = "The bound for caches and buffers together, such as 512mb or 2gb; at least 64mb. "
+                "Data may be far larger.",
+        .parse = config_parse_size,
+        .lowest = CONFIG_MEMORY_SIZE_BYTES_MIN,
+        FIELD(memory),
+    },
+    {
+        .name = "requirepass",
+        .unit = "PASSWORD",
+        .default_text = "",
+        .help =
+            "The password that clients must give (AUTH). Better in the configuration file or the "
+            "variable than as a flag, which other users of the machine can see.",
+        .parse = config_parse_text,
+        .is_secret = true,
+        FIELD(requirepass),
+    },
+    {
+        .name = "flush",
+        .unit = "always|everysec",
+        .default_text = "always",
+        .help = "When a write is answered. always: once it is on disk. everysec: at once; a crash "
+                "of the machine or of the process may lose the last second of answered writes.",
+        .parse = config_parse_choice,
+        .choices = flush_choices,
+        FIELD(flush),
+    },
+    {
+        .name = "log-format",
+        .unit = "logfmt|json",
+        .default_text = "logfmt",
+        .help = "The form of the log on standard error.",
+        .parse = config_parse_choice,
+        .choices = format_choices,
+        FIELD(log_format),
+    },
+    {
+        .name = "log-level",
+        .unit = "debug|info|warn|error",
+        .default_text = "info",
+        .help = "The least important events that are logged.",
+        .parse = config_parse_choice,
+        .choices = level_choices,
+        FIELD(log_level),
+    },
+    {
+        .name = "config",
+        .unit = "FILE",
+        .default_text = "",
+        .help = "A file with any of these options.",
+        .parse = config_parse_text,
+        FIELD(config),
+    },
+};
+
+const struct config_table config_start_table = {
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .target_size_bytes = sizeof(struct config_start),
+    .prefix = "TUTTI_",
+    .file_option = "config",
+};
+
+static int refuse_open_address(const struct os_address *address, const char *flag,
+                               struct error *error)
+{
+    char text[OS_ADDRESS_TEXT_SIZE];
+    return error_say(error, -EACCES,
+                     "%s %s would let other machines in without a password; set --requirepass (or "
+                     "TUTTI_REQUIREPASS), or use a loopback address such as 127.0.0.1:%u",
+                     flag, os_address_format(address, text), (unsigned)address->port);
+}
+
+int config_start_load(const struct config_sources *sources, struct config_start *target,
+                      struct error *error)
+{
+    struct config_start loaded = {0};
+    int status = config_load(&config_start_table, sources, &loaded, error);
+    if (status != 0) {
+        return status;
+    }
+    if (loaded.requirepass[0] == '\0') {
+        if (!os_address_is_loopback(&loaded.redis)) {
+            return refuse_open_address(&loaded.redis, "--redis", error);
+        }
+        if (!os_address_is_loopback(&loaded.admin)) {
+            return refuse_open_address(&loaded.admin, "--admin", error);
+        }
+    }
+    if (loaded.memory == 0) {
+        uint64_t quarter = os_memory_total_bytes() / 4;
+        loaded.memory =
+            quarter > CONFIG_MEMORY_SIZE_BYTES_MIN ? quarter : CONFIG_MEMORY_SIZE_BYTES_MIN;
+    }
+    *target = loaded;
+    return 0;
+}
