@@ -49,6 +49,16 @@ struct wal_record {
 
 struct wal;
 
+/* A place of the log that is not as it was written. */
+struct wal_damage {
+    uint64_t segment; /* Its sequence, which is its name. */
+    uint32_t offset;
+    wal_shard shard; /* Of the entry that was lost, when `index` is not 0. */
+    raft_index index;
+    bool is_needed; /* False: the store has all that was lost. */
+    const char *reason;
+};
+
 struct wal_options {
     struct env_files files;
     uint32_t segment_size_bytes; /* WAL_SEGMENT_SIZE_BYTES; smaller in tests, a multiple of 4096. */
@@ -59,6 +69,8 @@ struct wal_options {
      * damage there is of no account. May be NULL: all are needed. */
     raft_index (*first_needed)(void *context, wal_shard shard);
     void *context;
+    /* Told about each damaged place that recovery meets, also those of no account. May be NULL. */
+    void (*damaged)(void *context, const struct wal_damage *damage);
     /* Told about now and then while recovery reads. May be NULL. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 };
@@ -68,12 +80,13 @@ struct wal_shard_state {
     wal_shard shard;
     struct raft_hard_state hard_state;
     raft_index first_index; /* Of the entries that can be read; 0 when there are none. */
-    raft_index last_index;
+    raft_index
+        last_index; /* Of the last entry the log ever had, even when it was released since. */
     raft_term last_term;
 };
 
 /* Open the log: find the segments, check every record, cut a torn tail, build the index. An empty
- * directory becomes an empty log with its first segment.
+ * directory becomes an empty log with its first segment. What was recovered is durable afterwards.
  * Errors: ERROR_CORRUPT for damage before the tail at or above `first_needed` (the message says
  * which segment, offset, shard and index); ERROR_NEWER_FORMAT; -ENOSPC; -EIO; -EACCES. */
 MUST_USE int wal_open(struct wal **wal, const struct wal_options *options, struct error *error);

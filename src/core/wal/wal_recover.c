@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From files to the index: which segments there are, what is wrong with them, and mending the tail.
+ *
+ * Recovery writes nothing before it knows that the log is sound, and each step of mending leaves a
+ * log that recovers to the same state, so that it may be killed anywhere. The tail is cut by
+ * zeroing the header of every record behind it and flushing, before anything is appended: otherwise
+ * one of them, with the right sequence and offset, might be met again behind a new write that
+ * happens to end where it begins. The last segment is flushed even when nothing is cut: what was
+ * read may stand in the page cache only, and whoever hears of it will rely on it. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/wal/wal_internal.h"
+
+enum { SEQUENCE_CAPACITY_MIN = 64 };
+
+/* ---- Damage ------------------------------------------------------------------------------------
+ */
+
+void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage *damage)
+{
+    const struct wal_options *options = &recovery->wal->options;
+    TRACE("wal.damage", damage->segment, damage->offset, damage->shard, damage->index);
+    if (options->damaged != NULL) {
+        options->damaged(options->context, damage);
+    }
+    if (!damage->is_needed || recovery->failure.code != 0) {
+        PROBE("wal.damage.of_no_account");
+        return;
+    }
+    char entry[96] = "";
+    if (damage->index != 0) {
+        (void)snprintf(entry, sizeof entry, ", entry %" PRIu64 " of shard %" PRIu32, damage->index,
+                       damage->shard);
+    }
+    (void)error_say(&recovery->failure, ERROR_CORRUPT,
+                    "the log is damaged: segment %016" PRIu64 ".wal at offset %" PRIu32
+                    "%s: %s; `tutti check DIR` shows all damage, restore from a copy",
+                    damage->segment, damage->offset, entry, damage->reason);
+}
+
+static void report_segment(struct wal__recovery *recovery, uint64_t sequence, const char *reason)
+{
+    struct wal_damage damage = {.segment = sequence, .is_needed = true, .reason = reason};
+    wal__report_damage(recovery, &damage);
+}
+
+/* Damaged entries matter when they are still there after all truncations. */
+static void judge_damaged_entries(struct wal__recovery *recovery)
+{
+    for (uint32_t i = 0; i < recovery->damaged_count; i++) {
+        const struct wal__damaged_entry *entry = &recovery->damaged[i];
+        const struct wal__shard *shard = wal__index_find(&recovery->wal->index, entry->shard);
+        struct wal__position position;
+        bool is_there = shard != NULL && wal__shard_get(shard, entry->index, &position);
+        struct wal_damage damage = {
+            .segment = entry->position.sequence,
+            .offset = entry->position.offset,
+            .shard = entry->shard,
+            .index = entry->index,
+            .is_needed = is_there && position.sequence == entry->position.sequence &&
+                         position.offset == entry->position.offset,
+            .reason = "the payload is damaged",
+        };
+        wal__report_damage(recovery, &damage);
+    }
+}
+
+/* Lost entries matter when the store lacks them and no truncation made them void. */
+static void judge_lost_entries(struct wal__recovery *recovery)
+{
+    const struct wal__index *index = &recovery->wal->index;
+    for (uint32_t i = 0; i < index->shard_count; i++) {
+        const struct wal__shard *shard = &index->shards[i];
+        if (shard->lost_index > shard->released_index) {
+            struct wal_damage damage = {
+                .segment = shard->lost_at.sequence,
+                .offset = shard->lost_at.offset,
+                .shard = shard->id,
+                .index = shard->released_index + 1,
+                .is_needed = true,
+                .reason = shard->lost_reason,
+            };
+            wal__report_damage(recovery, &damage);
+        }
+    }
+}
+
+/* ---- The directory -----------------------------------------------------------------------------
+ */
+
+static void found_name(void *context, const char *name)
+{
+    struct wal__recovery *recovery = context;
+    uint64_t number;
+    if (wal__parse_spare_name(name, &number)) {
+        wal__add_spare(recovery->wal, number);
+    } else if (strcmp(name, WAL__PREPARE_NAME) == 0) {
+        recovery->has_prepare = true;
+    } else if (wal__parse_segment_name(name, &number)) {
+        if (recovery->sequence_count == recovery->sequence_capacity) {
+            uint32_t capacity = recovery->sequence_capacity == 0 ? SEQUENCE_CAPACITY_MIN
+                                                                 : 2 * recovery->sequence_capacity;
+            recovery->sequences =
+                memory_resize(recovery->sequences, capacity * sizeof *recovery->sequences);
+            recovery->sequence_capacity = capacity;
+        }
+        ASSERT(recovery->sequence_count == 0 ||
+               recovery->sequences[recovery->sequence_count - 1] < number);
+        recovery->sequences[recovery->sequence_count++] = number;
+    }
+}
+
+static int open_segment(struct wal *wal, uint64_t sequence, struct env_file **file,
+                        struct error *error)
+{
+    const struct env_files *files = &wal->options.files;
+    char name[WAL__NAME_SIZE_BYTES];
+    wal__format_segment_name(sequence, name);
+    unsigned flags = wal->options.is_read_only ? ENV_FILE_READ_ONLY : 0;
+    int status = files->ops->open(files->context, name, flags, file, error);
+    return status == 0 ? 0 : error_wrap(error, status, "log segment %s", name);
+}
+
+/* Read a segment's header from either copy. */
+static int read_header(struct wal *wal, struct env_file *file, uint64_t sequence,
+                       struct wal__segment_header *header, bool *is_good, struct error *error)
+{
+    static const uint64_t offsets[] = {0, WAL__HEADER_COPY_OFFSET};
+    const struct env_files *files = &wal->options.files;
+    *is_good = false;
+    for (size_t i = 0; i < sizeof offsets / sizeof offsets[0] && !*is_good; i++) {
+        uint8_t encoded[WAL__HEADER_SIZE_BYTES] = {0};
+        size_t read_bytes = 0;
+        int status = files->ops->read(files->context, file, offsets[i], encoded, sizeof encoded,
+                                      &read_bytes, error);
+        if (status != 0) {
+            return error_wrap(error, status, "log segment %" PRIu64, sequence);
+        }
+        switch (wal__decode_segment_header(encoded, sequence, header)) {
+        case WAL__HEADER_GOOD:
+            *is_good = true;
+            break;
+        case WAL__HEADER_BAD:
+            PROBE("wal.recover.header_copy_bad");
+            break;
+        case WAL__HEADER_NEWER:
+            return error_set(error, ERROR_NEWER_FORMAT, "log segment %" PRIu64, sequence);
+        }
+    }
+    return 0;
+}
+
+/* ---- Which segments make up the log ------------------------------------------------------------
+ */
+
+/* Whether the newest file was taken into use: its head is good, or a record shows that it was. */
+static int examine_newest(struct wal__recovery *recovery, uint64_t sequence, bool *is_begun,
+                          struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    struct env_file *file;
+    int status = open_segment(wal, sequence, &file, error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal__segment_header header;
+    bool is_header_good;
+    bool is_table_good = false;
+    bool is_evidence = false;
+    status = read_header(wal, file, sequence, &header, &is_header_good, error);
+    uint32_t size_bytes =
+        status == 0 && is_header_good ? header.segment_size_bytes : WAL__SEGMENT_SIZE_BYTES_MAX;
+    if (status == 0) {
+        status = wal__read_segment(recovery, file, sequence, size_bytes, error);
+    }
+    if (status == 0 && is_header_good) {
+        status = wal__has_good_table(recovery, &is_table_good, error);
+    }
+    *is_begun = is_header_good && is_table_good;
+    if (status == 0 && !*is_begun) {
+        status = wal__is_evidence(recovery, WAL__RECORDS_OFFSET, &is_evidence, error);
+    }
+    if (status == 0 && is_evidence) {
+        *is_begun = true; /* The scan will find what is wrong with the table. */
+        if (!is_header_good) {
+            report_segment(recovery, sequence, "both copies of its header are damaged");
+        }
+    }
+    wal->options.files.ops->close(wal->options.files.context, file);
+    recovery->file = NULL;
+    return status;
+}
+
+/* Find the newest segment that was begun. The next one may have been about to be. */
+static int find_last_segment(struct wal__recovery *recovery, struct error *error)
+{
+    uint32_t count = recovery->sequence_count;
+    recovery->chain_start = count;
+    recovery->chain_end = count;
+    if (count == 0) {
+        return 0;
+    }
+    uint64_t newest = recovery->sequences[count - 1];
+    bool is_begun;
+    int status = examine_newest(recovery, newest, &is_begun, error);
+    if (status != 0 || is_begun) {
+        return status;
+    }
+    PROBE("wal.recover.segment_not_begun");
+    recovery->chain_start--;
+    recovery->chain_end--;
+    if (newest != 1 && (count == 1 || recovery->sequences[count - 2] != newest - 1)) {
+        report_segment(recovery, newest - 1, "it is missing");
+    }
+    return 0;
+}
+
+/* Open the segments from the last one back, as far as each is there and has a good header. */
+static int build_chain(struct wal__recovery *recovery, struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    const struct env_files *files = &wal->options.files;
+    recovery->chain_start = recovery->chain_end;
+    while (recovery->chain_start > 0) {
+        uint64_t sequence = recovery->sequences[recovery->chain_start - 1];
+        if (wal->segment_count > 0 && sequence + 1 != wal->segments[0].header.sequence) {
+            break; /* The one before is missing. */
+        }
+        struct env_file *file;
+        int status = open_segment(wal, sequence, &file, error);
+        if (status != 0) {
+            return status;
+        }
+        struct wal__segment_header header;
+        bool is_good;
+        status = read_header(wal, file, sequence, &header, &is_good, error);
+        if (status != 0 || !is_good) {
+            files->ops->close(files->context, file);
+            if (status != 0) {
+                return status;
+            }
+            recovery->lost_reason = "both copies of its header are damaged";
+            if (wal->segment_count == 0) {
+                report_segment(recovery, sequence, recovery->lost_reason);
+            }
+            break;
+        }
+        (void)wal__add_segment(wal);
+        memmove(wal->segments + 1, wal->segments, (wal->segment_count - 1) * sizeof *wal->segments);
+        wal->segments[0] = (struct wal__segment){.file = file, .header = header};
+        recovery->total_bytes += header.segment_size_bytes;
+        recovery->chain_start--;
+    }
+    return 0;
+}
+
+/* Read all segments of the log, oldest first. */
+static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_scan,
+                      struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    uint64_t first = wal->segments[0].header.sequence;
+    if (first > 1) {
+        recovery->is_lost = true;
+        recovery->lost_at.sequence = first - 1;
+        if (recovery->lost_reason == NULL) {
+            recovery->lost_reason = "it is missing";
+        }
+    }
+    for (uint32_t i = 0; i < wal->segment_count; i++) {
+        struct wal__segment *segment = &wal->segments[i];
+        struct wal__scan scan = {
+            .segment = segment,
+            .is_first = i == 0,
+            .is_last = i + 1 == wal->segment_count,
+            .limit = segment->header.segment_size_bytes,
+        };
+        if (!scan.is_last && segment[1].header.previous_end_offset <= scan.limit) {
+            scan.limit = segment[1].header.previous_end_offset;
+        }
+        int status = wal__read_segment(recovery, segment->file, segment->header.sequence,
+                                       segment->header.segment_size_bytes, error);
+        if (status == 0) {
+            status = wal__scan_segment(recovery, &scan, error);
+        }
+        if (status != 0) {
+            return status;
+        }
+        segment->end_offset = scan.is_last ? scan.end_offset : scan.limit;
+        *last_scan = scan;
+    }
+    if (recovery->is_lost) {
+        struct wal_damage damage = {
+            .segment = recovery->lost_at.sequence,
+            .offset = recovery->lost_at.offset,
+            .is_needed = true,
+            .reason = recovery->lost_reason,
+        };
+        wal__report_damage(recovery, &damage);
+    }
+    return 0;
+}
+
+/* ---- Mending -----------------------------------------------------------------------------------
+ */
+
+/* Zero every record header behind the end of the last segment, and flush. */
+static int cut_tail(struct wal__recovery *recovery, const struct wal__scan *scan,
+                    struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    const struct env_files *files = &wal->options.files;
+    struct wal__segment *segment = wal__last_segment(wal);
+    uint32_t end = scan->torn_offset > recovery->search_end_offset ? scan->torn_offset
+                                                                   : recovery->search_end_offset;
+    if (end > segment->end_offset && BUG("wal.torn_tail_not_cut")) {
+        /* Goes on behind the torn write as if it were whole. */
+        segment->end_offset = (uint32_t)wal__align(end, WAL__SECTOR_SIZE_BYTES);
+    } else if (end > segment->end_offset) {
+        PROBE("wal.tail.cut");
+        TRACE("wal.tail.cut", segment->header.sequence, segment->end_offset, end, 0);
+        uint64_t aligned_end = wal__align(end, WAL__SECTOR_SIZE_BYTES);
+        int status = wal__write_zeros(wal, segment->file, segment->end_offset,
+                                      aligned_end - segment->end_offset, error);
+        if (status != 0) {
+            return error_wrap(error, status, "cutting the log's torn tail");
+        }
+    }
+    return files->ops->flush(files->context, segment->file, error);
+}
+
+static int remove_segment(struct wal *wal, uint64_t sequence, struct error *error)
+{
+    const struct env_files *files = &wal->options.files;
+    char name[WAL__NAME_SIZE_BYTES];
+    wal__format_segment_name(sequence, name);
+    TRACE("wal.segment.removed", sequence, 0, 0, 0);
+    return files->ops->remove(files->context, name, error);
+}
+
+/* Keep spares of the right size, as many as are wanted. Without any segment there must not be any:
+ * sequences begin anew, and a spare may hold records of the sequence that it would get. */
+static int tidy_spares(struct wal *wal, struct error *error)
+{
+    const struct env_files *files = &wal->options.files;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < wal->spare_count; i++) {
+        char name[WAL__NAME_SIZE_BYTES];
+        wal__format_spare_name(wal->spares[i], name);
+        struct env_file *file;
+        int status = files->ops->open(files->context, name, ENV_FILE_READ_ONLY, &file, error);
+        if (status != 0) {
+            return status;
+        }
+        uint64_t size_bytes = 0;
+        status = files->ops->size(files->context, file, &size_bytes, error);
+        files->ops->close(files->context, file);
+        if (status != 0) {
+            return status;
+        }
+        uint64_t wanted_bytes = wal->options.segment_size_bytes;
+        if (size_bytes == wanted_bytes && wal->segment_count > 0 &&
+            (kept + 1) * wanted_bytes <= wal->options.spare_size_bytes_max) {
+            wal->spares[kept++] = wal->spares[i];
+            continue;
+        }
+        status = files->ops->remove(files->context, name, error);
+        if (status != 0) {
+            return status;
+        }
+    }
+    wal->spare_count = kept;
+    return 0;
+}
+
+/* Remove what is not part of the log: segments before it, one that was not begun, what was
+ * prepared. */
+static int tidy_directory(struct wal__recovery *recovery, struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    const struct env_files *files = &wal->options.files;
+    for (uint32_t i = 0; i < recovery->sequence_count; i++) {
+        if (i >= recovery->chain_start && i < recovery->chain_end) {
+            continue;
+        }
+        int status = remove_segment(wal, recovery->sequences[i], error);
+        if (status != 0) {
+            return status;
+        }
+    }
+    int status = tidy_spares(wal, error);
+    if (status == 0 && recovery->has_prepare) {
+        status = files->ops->remove(files->context, WAL__PREPARE_NAME, error);
+    }
+    /* A removed segment must not come back once its sequence is used again. */
+    return status == 0 ? files->ops->flush_directory(files->context, error) : status;
+}
+
+static int mend(struct wal__recovery *recovery, const struct wal__scan *scan, struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    if (wal->index.shard_count > wal__shard_count_max(wal)) {
+        return error_say(error, -EINVAL,
+                         "the log has %" PRIu32 " shards, too many for segments of %" PRIu32
+                         " bytes",
+                         wal->index.shard_count, wal->options.segment_size_bytes);
+    }
+    int status = wal->segment_count > 0 ? cut_tail(recovery, scan, error) : 0;
+    return status == 0 ? tidy_directory(recovery, error) : status;
+}
+
+/* ---- All of it ---------------------------------------------------------------------------------
+ */
+
+static int read_all(struct wal__recovery *recovery, struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    const struct env_files *files = &wal->options.files;
+    int status = files->ops->list(files->context, found_name, recovery, error);
+    if (status == 0) {
+        status = find_last_segment(recovery, error);
+    }
+    if (status == 0) {
+        status = build_chain(recovery, error);
+    }
+    struct wal__scan scan = {0};
+    if (status == 0 && wal->segment_count > 0) {
+        status = scan_chain(recovery, &scan, error);
+    }
+    if (status != 0) {
+        return status;
+    }
+    judge_damaged_entries(recovery);
+    judge_lost_entries(recovery);
+    if (recovery->failure.code != 0) {
+        return error_say(error, recovery->failure.code, "%s", recovery->failure.message);
+    }
+    if (!wal->options.is_read_only) {
+        status = mend(recovery, &scan, error);
+        if (status != 0) {
+            return status;
+        }
+    }
+    if (wal->segment_count > 0) {
+        const struct wal__segment *last = wal__last_segment(wal);
+        wal->written = (struct wal__position){last->header.sequence, last->end_offset};
+        wal->durable = wal->written;
+        TRACE("wal.recovered", wal->segments[0].header.sequence, last->header.sequence,
+              last->end_offset, wal->index.shard_count);
+    }
+    return 0;
+}
+
+int wal__recover(struct wal *wal, struct error *error)
+{
+    struct wal__recovery recovery = {.wal = wal};
+    int status = read_all(&recovery, error);
+    memory_free(recovery.sequences);
+    memory_free(recovery.bytes);
+    memory_free(recovery.damaged);
+    return status;
+}
