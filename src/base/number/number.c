@@ -56,7 +56,7 @@ bool number_parse_integer(struct bytes text, int64_t *value)
 
 bool number_parse_long_double(struct bytes text, long double *value)
 {
-    char copy[256];
+    char copy[NUMBER_DOUBLE_SIZE_MAX]; /* Whatever number_format_long_double() writes. */
     if (text.size_bytes == 0 || text.size_bytes >= sizeof copy || text.data[0] <= ' ') {
         return false;
     }

@@ -111,7 +111,7 @@ static void test_a_float_is_the_whole_text_or_nothing(void **state)
     }
     assert_false(number_parse_long_double(bytes_make("1\0002", 3), &value));
     assert_false(number_parse_long_double(bytes_make(NULL, 0), &value));
-    char endless[300];
+    char endless[NUMBER_DOUBLE_SIZE_MAX];
     memset(endless, '1', sizeof endless);
     assert_false(number_parse_long_double(bytes_make(endless, sizeof endless), &value));
     assert_true(value == 7);
