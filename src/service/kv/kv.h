@@ -104,6 +104,9 @@ void kv_transaction_destroy(struct kv_transaction *transaction);
 void kv_transaction_watch(struct kv_transaction *transaction, struct bytes key, uint64_t version);
 void kv_transaction_add(struct kv_transaction *transaction, const struct kv_command *command,
                         const struct bytes *arguments, uint32_t argument_count);
+/* The queued command was one of the gateway's own (PING, ECHO): what it answers, as the protocol of
+ * the connection writes it. One reply. */
+void kv_transaction_add_answer(struct kv_transaction *transaction, struct bytes answer);
 /* Bytes held, for the gateway's limits. */
 uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */

@@ -130,6 +130,7 @@ enum {
     KV_OPCODE_VERSIONS = 1001,
     KV_OPCODE_EXPIRE_SWEEP = 1002,
     KV_OPCODE_COLLECT_GARBAGE = 1003,
+    KV_OPCODE_ANSWER = 1004,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -263,6 +264,7 @@ kv__handler kv__execute_sweep;
 kv__handler kv__execute_transaction;
 kv__handler kv__prefetch_transaction;
 kv__handler kv__execute_versions;
+kv__handler kv__execute_answer;
 
 /* Copy the field rows of a hash to another generation, in the same slot or another (kv_key.c). */
 struct kv__fields_copy {

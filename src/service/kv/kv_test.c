@@ -3,8 +3,9 @@
  * rows keep the invariants of kv.h.
  *
  * Runs every testdata/\*.txt of this folder. A block is commands, "----", and what they answered,
- * up to an empty line; after each block the rows are verified. UPDATE=1 rewrites what was expected.
- * Commands are written as for redis-cli ("\x00" in double quotes), and these direct the runner:
+ * up to an empty line; each block starts with an empty database at time 1000, and after it the rows
+ * are verified. UPDATE=1 rewrites what was expected. Commands are written as for redis-cli ("\x00"
+ * in double quotes), and these direct the runner:
  *
  *   time N       set the clock to N milliseconds
  *   resp N       speak version N of the protocol
@@ -337,6 +338,7 @@ static bool run_directive(struct world *world, const struct bytes *words, uint32
     uint64_t number = 0;
     if (word_count == 2 && number_parse_unsigned(words[1], &number) &&
         bytes_equal(words[0], BYTES("time"))) {
+        assert_true(number >= world->time_ms); /* A shard's time never goes back. */
         world->time_ms = number;
     } else if (word_count == 2 && bytes_equal(words[0], BYTES("resp"))) {
         world->protocol = (uint8_t)number;
@@ -405,10 +407,17 @@ static void run_command(struct world *world, const struct bytes *words, uint32_t
         } else if (strcmp(command->name, "exec") == 0) {
             run_exec(world);
         } else {
-            transaction_reset(world);
             world->is_queueing = strcmp(command->name, "multi") == 0;
+            if (!world->is_queueing) {
+                transaction_reset(world);
+            }
             reply_ok(&reply);
         }
+        return;
+    }
+    if (world->is_queueing && command->opcode == 0) {
+        kv_transaction_add_answer(world->transaction, BYTES("+PONG\r\n"));
+        reply_status(&reply, "QUEUED");
         return;
     }
     if (world->is_queueing) {
@@ -481,6 +490,8 @@ static void run_text(const char *path, char *text, struct buffer *rewritten)
             buffer_clear(&output);
             is_expectation = true;
             verify(&world, path);
+            world_deinit(&world);
+            world_init(&world);
         } else if (line[0] == '\0') {
             buffer_append_byte(rewritten, '\n');
             is_expectation = false;

@@ -100,6 +100,12 @@ void kv_transaction_add(struct kv_transaction *transaction, const struct kv_comm
     transaction->does_grow |= (command->flags & KV_FLAG_GROWS) != 0;
 }
 
+void kv_transaction_add_answer(struct kv_transaction *transaction, struct bytes answer)
+{
+    const struct kv__entry *entry = kv__entry_of_opcode(KV_OPCODE_ANSWER);
+    kv_transaction_add(transaction, &entry->command, &answer, 1);
+}
+
 uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction)
 {
     return transaction->watches.content.capacity_bytes + transaction->watches.ends.capacity_bytes +
@@ -163,7 +169,7 @@ static int queued_next(struct queued *queued, const struct kv_call *call, struct
     uint32_t count = endian_get_u32_le(header.data + 2);
     const struct kv__entry *entry = kv__entry_of_opcode(endian_get_u16_le(header.data));
     if (count > queued->rest_count - 1 || entry == NULL ||
-        (entry->command.flags & KV_FLAG_INTERNAL) != 0) {
+        entry->command.opcode == KV_OPCODE_TRANSACTION) {
         return ERROR_CORRUPT;
     }
     *inner = *call;
@@ -264,6 +270,12 @@ int kv__prefetch_transaction(struct kv_call *call)
         }
     }
     return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
+int kv__execute_answer(struct kv_call *call)
+{
+    buffer_append(call->reply->target, call->arguments[0]);
+    return 0;
 }
 
 int kv__execute_versions(struct kv_call *call)
