@@ -275,6 +275,11 @@ static bool parse_draw(struct kv_call *call, int64_t *count, bool *has_values)
     if (!kv__parse_integer(call, call->arguments[1], count)) {
         return false;
     }
+    if (*count == INT64_MIN) {
+        reply_error(call->reply, "ERR value is out of range, value must between %lld and %lld",
+                    (long long)-INT64_MAX, (long long)INT64_MAX);
+        return false;
+    }
     *has_values = call->argument_count == 3;
     if (call->argument_count > 3 ||
         (*has_values && !kv__is_word(call->arguments[2], "withvalues"))) {
