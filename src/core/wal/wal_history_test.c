@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log under random histories: appends, writes, flushes, truncations, releases, failing and full
+ * disks, kills and power losses, also during recovery, and damaged sectors.
+ *
+ * SEED=n runs that history, SEEDS=n that many. Built with planted bugs it also shows that each of
+ * them is found. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/wal/wal.h"
+#include "core/wal/wal_fake.h"
+
+enum {
+    SEGMENT_SIZE_BYTES = 32768,
+    MODEL_RECORD_COUNT_MAX = 4000,
+    MODEL_SHARD_COUNT = 3,
+};
+
+struct model_record {
+    enum wal_record_kind kind;
+    wal_shard shard;
+    raft_index index;
+    raft_term term;
+    uint64_t seed;
+    uint32_t size_bytes;
+    uint32_t evident_count; /* How many records were flushed before it was written. */
+};
+
+struct model_state {
+    raft_index last_index[MODEL_SHARD_COUNT];
+    raft_term last_term[MODEL_SHARD_COUNT];
+    raft_term hard_term[MODEL_SHARD_COUNT];
+};
+
+/* Everything that was appended and not lost, in order; the log must recover to some prefix of it
+ * that has at least what was flushed. */
+struct model {
+    struct random random;
+    struct fake_disk *disk;
+    struct wal *wal;
+    struct model_record records[MODEL_RECORD_COUNT_MAX];
+    uint32_t record_count;
+    uint32_t tried_count;
+    uint32_t written_count;
+    uint32_t flushed_count;
+    uint32_t evident_count; /* What no single damage can hide. */
+    raft_index released[MODEL_SHARD_COUNT];
+    uint64_t seed_next;
+    uint8_t *payloads[MODEL_RECORD_COUNT_MAX]; /* Borrowed by the log until it wrote. */
+    char complaint[400];
+};
+
+static raft_index model_first_needed(void *context, wal_shard shard)
+{
+    struct model *model = context;
+    return shard < MODEL_SHARD_COUNT ? model->released[shard] + 1 : 0;
+}
+
+static void model_state_at(const struct model *model, uint32_t count, struct model_state *state)
+{
+    *state = (struct model_state){0};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct model_record *record = &model->records[i];
+        switch (record->kind) {
+        case WAL_RECORD_ENTRY:
+            state->last_index[record->shard] = record->index;
+            state->last_term[record->shard] = record->term;
+            break;
+        case WAL_RECORD_HARD_STATE:
+            state->hard_term[record->shard] = record->term;
+            break;
+        case WAL_RECORD_TRUNCATE:
+            state->last_index[record->shard] = record->index - 1;
+            break;
+        }
+    }
+}
+
+static void fill(uint8_t *target, uint64_t seed, uint32_t size_bytes)
+{
+    for (uint32_t i = 0; i < size_bytes; i++) {
+        target[i] = (uint8_t)(seed * 131 + i * 17 + (seed >> 8));
+    }
+}
+
+/* Whether the log is what the first `count` records make it, by its states. */
+static bool model_matches(const struct model *model, uint32_t count)
+{
+    struct model_state expected;
+    model_state_at(model, count, &expected);
+    for (wal_shard shard = 0; shard < MODEL_SHARD_COUNT; shard++) {
+        struct wal_shard_state state = {0};
+        (void)wal_get_shard_state(model->wal, shard, &state);
+        if (state.last_index != expected.last_index[shard] ||
+            state.hard_state.term != expected.hard_term[shard]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool model_entries_match(struct model *model, uint32_t count)
+{
+    struct model_state end;
+    model_state_at(model, count, &end);
+    struct buffer payload = {0};
+    raft_index lowest[MODEL_SHARD_COUNT]; /* Entries from here on were seen. */
+    for (wal_shard shard = 0; shard < MODEL_SHARD_COUNT; shard++) {
+        lowest[shard] = end.last_index[shard] + 1;
+    }
+    bool matches = true;
+    for (uint32_t i = count; i > 0 && matches; i--) {
+        const struct model_record *record = &model->records[i - 1];
+        if (record->kind != WAL_RECORD_ENTRY || record->index + 1 != lowest[record->shard] ||
+            record->index <= model->released[record->shard]) {
+            continue;
+        }
+        lowest[record->shard] = record->index;
+        raft_term term = 0;
+        struct error error = {0};
+        buffer_clear(&payload);
+        int status = wal_read(model->wal, record->shard, record->index, &term, &payload, &error);
+        uint8_t *expected = memory_allocate(record->size_bytes + 1);
+        fill(expected, record->seed, record->size_bytes);
+        matches = status == 0 && term == record->term &&
+                  bytes_equal(buffer_bytes(&payload), bytes_make(expected, record->size_bytes));
+        memory_free(expected);
+        if (!matches) {
+            (void)snprintf(model->complaint, sizeof model->complaint,
+                           "entry %" PRIu64 " of shard %" PRIu32 " differs: status %d %s",
+                           record->index, record->shard, status, error.message);
+        }
+    }
+    buffer_deinit(&payload);
+    return matches;
+}
+
+static int model_open(struct model *model, bool is_read_only, struct error *error)
+{
+    struct wal_options options = {
+        .files = fake_files(model->disk),
+        .segment_size_bytes = SEGMENT_SIZE_BYTES,
+        .spare_size_bytes_max = 2 * SEGMENT_SIZE_BYTES,
+        .is_read_only = is_read_only,
+        .first_needed = model_first_needed,
+        .context = model,
+    };
+    return wal_open(&model->wal, &options, error);
+}
+
+static void model_free_payloads(struct model *model)
+{
+    for (uint32_t i = 0; i < MODEL_RECORD_COUNT_MAX; i++) {
+        memory_free(model->payloads[i]);
+        model->payloads[i] = NULL;
+    }
+}
+
+static void model_close(struct model *model)
+{
+    wal_close(model->wal);
+    model->wal = NULL;
+}
+
+/* The longest prefix of the records that the log is. False when none with `at_least` records is. */
+static bool model_find_prefix(struct model *model, uint32_t at_least, uint32_t *count)
+{
+    /* A truncation and what follows may look the same from outside: the entries tell. */
+    *count = model->record_count;
+    while (!model_matches(model, *count) || !model_entries_match(model, *count)) {
+        if ((*count)-- == at_least) {
+            size_t used = strlen(model->complaint);
+            (void)snprintf(model->complaint + used, sizeof model->complaint - used,
+                           "; not a prefix with at least %" PRIu32 " of %" PRIu32 " records",
+                           at_least, model->record_count);
+            return false;
+        }
+    }
+    model->complaint[0] = '\0';
+    return true;
+}
+
+/* Destroy a bit or a sector of some segment. The log, which is closed, must say so or be what it
+ * was but for the last write: nobody can tell a damaged last write from one that was torn. */
+static bool model_damage(struct model *model)
+{
+    enum { SECTOR_SIZE_BYTES = 512 };
+    char name[64];
+    uint64_t sequence = 1 + random_below(&model->random, 20);
+    (void)snprintf(name, sizeof name, "%016" PRIu64 ".wal", sequence);
+    size_t size_bytes = 0;
+    uint8_t *bytes = fake_bytes(model->disk, name, &size_bytes);
+    if (bytes == NULL || size_bytes < SEGMENT_SIZE_BYTES) {
+        return true;
+    }
+    uint8_t saved[SECTOR_SIZE_BYTES];
+    uint8_t *sector =
+        bytes + random_below(&model->random, size_bytes / sizeof saved) * sizeof saved;
+    memcpy(saved, sector, sizeof saved);
+    if (random_chance(&model->random, 1, 2)) {
+        sector[random_below(&model->random, sizeof saved)] ^= 4;
+    } else {
+        /* A misdirected write: what belongs elsewhere. */
+        memcpy(sector, bytes + random_below(&model->random, size_bytes - sizeof saved),
+               sizeof saved);
+    }
+    struct error error = {0};
+    int status = model_open(model, true, &error);
+    bool is_right = status == ERROR_CORRUPT;
+    if (status == 0) {
+        uint32_t count;
+        is_right = model_find_prefix(model, model->evident_count, &count);
+        model_close(model);
+    }
+    memcpy(sector, saved, sizeof saved);
+    return is_right;
+}
+
+/* Open the log a few times, each time interrupted. */
+static void model_interrupt_recovery(struct model *model)
+{
+    while (random_chance(&model->random, 1, 2)) {
+        fake_fail_after(model->disk, 1 + (uint32_t)random_below(&model->random, 20), -EIO, true);
+        if (model_open(model, false, NULL) == 0) {
+            model_close(model);
+        }
+        fake_stop_failing(model->disk);
+        if (random_chance(&model->random, 1, 2)) {
+            fake_lose_power(model->disk);
+        }
+    }
+}
+
+/* The process ends, and perhaps the power with it. */
+static bool model_restart(struct model *model)
+{
+    model_close(model);
+    model_free_payloads(model);
+    fake_stop_failing(model->disk);
+    if (random_chance(&model->random, 2, 3)) {
+        fake_lose_power(model->disk);
+    }
+    model_interrupt_recovery(model);
+    struct error error = {0};
+    if (model_open(model, false, &error) != 0) {
+        (void)snprintf(model->complaint, sizeof model->complaint, "open: %s", error.message);
+        return false;
+    }
+    uint32_t count;
+    if (!model_find_prefix(model, model->flushed_count, &count)) {
+        return false;
+    }
+    uint32_t lowest = model->flushed_count;
+    while (!model_matches(model, lowest)) {
+        lowest++;
+    }
+    model->evident_count = lowest > 0 ? model->records[lowest - 1].evident_count : 0;
+    model->record_count = count;
+    model->tried_count = count;
+    model->written_count = count;
+    model->flushed_count = count;
+    while (random_chance(&model->random, 1, 2)) {
+        model_close(model);
+        if (!model_damage(model)) {
+            return false;
+        }
+        if (model_open(model, false, &error) != 0) {
+            (void)snprintf(model->complaint, sizeof model->complaint, "again: %s", error.message);
+            return false;
+        }
+        if (!model_find_prefix(model, model->record_count, &count)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t random_size(struct random *random)
+{
+    switch (random_below(random, 8)) {
+    case 0:
+        return 0;
+    case 1:
+        return (uint32_t)random_below(random, 40000);
+    case 2:
+    case 3:
+        return (uint32_t)random_below(random, 3000);
+    default:
+        return (uint32_t)random_below(random, 300);
+    }
+}
+
+static void model_append(struct model *model)
+{
+    struct model_state state;
+    model_state_at(model, model->record_count, &state);
+    struct model_record *record = &model->records[model->record_count];
+    wal_shard shard = (wal_shard)random_below(&model->random, MODEL_SHARD_COUNT);
+    *record = (struct model_record){.kind = WAL_RECORD_ENTRY, .shard = shard};
+    uint64_t choice = random_below(&model->random, 20);
+    raft_index last = state.last_index[shard];
+    if (choice == 0) {
+        record->kind = WAL_RECORD_HARD_STATE;
+        record->term = state.hard_term[shard] + 1;
+    } else if (choice == 1 && last > model->released[shard]) {
+        record->kind = WAL_RECORD_TRUNCATE;
+        record->index = last - random_below(&model->random, last - model->released[shard] > 5
+                                                                ? 5
+                                                                : last - model->released[shard]);
+    } else {
+        record->index = last + 1;
+        record->term = 1 + model->seed_next / 50;
+        record->seed = model->seed_next++;
+        record->size_bytes = random_size(&model->random);
+    }
+    uint8_t *payload = memory_allocate(record->size_bytes + 1);
+    fill(payload, record->seed, record->size_bytes);
+    model->payloads[model->record_count++] = payload;
+    struct wal_record appended = {
+        .kind = record->kind,
+        .shard = shard,
+        .index = record->index,
+        .term = record->term,
+        .hard_state = {.term = record->term, .vote = 1},
+        .payload = bytes_make(payload, record->size_bytes),
+    };
+    wal_append(model->wal, &appended);
+}
+
+/* True when the log was written or the disk failed, false when the log did something wrong. */
+static bool model_write_and_flush(struct model *model, bool *is_dead)
+{
+    struct error error = {0};
+    /* A write that fails for want of space goes out later as it is, with what it said of this. */
+    while (model->tried_count < model->record_count) {
+        model->records[model->tried_count++].evident_count = model->flushed_count;
+    }
+    int status = wal_write(model->wal, &error);
+    if (status == -ENOSPC) {
+        return true;
+    }
+    if (status == 0) {
+        model->written_count = model->record_count;
+        model_free_payloads(model);
+        if (random_chance(&model->random, 1, 2)) {
+            return true;
+        }
+        status = wal_flush(model->wal, &error);
+    }
+    if (status == 0) {
+        model->flushed_count = model->written_count;
+        return true;
+    }
+    *is_dead = true;
+    if (!fake_has_failed(model->disk)) {
+        (void)snprintf(model->complaint, sizeof model->complaint, "write: %s", error.message);
+        return false;
+    }
+    return true;
+}
+
+/* The store becomes durable up to some flushed entry of a shard. */
+static bool model_release(struct model *model, bool *is_dead)
+{
+    struct model_state state;
+    model_state_at(model, model->flushed_count, &state);
+    /* Nothing that was not flushed can be in the store, nor what is truncated later. */
+    struct model_state now;
+    model_state_at(model, model->record_count, &now);
+    wal_shard shard = (wal_shard)random_below(&model->random, MODEL_SHARD_COUNT);
+    raft_index last = state.last_index[shard];
+    for (uint32_t i = model->flushed_count; i < model->record_count; i++) {
+        const struct model_record *record = &model->records[i];
+        if (record->kind == WAL_RECORD_TRUNCATE && record->shard == shard &&
+            record->index <= last) {
+            last = record->index - 1;
+        }
+    }
+    if (last > model->released[shard]) {
+        model->released[shard] += 1 + random_below(&model->random, last - model->released[shard]);
+    }
+    struct error error = {0};
+    int status = wal_release(model->wal, shard, model->released[shard], &error);
+    if (status != 0) {
+        *is_dead = true;
+        return fake_has_failed(model->disk);
+    }
+    return true;
+}
+
+static bool model_step(struct model *model, bool *is_dead)
+{
+    bool is_ready;
+    uint64_t choice = random_below(&model->random, 100);
+    if (choice < 50) {
+        model_append(model);
+        return true;
+    }
+    if (choice < 85) {
+        return model_write_and_flush(model, is_dead);
+    }
+    if (choice < 93) {
+        return model_release(model, is_dead);
+    }
+    if (choice < 96) {
+        int status = wal_prepare(model->wal, &is_ready, NULL);
+        *is_dead = status != 0 && status != -ENOSPC;
+        return !*is_dead || fake_has_failed(model->disk);
+    }
+    if (choice < 98) {
+        static const int statuses[] = {-EIO, -ENOSPC};
+        bool is_for_good = random_chance(&model->random, 1, 2);
+        int status = statuses[random_below(&model->random, 2)];
+        fake_fail_after(model->disk, 1 + (uint32_t)random_below(&model->random, 10), status,
+                        is_for_good && status != -ENOSPC);
+        return true;
+    }
+    *is_dead = true;
+    return true;
+}
+
+static struct model *model_create(uint64_t seed)
+{
+    struct model *model = memory_allocate_zeroed(1, sizeof *model);
+    random_init(&model->random, seed);
+    model->disk = fake_create(seed + 1);
+    return model;
+}
+
+static void model_destroy(struct model *model)
+{
+    if (model->wal != NULL) {
+        wal_close(model->wal);
+    }
+    model_free_payloads(model);
+    fake_destroy(model->disk);
+    memory_free(model);
+}
+
+/* False with a complaint when the log broke its promise. */
+static bool run_seed(uint64_t seed, char complaint[400])
+{
+    struct model *model = model_create(seed);
+    bool is_right = model_open(model, false, NULL) == 0;
+    uint32_t round_count = 2 + (uint32_t)random_below(&model->random, 8);
+    for (uint32_t round = 0; round < round_count && is_right; round++) {
+        bool is_dead = false;
+        for (int i = 0; i < 200 && !is_dead && is_right; i++) {
+            is_right = model_step(model, &is_dead);
+        }
+        is_right = is_right && model_restart(model);
+    }
+    memcpy(complaint, model->complaint, sizeof model->complaint);
+    if (!is_right && complaint[0] == '\0') {
+        (void)snprintf(complaint, sizeof model->complaint, "an operation failed for no reason");
+    }
+    model_destroy(model);
+    return is_right;
+}
+
+/* Whatever happens, the log recovers to a prefix of what was appended that has all that was
+ * flushed, the same at each recovery, and never brings back what was once cut. */
+static void test_random_histories(void **state)
+{
+    const char *seed_text = getenv("SEED");
+    const char *count_text = getenv("SEEDS");
+    uint64_t first = seed_text != NULL ? strtoull(seed_text, NULL, 10) : 1;
+    uint64_t count = count_text != NULL ? strtoull(count_text, NULL, 10) : 500;
+    count = seed_text != NULL && count_text == NULL ? 1 : count;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        char complaint[400];
+        if (!run_seed(seed, complaint)) {
+            trace_print_recent(stderr);
+            fail_msg("SEED=%" PRIu64 ": %s", seed, complaint);
+        }
+    }
+}
+
+/* ---- Planted bugs ------------------------------------------------------------------------------
+ */
+
+#ifdef TUTTI_PLANTED_BUGS
+static bool is_this_bug(void *context, const char *name)
+{
+    return strcmp(context, name) == 0;
+}
+#endif
+
+/* These histories see what they are for: each deliberate bug shows in some of them. */
+static void test_planted_bugs_are_found(void **state)
+{
+#ifdef TUTTI_PLANTED_BUGS
+    enum { SEED_COUNT_MAX = 3000 };
+    static const char *const bugs[] = {
+        "wal.torn_tail_not_cut", "wal.damage_cut_as_tail",    "wal.hard_state_not_carried",
+        "wal.recycled_early",    "wal.stale_record_believed", "wal.payload_crc_unchecked",
+        "wal.flush_skipped",     "wal.name_not_flushed",
+    };
+    for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
+        struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_this_bug};
+        trace_set_hooks(&hooks);
+        char complaint[400] = "";
+        uint64_t seed = 1;
+        while (seed <= SEED_COUNT_MAX && run_seed(seed, complaint)) {
+            seed++;
+        }
+        trace_set_hooks(NULL);
+        print_message("%-28s seed %4" PRIu64 ": %s\n", bugs[i], seed, complaint);
+        assert_true(seed <= SEED_COUNT_MAX);
+    }
+#else
+    skip();
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_histories),
+        cmocka_unit_test(test_planted_bugs_are_found),
+    };
+    return cmocka_run_group_tests_name("wal_history", tests, NULL, NULL);
+}
