@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RocksDB 7.8 as the node uses it: one column family, no write-ahead log.
+ *
+ * Memory. The block cache is the one budget: indexes, filters and the write buffers (through a
+ * WriteBufferManager) are charged to it. Three write buffers of a third of their budget each: one
+ * is written, two may wait for their flush, and when all are full a write is refused. */
+#include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
+#include <rocksdb/options.h>
+#include <rocksdb/statistics.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <rocksdb/write_buffer_manager.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+
+extern "C" {
+#include "driver/store/store_engine.h"
+}
+
+namespace
+{
+
+constexpr uint32_t write_buffer_count = 3;
+constexpr uint64_t write_buffer_size_max = 64 << 20;
+/* A batch that grew larger than this does not keep its memory. */
+constexpr size_t batch_kept_bytes = 1 << 20;
+constexpr int open_files_max = 512;
+
+int code_of(const rocksdb::Status &status)
+{
+    switch (status.code()) {
+    case rocksdb::Status::kOk:
+        return 0;
+    case rocksdb::Status::kNotFound:
+        return -ENOENT;
+    case rocksdb::Status::kIncomplete:
+        return ERROR_INCOMPLETE;
+    case rocksdb::Status::kCorruption:
+        return ERROR_CORRUPT;
+    case rocksdb::Status::kNotSupported:
+        return ERROR_NEWER_FORMAT;
+    case rocksdb::Status::kInvalidArgument:
+        return -EINVAL;
+    case rocksdb::Status::kIOError:
+        if (status.subcode() == rocksdb::Status::kNoSpace) {
+            return -ENOSPC;
+        }
+        if (status.subcode() == rocksdb::Status::kPathNotFound) {
+            return -ENOENT;
+        }
+        return -EIO;
+    default:
+        return -EIO;
+    }
+}
+
+/* RocksDB keeps the reason of an I/O error in its text only. */
+int code_at_opening(const rocksdb::Status &status)
+{
+    std::string text = status.ToString();
+    if (text.find("Permission denied") != std::string::npos) {
+        return -EACCES;
+    }
+    if (text.find("lock hold by current process") != std::string::npos ||
+        text.find("While lock file") != std::string::npos) {
+        return -EBUSY;
+    }
+    return code_of(status);
+}
+
+int report(const rocksdb::Status &status, int code, struct error *error)
+{
+    return error_say(error, code, "%s", status.ToString().c_str());
+}
+
+rocksdb::Slice slice_of(struct bytes bytes)
+{
+    return rocksdb::Slice(reinterpret_cast<const char *>(bytes.data), bytes.size_bytes);
+}
+
+struct bytes bytes_of(const rocksdb::Slice &slice)
+{
+    return bytes_make(slice.data(), slice.size());
+}
+
+/* Takes background errors to the store, and keeps RocksDB from resuming on its own. */
+class listener : public rocksdb::EventListener
+{
+  public:
+    explicit listener(struct store_engine_listener target) : target_(target)
+    {
+    }
+
+    void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status *status) override
+    {
+        target_.background_error(target_.context, code_of(*status), status->ToString().c_str());
+    }
+
+    void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
+                              bool *is_automatic) override
+    {
+        *is_automatic = false;
+    }
+
+    void OnStallConditionsChanged(const rocksdb::WriteStallInfo &information) override
+    {
+        is_stalled.store(information.condition.cur != rocksdb::WriteStallCondition::kNormal,
+                         std::memory_order_relaxed);
+    }
+
+    std::atomic<bool> is_stalled{false};
+
+  private:
+    struct store_engine_listener target_;
+};
+
+/* For a store that is only verified: not even a file of messages is written. */
+class silent_logger : public rocksdb::Logger
+{
+  public:
+    using rocksdb::Logger::Logv;
+    void Logv(const char *, va_list) override
+    {
+    }
+};
+
+} // namespace
+
+struct store_engine {
+    std::shared_ptr<rocksdb::Cache> cache;
+    std::shared_ptr<rocksdb::Statistics> statistics;
+    std::shared_ptr<listener> events;
+    std::unique_ptr<rocksdb::DB> database;
+    rocksdb::ReadOptions read_options[2]; /* By tier. */
+    rocksdb::WriteOptions write_options;
+    rocksdb::WriteBatch batch; /* The one writer's, reused. */
+};
+
+struct env_iterator {
+    std::string lower;
+    std::string upper;
+    rocksdb::Slice lower_bound;
+    rocksdb::Slice upper_bound;
+    std::unique_ptr<rocksdb::Iterator> inner;
+};
+
+namespace
+{
+
+/* ---- Options -----------------------------------------------------------------------------------
+ */
+
+rocksdb::BlockBasedTableOptions table_options(const std::shared_ptr<rocksdb::Cache> &cache)
+{
+    rocksdb::BlockBasedTableOptions table;
+    table.block_cache = cache;
+    table.cache_index_and_filter_blocks = true;
+    table.cache_index_and_filter_blocks_with_high_priority = true;
+    table.pin_l0_filter_and_index_blocks_in_cache = true;
+    table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+    table.format_version = 5;
+    table.checksum = rocksdb::kXXH3;
+    return table;
+}
+
+void set_write_buffers(rocksdb::Options *target, const struct store_options &options,
+                       const std::shared_ptr<rocksdb::Cache> &cache)
+{
+    uint64_t size_bytes = options.write_buffer_size_bytes / write_buffer_count;
+    size_bytes = size_bytes < write_buffer_size_max ? size_bytes : write_buffer_size_max;
+    target->write_buffer_size = size_bytes;
+    target->max_write_buffer_number = write_buffer_count;
+    target->write_buffer_manager =
+        std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size_bytes, cache);
+    target->max_bytes_for_level_base = 4 * size_bytes;
+    /* Most gets that reach the store are for keys that are new: a filter of whole keys, 1 % of the
+     * buffer, answers those. */
+    target->memtable_whole_key_filtering = true;
+    target->memtable_prefix_bloom_size_ratio = 0.01;
+    /* There is one writer, so insertion needs no care for others. */
+    target->allow_concurrent_memtable_write = false;
+}
+
+/* RocksDB's own messages: warnings only, in two small files. Its periodic statistics: none. */
+void set_quiet(rocksdb::Options *target)
+{
+    target->info_log_level = rocksdb::WARN_LEVEL;
+    target->max_log_file_size = 1 << 20;
+    target->keep_log_file_num = 2;
+    target->stats_dump_period_sec = 0;
+    target->stats_persist_period_sec = 0;
+}
+
+rocksdb::Options make_options(const struct store_options &options, store_engine *engine)
+{
+    rocksdb::Options made;
+    made.create_if_missing = true;
+    made.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table_options(engine->cache)));
+    set_write_buffers(&made, options, engine->cache);
+    set_quiet(&made);
+    made.compression = rocksdb::kLZ4Compression;
+    made.level_compaction_dynamic_level_bytes = true;
+    made.max_background_jobs =
+        options.background_job_count == 0 ? 2 : static_cast<int>(options.background_job_count);
+    made.max_open_files = open_files_max;
+    made.bytes_per_sync = 1 << 20;
+    made.skip_stats_update_on_db_open = true;
+    made.avoid_unnecessary_blocking_io = true;
+    /* A close must not do what only a flush may do: count rows as durable. */
+    made.avoid_flush_during_shutdown = true;
+    /* Trying again is decided in store.c. */
+    made.max_bgerror_resume_count = 0;
+    made.listeners.push_back(engine->events);
+    made.statistics = engine->statistics;
+    return made;
+}
+
+/* ---- Reads and writes --------------------------------------------------------------------------
+ */
+
+const rocksdb::Snapshot *snapshot_of(const struct env_store_snapshot *snapshot)
+{
+    return reinterpret_cast<const rocksdb::Snapshot *>(snapshot);
+}
+
+int engine_get(void *context, const struct env_store_snapshot *snapshot, enum env_tier tier,
+               struct bytes key, struct buffer *value)
+{
+    auto *engine = static_cast<store_engine *>(context);
+    rocksdb::PinnableSlice pinned;
+    rocksdb::ColumnFamilyHandle *family = engine->database->DefaultColumnFamily();
+    rocksdb::Status status;
+    if (snapshot == nullptr) {
+        status = engine->database->Get(engine->read_options[tier], family, slice_of(key), &pinned);
+    } else {
+        rocksdb::ReadOptions options = engine->read_options[tier];
+        options.snapshot = snapshot_of(snapshot);
+        status = engine->database->Get(options, family, slice_of(key), &pinned);
+    }
+    if (!status.ok()) {
+        return code_of(status);
+    }
+    buffer_append(value, bytes_of(pinned));
+    return 0;
+}
+
+rocksdb::Status batch_add(rocksdb::WriteBatch *batch, const struct env_change &change)
+{
+    switch (change.kind) {
+    case ENV_CHANGE_PUT:
+        return batch->Put(slice_of(change.key), slice_of(change.value));
+    case ENV_CHANGE_DELETE:
+        return batch->Delete(slice_of(change.key));
+    case ENV_CHANGE_DELETE_RANGE:
+        return batch->DeleteRange(slice_of(change.key), slice_of(change.value));
+    }
+    return rocksdb::Status::InvalidArgument("unknown kind of change");
+}
+
+int engine_write(void *context, const struct env_change *changes, uint32_t change_count,
+                 struct error *error)
+{
+    auto *engine = static_cast<store_engine *>(context);
+    rocksdb::Status status;
+    for (uint32_t i = 0; i < change_count && status.ok(); i++) {
+        status = batch_add(&engine->batch, changes[i]);
+    }
+    if (status.ok()) {
+        status = engine->database->Write(engine->write_options, &engine->batch);
+    }
+    if (engine->batch.GetDataSize() > batch_kept_bytes) {
+        engine->batch = rocksdb::WriteBatch();
+    } else {
+        engine->batch.Clear();
+    }
+    if (status.ok()) {
+        return 0;
+    }
+    return report(status, status.IsIncomplete() ? -EBUSY : code_of(status), error);
+}
+
+/* ---- Iterators and snapshots -------------------------------------------------------------------
+ */
+
+int engine_iterator_open(void *context, const struct env_store_snapshot *snapshot,
+                         enum env_tier tier, struct bytes lower, struct bytes upper,
+                         struct env_iterator **iterator)
+{
+    auto *engine = static_cast<store_engine *>(context);
+    auto opened = std::make_unique<env_iterator>();
+    opened->lower = slice_of(lower).ToString();
+    opened->upper = slice_of(upper).ToString();
+    opened->lower_bound = opened->lower;
+    opened->upper_bound = opened->upper;
+    rocksdb::ReadOptions options = engine->read_options[tier];
+    options.snapshot = snapshot_of(snapshot);
+    options.iterate_lower_bound = lower.size_bytes == 0 ? nullptr : &opened->lower_bound;
+    options.iterate_upper_bound = upper.size_bytes == 0 ? nullptr : &opened->upper_bound;
+    opened->inner.reset(engine->database->NewIterator(options));
+    if (!opened->inner->status().ok()) {
+        return code_of(opened->inner->status());
+    }
+    *iterator = opened.release();
+    return 0;
+}
+
+void engine_iterator_close(void *, struct env_iterator *iterator)
+{
+    delete iterator;
+}
+
+int iterator_status(const struct env_iterator *iterator)
+{
+    if (iterator->inner->Valid()) {
+        return 0;
+    }
+    int code = code_of(iterator->inner->status());
+    return code == 0 ? -ENOENT : code;
+}
+
+int engine_iterator_seek(void *, struct env_iterator *iterator, struct bytes key)
+{
+    iterator->inner->Seek(slice_of(key));
+    return iterator_status(iterator);
+}
+
+int engine_iterator_next(void *, struct env_iterator *iterator)
+{
+    iterator->inner->Next();
+    return iterator_status(iterator);
+}
+
+struct bytes engine_iterator_key(void *, const struct env_iterator *iterator)
+{
+    return bytes_of(iterator->inner->key());
+}
+
+struct bytes engine_iterator_value(void *, const struct env_iterator *iterator)
+{
+    return bytes_of(iterator->inner->value());
+}
+
+struct env_store_snapshot *engine_snapshot_create(void *context)
+{
+    auto *engine = static_cast<store_engine *>(context);
+    return reinterpret_cast<struct env_store_snapshot *>(
+        const_cast<rocksdb::Snapshot *>(engine->database->GetSnapshot()));
+}
+
+void engine_snapshot_release(void *context, struct env_store_snapshot *snapshot)
+{
+    auto *engine = static_cast<store_engine *>(context);
+    engine->database->ReleaseSnapshot(snapshot_of(snapshot));
+}
+
+uint64_t property(rocksdb::DB *database, const std::string &name)
+{
+    uint64_t value = 0;
+    return database->GetIntProperty(name, &value) ? value : 0;
+}
+
+} // namespace
+
+extern "C" {
+
+const struct env_store_ops store__engine_ops = {
+    engine_get,
+    engine_write,
+    engine_iterator_open,
+    engine_iterator_close,
+    engine_iterator_seek,
+    engine_iterator_next,
+    engine_iterator_key,
+    engine_iterator_value,
+    engine_snapshot_create,
+    engine_snapshot_release,
+};
+
+/* ---- Opening, flushing, verifying --------------------------------------------------------------
+ */
+
+int store__engine_open(struct store_engine **engine, const struct store_options *options,
+                       struct store_engine_listener target, struct error *error)
+{
+    auto opened = std::make_unique<store_engine>();
+    opened->cache = rocksdb::NewLRUCache(options->cache_size_bytes);
+    opened->statistics = nullptr;
+    opened->events = std::make_shared<listener>(target);
+    opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
+    opened->read_options[ENV_TIER_DISK].read_tier = rocksdb::kReadAllTier;
+    opened->write_options.disableWAL = true;
+    opened->write_options.no_slowdown = true;
+    rocksdb::DB *database = nullptr;
+    rocksdb::Status status =
+        rocksdb::DB::Open(make_options(*options, opened.get()), options->directory, &database);
+    if (!status.ok()) {
+        return report(status, code_at_opening(status), error);
+    }
+    opened->database.reset(database);
+    *engine = opened.release();
+    return 0;
+}
+
+void store__engine_close(struct store_engine *engine)
+{
+    delete engine;
+}
+
+int store__engine_flush(struct store_engine *engine, struct error *error)
+{
+    rocksdb::FlushOptions options;
+    options.wait = true;
+    /* Otherwise the flush waits as long as the buffers are full, which only a flush can change. */
+    options.allow_write_stall = true;
+    rocksdb::Status status = engine->database->Flush(options);
+    return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+int store__engine_resume(struct store_engine *engine, struct error *error)
+{
+    rocksdb::Status status = engine->database->Resume();
+    return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+int store__engine_compact_range(struct store_engine *engine, struct bytes lower, struct bytes upper,
+                                struct error *error)
+{
+    rocksdb::CompactRangeOptions options;
+    options.exclusive_manual_compaction = false;
+    rocksdb::Slice first = slice_of(lower);
+    rocksdb::Slice last = slice_of(upper);
+    rocksdb::Status status = engine->database->CompactRange(
+        options, lower.size_bytes == 0 ? nullptr : &first, upper.size_bytes == 0 ? nullptr : &last);
+    return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+int store__engine_verify(const char *directory, struct error *error)
+{
+    rocksdb::Options options;
+    options.info_log = std::make_shared<silent_logger>();
+    options.max_open_files = open_files_max;
+    rocksdb::DB *opened = nullptr;
+    rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, directory, &opened);
+    std::unique_ptr<rocksdb::DB> database(opened);
+    if (!status.ok()) {
+        return report(status, code_at_opening(status), error);
+    }
+    status = database->VerifyChecksum();
+    return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+bool store__engine_is_stalled(const struct store_engine *engine)
+{
+    return engine->events->is_stalled.load(std::memory_order_relaxed);
+}
+
+void store__engine_get_statistics(struct store_engine *engine, struct store_statistics *statistics)
+{
+    using properties = rocksdb::DB::Properties;
+    rocksdb::DB *database = engine->database.get();
+    statistics->write_buffer_size_bytes = property(database, properties::kCurSizeAllMemTables);
+    statistics->cache_used_bytes = engine->cache->GetUsage();
+    statistics->table_size_bytes = property(database, properties::kTotalSstFilesSize);
+    statistics->row_count_estimate = property(database, properties::kEstimateNumKeys);
+    statistics->pending_compaction_bytes =
+        property(database, properties::kEstimatePendingCompactionBytes);
+    statistics->running_compaction_count = property(database, properties::kNumRunningCompactions);
+    statistics->running_flush_count = property(database, properties::kNumRunningFlushes);
+    statistics->background_error_count = property(database, properties::kBackgroundErrors);
+    if (engine->statistics != nullptr) {
+        statistics->cache_hit_count = engine->statistics->getTickerCount(rocksdb::BLOCK_CACHE_HIT);
+        statistics->cache_miss_count =
+            engine->statistics->getTickerCount(rocksdb::BLOCK_CACHE_MISS);
+    }
+    for (int level = 0; level < database->NumberLevels(); level++) {
+        std::string count;
+        if (database->GetProperty(properties::kNumFilesAtLevelPrefix + std::to_string(level),
+                                  &count)) {
+            statistics->table_count += std::stoull(count);
+        }
+    }
+}
+
+} /* extern "C" */

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "driver/store/store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/random/random.h"
+
+#define PATH_SIZE 128
+
+/* ---- A directory, a store, its interface -------------------------------------------------------
+ */
+
+struct place {
+    char root[PATH_SIZE / 2];
+    char directory[PATH_SIZE];
+    struct store *store;
+    struct env_store interface;
+};
+
+static void place_open(struct place *place)
+{
+    struct error error = {0};
+    struct store_options options = {
+        .directory = place->directory,
+        .cache_size_bytes = 16 << 20,
+        .write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN,
+    };
+    int status = store_open(&place->store, &options, &error);
+    if (status != 0) {
+        fail_msg("%s", error.message);
+    }
+    place->interface = store_interface(place->store);
+}
+
+static void place_make(struct place *place)
+{
+    *place = (struct place){0};
+    (void)snprintf(place->root, sizeof place->root, "/tmp/tutti-store-XXXXXX");
+    assert_non_null(mkdtemp(place->root));
+    (void)snprintf(place->directory, sizeof place->directory, "%s/store", place->root);
+}
+
+static void remove_tree(const char *path)
+{
+    char command[2 * PATH_SIZE];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", path);
+    assert_int_equal(system(command), 0);
+}
+
+static void place_remove(struct place *place)
+{
+    store_close(place->store);
+    remove_tree(place->root);
+}
+
+static int put(struct place *place, struct bytes key, struct bytes value)
+{
+    struct env_change change = {ENV_CHANGE_PUT, key, value};
+    return place->interface.ops->write(place->interface.context, &change, 1, NULL);
+}
+
+static int get_at(struct place *place, enum env_tier tier, struct bytes key, struct buffer *value)
+{
+    buffer_clear(value);
+    return place->interface.ops->get(place->interface.context, NULL, tier, key, value);
+}
+
+static bool has(struct place *place, struct bytes key, struct bytes expected)
+{
+    struct buffer value = {0};
+    bool is_there = get_at(place, ENV_TIER_DISK, key, &value) == 0 &&
+                    bytes_equal(buffer_bytes(&value), expected);
+    buffer_deinit(&value);
+    return is_there;
+}
+
+/* A row of `size_bytes` that does not compress. */
+static int put_noise(struct place *place, uint64_t number, size_t size_bytes)
+{
+    static uint64_t noise[1 << 15];
+    assert_true(size_bytes <= sizeof noise);
+    struct random random;
+    random_init(&random, number);
+    for (size_t i = 0; i < size_bytes / 8; i++) {
+        noise[i] = random_next(&random);
+    }
+    uint64_t key = __builtin_bswap64(number);
+    return put(place, bytes_make(&key, sizeof key), bytes_make(noise, size_bytes));
+}
+
+/* ---- Tests -------------------------------------------------------------------------------------
+ */
+
+/* Changes of a batch take effect in their order, and iterators keep to their bounds. */
+static void test_batches_and_iterators(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    const struct env_store *store = &place.interface;
+    const struct env_change changes[] = {
+        {ENV_CHANGE_PUT, BYTES("b"), BYTES("1")},
+        {ENV_CHANGE_PUT, BYTES("c"), BYTES("1")},
+        {ENV_CHANGE_PUT, BYTES("d"), BYTES("1")},
+        {ENV_CHANGE_DELETE_RANGE, BYTES("b"), BYTES("d")},
+        {ENV_CHANGE_PUT, BYTES("c"), BYTES("2")},
+        {ENV_CHANGE_PUT, BYTES("a"), BYTES("1")},
+        {ENV_CHANGE_DELETE, BYTES("a"), BYTES("")},
+        {ENV_CHANGE_PUT, BYTES("e"), BYTES("")},
+    };
+    assert_int_equal(store->ops->write(store->context, changes, 8, NULL), 0);
+    struct env_iterator *iterator;
+    assert_int_equal(store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, BYTES("b"),
+                                               BYTES("e"), &iterator),
+                     0);
+    assert_int_equal(store->ops->iterator_seek(store->context, iterator, BYTES("")), 0);
+    assert_true(bytes_equal(store->ops->iterator_key(store->context, iterator), BYTES("c")));
+    assert_true(bytes_equal(store->ops->iterator_value(store->context, iterator), BYTES("2")));
+    assert_int_equal(store->ops->iterator_next(store->context, iterator), 0);
+    assert_true(bytes_equal(store->ops->iterator_key(store->context, iterator), BYTES("d")));
+    assert_int_equal(store->ops->iterator_next(store->context, iterator), -ENOENT);
+    store->ops->iterator_close(store->context, iterator);
+    assert_true(has(&place, BYTES("e"), BYTES("")));
+    place_remove(&place);
+}
+
+/* A snapshot sees what was there when it was made, on any thread. */
+static void test_snapshots(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    const struct env_store *store = &place.interface;
+    assert_int_equal(put(&place, BYTES("key"), BYTES("old")), 0);
+    struct env_store_snapshot *snapshot = store->ops->snapshot_create(store->context);
+    assert_int_equal(put(&place, BYTES("key"), BYTES("new")), 0);
+    struct buffer value = {0};
+    assert_int_equal(store->ops->get(store->context, snapshot, ENV_TIER_DISK, BYTES("key"), &value),
+                     0);
+    assert_true(bytes_equal(buffer_bytes(&value), BYTES("old")));
+    assert_true(has(&place, BYTES("key"), BYTES("new")));
+    store->ops->snapshot_release(store->context, snapshot);
+    buffer_deinit(&value);
+    place_remove(&place);
+}
+
+/* What was flushed is there when the store is opened again; what was not is not, even after an
+ * orderly close: only a flush makes durable. */
+static void test_durable_means_flushed(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    assert_int_equal(put(&place, BYTES("flushed"), BYTES("1")), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    assert_int_equal(put(&place, BYTES("written"), BYTES("1")), 0);
+    store_close(place.store);
+    place_open(&place);
+    assert_true(has(&place, BYTES("flushed"), BYTES("1")));
+    assert_false(has(&place, BYTES("written"), BYTES("1")));
+    place_remove(&place);
+}
+
+/* The memory tier never reads the disk: a block that is not cached is ERROR_INCOMPLETE. */
+static void test_memory_tier(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    struct buffer value = {0};
+    assert_int_equal(put(&place, BYTES("key"), BYTES("value")), 0);
+    assert_int_equal(get_at(&place, ENV_TIER_MEMORY, BYTES("key"), &value), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    store_close(place.store);
+    place_open(&place);
+    assert_int_equal(get_at(&place, ENV_TIER_MEMORY, BYTES("key"), &value), ERROR_INCOMPLETE);
+    assert_int_equal(get_at(&place, ENV_TIER_DISK, BYTES("key"), &value), 0);
+    assert_int_equal(get_at(&place, ENV_TIER_MEMORY, BYTES("key"), &value), 0);
+    buffer_deinit(&value);
+    place_remove(&place);
+}
+
+/* Faster than the disk: writes are refused, not delayed, nothing refused is there, everything else
+ * is, and the write buffers stay within their bound. */
+static void test_refuses_instead_of_stalling(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    uint64_t refused_count = 0;
+    uint64_t write_buffer_size_bytes_seen = 0;
+    struct store_statistics statistics;
+    for (uint64_t i = 0; i < 1000; i++) {
+        int status = put_noise(&place, i, 100000);
+        while (status == -EBUSY) {
+            refused_count++;
+            (void)usleep(1000);
+            status = put_noise(&place, i, 100000);
+        }
+        assert_int_equal(status, 0);
+        store_get_statistics(place.store, &statistics);
+        if (statistics.write_buffer_size_bytes > write_buffer_size_bytes_seen) {
+            write_buffer_size_bytes_seen = statistics.write_buffer_size_bytes;
+        }
+    }
+    assert_int_equal(statistics.refused_write_count, refused_count);
+    assert_int_equal(statistics.written_batch_count, 1000);
+    assert_in_range(write_buffer_size_bytes_seen, 0, STORE_WRITE_BUFFER_SIZE_MIN + (1 << 20));
+    struct buffer value = {0};
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t key = __builtin_bswap64(i);
+        assert_int_equal(get_at(&place, ENV_TIER_DISK, bytes_make(&key, 8), &value), 0);
+    }
+    buffer_deinit(&value);
+    place_remove(&place);
+}
+
+struct reader {
+    struct place *place;
+    uint64_t wrong_count;
+    bool is_done;
+};
+
+static void *read_pairs(void *argument)
+{
+    struct reader *reader = argument;
+    const struct env_store *store = &reader->place->interface;
+    struct buffer left = {0};
+    struct buffer right = {0};
+    while (!__atomic_load_n(&reader->is_done, __ATOMIC_ACQUIRE)) {
+        struct env_store_snapshot *snapshot = store->ops->snapshot_create(store->context);
+        buffer_clear(&left);
+        buffer_clear(&right);
+        int first = store->ops->get(store->context, snapshot, ENV_TIER_DISK, BYTES("left"), &left);
+        int second =
+            store->ops->get(store->context, snapshot, ENV_TIER_DISK, BYTES("right"), &right);
+        reader->wrong_count +=
+            first != second || !bytes_equal(buffer_bytes(&left), buffer_bytes(&right));
+        store->ops->snapshot_release(store->context, snapshot);
+    }
+    buffer_deinit(&left);
+    buffer_deinit(&right);
+    return NULL;
+}
+
+/* Threads that read while one writes and another flushes see batches whole. */
+static void test_readers_see_whole_batches(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    struct reader readers[3];
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        readers[i] = (struct reader){.place = &place};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_pairs, &readers[i]), 0);
+    }
+    for (uint32_t i = 0; i < 3000; i++) {
+        struct bytes value = bytes_make(&i, sizeof i);
+        const struct env_change changes[] = {{ENV_CHANGE_PUT, BYTES("left"), value},
+                                             {ENV_CHANGE_PUT, BYTES("right"), value}};
+        int status = place.interface.ops->write(place.interface.context, changes, 2, NULL);
+        assert_true(status == 0 || status == -EBUSY);
+        if (i % 500 == 0) {
+            assert_int_equal(store_flush(place.store, NULL), 0);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        __atomic_store_n(&readers[i].is_done, true, __ATOMIC_RELEASE);
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(readers[i].wrong_count, 0);
+    }
+    place_remove(&place);
+}
+
+/* Ways in which opening fails, each with a reason that a person understands. */
+static void test_opening_fails_readably(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    struct store *store;
+    struct error error = {0};
+    struct store_options options = {
+        .directory = place.directory, .cache_size_bytes = 8 << 20, .write_buffer_size_bytes = 1};
+    assert_int_equal(store_open(&store, &options, &error), -EINVAL);
+    options.write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN;
+    options.directory = "/proc/no/such/place";
+    assert_int_equal(store_open(&store, &options, &error), -ENOENT);
+    options.directory = "/dev/null";
+    assert_int_equal(store_open(&store, &options, &error), -ENOTDIR);
+    place_open(&place);
+    options.directory = place.directory;
+    assert_int_equal(store_open(&store, &options, &error), -EBUSY);
+    place_remove(&place);
+}
+
+/* The first table file of the store, damaged in its middle. */
+static void damage_table(const struct place *place)
+{
+    DIR *directory = opendir(place->directory);
+    assert_non_null(directory);
+    char path[2 * PATH_SIZE] = "";
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        if (strstr(entry->d_name, ".sst") != NULL) {
+            (void)snprintf(path, sizeof path, "%s/%.64s", place->directory, entry->d_name);
+        }
+    }
+    (void)closedir(directory);
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(file >= 0);
+    assert_int_equal(pwrite(file, "damage", 6, 100), 6);
+    assert_int_equal(close(file), 0);
+}
+
+/* Verification finds damage, and names it as such; so does a read of the damaged row. */
+static void test_verify(void **state)
+{
+    (void)state;
+    struct place place;
+    struct error error = {0};
+    place_make(&place);
+    place_open(&place);
+    assert_int_equal(put_noise(&place, 1, 3000), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    store_close(place.store);
+    assert_int_equal(store_verify(place.directory, &error), 0);
+    damage_table(&place);
+    assert_int_equal(store_verify(place.directory, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, ".sst"));
+    place_open(&place);
+    uint64_t key = __builtin_bswap64(1);
+    struct buffer value = {0};
+    assert_int_equal(get_at(&place, ENV_TIER_DISK, bytes_make(&key, 8), &value), ERROR_CORRUPT);
+    buffer_deinit(&value);
+    place_remove(&place);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batches_and_iterators),
+        cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_durable_means_flushed),
+        cmocka_unit_test(test_memory_tier),
+        cmocka_unit_test(test_refuses_instead_of_stalling),
+        cmocka_unit_test(test_readers_see_whole_batches),
+        cmocka_unit_test(test_opening_fails_readably),
+        cmocka_unit_test(test_verify),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
