@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http: a small HTTP/1.1 server for operation, and a client that asks it. Layer: driver.
+ *
+ * The server answers GET and HEAD from a handler that runs at once, on the server's loop. It is
+ * strict: what two readers of HTTP could understand differently is refused (see http_request.c),
+ * and every connection is bounded in size and time. No bodies of requests, no TLS, no range, no
+ * compression.
+ *
+ * A server belongs to one loop and its thread. */
+#ifndef DRIVER_HTTP_HTTP_H
+#define DRIVER_HTTP_HTTP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes/bytes.h"
+#include "base/error/error.h"
+#include "driver/os/os.h"
+
+/* Longest request: its first line and headers. */
+#define HTTP_REQUEST_SIZE_BYTES_MAX (16 * 1024)
+/* How long a connection may take to send a whole request, or to take an answer. */
+#define HTTP_IDLE_MS_MAX 30000
+/* Connections at once; more are answered 503. */
+#define HTTP_CONNECTION_COUNT_MAX 128
+/* Longest answer that the client takes. */
+#define HTTP_ANSWER_SIZE_BYTES_MAX (64 * 1024 * 1024)
+
+/* ---- Server -----------------------------------------------------------------------------------
+ */
+
+struct http_server;
+
+/* Borrowed by the handler. */
+struct http_request {
+    struct bytes path;  /* "/metrics"; as sent, not percent-decoded. Begins with '/'. */
+    struct bytes query; /* What follows the '?'; empty when there is none. */
+    bool is_head;       /* The body will be left out; its length is told. */
+};
+
+/* Filled by the handler; all zeros before. */
+struct http_response {
+    int status; /* 200, 404, … */
+    /* "text/plain; charset=utf-8"; a literal. NULL: that. */
+    const char *content_type;
+    struct buffer body;
+};
+
+struct http_server_options {
+    struct os_listener_options listener;
+    void (*handle)(const struct http_request *request, struct http_response *response,
+                   void *context);
+    void *context;
+    uint64_t idle_ms_max; /* 0: HTTP_IDLE_MS_MAX. */
+};
+
+/* Give a server. Errors: those of os_listener_open(). */
+MUST_USE int http_server_open(struct http_server **server, struct os_loop *loop,
+                              const struct http_server_options *options, struct error *error);
+
+/* Close the listener and all connections. They are gone when the loop has turned, or was destroyed.
+ */
+void http_server_close(struct http_server *server);
+
+/* Where it listens, with the real port. */
+struct os_address http_server_address(const struct http_server *server);
+
+/* Any requests so far, and those that were refused as malformed; for metrics. */
+uint64_t http_server_request_count(const struct http_server *server);
+uint64_t http_server_refused_count(const struct http_server *server);
+uint32_t http_server_connection_count(const struct http_server *server);
+
+/* The words for a status ("Not Found"). Never NULL. */
+const char *http_status_text(int status);
+
+/* ---- Client -----------------------------------------------------------------------------------
+ */
+
+struct http_answer {
+    int status;
+    struct buffer body; /* The caller's, who ends it with buffer_deinit(). */
+};
+
+/* Ask `address` for `target` ("/status?x=1") and wait for the whole answer, whatever its status.
+ * Errors: -ECONNREFUSED and the like; -ETIMEDOUT; ERROR_PROTOCOL for what is not HTTP; -EFBIG. */
+MUST_USE int http_get(const struct os_address *address, const char *target, uint64_t timeout_ms,
+                      struct http_answer *answer, struct error *error);
+
+#endif
