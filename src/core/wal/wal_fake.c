@@ -9,8 +9,8 @@
 enum {
     NAME_SIZE_BYTES = 40,
     SECTOR_SIZE_BYTES = 512,
-    FILE_SIZE_BYTES_MAX = 1 << 20,
-    NAME_COUNT_MAX = 512,
+    FILE_SIZE_BYTES_MAX = 128 << 10,
+    NAME_COUNT_MAX = 128,
 };
 
 /* The content of a file, which names come and go for. */
@@ -53,7 +53,7 @@ struct env_file {
     bool is_read_only;
 };
 
-enum { HISTORY_COUNT_MAX = 64 };
+enum { HISTORY_COUNT_MAX = 32 };
 
 struct fake_disk *fake_create(uint64_t seed)
 {
