@@ -470,7 +470,9 @@ static int read_payload(struct wal *wal, const struct wal__segment *segment,
         return error_say(error, ERROR_CORRUPT, "the payload is longer than the segment");
     }
     uint8_t *target = buffer_extend(payload, size_bytes);
-    if (offset + size_bytes <= ahead->start.offset + ahead->size_bytes) {
+    if (size_bytes == 0) {
+        target = NULL; /* Nothing to read, and perhaps no memory to read into. */
+    } else if (offset + size_bytes <= ahead->start.offset + ahead->size_bytes) {
         memcpy(target, ahead->data + (offset - ahead->start.offset), size_bytes);
     } else {
         size_t read_bytes = 0;

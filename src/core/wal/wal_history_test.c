@@ -209,7 +209,7 @@ static bool model_damage(struct model *model)
         sector[random_below(&model->random, sizeof saved)] ^= 4;
     } else {
         /* A misdirected write: what belongs elsewhere. */
-        memcpy(sector, bytes + random_below(&model->random, size_bytes - sizeof saved),
+        memmove(sector, bytes + random_below(&model->random, size_bytes - sizeof saved),
                sizeof saved);
     }
     struct error error = {0};
