@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* node: the process that serves. Layer: node.
  *
- * Wires the cores to the machine: reactors (an event loop per thread, each with its listeners), the log
- * writer's thread, the disk pool, the store's maintenance thread. What a node decides is decided in the
- * cores; what is here only carries.
+ * Wires the cores to the machine: reactors (an event loop per thread, each with its listeners), the
+ * log writer's thread, the disk pool, the store's maintenance thread. What a node decides is
+ * decided in the cores; what is here only carries.
  *
  *   reactor 0   owns the data shard; serves connections, the admin port, signals
  *   reactor n   serves connections; its requests go to reactor 0 as messages and come back so
@@ -50,8 +50,8 @@ uint32_t node_default_reactor_count(uint32_t processor_count);
 MUST_USE int node_run(const struct node_options *options, struct error *error);
 
 /* Verify the log and the store of a stopped node, changing nothing. Writes a report for people to
- * standard output. ERROR_CORRUPT when something is damaged; -EBUSY when a node runs on it; -ENOENT when
- * there is no node's data. */
+ * standard output. ERROR_CORRUPT when something is damaged; -EBUSY when a node runs on it; -ENOENT
+ * when there is no node's data. */
 MUST_USE int node_check(const char *data_directory, struct error *error);
 
 #endif

@@ -11,12 +11,14 @@
 #define NODE_DATA_SHARD 1u
 #define NODE_SELF 1u
 
-/* ---- node_data.c: the data directory ---------------------------------------------------------- */
+/* ---- node_data.c: the data directory ----------------------------------------------------------
+ */
 
 struct node_data;
 
-/* Take the directory: create it when it is missing, refuse it when another process has it, when it is
- * of a newer format, or when parts of it are missing. `must_exist`: for checks, which create nothing. */
+/* Take the directory: create it when it is missing, refuse it when another process has it, when it
+ * is of a newer format, or when parts of it are missing. `must_exist`: for checks, which create
+ * nothing. */
 MUST_USE int node_data_open(struct node_data **data, const char *directory, bool must_exist,
                             struct error *error);
 void node_data_close(struct node_data *data);
@@ -28,7 +30,8 @@ bool node_data_is_new(const struct node_data *data);
 MUST_USE int node_data_commit(struct node_data *data, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
 
-/* ---- node_log.c: the log writer's thread ------------------------------------------------------- */
+/* ---- node_log.c: the log writer's thread -------------------------------------------------------
+ */
 
 struct node_log;
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The log writer: group commit.
  *
- * While one flush is under way, records gather; the next round takes all of them, writes them with one
- * call and flushes once. So the number of flushes follows the speed of the disk and not the load, and
- * nothing else in the process waits for a flush.
+ * While one flush is under way, records gather; the next round takes all of them, writes them with
+ * one call and flushes once. So the number of flushes follows the speed of the disk and not the
+ * load, and nothing else in the process waits for a flush.
  *
- * The thread sleeps on a condition. Whoever submits signals only a sleeping writer: under load the writer
- * finds the next records when it comes back from its flush, and no system call is spent on waking it.
+ * The thread sleeps on a condition. Whoever submits signals only a sleeping writer: under load the
+ * writer finds the next records when it comes back from its flush, and no system call is spent on
+ * waking it.
  *
- * A failed flush is final: what the disk holds is unknown, and asking again would be told "all is well"
- * by the kernel (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). The process
- * exits at once, before any reply that might be untrue; the log is read again at the next start. */
+ * A failed flush is final: what the disk holds is unknown, and asking again would be told "all is
+ * well" by the kernel (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). The
+ * process exits at once, before any reply that might be untrue; the log is read again at the next
+ * start. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -64,8 +66,7 @@ struct node_log {
 
 static _Noreturn void stop_at_once(struct node_log *log, const struct error *error)
 {
-    OS_LOG_ERROR(log->log, "node.log_failed",
-                 "reason=%s consequence=%s action=%s", error->message,
+    OS_LOG_ERROR(log->log, "node.log_failed", "reason=%s consequence=%s action=%s", error->message,
                  "stopped at once; nothing that was not durable was acknowledged",
                  "check the disk, then start again");
     _exit(NODE_EXIT_STORAGE);
@@ -131,7 +132,8 @@ static void write_when_there_is_space(struct node_log *log)
 
 static void write_round(struct node_log *log, struct list *records)
 {
-    LIST_EACH (member, next, records) {
+    LIST_EACH(member, next, records)
+    {
         wal_append(log->wal, &LIST_ITEM(member, struct log_append, link)->record);
         log->record_count++;
     }

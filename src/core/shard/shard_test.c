@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A shard with a toy machine: SET, APPEND and GET of single rows; a value that begins with "late" has
- * expired unless the log says otherwise. The test is the host: it decides what is durable when. */
+/* A shard with a toy machine: SET, APPEND and GET of single rows; a value that begins with "late"
+ * has expired unless the log says otherwise. The test is the host: it decides what is durable when.
+ */
 #include "core/shard/shard.h"
 
 #include <setjmp.h>
@@ -345,7 +346,8 @@ static void a_restart_applies_each_entry_once(void **state)
     expect(&client, "$6\r\nxxxxxx\r\n");
     struct shard_statistics after;
     shard_get_statistics(host->shard, &after);
-    assert_int_equal(after.applied_index, before.applied_index + 1); /* The new term's empty entry. */
+    assert_int_equal(after.applied_index,
+                     before.applied_index + 1); /* The new term's empty entry. */
     assert_int_equal(after.term, before.term + 1);
     destroy(host);
 }
@@ -378,8 +380,8 @@ static void a_log_that_lost_entries_is_refused(void **state)
                  host_failed},
     };
     assert_int_equal(shard_open(&host->shard, &options, &error), 0);
-    struct wal_shard_state found = {.shard = 1, .hard_state = host->hard_state, .last_index = 1,
-                                    .last_term = 1};
+    struct wal_shard_state found = {
+        .shard = 1, .hard_state = host->hard_state, .last_index = 1, .last_term = 1};
     assert_int_equal(shard_start(host->shard, &found, &error), ERROR_CORRUPT);
     destroy(host);
 }
