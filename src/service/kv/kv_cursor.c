@@ -20,9 +20,11 @@ uint32_t kv__cursor_hash(uint64_t cursor)
 
 bool kv__cursor_parse(struct bytes text, uint64_t *cursor)
 {
-    /* More lenient than for other numbers, as Redis is here: leading zeros are fine. */
+    /* More lenient than for other numbers, as Redis is here (strtoul): leading zeros are fine, and
+     * a minus wraps around. */
     uint64_t value = 0;
-    for (size_t i = 0; i < text.size_bytes; i++) {
+    size_t sign = text.size_bytes > 1 && text.data[0] == '-' ? 1 : 0;
+    for (size_t i = sign; i < text.size_bytes; i++) {
         if (text.data[i] < '0' || text.data[i] > '9') {
             return false;
         }
@@ -34,7 +36,7 @@ bool kv__cursor_parse(struct bytes text, uint64_t *cursor)
     if (text.size_bytes == 0) {
         return false;
     }
-    *cursor = value;
+    *cursor = sign == 1 ? 0 - value : value;
     return true;
 }
 

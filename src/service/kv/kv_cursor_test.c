@@ -31,8 +31,10 @@ static void test_any_number_is_a_cursor(void **state)
     assert_int_equal(cursor, 12);
     assert_true(kv__cursor_parse(BYTES("18446744073709551615"), &cursor));
     assert_true(cursor == UINT64_MAX);
+    assert_true(kv__cursor_parse(BYTES("-1"), &cursor));
+    assert_true(cursor == UINT64_MAX);
     static const char *const refused[] = {
-        "", "x", "1x", " 1", "1 ", "-1", "18446744073709551616", "99999999999999999999999"};
+        "", "x", "1x", " 1", "1 ", "-", "--1", "18446744073709551616", "99999999999999999999999"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         cursor = 5;
         assert_false(kv__cursor_parse(bytes_of_text(refused[i]), &cursor));

@@ -46,36 +46,40 @@ static void delete_noted_rows(struct rows *rows, struct bytes list)
     }
 }
 
-/* Delete up to `*row_count` fields of a generation, and take their number off. */
-static int delete_fields(struct kv_call *call, uint16_t slot, uint64_t generation,
-                         uint64_t *row_count)
+/* Fields to delete, in the order of their hashes. */
+struct deletion {
+    uint64_t generation;
+    uint64_t row_count; /* At most so many; what is left of it is left here. */
+    uint32_t hash;      /* From this one on; the last one that was deleted is left here. */
+    uint16_t slot;
+};
+
+static int delete_fields(struct kv_call *call, struct deletion *deletion)
 {
     struct rows_iterator *iterator;
-    int status = kv__fields_open(call->rows, slot, generation, &iterator);
+    int status = kv__fields_open(call->rows, deletion->slot, deletion->generation, &iterator);
     if (status != 0) {
         return status;
     }
+    ASSERT(deletion->row_count > 0);
     /* Changing rows ends the iterator, so collect first. */
     struct buffer *list = &call->kv->work;
     buffer_clear(list);
-    uint64_t left = *row_count;
-    if (left > 0) {
-        status = kv__fields_seek(iterator, slot, generation, 0);
-        while (status == 0) {
-            note_row(list, rows_iterator_key(iterator));
-            left--;
-            if (left == 0) {
-                break;
-            }
-            status = rows_iterator_next(iterator);
+    status = kv__fields_seek(iterator, deletion->slot, deletion->generation, deletion->hash);
+    while (status == 0) {
+        note_row(list, rows_iterator_key(iterator));
+        deletion->hash = kv__fields_hash(iterator);
+        deletion->row_count--;
+        if (deletion->row_count == 0) {
+            break;
         }
+        status = rows_iterator_next(iterator);
     }
     rows_iterator_close(iterator);
     if (status != 0 && status != -ENOENT) {
         return status;
     }
     delete_noted_rows(call->rows, buffer_bytes(list));
-    *row_count = left;
     return 0;
 }
 
@@ -101,9 +105,11 @@ int kv__discards_finish(struct kv_call *call)
         memcpy(&discard, kv->discards.data + offset, sizeof discard);
         if (discard.count <= KV_DISCARD_AT_ONCE_MAX) {
             /* One more than there should be: a field too many would be seen here. */
-            uint64_t left = discard.count + 1;
-            status = delete_fields(call, discard.slot, discard.generation, &left);
-            if (status == 0 && left != 1) {
+            struct deletion deletion = {.generation = discard.generation,
+                                        .row_count = discard.count + 1,
+                                        .slot = discard.slot};
+            status = delete_fields(call, &deletion);
+            if (status == 0 && deletion.row_count != 1) {
                 status = ERROR_CORRUPT; /* I3 */
             }
             continue;
@@ -164,13 +170,13 @@ void kv__garbage_reset(struct kv *kv)
     kv__garbage_hints_reset(kv);
 }
 
-/* The generation of the first garbage row of a slot; -ENOENT when it has none. */
-static int first_garbage(struct rows *rows, uint16_t slot, uint64_t *generation)
+/* The first garbage row of a slot, for `deletion->slot`; -ENOENT when it has none. */
+static int first_garbage(struct rows *rows, struct deletion *deletion)
 {
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(lower, slot, KV_ROW_GARBAGE);
-    kv__row_prefix(upper, slot + 1u, KV_ROW_KEY);
+    kv__row_prefix(lower, deletion->slot, KV_ROW_GARBAGE);
+    kv__row_prefix(upper, deletion->slot + 1u, KV_ROW_KEY);
     struct bytes from = bytes_make(lower, sizeof lower);
     struct rows_iterator *iterator;
     int status = rows_iterator_open(rows, from, bytes_make(upper, sizeof upper), &iterator);
@@ -180,10 +186,13 @@ static int first_garbage(struct rows *rows, uint16_t slot, uint64_t *generation)
     status = rows_iterator_seek(iterator, from);
     if (status == 0) {
         struct kv_row_name name;
-        if (!kv__row_parse(rows_iterator_key(iterator), &name) || name.kind != KV_ROW_GARBAGE) {
+        struct bytes value = rows_iterator_value(iterator);
+        if (!kv__row_parse(rows_iterator_key(iterator), &name) || name.kind != KV_ROW_GARBAGE ||
+            (value.size_bytes != 0 && value.size_bytes != sizeof deletion->hash)) {
             status = ERROR_CORRUPT;
         } else {
-            *generation = name.number;
+            deletion->generation = name.number;
+            deletion->hash = value.size_bytes == 0 ? 0 : endian_get_u32_be(value.data);
         }
     }
     rows_iterator_close(iterator);
@@ -193,29 +202,35 @@ static int first_garbage(struct rows *rows, uint16_t slot, uint64_t *generation)
 /* Collect a slot until nothing is left of it or of `*row_count`. */
 static int collect_slot(struct kv_call *call, uint16_t slot, uint64_t *row_count)
 {
-    while (*row_count > 0) {
-        uint64_t generation;
-        int status = first_garbage(call->rows, slot, &generation);
+    struct deletion deletion = {.slot = slot, .row_count = *row_count};
+    while (deletion.row_count > 0) {
+        int status = first_garbage(call->rows, &deletion);
         if (status == -ENOENT) {
             mark(call->kv, slot, false);
-            return 0;
+            break;
         }
         if (status == 0) {
-            status = delete_fields(call, slot, generation, row_count);
+            status = delete_fields(call, &deletion);
         }
         if (status != 0) {
             return status;
         }
-        if (*row_count > 0) {
-            uint8_t row[KV_GARBAGE_ROW_SIZE_BYTES];
-            rows_delete(call->rows, kv__garbage_row(row, slot, generation));
-            (*row_count)--;
-            if (call->kv->garbage_count == 0) {
-                return ERROR_CORRUPT;
-            }
-            call->kv->garbage_count--;
+        uint8_t row_bytes[KV_GARBAGE_ROW_SIZE_BYTES];
+        struct bytes row = kv__garbage_row(row_bytes, slot, deletion.generation);
+        if (deletion.row_count == 0) {
+            uint8_t hash[sizeof deletion.hash];
+            endian_put_u32_be(hash, deletion.hash);
+            rows_put(call->rows, row, bytes_make(hash, sizeof hash));
+            break;
         }
+        rows_delete(call->rows, row);
+        deletion.row_count--;
+        if (call->kv->garbage_count == 0) {
+            return ERROR_CORRUPT;
+        }
+        call->kv->garbage_count--;
     }
+    *row_count = deletion.row_count;
     return 0;
 }
 
@@ -231,7 +246,7 @@ int kv__execute_collect(struct kv_call *call)
         if (!kv__argument_u64(call->arguments[i], &slot) || slot >= KV_SLOT_COUNT) {
             return ERROR_CORRUPT;
         }
-        int status = collect_slot(call, (uint16_t)slot, &left);
+        int status = left > 0 ? collect_slot(call, (uint16_t)slot, &left) : 0;
         if (status != 0) {
             return status;
         }
@@ -265,9 +280,9 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
                          probe_count < KV_COLLECT_PROBE_COUNT;
          i++) {
         if (is_marked(kv, slot)) {
-            uint64_t generation;
+            struct deletion deletion = {.slot = (uint16_t)slot};
             probe_count++;
-            if (first_garbage(rows, (uint16_t)slot, &generation) == -ENOENT) {
+            if (first_garbage(rows, &deletion) == -ENOENT) {
                 mark(kv, slot, false);
             } else { /* Also when it is not in memory: the command will see. */
                 add_argument(kv, count, slot);

@@ -12,7 +12,8 @@
  *   then, of a hash:    8  count of fields, above 0
  *                       8  generation
  *
- * Value of a field row: the field's bytes. Expiry and garbage rows have empty values. */
+ * Value of a field row: the field's bytes. Expiry rows have empty values; that of a
+ * garbage row is in kv_garbage.c. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/hash/hash.h"
