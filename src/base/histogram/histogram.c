@@ -36,6 +36,16 @@ void histogram_record(struct histogram *histogram, uint64_t value)
     }
 }
 
+void histogram_record_many(struct histogram *histogram, uint64_t value, uint64_t count)
+{
+    histogram->counts[bucket_of(value)] += count;
+    histogram->count += count;
+    histogram->sum += value * count;
+    if (count > 0 && value > histogram->largest) {
+        histogram->largest = value;
+    }
+}
+
 void histogram_merge(struct histogram *target, const struct histogram *source)
 {
     for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {

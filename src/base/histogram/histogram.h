@@ -20,6 +20,9 @@ struct histogram {
 
 void histogram_record(struct histogram *histogram, uint64_t value);
 
+/* Record the same value `count` times. */
+void histogram_record_many(struct histogram *histogram, uint64_t value, uint64_t count);
+
 /* Add all counts of `source` to `target`. */
 void histogram_merge(struct histogram *target, const struct histogram *source);
 

@@ -83,6 +83,19 @@ static void test_counts_up_to_a_bound_grow_with_it(void **state)
     assert_int_equal(histogram_count_up_to(&histogram, 7), 8);
 }
 
+static void test_recording_many_is_recording_each(void **state)
+{
+    /* A tick that answered a hundred commands counts as a hundred. */
+    static struct histogram many;
+    static struct histogram each;
+    histogram_record_many(&many, 12345, 100);
+    histogram_record_many(&many, 99, 0);
+    for (int i = 0; i < 100; i++) {
+        histogram_record(&each, 12345);
+    }
+    assert_memory_equal(&many, &each, sizeof each);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +104,7 @@ int main(void)
         cmocka_unit_test(test_quantiles_follow_the_order),
         cmocka_unit_test(test_merging_adds),
         cmocka_unit_test(test_counts_up_to_a_bound_grow_with_it),
+        cmocka_unit_test(test_recording_many_is_recording_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
