@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/resp/resp_internal.h"
+RESP_HANDLER(command)
+{
+    reply_array(reply, 0);
+    return HANDLED_DONE;
+}

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the gateway share. Folder-private.
+ *
+ *   resp_server.c        the group, servers, ticks, stopping, budgets
+ *   resp_connection.c    bytes in, bytes out
+ *   resp_request.c       requests under way, and replies in order
+ *   resp_dispatch.c      from a parsed command to who executes it
+ *   resp_table.c         the gateway's own commands, as data
+ *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
+ *   resp_observe.c, resp_transaction.c   those commands
+ *   resp_errand.c        work that visits every server of the group */
+#ifndef GATEWAY_RESP_RESP_INTERNAL_H
+#define GATEWAY_RESP_RESP_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "base/list/list.h"
+#include "gateway/resp/resp.h"
+#include "gateway/resp/resp_parse.h"
+
+struct connection;
+
+/* ---- Commands
+ * ------------------------------------------------------------------------------------
+ */
+
+/* What became of a command. */
+enum handled {
+    HANDLED_DONE,  /* Answered, or its answer will come. */
+    HANDLED_LATER, /* Nothing happened: keep the command and try again. */
+};
+
+/* Execute a command of the gateway: `arguments` with the name. Answers to `reply`. */
+typedef enum handled (*command_handler)(struct connection *connection,
+                                        const struct bytes *arguments, uint32_t count,
+                                        const struct reply *reply);
+
+#define COMMAND_NAME_SIZE_MAX 24
+#define COMMAND_COUNT_MAX 512
+
+/* A command of either table, found by name. */
+struct command_entry {
+    const struct kv_command *command;
+    command_handler handler; /* NULL: for a shard. */
+    uint16_t index;          /* Of its counters. */
+    uint8_t name_size_bytes;
+    char name[COMMAND_NAME_SIZE_MAX]; /* Lower case, zero-padded. */
+};
+
+/* All commands, hashed by name. Never changes once built. */
+struct command_map {
+    struct command_entry entries[COMMAND_COUNT_MAX];
+    uint32_t entry_count;
+    uint16_t places[2 * COMMAND_COUNT_MAX]; /* Index + 1 into entries; 0: free. */
+};
+void resp__command_map_build(struct command_map *map);
+const struct command_entry *resp__command_find(const struct command_map *map, struct bytes name);
+
+/* ---- The group
+ * -----------------------------------------------------------------------------------
+ */
+
+#define SLOW_ARGUMENT_COUNT_MAX 8
+#define SLOW_ARGUMENT_SIZE_MAX 64
+
+struct slow_argument {
+    uint32_t size_bytes;
+    uint8_t text[SLOW_ARGUMENT_SIZE_MAX];
+};
+
+struct slow_entry {
+    uint64_t id;
+    uint64_t time_s;
+    uint64_t duration_us;
+    uint32_t argument_count; /* As the client sent them. */
+    uint32_t argument_count_shown;
+    struct slow_argument arguments[SLOW_ARGUMENT_COUNT_MAX];
+    char peer[OS_ADDRESS_TEXT_SIZE];
+    char client_name[SLOW_ARGUMENT_SIZE_MAX];
+};
+
+/* A ring; guarded by the group's mutex. */
+struct slow_log {
+    struct slow_entry *entries;
+    uint32_t capacity;
+    uint32_t count;
+    uint64_t next_id;
+};
+
+struct resp_group {
+    struct resp_options options; /* With defaults filled in; never changes. */
+    struct command_map commands;
+    struct resp_server *servers[RESP_SERVER_COUNT_MAX];
+    uint32_t server_count;
+
+    /* Settings that may change while serving: each a word of its own. */
+    _Atomic uint32_t client_count_max;
+    _Atomic uint32_t idle_timeout_s;
+    _Atomic int64_t slow_log_threshold_us;
+    _Atomic bool has_password;
+
+    _Atomic uint32_t client_count;
+    _Atomic int64_t buffer_bytes; /* Sums of what the servers published. */
+
+    struct os_mutex *mutex; /* Guards what follows. */
+    char password[RESP_PASSWORD_SIZE_MAX];
+    size_t password_size_bytes;
+    struct slow_log slow_log;
+};
+
+/* ---- Servers
+ * -------------------------------------------------------------------------------------
+ */
+
+/* Counters of one command; written by the server's thread, read by any. */
+struct command_counters {
+    _Atomic uint64_t call_count;
+    _Atomic uint64_t failed_count;
+    _Atomic uint64_t rejected_count;
+    _Atomic uint64_t time_ns;
+};
+
+/* Only the server's own thread writes: no locked instruction is needed. */
+#define COUNTER_ADD(counter, value)                                                         \
+    atomic_store_explicit(&(counter),                                                       \
+                          atomic_load_explicit(&(counter), memory_order_relaxed) + (value), \
+                          memory_order_relaxed)
+#define COUNTER_READ(counter) atomic_load_explicit(&(counter), memory_order_relaxed)
+
+enum { POOLED_BUFFER_COUNT_MAX = 128, POOLED_BUFFER_SIZE_BYTES_MAX = 128 * 1024 };
+enum { LISTENER_COUNT_MAX = 8, POOLED_SLOT_COUNT_MAX = 4096 };
+
+struct resp_server {
+    struct resp_group *group;
+    struct os_loop *loop;
+    const struct resp_backend *backend;
+    struct os_listener *listeners[LISTENER_COUNT_MAX];
+    uint32_t listener_count;
+    uint32_t index;
+    uint64_t next_client_number;
+
+    struct list connections; /* In order of arrival. */
+    struct list strangers;   /* Not authenticated, in order of arrival. */
+    struct list dirty;       /* With output for the end of the tick. */
+    struct list ready;       /* With input to go on with at the end of the tick. */
+    struct list busy;        /* The backend refused for now: tried again after each tick. */
+    struct list held;        /* Stopped by CLIENT PAUSE. */
+    uint32_t connection_count;
+    uint32_t stranger_count;
+
+    struct resp_arguments arguments; /* Of the command at hand. */
+    struct buffer scratch;           /* Answers that nobody wants. */
+    struct buffer pooled_buffers[POOLED_BUFFER_COUNT_MAX];
+    uint32_t pooled_buffer_count;
+    struct list pooled_slots;
+    uint32_t pooled_slot_count;
+
+    struct os_timer *timer; /* Each second: timeouts. */
+    struct os_timer *pause_timer;
+    struct os_timer *busy_timer; /* So that there is a next tick. */
+    uint64_t paused_until_ms;    /* CLIENT PAUSE; monotonic. */
+    bool is_pause_for_all;       /* Else for writes. */
+
+    bool is_stopping;
+    bool is_stopped;
+    uint64_t stop_deadline_ms;
+    void (*stopped)(void *context);
+    void *stopped_context;
+
+    /* Budget: what this server's connections hold, and what the group was told of it. */
+    int64_t buffer_bytes;
+    int64_t buffer_bytes_published;
+
+    /* Statistics; see COUNTER_ADD. */
+    uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */
+    bool has_tick_counts;
+    _Atomic uint64_t accepted_count;
+    _Atomic uint64_t refused_count;
+    _Atomic uint64_t evicted_count;
+    _Atomic uint64_t error_count;
+    _Atomic uint64_t pending_count;
+    _Atomic uint64_t input_bytes;
+    _Atomic uint64_t output_bytes;
+    _Atomic uint64_t family_counts[KV_FAMILY_COUNT];
+    struct command_counters counters[COMMAND_COUNT_MAX];
+    struct histogram latencies_ns[KV_FAMILY_COUNT]; /* Read by others as base/histogram allows. */
+};
+
+/* Buffers that are used and empty again within a tick. */
+void resp__pool_take(struct resp_server *server, struct buffer *buffer);
+void resp__pool_give(struct resp_server *server, struct buffer *buffer);
+
+void resp__event(const struct resp_server *server, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* A connection ended: when the server is stopping, this may have been the last. */
+void resp__server_check_stopped(struct resp_server *server);
+
+/* Is CLIENT PAUSE on for such a command? */
+bool resp__server_is_paused(const struct resp_server *server, bool is_write);
+void resp__server_pause(struct resp_server *server, uint64_t until_ms, bool is_for_all);
+
+/* ---- Connections
+ * ---------------------------------------------------------------------------------
+ */
+
+enum reply_mode { REPLY_MODE_ON, REPLY_MODE_OFF, REPLY_MODE_SKIP_NEXT, REPLY_MODE_SKIP };
+
+/* What only some connections have. */
+struct connection_extra {
+    struct buffer name;
+    struct buffer library_name;
+    struct buffer library_version;
+    struct kv_transaction *transaction; /* Watched keys and queued commands. */
+    struct queued *queued;              /* See resp_transaction.c. */
+    uint32_t queued_count;
+    uint32_t queued_capacity;
+    uint32_t command_count;  /* Queued, of both kinds. */
+    uint64_t own_size_bytes; /* Of `queued`. */
+    struct buffer watching;  /* Keys of the WATCH under way. */
+    uint32_t watching_count;
+};
+
+struct connection {
+    struct resp_server *server;
+    struct os_stream *stream; /* NULL once closed. */
+    struct list link;         /* server->connections */
+    struct list stranger_link;
+    struct list dirty_link;
+    struct list ready_link; /* server->ready, busy or held */
+    struct list slots;      /* Replies that are not there yet, in order. */
+    uint64_t id;
+    struct shard_session session;
+    struct resp_parser parser;
+    struct buffer input;            /* Bytes of commands that are not executed yet. */
+    struct buffer output;           /* Replies for the end of the tick. */
+    struct connection_extra *extra; /* May be NULL. */
+    uint64_t created_at_ms;
+    uint64_t active_at_ms;
+    uint64_t pending_size_bytes; /* Of the arguments under way. */
+    uint64_t held_size_bytes;    /* Of replies that wait for earlier ones. */
+    uint64_t charged_bytes;      /* To the budget. */
+    uint32_t slot_count;
+    uint16_t last_command; /* Index + 1; 0: none yet. */
+    uint8_t protocol;
+    uint8_t reply_mode; /* enum reply_mode */
+    bool is_authenticated;
+    bool is_stalled; /* There may be commands in `input` that could not be executed. */
+    bool is_choked;  /* The client does not read: nothing more for now. */
+    bool is_blocked; /* The next command needs the answer of the last (WATCH). */
+    bool is_closing; /* After the replies under way; no more input. */
+    bool is_hung_up; /* The stream may not be used any more. */
+    bool is_stream_closed;
+    bool has_ended; /* The client sent its last byte. */
+    bool is_in_multi;
+    bool is_multi_broken; /* A command was refused while queuing: EXEC aborts. */
+    bool is_protected;    /* CLIENT NO-EVICT. */
+    bool is_touching;     /* CLIENT NO-TOUCH off. */
+};
+
+extern const struct os_stream_events resp__stream_events;
+
+void resp__connection_accept(struct resp_server *server, struct os_stream *stream);
+/* Free what is left of it once it has neither stream nor requests. */
+void resp__connection_release_if_done(struct connection *connection);
+/* Hang up at once; requests under way are dropped when they are answered. */
+void resp__connection_close(struct connection *connection);
+/* No more input; hang up after the replies under way. */
+void resp__connection_finish(struct connection *connection);
+/* Execute what is in `input` as far as now possible; later the rest. */
+void resp__connection_go_on(struct connection *connection);
+/* Go on at the end of the tick. */
+void resp__connection_make_ready(struct connection *connection);
+void resp__connection_mark_dirty(struct connection *connection);
+/* Write the output of the tick. */
+void resp__connection_flush(struct connection *connection);
+/* Bring the budget up to date. */
+void resp__connection_charge(struct connection *connection);
+void resp__connection_authenticated(struct connection *connection);
+struct connection_extra *resp__connection_extra(struct connection *connection);
+/* Clients that have sent nothing for too long, or should have authenticated. */
+bool resp__connection_is_overdue(const struct connection *connection, uint64_t now_ms);
+
+/* ---- Requests
+ * ------------------------------------------------------------------------------------
+ */
+
+/* A reply that will come. `following` holds what is to be sent behind it: replies of later commands
+ * that were answered at once. */
+struct slot {
+    struct shard_request request; /* First: done() finds the slot. */
+    struct connection *connection;
+    struct list link;
+    struct buffer answer;
+    struct buffer following;
+    void (*complete)(struct slot *slot, struct bytes answer, const struct reply *reply);
+    const struct command_entry *entry;
+    uint64_t started_at_ns;
+    uint32_t size_bytes; /* Of the arguments. */
+    uint32_t argument_count;
+    bool is_done;
+    bool is_silent;
+    uint32_t key_size_bytes; /* For the slow log: the first argument. */
+    uint8_t key[SLOW_ARGUMENT_SIZE_MAX];
+};
+
+/* Where the next reply of this connection goes. */
+struct reply resp__reply_target(struct connection *connection);
+
+/* Call after writing to such a target, whose size was `before`. */
+void resp__reply_written(struct connection *connection, const struct reply *reply, size_t before);
+
+struct submission {
+    const struct command_entry *entry;
+    struct shard_command command;
+    bool is_write;
+    bool does_grow;
+    /* NULL: the answer is the reply. Else writes the reply for the answer, when it came; on the
+     * spot when the backend answered on the spot. */
+    void (*complete)(struct slot *slot, struct bytes answer, const struct reply *reply);
+};
+
+/* Hand a request to the backend. HANDLED_LATER: it is busy. `*refused` is 0 or why it refused: then
+ * a reply is owed by the caller. */
+enum handled resp__submit(struct connection *connection, const struct submission *submission,
+                          const struct reply *reply, int *refused);
+/* The reply for a refusal. */
+void resp__reply_refusal(const struct reply *reply, int refused);
+const char *resp__refusal_text(int refused);
+
+/* A slot for a reply that something other than the backend will give. */
+struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry);
+/* Its reply is there. */
+void resp__slot_close(struct slot *slot, struct bytes answer);
+
+/* ---- Dispatch
+ * ------------------------------------------------------------------------------------
+ */
+
+/* Execute one command of a client: `server->arguments`. */
+enum handled resp__dispatch(struct connection *connection);
+
+void resp__reply_arity(const struct reply *reply, const char *name);
+void resp__reply_syntax(const struct reply *reply);
+void resp__reply_unknown_subcommand(const struct reply *reply, const char *command,
+                                    struct bytes subcommand);
+void resp__reply_help(const struct reply *reply, const char *const *lines, uint32_t count);
+bool resp__is(struct bytes bytes, const char *word);
+/* May it be a client's name? */
+bool resp__name_is_clean(struct bytes name);
+
+/* What a command with subcommands knows of them. Arity counts the command's name. */
+struct subcommand {
+    const char *name;
+    int8_t arity;
+    command_handler handler;
+};
+enum handled resp__run_subcommand(const struct subcommand *subcommands, uint32_t subcommand_count,
+                                  struct connection *connection, const struct bytes *arguments,
+                                  uint32_t count, const struct reply *reply);
+
+/* ---- Transactions
+ * --------------------------------------------------------------------------------
+ */
+
+enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
+                         const struct bytes *arguments, uint32_t count, const struct reply *reply);
+/* Forget queued commands and watched keys. */
+void resp__transaction_drop(struct connection *connection);
+uint64_t resp__transaction_size_bytes(const struct connection *connection);
+
+/* ---- Errands
+ * -------------------------------------------------------------------------------------
+ */
+
+/* Visits every server on its own thread, beginning with the one where it is sent off, and comes
+ * back to it. Embedded in what it carries. */
+struct errand {
+    struct os_message message;
+    struct resp_server *origin;
+    uint32_t visited_count;
+    void (*visit)(struct errand *errand, struct resp_server *server);
+    void (*back)(struct errand *errand); /* On the origin's thread; ends it. */
+};
+/* With one server, all of it happens within the call. */
+void resp__errand_send(struct errand *errand, struct resp_server *origin);
+
+/* ---- The slow log and the password
+ * ---------------------------------------------------------------
+ */
+
+void resp__slow_log_add(struct connection *connection, uint64_t duration_ns,
+                        const struct bytes *arguments, uint32_t argument_count,
+                        uint32_t argument_count_shown);
+/* Compares in a time that does not depend on where they differ. */
+bool resp__password_is(struct resp_group *group, struct bytes password);
+bool resp__password_set(struct resp_group *group, struct bytes password);
+
+/* ---- The commands
+ * --------------------------------------------------------------------------------
+ */
+
+#define RESP_HANDLER(name)                                                                  \
+    enum handled resp__##name(struct connection *connection, const struct bytes *arguments, \
+                              uint32_t count, const struct reply *reply)
+
+RESP_HANDLER(auth);
+RESP_HANDLER(client);
+RESP_HANDLER(command);
+RESP_HANDLER(config);
+RESP_HANDLER(discard);
+RESP_HANDLER(echo);
+RESP_HANDLER(exec);
+RESP_HANDLER(hello);
+RESP_HANDLER(info);
+RESP_HANDLER(latency);
+RESP_HANDLER(lolwut);
+RESP_HANDLER(memory);
+RESP_HANDLER(multi);
+RESP_HANDLER(ping);
+RESP_HANDLER(quit);
+RESP_HANDLER(reset);
+RESP_HANDLER(select);
+RESP_HANDLER(shutdown);
+RESP_HANDLER(slowlog);
+RESP_HANDLER(time);
+RESP_HANDLER(unwatch);
+RESP_HANDLER(wait);
+RESP_HANDLER(waitaof);
+RESP_HANDLER(watch);
+
+#endif

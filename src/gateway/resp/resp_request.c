@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests under way, and replies in order.
+ *
+ * A connection has a queue of slots: replies that are not there yet. While it is empty, what is
+ * answered at once is written straight to the output. While it is not, that goes behind the last
+ * slot, into its `following`; so a slot is needed only for what waits. When the first slot's answer
+ * comes, it and all that follows it go out, up to the next one that still waits. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "gateway/resp/resp_internal.h"
+
+enum { SLOT_BUFFER_KEPT_BYTES = 4096 };
+
+/* ---- Slots
+ * -----------------------------------------------------------------------------------------
+ */
+
+static struct slot *slot_take(struct resp_server *server)
+{
+    struct list *member = list_pop_front(&server->pooled_slots);
+    if (member == NULL) {
+        struct slot *slot = memory_allocate_zeroed(1, sizeof *slot);
+        list_init(&slot->link);
+        return slot;
+    }
+    server->pooled_slot_count--;
+    return LIST_ITEM(member, struct slot, link);
+}
+
+static void slot_give(struct resp_server *server, struct slot *slot)
+{
+    resp__pool_give(server, &slot->answer);
+    resp__pool_give(server, &slot->following);
+    if (server->pooled_slot_count == POOLED_SLOT_COUNT_MAX) {
+        memory_free(slot);
+        return;
+    }
+    slot->connection = NULL;
+    slot->complete = NULL;
+    list_push_front(&server->pooled_slots, &slot->link); /* The warmest first. */
+    server->pooled_slot_count++;
+}
+
+static struct slot *last_slot(struct connection *connection)
+{
+    return LIST_ITEM(connection->slots.previous, struct slot, link);
+}
+
+struct reply resp__reply_target(struct connection *connection)
+{
+    struct resp_server *server = connection->server;
+    struct reply reply = {.protocol = connection->protocol};
+    if (connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP) {
+        buffer_clear(&server->scratch);
+        buffer_trim(&server->scratch, POOLED_BUFFER_SIZE_BYTES_MAX);
+        reply.target = &server->scratch;
+        return reply;
+    }
+    reply.target =
+        list_is_empty(&connection->slots) ? &connection->output : &last_slot(connection)->following;
+    resp__pool_take(server, reply.target);
+    return reply;
+}
+
+static void append_slot(struct connection *connection, struct slot *slot, uint64_t size_bytes)
+{
+    struct resp_server *server = connection->server;
+    slot->connection = connection;
+    slot->is_done = false;
+    slot->is_silent =
+        connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP;
+    slot->size_bytes = size_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)size_bytes;
+    slot->started_at_ns = os_loop_now_ns(server->loop);
+    list_push_back(&connection->slots, &slot->link);
+    connection->slot_count++;
+    connection->pending_size_bytes += slot->size_bytes;
+    COUNTER_ADD(server->pending_count, 1);
+}
+
+static void retire_slot(struct connection *connection, struct slot *slot)
+{
+    list_remove(&slot->link);
+    connection->slot_count--;
+    connection->pending_size_bytes -= slot->size_bytes;
+    COUNTER_ADD(connection->server->pending_count, (uint64_t)-1);
+    slot_give(connection->server, slot);
+}
+
+/* Write all replies that are next in order. */
+static void release_slots(struct connection *connection)
+{
+    while (!list_is_empty(&connection->slots)) {
+        struct slot *first = LIST_ITEM(connection->slots.next, struct slot, link);
+        if (!first->is_done) {
+            break;
+        }
+        connection->held_size_bytes -= first->answer.size_bytes + first->following.size_bytes;
+        if (!connection->is_hung_up) {
+            buffer_append(&connection->output, buffer_bytes(&first->answer));
+            buffer_append(&connection->output, buffer_bytes(&first->following));
+        }
+        retire_slot(connection, first);
+    }
+}
+
+static void note_answer(struct slot *slot, struct bytes answer)
+{
+    struct connection *connection = slot->connection;
+    struct resp_server *server = connection->server;
+    const struct command_entry *entry = slot->entry;
+    uint64_t now_ns = os_loop_now_ns(server->loop);
+    uint64_t took_ns = now_ns > slot->started_at_ns ? now_ns - slot->started_at_ns : 0;
+    struct command_counters *counters = &server->counters[entry->index];
+    COUNTER_ADD(counters->time_ns, took_ns);
+    if (answer.size_bytes > 0 && answer.data[0] == '-') {
+        COUNTER_ADD(counters->failed_count, 1);
+        COUNTER_ADD(server->error_count, 1);
+    }
+    histogram_record(&server->latencies_ns[entry->command->family], took_ns);
+    int64_t threshold_us =
+        atomic_load_explicit(&server->group->slow_log_threshold_us, memory_order_relaxed);
+    if (threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000) {
+        const struct bytes arguments[] = {bytes_of_text(entry->command->name),
+                                          bytes_make(slot->key, slot->key_size_bytes)};
+        resp__slow_log_add(connection, took_ns, arguments, slot->argument_count,
+                           slot->argument_count < 2 ? slot->argument_count : 2);
+    }
+}
+
+/* Where the reply of a slot is written: straight to the output when it is the next in order. */
+static struct buffer *slot_target(struct connection *connection, struct slot *slot)
+{
+    struct buffer *target = &slot->answer;
+    if (slot->is_silent || connection->is_hung_up) {
+        buffer_clear(&connection->server->scratch);
+        return &connection->server->scratch;
+    }
+    if (connection->slots.next == &slot->link) {
+        target = &connection->output;
+    }
+    resp__pool_take(connection->server, target);
+    return target;
+}
+
+void resp__slot_close(struct slot *slot, struct bytes answer)
+{
+    struct connection *connection = slot->connection;
+    note_answer(slot, answer);
+    struct buffer *target = slot_target(connection, slot);
+    if (slot->complete != NULL) {
+        struct reply reply = {.target = target, .protocol = slot->request.protocol};
+        slot->complete(slot, answer, &reply);
+    } else {
+        buffer_append(target, answer);
+    }
+    slot->is_done = true;
+    if (connection->slots.next == &slot->link) {
+        release_slots(connection);
+        if (connection->is_hung_up) {
+            buffer_clear(&connection->output);
+        }
+    } else {
+        connection->held_size_bytes += slot->answer.size_bytes;
+    }
+    if (connection->stream == NULL) {
+        resp__connection_release_if_done(connection);
+        return;
+    }
+    if (connection->is_hung_up) {
+        return;
+    }
+    resp__connection_mark_dirty(connection);
+    resp__connection_make_ready(connection);
+}
+
+static void request_done(struct shard_request *request, struct bytes answer)
+{
+    resp__slot_close(LIST_ITEM(request, struct slot, request), answer);
+}
+
+struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry)
+{
+    struct slot *slot = slot_take(connection->server);
+    slot->entry = entry;
+    slot->request.protocol = connection->protocol;
+    slot->argument_count = 1;
+    slot->key_size_bytes = 0;
+    append_slot(connection, slot, 0);
+    return slot;
+}
+
+/* ---- Submitting
+ * --------------------------------------------------------------------------------------
+ */
+
+static uint64_t size_of(const struct shard_command *command)
+{
+    uint64_t size_bytes = 0;
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        size_bytes += command->arguments[i].size_bytes;
+    }
+    return size_bytes;
+}
+
+static void keep_for_slow_log(struct slot *slot, const struct shard_command *command)
+{
+    slot->argument_count = command->argument_count + 1;
+    slot->key_size_bytes = 0;
+    if (command->argument_count > 0 && command->arguments[0].size_bytes > 0) {
+        size_t size = command->arguments[0].size_bytes;
+        size = size < sizeof slot->key ? size : sizeof slot->key;
+        memcpy(slot->key, command->arguments[0].data, size);
+        slot->key_size_bytes = (uint32_t)size;
+    }
+}
+
+enum handled resp__submit(struct connection *connection, const struct submission *submission,
+                          const struct reply *reply, int *refused)
+{
+    struct resp_server *server = connection->server;
+    struct slot *slot = slot_take(server);
+    slot->entry = submission->entry;
+    slot->complete = submission->complete;
+    slot->connection = connection;
+    slot->request.command = submission->command;
+    slot->request.protocol = connection->protocol;
+    slot->request.is_write = submission->is_write;
+    slot->request.does_grow = submission->does_grow;
+    slot->request.done = request_done;
+    slot->request.session = &connection->session;
+    *refused = 0;
+
+    /* An answer on the spot that must be looked at first goes elsewhere. */
+    struct buffer answer = {0};
+    struct reply direct = *reply;
+    if (submission->complete != NULL) {
+        direct.target = &answer;
+    }
+    size_t before = direct.target->size_bytes;
+    int status = server->backend->submit(server->backend->context, &slot->request, &direct);
+    if (status == SHARD_PENDING) {
+        ASSERT(direct.target->size_bytes == before);
+        keep_for_slow_log(slot, &submission->command);
+        append_slot(connection, slot, size_of(&submission->command));
+        return HANDLED_DONE;
+    }
+    if (status == SHARD_ANSWERED && submission->complete != NULL) {
+        submission->complete(slot, buffer_bytes(&answer), reply);
+    }
+    buffer_deinit(&answer);
+    slot_give(server, slot);
+    if (status != SHARD_ANSWERED) {
+        ASSERT(status < 0);
+        direct.target->size_bytes = submission->complete != NULL ? 0 : before;
+        *refused = status;
+    }
+    return status == -EBUSY ? HANDLED_LATER : HANDLED_DONE;
+}
+
+const char *resp__refusal_text(int refused)
+{
+    switch (refused) {
+    case -ENOSPC:
+        return "OOM command not allowed: the disk is full. Reads and deletes go on; writes "
+               "return when there is space again.";
+    case ERROR_NOT_LEADER:
+        return "LOADING tutti is loading the dataset from its log";
+    case -E2BIG:
+        return "ERR the request is larger than an entry of the log may be";
+    default:
+        return NULL;
+    }
+}
+
+void resp__reply_refusal(const struct reply *reply, int refused)
+{
+    const char *text = resp__refusal_text(refused);
+    if (text != NULL) {
+        reply_error(reply, "%s", text);
+    } else {
+        reply_error(reply, "ERR %s", error_text(refused));
+    }
+}

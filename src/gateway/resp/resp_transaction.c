@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+ *
+ * Queued commands for a shard go into a kv transaction, which EXEC submits as one command: it is
+ * executed whole or not at all. A command of the gateway's own among them is run when EXEC comes,
+ * and its answer becomes part of the transaction, at its place. For that the queue is kept here
+ * from the first such command on; until then there is nothing to keep.
+ *
+ * Two things differ from Redis, for the sake of simplicity: when a watched key has changed, own
+ * commands (say CLIENT SETNAME) have still run; and those that change how the connection speaks, or
+ * look at other connections, are refused while queuing. */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "gateway/resp/resp_internal.h"
+
+enum { QUEUED_COUNT_MAX = 65535, QUEUED_OVERHEAD_BYTES = 64, VERSION_SIZE = 8 };
+
+struct queued {
+    const struct command_entry *entry;
+    struct bytes *arguments; /* With the name; the bytes stand behind the array. */
+    uint32_t count;
+};
+
+/* ---- The queue
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void queued_clear(struct connection_extra *extra)
+{
+    for (uint32_t i = 0; i < extra->queued_count; i++) {
+        memory_free(extra->queued[i].arguments);
+    }
+    memory_free(extra->queued);
+    extra->queued = NULL;
+    extra->queued_count = 0;
+    extra->queued_capacity = 0;
+    extra->own_size_bytes = 0;
+}
+
+void resp__transaction_drop(struct connection *connection)
+{
+    connection->is_in_multi = false;
+    connection->is_multi_broken = false;
+    struct connection_extra *extra = connection->extra;
+    if (extra == NULL) {
+        return;
+    }
+    queued_clear(extra);
+    if (extra->transaction != NULL) {
+        kv_transaction_destroy(extra->transaction);
+        extra->transaction = NULL;
+    }
+    extra->command_count = 0;
+}
+
+uint64_t resp__transaction_size_bytes(const struct connection *connection)
+{
+    const struct connection_extra *extra = connection->extra;
+    uint64_t size_bytes = extra->own_size_bytes;
+    if (extra->transaction != NULL) {
+        size_bytes += kv_transaction_size_bytes(extra->transaction);
+    }
+    return size_bytes;
+}
+
+static struct kv_transaction *transaction_of(struct connection *connection)
+{
+    struct connection_extra *extra = resp__connection_extra(connection);
+    if (extra->transaction == NULL) {
+        extra->transaction = kv_transaction_create();
+    }
+    return extra->transaction;
+}
+
+static void keep(struct connection_extra *extra, const struct command_entry *entry,
+                 const struct bytes *arguments, uint32_t count)
+{
+    if (extra->queued_count == extra->queued_capacity) {
+        extra->queued_capacity = extra->queued_capacity == 0 ? 8 : 2 * extra->queued_capacity;
+        extra->queued =
+            memory_resize(extra->queued, extra->queued_capacity * sizeof *extra->queued);
+    }
+    size_t size = count * sizeof(struct bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        size += arguments[i].size_bytes;
+    }
+    struct bytes *copies = memory_allocate(size);
+    uint8_t *place = (uint8_t *)(copies + count);
+    for (uint32_t i = 0; i < count; i++) {
+        copies[i] = bytes_make(place, arguments[i].size_bytes);
+        if (arguments[i].size_bytes > 0) {
+            memcpy(place, arguments[i].data, arguments[i].size_bytes);
+        }
+        place += arguments[i].size_bytes;
+    }
+    extra->queued[extra->queued_count++] = (struct queued){entry, copies, count};
+    extra->own_size_bytes += size + QUEUED_OVERHEAD_BYTES;
+}
+
+/* May the gateway's own command be run within EXEC, where it must answer at once? */
+static bool may_be_queued(const struct command_entry *entry, const struct bytes *arguments,
+                          uint32_t count)
+{
+    static const char *const others[] = {"LIST", "KILL", "PAUSE", "UNPAUSE", "REPLY"};
+    if ((entry->command->flags & KV_FLAG_NO_MULTI) != 0 || entry->handler == resp__hello) {
+        return false;
+    }
+    if (count < 2) {
+        return true;
+    }
+    if (entry->handler == resp__memory) {
+        return !resp__is(arguments[1], "USAGE");
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (entry->handler == resp__client && resp__is(arguments[1], others[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
+                         const struct bytes *arguments, uint32_t count, const struct reply *reply)
+{
+    struct connection_extra *extra = resp__connection_extra(connection);
+    const struct resp_options *options = &connection->server->group->options;
+    if (entry->handler != NULL && !may_be_queued(entry, arguments, count)) {
+        connection->is_multi_broken = true;
+        reply_error(reply, "ERR Command not allowed inside a transaction");
+        return HANDLED_DONE;
+    }
+    if (extra->command_count >= QUEUED_COUNT_MAX ||
+        resp__transaction_size_bytes(connection) > options->request_size_bytes_max) {
+        connection->is_multi_broken = true;
+        reply_error(reply, "ERR the transaction exceeds the limit of %d commands or %llu bytes",
+                    QUEUED_COUNT_MAX, (unsigned long long)options->request_size_bytes_max);
+        return HANDLED_DONE;
+    }
+    if (connection->is_multi_broken) {
+        reply_status(reply, "QUEUED"); /* It will never run: why keep it. */
+        return HANDLED_DONE;
+    }
+    extra->command_count++;
+    if (entry->handler != NULL || extra->queued_count > 0) {
+        keep(extra, entry, arguments, count);
+    } else {
+        kv_transaction_add(transaction_of(connection), entry->command, arguments + 1, count - 1);
+    }
+    resp__connection_charge(connection);
+    reply_status(reply, "QUEUED");
+    return HANDLED_DONE;
+}
+
+/* Run the gateway's own commands and complete the transaction. */
+static void settle_queue(struct connection *connection)
+{
+    struct connection_extra *extra = connection->extra;
+    struct kv_transaction *transaction = transaction_of(connection);
+    struct buffer answer = {0};
+    for (uint32_t i = 0; i < extra->queued_count; i++) {
+        const struct queued *queued = &extra->queued[i];
+        if (queued->entry->handler == NULL) {
+            kv_transaction_add(transaction, queued->entry->command, queued->arguments + 1,
+                               queued->count - 1);
+            continue;
+        }
+        struct reply reply = {.target = &answer, .protocol = connection->protocol};
+        buffer_clear(&answer);
+        uint32_t slot_count = connection->slot_count;
+        enum handled handled =
+            queued->entry->handler(connection, queued->arguments, queued->count, &reply);
+        ASSERT(handled == HANDLED_DONE && connection->slot_count == slot_count);
+        kv_transaction_add_answer(transaction, buffer_bytes(&answer));
+    }
+    buffer_deinit(&answer);
+    queued_clear(extra);
+}
+
+/* ---- MULTI, EXEC, DISCARD
+ * ------------------------------------------------------------------------------
+ */
+
+RESP_HANDLER(multi)
+{
+    if (connection->is_in_multi) {
+        reply_error(reply, "ERR MULTI calls can not be nested");
+        return HANDLED_DONE;
+    }
+    connection->is_in_multi = true;
+    reply_ok(reply);
+    return HANDLED_DONE;
+}
+
+RESP_HANDLER(discard)
+{
+    if (!connection->is_in_multi) {
+        reply_error(reply, "ERR DISCARD without MULTI");
+        return HANDLED_DONE;
+    }
+    resp__transaction_drop(connection);
+    reply_ok(reply);
+    return HANDLED_DONE;
+}
+
+RESP_HANDLER(exec)
+{
+    if (!connection->is_in_multi) {
+        reply_error(reply, "ERR EXEC without MULTI");
+        return HANDLED_DONE;
+    }
+    if (connection->is_multi_broken) {
+        resp__transaction_drop(connection);
+        reply_error(reply, "EXECABORT Transaction discarded because of previous errors.");
+        return HANDLED_DONE;
+    }
+    struct connection_extra *extra = connection->extra;
+    if (extra == NULL || (extra->transaction == NULL && extra->queued_count == 0)) {
+        resp__transaction_drop(connection);
+        reply_array(reply, 0);
+        return HANDLED_DONE;
+    }
+    settle_queue(connection);
+    struct submission submission = {
+        .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
+        .is_write = true,
+    };
+    submission.command = kv_transaction_command(extra->transaction, &submission.does_grow);
+    int refused;
+    if (resp__submit(connection, &submission, reply, &refused) == HANDLED_LATER) {
+        return HANDLED_LATER; /* The transaction stays complete for the next try. */
+    }
+    if (refused != 0) {
+        const char *text = resp__refusal_text(refused);
+        reply_error(reply, "EXECABORT Transaction discarded because of: %s",
+                    text != NULL ? text : error_text(refused));
+    }
+    resp__transaction_drop(connection);
+    return HANDLED_DONE;
+}
+
+/* ---- WATCH
+ * -------------------------------------------------------------------------------------------
+ */
+
+/* The versions of the keys that `watching` holds: each a length of 4 bytes and the key. */
+static void watched(struct slot *slot, struct bytes answer, const struct reply *reply)
+{
+    struct connection *connection = slot->connection;
+    connection->is_blocked = false;
+    struct connection_extra *extra = connection->extra;
+    if (answer.size_bytes != (size_t)extra->watching_count * VERSION_SIZE) {
+        buffer_append(reply->target, answer); /* An error. */
+    } else if (!connection->is_hung_up) {
+        struct kv_transaction *transaction = transaction_of(connection);
+        const uint8_t *place = extra->watching.data;
+        for (uint32_t i = 0; i < extra->watching_count; i++) {
+            uint32_t size;
+            memcpy(&size, place, sizeof size);
+            kv_transaction_watch(transaction, bytes_make(place + sizeof size, size),
+                                 endian_get_u64_le(answer.data + i * VERSION_SIZE));
+            place += sizeof size + size;
+        }
+        reply_ok(reply);
+    }
+    buffer_deinit(&extra->watching);
+}
+
+RESP_HANDLER(watch)
+{
+    if (connection->is_in_multi) {
+        reply_error(reply, "ERR WATCH inside MULTI is not allowed");
+        return HANDLED_DONE;
+    }
+    struct connection_extra *extra = resp__connection_extra(connection);
+    if (resp__transaction_size_bytes(connection) >
+        connection->server->group->options.request_size_bytes_max) {
+        reply_error(reply, "ERR too many watched keys");
+        return HANDLED_DONE;
+    }
+    buffer_clear(&extra->watching);
+    extra->watching_count = count - 1;
+    for (uint32_t i = 1; i < count; i++) {
+        uint32_t size = (uint32_t)arguments[i].size_bytes;
+        buffer_append(&extra->watching, bytes_make(&size, sizeof size));
+        buffer_append(&extra->watching, arguments[i]);
+    }
+    struct submission submission = {
+        .entry = resp__command_find(&connection->server->group->commands, BYTES("watch")),
+        .command = {.opcode = kv_versions_opcode(),
+                    .argument_count = count - 1,
+                    .arguments = arguments + 1},
+        .complete = watched,
+    };
+    uint32_t slot_count = connection->slot_count;
+    int refused;
+    enum handled handled = resp__submit(connection, &submission, reply, &refused);
+    if (handled == HANDLED_DONE && refused != 0) {
+        resp__reply_refusal(reply, refused);
+    }
+    /* What comes next may be EXEC, which must know the versions. */
+    connection->is_blocked = connection->slot_count > slot_count;
+    return handled;
+}
+
+RESP_HANDLER(unwatch)
+{
+    if (!connection->is_in_multi) {
+        resp__transaction_drop(connection);
+    }
+    reply_ok(reply);
+    return HANDLED_DONE;
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/resp/resp_world.h"
+
+#include <arpa/inet.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+
+enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4 };
+
+struct pair {
+    struct buffer key;
+    struct buffer value;
+    uint64_t version;
+};
+
+/* A server with its own little database. */
+struct place {
+    struct world *world;
+    struct os_loop *loop;
+    struct os_thread *thread;
+    struct resp_server *server;
+    struct resp_backend backend;
+    struct list waiting; /* Writes, and reads behind them, of struct later. */
+    struct os_timer *timer;
+    struct os_message stop;
+    struct pair pairs[STRING_COUNT_MAX];
+    uint64_t version;
+};
+
+struct later {
+    struct list link;
+    struct shard_request *request;
+    struct buffer answer;
+};
+
+struct world {
+    struct resp_group *group;
+    struct place places[SERVER_COUNT_MAX];
+    uint32_t place_count;
+    uint16_t port;
+    _Atomic bool is_holding;
+    _Atomic int refusal_status;
+    _Atomic int refusal_count;
+    _Atomic int stop_count;
+    _Atomic uint32_t stopped_count;
+};
+
+/* ---- The database
+ * ----------------------------------------------------------------------------------
+ */
+
+static struct pair *pair_of(struct place *place, struct bytes key)
+{
+    struct pair *free_pair = NULL;
+    for (uint32_t i = 0; i < STRING_COUNT_MAX; i++) {
+        struct pair *pair = &place->pairs[i];
+        if (pair->version != 0 && bytes_equal(buffer_bytes(&pair->key), key)) {
+            return pair;
+        }
+        free_pair = free_pair == NULL && pair->version == 0 ? pair : free_pair;
+    }
+    ASSERT(free_pair != NULL);
+    return free_pair;
+}
+
+static bool is_opcode(const struct shard_command *command, const char *name)
+{
+    return command->opcode == kv_command_find(bytes_of_text(name))->opcode;
+}
+
+static void execute(struct place *place, const struct shard_command *command,
+                    const struct reply *reply)
+{
+    struct pair *pair = pair_of(place, command->arguments[0]);
+    if (is_opcode(command, "set")) {
+        buffer_clear(&pair->key);
+        buffer_append(&pair->key, command->arguments[0]);
+        buffer_clear(&pair->value);
+        buffer_append(&pair->value, command->arguments[1]);
+        pair->version = ++place->version;
+        reply_ok(reply);
+    } else if (is_opcode(command, "get") && pair->version != 0) {
+        reply_bulk(reply, buffer_bytes(&pair->value));
+    } else if (is_opcode(command, "get")) {
+        reply_null(reply);
+    } else if (command->opcode == kv_versions_opcode()) {
+        for (uint32_t i = 0; i < command->argument_count; i++) {
+            uint64_t version = pair_of(place, command->arguments[i])->version;
+            buffer_append(reply->target, bytes_make(&version, sizeof version));
+        }
+    } else {
+        reply_status(reply, "transaction");
+    }
+}
+
+static int submit(void *context, struct shard_request *request, const struct reply *reply)
+{
+    struct place *place = context;
+    struct world *world = place->world;
+    if (atomic_load(&world->refusal_count) > 0 &&
+        (request->is_write || atomic_load(&world->refusal_status) != -ENOSPC)) {
+        (void)atomic_fetch_sub(&world->refusal_count, 1);
+        return atomic_load(&world->refusal_status);
+    }
+    if (!request->is_write && list_is_empty(&place->waiting)) {
+        execute(place, &request->command, reply);
+        return SHARD_ANSWERED;
+    }
+    struct later *later = memory_allocate_zeroed(1, sizeof *later);
+    later->request = request;
+    struct reply held = {.target = &later->answer, .protocol = request->protocol};
+    execute(place, &request->command, &held);
+    list_push_back(&place->waiting, &later->link);
+    os_timer_start(place->timer, 1, 1);
+    return SHARD_PENDING;
+}
+
+static void answer_waiting(void *context)
+{
+    struct place *place = context;
+    if (atomic_load(&place->world->is_holding)) {
+        return;
+    }
+    for (struct list *member; (member = list_pop_front(&place->waiting)) != NULL;) {
+        struct later *later = LIST_ITEM(member, struct later, link);
+        later->request->done(later->request, buffer_bytes(&later->answer));
+        buffer_deinit(&later->answer);
+        memory_free(later);
+    }
+    os_timer_stop(place->timer);
+}
+
+static void get_information(void *context, struct resp_information *information)
+{
+    *information = (struct resp_information){
+        .data_directory = "/data",
+        .configuration_file = "",
+        .run_id = "0123456789012345678901234567890123456789",
+        .is_flush_always = true,
+        .key_count = 7,
+        .expiring_key_count = 3,
+    };
+}
+
+static bool setting_at(void *context, uint32_t index, const char **name, struct buffer *value)
+{
+    if (index > 0) {
+        return false;
+    }
+    *name = "flush";
+    buffer_append(value, BYTES("always"));
+    return true;
+}
+
+static void stop_node(void *context)
+{
+    struct place *place = context;
+    (void)atomic_fetch_add(&place->world->stop_count, 1);
+}
+
+/* ---- Threads
+ * -----------------------------------------------------------------------------------------
+ */
+
+static void run(void *context)
+{
+    struct place *place = context;
+    os_loop_run(place->loop);
+}
+
+static void stopped(void *context)
+{
+    struct place *place = context;
+    struct world *world = place->world;
+    if (atomic_fetch_add(&world->stopped_count, 1) + 1 == world->place_count) {
+        for (uint32_t i = 0; i < world->place_count; i++) {
+            os_loop_stop(world->places[i].loop);
+        }
+    }
+}
+
+static void deliver_stop(struct os_message *message)
+{
+    struct place *place = LIST_ITEM(message, struct place, stop);
+    resp_server_stop(place->server, stopped, place);
+}
+
+static void listen_at(struct world *world, struct place *place, const struct os_listener *sibling)
+{
+    struct error error;
+    struct os_listener_options options = {.sibling = sibling, .flag = "--redis"};
+    if (sibling == NULL) {
+        ASSERT(os_address_parse(&options.address, "127.0.0.1:0", &error) == 0);
+    }
+    ASSERT(resp_server_listen(place->server, &options, &error) == 0);
+    world->port = os_listener_address(resp_server_listener(place->server)).port;
+}
+
+struct world *world_create(const struct world_options *options)
+{
+    struct world *world = memory_allocate_zeroed(1, sizeof *world);
+    struct resp_options resp = options->resp;
+    struct error error;
+    os_ignore_broken_pipes();
+    world->place_count = options->server_count == 0 ? 1 : options->server_count;
+    resp.server_count = world->place_count;
+    ASSERT(resp_group_create(&world->group, &resp, &error) == 0);
+    for (uint32_t i = 0; i < world->place_count; i++) {
+        struct place *place = &world->places[i];
+        place->world = world;
+        list_init(&place->waiting);
+        ASSERT(os_loop_create(&place->loop, &error) == 0);
+        place->timer = os_timer_create(place->loop, answer_waiting, place);
+        place->backend = (struct resp_backend){.context = place,
+                                               .submit = submit,
+                                               .get_information = get_information,
+                                               .setting_at = setting_at,
+                                               .stop_node = stop_node};
+        place->server = resp_server_create(world->group, place->loop, &place->backend);
+        listen_at(world, place, i == 0 ? NULL : resp_server_listener(world->places[0].server));
+    }
+    for (uint32_t i = 0; i < world->place_count; i++) {
+        ASSERT(os_thread_start(&world->places[i].thread, "server", run, &world->places[i],
+                               &error) == 0);
+    }
+    return world;
+}
+
+void world_destroy(struct world *world)
+{
+    for (uint32_t i = 0; i < world->place_count; i++) {
+        world->places[i].stop.deliver = deliver_stop;
+        os_loop_post(world->places[i].loop, &world->places[i].stop);
+    }
+    for (uint32_t i = 0; i < world->place_count; i++) {
+        os_thread_join(world->places[i].thread);
+    }
+    for (uint32_t i = 0; i < world->place_count; i++) {
+        struct place *place = &world->places[i];
+        resp_server_destroy(place->server);
+        os_timer_destroy(place->timer);
+        os_loop_destroy(place->loop);
+        for (uint32_t j = 0; j < STRING_COUNT_MAX; j++) {
+            buffer_deinit(&place->pairs[j].key);
+            buffer_deinit(&place->pairs[j].value);
+        }
+    }
+    resp_group_destroy(world->group);
+    memory_free(world);
+}
+
+void world_set_holding(struct world *world, bool is_holding)
+{
+    atomic_store(&world->is_holding, is_holding);
+}
+
+void world_refuse(struct world *world, int status, int count)
+{
+    atomic_store(&world->refusal_status, status);
+    atomic_store(&world->refusal_count, count);
+}
+
+int world_stop_count(const struct world *world)
+{
+    return atomic_load(&world->stop_count);
+}
+
+struct resp_group *world_group(struct world *world)
+{
+    return world->group;
+}
+
+/* ---- Clients
+ * -----------------------------------------------------------------------------------------
+ */
+
+int world_connect(struct world *world)
+{
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT(client >= 0);
+    struct timeval timeout = {.tv_sec = 10};
+    ASSERT(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(world->port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    ASSERT(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+    return client;
+}
+
+void world_send(int socket, struct bytes bytes)
+{
+    while (bytes.size_bytes > 0) {
+        ssize_t sent = send(socket, bytes.data, bytes.size_bytes, MSG_NOSIGNAL);
+        if (sent <= 0) {
+            return; /* The server hung up; the test sees it when it reads. */
+        }
+        bytes = bytes_make(bytes.data + sent, bytes.size_bytes - (size_t)sent);
+    }
+}
+
+void world_receive(int socket, size_t size_bytes, struct buffer *target)
+{
+    size_t end = target->size_bytes + size_bytes;
+    while (target->size_bytes < end) {
+        buffer_reserve(target, end - target->size_bytes);
+        ssize_t got = recv(socket, target->data + target->size_bytes, end - target->size_bytes, 0);
+        if (got <= 0) {
+            return;
+        }
+        target->size_bytes += (size_t)got;
+    }
+}
+
+bool world_is_closed(int socket)
+{
+    char byte;
+    return recv(socket, &byte, 1, 0) <= 0;
+}
