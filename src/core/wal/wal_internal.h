@@ -318,6 +318,7 @@ struct wal__recovery {
     bool is_searched;
     struct wal__position newest_durable; /* That any record searched tells. */
     uint32_t search_end_offset;          /* Behind the last record searched; 0: there was none. */
+    uint32_t durable_offset; /* Up to where the records taken tell that the segment is durable. */
     uint64_t total_bytes;
     uint64_t done_bytes;
 

@@ -308,6 +308,26 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
 /* ---- Mending -----------------------------------------------------------------------------------
  */
 
+/* Write the end of the log once more, where no record says that it was flushed. After a flush that
+ * failed, the page cache may show it as clean although the disk does not have it, and then no later
+ * flush would write it (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). */
+static int rewrite_tail(struct wal__recovery *recovery, struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    const struct env_files *files = &wal->options.files;
+    const struct wal__segment *segment = wal__last_segment(wal);
+    ASSERT(recovery->sequence == segment->header.sequence);
+    uint32_t start = recovery->durable_offset / WAL__SECTOR_SIZE_BYTES * WAL__SECTOR_SIZE_BYTES;
+    uint32_t end =
+        segment->end_offset < recovery->loaded_bytes ? segment->end_offset : recovery->loaded_bytes;
+    if (start >= end || BUG("wal.tail_not_rewritten")) {
+        return 0;
+    }
+    struct bytes piece = bytes_make(recovery->bytes + start, end - start);
+    int status = files->ops->write(files->context, segment->file, start, &piece, 1, error);
+    return status == 0 ? 0 : error_wrap(error, status, "writing the log's tail again");
+}
+
 /* Zero every record header behind the end of the last segment, and flush. */
 static int cut_tail(struct wal__recovery *recovery, const struct wal__scan *scan,
                     struct error *error)
@@ -409,7 +429,10 @@ static int mend(struct wal__recovery *recovery, const struct wal__scan *scan, st
                          " bytes",
                          wal->index.shard_count, wal->options.segment_size_bytes);
     }
-    int status = wal->segment_count > 0 ? cut_tail(recovery, scan, error) : 0;
+    int status = wal->segment_count > 0 ? rewrite_tail(recovery, error) : 0;
+    if (status == 0 && wal->segment_count > 0) {
+        status = cut_tail(recovery, scan, error);
+    }
     return status == 0 ? tidy_directory(recovery, error) : status;
 }
 

@@ -38,6 +38,7 @@ int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uin
     recovery->is_searched = false;
     recovery->newest_durable = (struct wal__position){0};
     recovery->search_end_offset = 0;
+    recovery->durable_offset = 0;
     return 0;
 }
 
@@ -232,6 +233,10 @@ static void replay_write(struct wal__recovery *recovery, const struct wal__scan 
         bool is_damaged = write->bad_offset != 0 && offset >= write->bad_offset &&
                           !payload_is_good(recovery, &header);
         wal__replay_record(recovery, scan, &header, is_damaged);
+        if (header.durable.sequence == recovery->sequence &&
+            header.durable.offset > recovery->durable_offset) {
+            recovery->durable_offset = header.durable.offset;
+        }
         if ((header.flags & WAL__FLAG_WRITE_END) != 0) {
             return;
         }
