@@ -236,11 +236,12 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
 uint64_t shard_tick(struct shard *shard)
 {
     uint64_t now_ms = shard->options.host.clock.now_ms(shard->options.host.clock.context);
+    /* The store may also stall while the log is replayed, before the shard is ready. */
+    if (!shard->has_failed && shard->stalled != NULL) {
+        shard__apply_committed(shard);
+    }
     if (shard->has_failed || !shard_is_ready(shard)) {
         return now_ms + RETRY_INTERVAL_MS;
-    }
-    if (shard->stalled != NULL) {
-        shard__apply_committed(shard);
     }
     if (!list_is_empty(&shard->delayed)) {
         shard__retry_delayed(shard);

@@ -181,9 +181,9 @@ static void go_elsewhere(struct shard *shard, struct shard_request *request, boo
             shard->reads_elsewhere++;
             shard->statistics.read_elsewhere_count++;
             request->session->pending_count++;
-            if (is_prefetch) {
-                request->session->is_alone = true;
-            }
+            /* Also for a read: it may have to go through the log, and must not meet there what its
+             * session did later (I4). */
+            request->session->is_alone = true;
             return;
         }
         store->ops->snapshot_release(store->context, read->snapshot);
@@ -312,9 +312,7 @@ void shard_read_done(struct shard_read *read)
     store->ops->snapshot_release(store->context, read->snapshot);
     ASSERT(shard->reads_elsewhere > 0);
     shard->reads_elsewhere--;
-    if (read->is_prefetch) {
-        session->is_alone = false;
-    }
+    session->is_alone = false;
     if (read->status != 0 && read->status != ERROR_EXPIRED_SEEN) {
         struct error error = {0};
         (void)error_set(&error, read->status, "shard %u: read from the store", shard->options.id);
