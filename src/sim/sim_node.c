@@ -1,0 +1,849 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wiring of the node, as src/node does it with threads, here with events: the reactor that
+ * ticks, the log writer and its rounds, reads elsewhere, the store's flushes and the release of the
+ * log behind them.
+ *
+ * A kill can come between two events or within a call: from then on every call of the environment
+ * fails without effect, and what the cores still do is ignored, as nobody hears a dead process.
+ * When the call stack is empty again the instance is buried: cores closed, unflushed rows lost, and
+ * with the power also the unflushed part of the disk. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "sim/sim_node.h"
+
+enum {
+    SHARD_ID = 1,
+    DISK_CAPACITY_SEGMENTS = 1024, /* In effect none: the disk is full when the run says so. */
+    KILL_COUNT_MAX = 40,
+    KILL_CALL_COUNT_MAX = 60,
+    RETRY_US = 3000,
+};
+
+enum writer_stage { WRITER_GATHER, WRITER_WRITE, WRITER_FLUSH };
+
+/* ---- Dying
+ * ---------------------------------------------------------------------------------------- */
+
+bool sim__node_is_alive(const struct sim__node *node)
+{
+    return node != NULL && node->is_running && !node->is_dead;
+}
+
+static void die(struct sim__node *node, bool is_power_lost, const char *how)
+{
+    if (!node->is_dead) {
+        node->is_dead = true;
+        node->is_power_lost = is_power_lost;
+        sim__note(node->sim, how, is_power_lost, 0, 0);
+    }
+}
+
+/* Count a call of the environment; the one that the countdown ends at is the last. */
+static bool touch(void *context, const char *operation)
+{
+    struct sim *sim = context;
+    struct sim__node *node = sim->node;
+    node->died_in_this_call = false;
+    if (node->is_dead) {
+        return false;
+    }
+    if (node->calls_to_live > 0 && --node->calls_to_live == 0) {
+        node->died_in_this_call = true;
+        sim__note(sim, operation, 0, 0, 0);
+        die(node, node->is_kill_power_loss, "node.killed_in_call");
+        return false;
+    }
+    return true;
+}
+
+static bool dies_now(void *context)
+{
+    const struct sim *sim = context;
+    return sim->node->died_in_this_call && !sim->node->is_kill_power_loss;
+}
+
+static void arm_kill(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    node->is_kill_power_loss = sim__percent(sim, sim->nature.power_percent);
+    node->calls_to_live = 1 + (uint32_t)random_below(&sim->random, KILL_CALL_COUNT_MAX);
+}
+
+/* ---- The store, which can die too
+ * ------------------------------------------------------------------ */
+
+/* One simulation per thread at a time: the memstore's interface has no room for another context. */
+static _Thread_local struct sim *current;
+
+static int store_write(void *context, const struct env_change *changes, uint32_t change_count,
+                       struct error *error)
+{
+    struct sim *sim = current;
+    bool is_mine = context == memstore_interface(sim->memstore).context;
+    if (!is_mine) {
+        return sim->memstore_ops.write(context, changes, change_count, error);
+    }
+    if (!touch(sim, "store.write")) {
+        return error_say(error, -EIO, "the simulated process is dead");
+    }
+    int status = sim->memstore_ops.write(context, changes, change_count, error);
+    sim->node->is_store_behind = status == -EBUSY;
+    if (status == 0) {
+        sim__oracle_written(sim);
+        if (!touch(sim, "store.written")) {
+            return error_say(error, -EIO, "the simulated process is dead");
+        }
+    }
+    return status;
+}
+
+static struct env_store store_interface(struct sim *sim, struct memstore *memstore)
+{
+    struct env_store store = memstore_interface(memstore);
+    sim->memstore_ops = *store.ops;
+    sim->store_ops = *store.ops;
+    sim->store_ops.write = store_write;
+    return (struct env_store){&sim->store_ops, store.context};
+}
+
+/* ---- What the shard asks of its host
+ * ---------------------------------------------------------------- */
+
+static void host_persist(void *context, struct shard *shard, const struct wal_record *record,
+                         uint64_t sequence)
+{
+    (void)shard;
+    struct sim__node *node = context;
+    if (node->queue_count == node->queue_capacity) {
+        node->queue_capacity = node->queue_capacity == 0 ? 16 : node->queue_capacity * 2;
+        node->queue = memory_resize(node->queue, node->queue_capacity * sizeof node->queue[0]);
+    }
+    node->queue[node->queue_count++] = (struct sim__item){*record, sequence};
+    if (!node->is_rehearsal && !node->is_writer_busy) {
+        node->is_writer_busy = true;
+        sim__schedule(node->sim, sim__delay(node->sim, node->sim->nature.disk_us / 10 + 1),
+                      SIM__EVENT_WRITER, node->incarnation, WRITER_GATHER, NULL);
+    }
+}
+
+static int host_read_elsewhere(void *context, struct shard_read *read)
+{
+    struct sim__node *node = context;
+    struct sim *sim = node->sim;
+    if (node->is_dead || node->is_rehearsal || node->read_count >= sim->nature.read_limit ||
+        sim__percent(sim, sim->nature.read_busy_percent)) {
+        return -EBUSY;
+    }
+    struct sim__read *job = memory_allocate_zeroed(1, sizeof *job);
+    job->read = read;
+    job->model = sim__oracle_keep(sim);
+    list_push_back(&node->reads, &job->link);
+    node->read_count++;
+    sim__schedule(sim, sim__delay(sim, sim->nature.disk_us), SIM__EVENT_READ, node->incarnation, 0,
+                  job);
+    return 0;
+}
+
+static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
+                           struct buffer *payload, struct error *error)
+{
+    struct sim__node *node = context;
+    return wal_read(node->wal, shard, index, term, payload, error);
+}
+
+static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
+{
+    (void)shard;
+    struct sim__node *node = context;
+    if (sim__node_is_alive(node) || node->is_rehearsal) {
+        sim__fail(node->sim, "the shard failed: %s (%s)", error->message, error_text(status));
+    }
+}
+
+static raft_index first_needed(void *context, wal_shard shard)
+{
+    const struct sim__node *node = context;
+    return shard == SHARD_ID ? shard_applied_index(node->shard) + 1 : 1;
+}
+
+/* ---- Start and end
+ * ---------------------------------------------------------------------------------- */
+
+static struct shard_options shard_options_of(struct sim__node *node, struct shard_machine machine)
+{
+    struct sim *sim = node->sim;
+    return (struct shard_options){
+        .id = SHARD_ID,
+        .self = 1,
+        .store = store_interface(sim, node->memstore),
+        .cache_size_bytes = sim->nature.cache_size_bytes,
+        .in_flight_size_bytes_max = sim->nature.in_flight_size_bytes,
+        .machine = machine,
+        .host = {.context = node,
+                 .clock = sim__clock(sim),
+                 .persist = host_persist,
+                 .read_elsewhere = host_read_elsewhere,
+                 .load_entry = host_load_entry,
+                 .failed = host_failed},
+        .random_seed = sim->options.seed + node->incarnation,
+    };
+}
+
+/* Open store, shard and log, and begin. On failure what was opened stays for close_cores(). */
+static int open_cores(struct sim__node *node, bool is_watched, struct error *error)
+{
+    struct sim *sim = node->sim;
+    node->kv = kv_create();
+    struct shard_machine machine = kv_machine(node->kv);
+    if (is_watched) {
+        machine = sim__oracle_machine(sim->oracle, machine);
+    }
+    struct shard_options options = shard_options_of(node, machine);
+    int status = shard_open(&node->shard, &options, error);
+    if (status != 0) {
+        return status;
+    }
+    if (is_watched) {
+        sim__oracle_started(sim, shard_applied_index(node->shard));
+    }
+    struct wal_options wal_options = {
+        .files = sim__disk_interface(node->disk),
+        .segment_size_bytes = sim->nature.segment_size_bytes,
+        .spare_size_bytes_max = sim->nature.spare_size_bytes,
+        .first_needed = first_needed,
+        .context = node,
+    };
+    status = wal_open(&node->wal, &wal_options, error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal_shard_state state;
+    bool is_known = wal_get_shard_state(node->wal, SHARD_ID, &state);
+    return shard_start(node->shard, is_known ? &state : NULL, error);
+}
+
+static void close_cores(struct sim__node *node)
+{
+    shard_close(node->shard);
+    node->shard = NULL;
+    if (node->wal != NULL) {
+        wal_close(node->wal);
+        node->wal = NULL;
+    }
+    if (node->kv != NULL) {
+        kv_destroy(node->kv);
+        node->kv = NULL;
+    }
+    node->queue_count = 0;
+    memory_free(node->round);
+    node->round = NULL;
+    node->round_count = 0;
+}
+
+/* Reads under way end before the shard does; nobody hears them. */
+static void drop_reads(struct sim__node *node)
+{
+    while (!list_is_empty(&node->reads)) {
+        struct sim__read *job = LIST_ITEM(list_pop_front(&node->reads), struct sim__read, link);
+        if (!job->was_run) {
+            shard_read_run(job->read);
+        }
+        shard_read_done(job->read);
+        sim__model_deinit(job->model);
+        memory_free(job->model);
+        memory_free(job);
+    }
+    node->read_count = 0;
+}
+
+static void bury(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    ASSERT(node->is_dead);
+    drop_reads(node);
+    close_cores(node);
+    node->is_running = false;
+    node->is_ready = false;
+    node->calls_to_live = 0;
+    if (node->is_power_lost) {
+        sim->result->power_loss_count++;
+        sim__disk_lose_power(sim->disk);
+    } else {
+        sim->result->kill_count++;
+        sim__disk_kill(sim->disk);
+    }
+    memstore_lose_unflushed(sim->memstore);
+    sim__clients_lost(sim);
+    sim__oracle_lost(sim);
+    uint64_t delay = random_chance(&sim->random, 1, 2) ? 1 : sim__delay(sim, 100000);
+    sim__schedule(sim, delay, SIM__EVENT_START, 0, 0, NULL);
+}
+
+/* ---- Recovering twice
+ * ------------------------------------------------------------------------------ */
+
+static struct memstore *store_copy(struct sim *sim)
+{
+    struct memstore *copy = memstore_create(sim->options.seed);
+    struct env_store source = memstore_interface(sim->memstore);
+    struct env_store target = memstore_interface(copy);
+    struct env_iterator *iterator;
+    int status = source.ops->iterator_open(source.context, NULL, ENV_TIER_DISK, BYTES(""),
+                                           BYTES(""), &iterator);
+    ASSERT(status == 0);
+    for (status = source.ops->iterator_seek(source.context, iterator, BYTES("")); status == 0;
+         status = source.ops->iterator_next(source.context, iterator)) {
+        struct env_change change = {ENV_CHANGE_PUT,
+                                    source.ops->iterator_key(source.context, iterator),
+                                    source.ops->iterator_value(source.context, iterator)};
+        do {
+            status = target.ops->write(target.context, &change, 1, NULL);
+        } while (status == -EBUSY);
+        ASSERT(status == 0);
+    }
+    source.ops->iterator_close(source.context, iterator);
+    memstore_flush(copy);
+    return copy;
+}
+
+/* Persist at once and apply, until ready. */
+static int run_rehearsal(struct sim__node *node, struct error *error)
+{
+    int status = open_cores(node, false, error);
+    while (status == 0 && !shard_is_ready(node->shard) && node->queue_count > 0) {
+        uint64_t sequence = node->queue[node->queue_count - 1].sequence;
+        for (uint32_t i = 0; i < node->queue_count; i++) {
+            wal_append(node->wal, &node->queue[i].record);
+        }
+        node->queue_count = 0;
+        status = wal_write(node->wal, error);
+        status = status != 0 ? status : wal_flush(node->wal, error);
+        if (status == 0) {
+            shard_persisted(node->shard, sequence);
+        }
+    }
+    return status;
+}
+
+/* Recover a copy of everything, and remember what came out, for when the node has recovered. */
+static void rehearse(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    node->has_rehearsed = false;
+    if (sim->is_ending || node->is_full || !sim__percent(sim, sim->nature.twice_percent) ||
+        sim__disk_damage_count(sim->disk) > 0) {
+        return;
+    }
+    struct sim__disk *disk = sim__disk_copy(sim->disk);
+    if (disk == NULL) {
+        return;
+    }
+    struct sim__node copy = {.sim = sim,
+                             .is_rehearsal = true,
+                             .is_running = true,
+                             .incarnation = node->incarnation,
+                             .disk = disk,
+                             .memstore = store_copy(sim)};
+    list_init(&copy.reads);
+    struct error error = {0};
+    int status = run_rehearsal(&copy, &error);
+    if (status != 0) {
+        sim__fail(sim, "a rehearsal of the recovery failed: %s", error.message);
+    } else if (shard_is_ready(copy.shard)) {
+        struct shard_statistics statistics;
+        shard_get_statistics(copy.shard, &statistics);
+        node->has_rehearsed = true;
+        node->rehearsed_index = statistics.applied_index;
+        node->rehearsed_digest = statistics.digest;
+        node->rehearsed_content = memstore_hash(copy.memstore, BYTES("\x10"), BYTES("\x11"));
+    }
+    close_cores(&copy);
+    memory_free(copy.queue);
+    memstore_destroy(copy.memstore);
+    sim__disk_destroy(disk);
+}
+
+static void compare_rehearsal(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct shard_statistics statistics;
+    shard_get_statistics(node->shard, &statistics);
+    if (!node->has_rehearsed) {
+        return;
+    }
+    if (statistics.applied_index != node->rehearsed_index ||
+        statistics.digest != node->rehearsed_digest ||
+        (!node->is_store_behind &&
+         memstore_hash(sim->memstore, BYTES("\x10"), BYTES("\x11")) != node->rehearsed_content)) {
+        sim__fail(sim, "recovering twice gives two states: index %" PRIu64 " and %" PRIu64,
+                  node->rehearsed_index, statistics.applied_index);
+    }
+}
+
+/* ---- Starting ---- */
+
+/* Damage is found or does not matter; it is never a reason to lose anything. */
+static void damage(struct sim *sim)
+{
+    bool was_repaired = sim->node->was_repaired;
+    sim->node->was_repaired = false;
+    if (was_repaired || sim->is_ending || sim__disk_damage_count(sim->disk) > 0 ||
+        !sim__percent(sim, sim->nature.damage_percent)) {
+        return;
+    }
+    enum sim__damage kind =
+        random_chance(&sim->random, 1, 2) ? SIM__DAMAGE_ROT : SIM__DAMAGE_ASTRAY;
+    if (sim__disk_damage(sim->disk, kind)) {
+        sim->result->damage_count++;
+        sim__note(sim, "disk.damaged", kind, 0, 0);
+    }
+}
+
+static void start_failed(struct sim *sim, int status, const struct error *error)
+{
+    struct sim__node *node = sim->node;
+    sim__note(sim, "node.start_failed", (uint64_t)-status, 0, 0);
+    if (sim->options.trace != NULL) {
+        (void)fprintf(sim->options.trace, "             %s\n", error->message);
+    }
+    if (status == ERROR_CORRUPT && sim__disk_damage_count(sim->disk) > 0) {
+        sim->result->reported_damage_count++;
+        sim__disk_repair(sim->disk);
+        node->was_repaired =
+            true; /* So the next start succeeds, or the log saw what is not there. */
+    } else if (!(status == -ENOSPC && node->is_full) &&
+               !(status == -EIO && sim__disk_flush_error_count(sim->disk) > 0)) {
+        sim__fail(sim, "the node does not start: %s (%s)", error->message, error_text(status));
+    }
+    die(node, false, "node.exited");
+}
+
+static void start(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    ASSERT(!node->is_running);
+    node->incarnation++;
+    node->is_running = true;
+    node->is_dead = false;
+    node->is_writer_busy = false;
+    node->release_index = 0;
+    node->is_store_behind = false;
+    node->tick_at_us = UINT64_MAX;
+    node->disk = sim->disk;
+    node->memstore = sim->memstore;
+    damage(sim);
+    if (node->is_power_lost || random_chance(&sim->random, 1, 4)) {
+        sim__clock_boot(sim);
+    }
+    if (!sim->is_ending && random_chance(&sim->random, 1, 4)) {
+        sim__clock_jump(sim);
+    }
+    rehearse(sim);
+    bool may_kill =
+        !sim->is_ending && sim->result->kill_count + sim->result->power_loss_count < KILL_COUNT_MAX;
+    if (may_kill && sim__percent(sim, sim->nature.recovery_kill_percent)) {
+        arm_kill(sim);
+    }
+    sim__note(sim, "node.start", node->incarnation, 0, 0);
+    struct error error = {0};
+    int status = open_cores(node, true, &error);
+    if (node->is_dead) {
+        return;
+    }
+    if (status != 0) {
+        start_failed(sim, status, &error);
+        return;
+    }
+    sim__disk_forget_damage(sim->disk);
+    shard_set_full(node->shard, node->is_full);
+    sim__note(sim, "node.started", shard_applied_index(node->shard), 0, 0);
+    sim__node_wake(sim);
+    sim__schedule(sim, sim__delay(sim, sim->nature.store_flush_us), SIM__EVENT_STORE,
+                  node->incarnation, 0, NULL);
+}
+
+/* ---- The reactor
+ * ------------------------------------------------------------------------------------ */
+
+/* After each call into the shard. */
+static void look_at_shard(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    if (!sim__node_is_alive(node)) {
+        return;
+    }
+    struct shard_statistics statistics;
+    shard_get_statistics(node->shard, &statistics);
+    sim__oracle_digest(sim, statistics.applied_index, statistics.digest);
+    if (!node->is_ready && shard_is_ready(node->shard)) {
+        node->is_ready = true;
+        sim__note(sim, "node.ready", statistics.applied_index, statistics.term, 0);
+        compare_rehearsal(sim);
+        sim__oracle_ready(sim);
+        sim__clients_ready(sim);
+    }
+}
+
+static void schedule_tick(struct sim *sim, uint64_t delay_us)
+{
+    struct sim__node *node = sim->node;
+    if (sim->now_us + delay_us < node->tick_at_us) {
+        node->tick_at_us = sim->now_us + delay_us;
+        sim__schedule(sim, delay_us, SIM__EVENT_TICK, node->incarnation, node->tick_at_us, NULL);
+    }
+}
+
+void sim__node_wake(struct sim *sim)
+{
+    if (sim__node_is_alive(sim->node)) {
+        schedule_tick(sim, random_below(&sim->random, 100));
+    }
+}
+
+static void tick(struct sim *sim, const struct sim__event *event)
+{
+    struct sim__node *node = sim->node;
+    if (event->value != node->tick_at_us) {
+        return; /* An earlier one came in between. */
+    }
+    node->tick_at_us = UINT64_MAX;
+    uint64_t wake_at_ms = shard_tick(node->shard);
+    look_at_shard(sim);
+    if (sim__node_is_alive(node)) {
+        uint64_t now_ms = sim__clock(sim).now_ms(sim);
+        uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
+        schedule_tick(sim, wait_ms > 1000 ? 1000000 : wait_ms * 1000 + 1);
+    }
+}
+
+static void run_read(struct sim *sim, const struct sim__event *event)
+{
+    struct sim__read *job = event->pointer;
+    if (event->kind == SIM__EVENT_READ) {
+        sim__oracle_use(sim, job->model);
+        shard_read_run(job->read);
+        sim__oracle_use(sim, NULL);
+        job->was_run = true;
+        sim__schedule(sim, random_below(&sim->random, 200), SIM__EVENT_READ_DONE,
+                      sim->node->incarnation, 0, job);
+        return;
+    }
+    list_remove(&job->link);
+    sim->node->read_count--;
+    shard_read_done(job->read);
+    sim__model_deinit(job->model);
+    memory_free(job->model);
+    memory_free(job);
+    look_at_shard(sim);
+    sim__node_wake(sim);
+}
+
+/* ---- The log writer
+ * --------------------------------------------------------------------------------- */
+
+static void next_stage(struct sim *sim, uint64_t mean_us, enum writer_stage stage)
+{
+    sim__schedule(sim, sim__delay(sim, mean_us), SIM__EVENT_WRITER, sim->node->incarnation, stage,
+                  NULL);
+}
+
+/* A status of the log that the node cannot go on with: it must be one that was provoked, it must
+ * last, and the process ends. */
+static void log_failed(struct sim *sim, int status, const struct error *error)
+{
+    struct sim__node *node = sim->node;
+    if (node->is_dead) {
+        return;
+    }
+    if (sim__disk_flush_error_count(sim->disk) == 0) {
+        sim__fail(sim, "the log failed: %s (%s)", error->message, error_text(status));
+    } else if (wal_flush(node->wal, NULL) == 0) {
+        sim__fail(sim, "the log goes on after: %s", error->message);
+    }
+    die(node, false, "node.exited");
+}
+
+static void release(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct error error = {0};
+    int status = wal_release(node->wal, SHARD_ID, node->release_index, &error);
+    node->release_index = 0;
+    if (status != 0 && status != -ENOSPC) {
+        log_failed(sim, status, &error);
+    }
+}
+
+static void gather(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    if (node->release_index > 0) {
+        release(sim);
+    }
+    if (node->is_dead) {
+        return;
+    }
+    if (node->queue_count == 0) {
+        node->is_writer_busy = false;
+        bool is_ready = false;
+        struct error error = {0};
+        int status = wal_prepare(node->wal, &is_ready, &error);
+        if (status != 0 && status != -ENOSPC) {
+            log_failed(sim, status, &error);
+        } else if (status == 0 && !is_ready && !node->is_dead) {
+            node->is_writer_busy = true;
+            next_stage(sim, sim->nature.disk_us, WRITER_GATHER);
+        }
+        return;
+    }
+    ASSERT(node->round == NULL);
+    node->round = node->queue;
+    node->round_count = node->queue_count;
+    node->queue = NULL;
+    node->queue_count = node->queue_capacity = 0;
+    for (uint32_t i = 0; i < node->round_count; i++) {
+        wal_append(node->wal, &node->round[i].record);
+    }
+    next_stage(sim, sim->nature.disk_us / 10, WRITER_WRITE);
+}
+
+static void post_persisted(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    sim__schedule(sim, random_below(&sim->random, sim->nature.disk_us + 1), SIM__EVENT_PERSISTED,
+                  node->incarnation, node->round[node->round_count - 1].sequence, NULL);
+}
+
+static void write_round(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct error error = {0};
+    int status = wal_write(node->wal, &error);
+    if (status == -ENOSPC) {
+        sim__note(sim, "log.full", node->round_count, 0, 0);
+        sim__schedule(sim, sim__delay(sim, RETRY_US), SIM__EVENT_WRITER, node->incarnation,
+                      WRITER_WRITE, NULL);
+    } else if (status != 0) {
+        log_failed(sim, status, &error);
+    } else {
+        if (BUG("node.acknowledged_before_flush")) {
+            post_persisted(sim);
+        }
+        next_stage(sim, sim->nature.disk_us, WRITER_FLUSH);
+    }
+}
+
+static void flush_round(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct error error = {0};
+    int status = wal_flush(node->wal, &error);
+    if (status != 0 && BUG("node.flush_error_ignored") && !node->is_dead) {
+        status = 0;
+    }
+    if (status != 0) {
+        log_failed(sim, status, &error);
+        return;
+    }
+    sim__disk_next_round(sim->disk);
+    if (!BUG("node.acknowledged_before_flush")) {
+        post_persisted(sim);
+    }
+    /* The payloads are borrowed until shard_persisted(), the list of them only until here. */
+    memory_free(node->round);
+    node->round = NULL;
+    node->round_count = 0;
+    next_stage(sim, sim->nature.disk_us / 10, WRITER_GATHER);
+}
+
+static void writer(struct sim *sim, enum writer_stage stage)
+{
+    switch (stage) {
+    case WRITER_GATHER:
+        gather(sim);
+        break;
+    case WRITER_WRITE:
+        write_round(sim);
+        break;
+    case WRITER_FLUSH:
+        flush_round(sim);
+        break;
+    }
+}
+
+/* ---- The store's maintenance
+ * ------------------------------------------------------------------------ */
+
+static void maintain(struct sim *sim, uint64_t stage)
+{
+    struct sim__node *node = sim->node;
+    if (stage == 0) {
+        /* What is applied when the flush begins is in it; what comes meanwhile may be. */
+        node->flush_index = node->is_store_behind ? 0 : shard_applied_index(node->shard);
+        if (BUG("node.log_released_before_store_flush") && node->flush_index > 0) {
+            node->release_index = node->flush_index;
+        }
+        sim__schedule(sim, sim__delay(sim, sim->nature.disk_us * 4), SIM__EVENT_STORE,
+                      node->incarnation, 1, NULL);
+        return;
+    }
+    memstore_flush(sim->memstore);
+    if (node->flush_index > 0) {
+        node->release_index = node->flush_index;
+        sim__note(sim, "store.flushed", node->flush_index, 0, 0);
+        if (!node->is_writer_busy) {
+            node->is_writer_busy = true;
+            next_stage(sim, sim->nature.disk_us / 10, WRITER_GATHER);
+        }
+    }
+    sim__schedule(sim, sim__delay(sim, sim->nature.store_flush_us), SIM__EVENT_STORE,
+                  node->incarnation, 0, NULL);
+}
+
+static void change_space(struct sim *sim, bool is_full)
+{
+    struct sim__node *node = sim->node;
+    if (sim->is_ending) {
+        is_full = false;
+    }
+    node->is_full = is_full;
+    sim__disk_set_full(sim->disk, is_full);
+    sim__note(sim, "disk.full", is_full, 0, 0);
+    if (sim__node_is_alive(node) && node->shard != NULL) {
+        shard_set_full(node->shard, is_full);
+    }
+    uint64_t mean_us = is_full ? 30000 : sim->nature.full_every_us;
+    if (!sim->is_ending) {
+        sim__schedule(sim, sim__delay(sim, mean_us), SIM__EVENT_SPACE, 0, !is_full, NULL);
+    }
+}
+
+/* ---- Events
+ * ----------------------------------------------------------------------------------------- */
+
+static void kill_event(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    /* So many that no life is long enough to get anywhere would make a run that does not end. */
+    if (sim->is_ending ||
+        sim->result->kill_count + sim->result->power_loss_count >= KILL_COUNT_MAX) {
+        return;
+    }
+    if (sim__node_is_alive(node)) {
+        if (sim__percent(sim, sim->nature.kill_in_call_percent)) {
+            arm_kill(sim);
+        } else {
+            die(node, sim__percent(sim, sim->nature.power_percent), "node.killed");
+        }
+    }
+    sim__schedule(sim, sim__delay(sim, sim->nature.kill_every_us), SIM__EVENT_KILL, 0, 0, NULL);
+}
+
+static void live_event(struct sim *sim, const struct sim__event *event)
+{
+    struct sim__node *node = sim->node;
+    if (event->incarnation != node->incarnation || !sim__node_is_alive(node)) {
+        return;
+    }
+    if (event->kind == SIM__EVENT_TICK) {
+        tick(sim, event);
+    } else if (event->kind == SIM__EVENT_WRITER) {
+        writer(sim, (enum writer_stage)event->value);
+    } else if (event->kind == SIM__EVENT_PERSISTED) {
+        shard_persisted(node->shard, event->value);
+        look_at_shard(sim);
+        sim__node_wake(sim);
+    } else if (event->kind == SIM__EVENT_STORE) {
+        maintain(sim, event->value);
+    } else {
+        run_read(sim, event);
+    }
+}
+
+void sim__node_event(struct sim *sim, const struct sim__event *event)
+{
+    if (event->kind == SIM__EVENT_KILL) {
+        kill_event(sim);
+    } else if (event->kind == SIM__EVENT_START) {
+        start(sim);
+    } else if (event->kind == SIM__EVENT_SPACE) {
+        change_space(sim, event->value != 0);
+    } else {
+        live_event(sim, event);
+    }
+    sim__node_settle(sim);
+}
+
+void sim__node_settle(struct sim *sim)
+{
+    if (sim->node->is_running && sim->node->is_dead && !sim->is_failed) {
+        bury(sim);
+    }
+}
+
+void sim__node_kill(struct sim *sim, bool is_power_lost)
+{
+    die(sim->node, is_power_lost, "node.killed");
+    sim__node_settle(sim);
+}
+
+struct shard *sim__node_shard(struct sim__node *node)
+{
+    return sim__node_is_alive(node) ? node->shard : NULL;
+}
+
+bool sim__node_is_ready(const struct sim__node *node)
+{
+    return sim__node_is_alive(node) && node->is_ready;
+}
+
+bool sim__node_is_quiet(const struct sim__node *node)
+{
+    return sim__node_is_ready(node) && node->queue_count == 0 && node->round_count == 0 &&
+           node->read_count == 0 && !node->is_store_behind;
+}
+
+void sim__node_verify(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct kv_statistics statistics;
+    kv_get_statistics(node->kv, &statistics);
+    struct error error = {0};
+    int status = kv_verify(memstore_interface(sim->memstore), NULL, statistics.key_count, &error);
+    if (status != 0) {
+        sim__fail(sim, "the rows contradict themselves: %s", error.message);
+    }
+}
+
+struct sim__node *sim__node_create(struct sim *sim)
+{
+    struct sim__node *node = memory_allocate_zeroed(1, sizeof *node);
+    current = sim;
+    node->sim = sim;
+    list_init(&node->reads);
+    struct sim__disk_options options = {
+        .capacity_bytes = (uint64_t)DISK_CAPACITY_SEGMENTS * sim->nature.segment_size_bytes,
+        .does_cache_lie = sim->nature.does_cache_lie,
+        .does_directory_reorder = sim->nature.does_directory_reorder,
+        .touch = touch,
+        .dies_now = dies_now,
+        .context = sim,
+    };
+    sim->disk = sim__disk_create(&options, &sim->disk_random);
+    return node;
+}
+
+void sim__node_destroy(struct sim__node *node)
+{
+    struct sim *sim = node->sim;
+    node->is_dead = true;
+    drop_reads(node);
+    close_cores(node);
+    memory_free(node->queue);
+    sim__disk_destroy(sim->disk);
+    memory_free(node);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The simulated node's own state, for sim_node.c and sim_rehearsal.c. */
+#ifndef SIM_SIM_NODE_H
+#define SIM_SIM_NODE_H
+
+#include "sim/sim_internal.h"
+
+/* A record that a shard wants durable. */
+struct sim__item {
+    struct wal_record record;
+    uint64_t sequence;
+};
+
+/* A read on its way to the disk pool and back. */
+struct sim__read {
+    struct list link;
+    struct shard_read *read;
+    struct sim__model *model; /* What its snapshot must show. */
+    bool was_run;
+};
+
+struct sim__node {
+    struct sim *sim;
+    uint32_t incarnation;
+    bool is_running; /* From start to burial. */
+    bool is_dead;    /* Killed, not buried yet. */
+    bool is_power_lost;
+    bool is_ready;
+    bool is_full;
+    bool is_rehearsal;
+    bool was_repaired; /* The last start reported damage, which was undone. */
+
+    uint32_t calls_to_live; /* 0: no kill is armed. */
+    bool is_kill_power_loss;
+    bool died_in_this_call;
+
+    struct sim__disk *disk;
+    struct memstore *memstore;
+    struct kv *kv;
+    struct shard *shard;
+    struct wal *wal;
+
+    struct sim__item *queue; /* Persisted by the shard, not taken by the writer. */
+    uint32_t queue_count;
+    uint32_t queue_capacity;
+    struct sim__item *round; /* Taken by the writer. */
+    uint32_t round_count;
+    bool is_writer_busy;
+    raft_index flush_index;   /* Applied when the store's flush began. */
+    raft_index release_index; /* What the writer has to release; 0: nothing. */
+    bool is_store_behind;     /* It refused the newest batch. */
+
+    struct list reads; /* struct sim__read */
+    uint32_t read_count;
+    uint64_t tick_at_us;
+
+    bool has_rehearsed;
+    raft_index rehearsed_index;
+    uint64_t rehearsed_digest;
+    uint64_t rehearsed_content;
+};
+
+#endif
