@@ -288,6 +288,7 @@ kv__handler kv__command_getdel, kv__command_getex, kv__command_mset, kv__command
 /* kv_string_edit.c */
 kv__handler kv__command_append, kv__command_getrange, kv__command_setrange, kv__command_incr;
 kv__handler kv__command_decr, kv__command_incrby, kv__command_decrby, kv__command_incrbyfloat;
+kv__handler kv__command_lcs;
 
 /* kv_expire.c */
 kv__handler kv__command_expire, kv__command_pexpire, kv__command_expireat, kv__command_pexpireat;

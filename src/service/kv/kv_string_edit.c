@@ -5,6 +5,7 @@
 #include "base/assert/assert.h"
 #include "base/number/number.h"
 #include "service/kv/kv_internal.h"
+#include "service/kv/kv_lcs.h"
 
 /* Look up a key that must be a string or absent. 0: go on. 1: WRONGTYPE is answered. */
 static int lookup_string(struct kv_call *call, struct kv_key *key, struct kv_value *value)
@@ -235,4 +236,29 @@ int kv__command_incrbyfloat(struct kv_call *call)
     replace_data(call, &key, &before, bytes_make(text, size));
     reply_bulk(call->reply, bytes_make(text, size));
     return 0;
+}
+
+/* Reads run on other threads too, so the first value moves to a buffer of this call. */
+int kv__command_lcs(struct kv_call *call)
+{
+    struct kv_key key;
+    struct kv_value left;
+    struct kv_value right;
+    kv__key_init(&key, call->arguments[0]);
+    int status = kv__key_lookup(call, &key, &left);
+    if (status != 0) {
+        return status;
+    }
+    struct buffer copy = {0};
+    buffer_append(&copy, left.data);
+    kv__key_init(&key, call->arguments[1]);
+    status = kv__key_lookup(call, &key, &right);
+    if (status == 0 && (left.type == KV_TYPE_HASH || right.type == KV_TYPE_HASH)) {
+        reply_error(call->reply, "ERR The specified keys must contain string values");
+    } else if (status == 0) {
+        kv__lcs_answer(call->reply, buffer_bytes(&copy), right.data, call->arguments + 2,
+                       call->argument_count - 2);
+    }
+    buffer_deinit(&copy);
+    return status;
 }

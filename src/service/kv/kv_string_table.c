@@ -257,6 +257,18 @@ static const struct kv__entry entries[] = {
       "O(N) for the length of the result"},
      kv__command_setrange,
      NULL},
+    {{"lcs",
+      22,
+      -3,
+      KV_FLAG_READ,
+      KV_FAMILY_STRING,
+      {1, 2, 1},
+      "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
+      "Finds the longest common subsequence of two strings.",
+      "7.0.0",
+      "O(N*M) for N and M bytes"},
+     kv__command_lcs,
+     NULL},
 };
 
 const struct kv__table kv__string_table = {entries, sizeof entries / sizeof entries[0]};
