@@ -257,7 +257,7 @@ int store_open(struct store **store, const struct store_options *options, struct
         return error_set(error, -EINVAL, "the store needs write buffers of at least %d bytes",
                          STORE_WRITE_BUFFER_SIZE_MIN);
     }
-    int status = prepare_directory(options->directory, error);
+    int status = options->is_read_only ? 0 : prepare_directory(options->directory, error);
     if (status != 0) {
         return status;
     }

@@ -41,6 +41,8 @@ struct store_options {
     uint64_t write_buffer_size_bytes;
 
     uint32_t background_job_count; /* Flushes and compactions at a time; 0: two. */
+
+    bool is_read_only; /* For checks: nothing is created or changed; every write and flush fails. */
 };
 
 /* Give an open store. -ENOSPC; -EACCES; -EBUSY: another process has it open; ERROR_CORRUPT;

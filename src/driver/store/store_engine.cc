@@ -398,8 +398,15 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->write_options.disableWAL = true;
     opened->write_options.no_slowdown = true;
     rocksdb::DB *database = nullptr;
-    rocksdb::Status status =
-        rocksdb::DB::Open(make_options(*options, opened.get()), options->directory, &database);
+    rocksdb::Options made = make_options(*options, opened.get());
+    rocksdb::Status status;
+    if (options->is_read_only) {
+        made.create_if_missing = false;
+        made.info_log = std::make_shared<silent_logger>();
+        status = rocksdb::DB::OpenForReadOnly(made, options->directory, &database);
+    } else {
+        status = rocksdb::DB::Open(made, options->directory, &database);
+    }
     if (!status.ok()) {
         return report(status, code_at_opening(status), error);
     }
