@@ -147,6 +147,9 @@ const struct os_listener *resp_server_listener(const struct resp_server *server)
 void resp_server_stop(struct resp_server *server, void (*stopped)(void *context), void *context);
 #define RESP_STOP_MS_MAX 3000
 
+/* Answer a request that shard_submit() refused with this status, for a backend that learns it later. */
+void resp_reply_refusal(const struct reply *reply, int refused);
+
 /* ---- Statistics --------------------------------------------------------------------------------
  */
 

@@ -325,7 +325,6 @@ struct submission {
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused);
 /* The reply for a refusal. */
-void resp__reply_refusal(const struct reply *reply, int refused);
 const char *resp__refusal_text(int refused);
 
 /* A slot for a reply that something other than the backend will give. */

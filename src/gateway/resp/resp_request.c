@@ -272,7 +272,7 @@ const char *resp__refusal_text(int refused)
     }
 }
 
-void resp__reply_refusal(const struct reply *reply, int refused)
+void resp_reply_refusal(const struct reply *reply, int refused)
 {
     const char *text = resp__refusal_text(refused);
     if (text != NULL) {

@@ -296,7 +296,7 @@ RESP_HANDLER(watch)
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);
     if (handled == HANDLED_DONE && refused != 0) {
-        resp__reply_refusal(reply, refused);
+        resp_reply_refusal(reply, refused);
     }
     /* What comes next may be EXEC, which must know the versions. */
     connection->is_blocked = connection->slot_count > slot_count;
