@@ -3,10 +3,15 @@
 #ifndef NODE_NODE_INTERNAL_H
 #define NODE_NODE_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "core/shard/shard.h"
 #include "core/wal/wal.h"
 #include "driver/os/os.h"
+#include "driver/store/store.h"
+#include "gateway/resp/resp.h"
 #include "node/node.h"
+#include "service/kv/kv.h"
 
 #define NODE_DATA_SHARD 1u
 #define NODE_SELF 1u
@@ -24,7 +29,7 @@ MUST_USE int node_data_open(struct node_data **data, const char *directory, bool
 void node_data_close(struct node_data *data);
 const char *node_data_wal_path(const struct node_data *data);
 const char *node_data_store_path(const struct node_data *data);
-/* Was the directory empty, so that this is the node's first start? */
+/* Did nobody use the directory before? Until node_data_commit(). */
 bool node_data_is_new(const struct node_data *data);
 /* Write node.conf, which makes a new directory a node's. After the log and the store exist. */
 MUST_USE int node_data_commit(struct node_data *data, struct error *error);
@@ -66,9 +71,85 @@ struct node_log_statistics {
     uint64_t record_count;
     uint64_t flush_duration_ns_sum;
     uint64_t flush_count;
+    uint64_t flush_duration_latest_ns;
     bool is_out_of_space; /* Records wait because the disk is full. */
 };
 /* Any thread; as of the last round. */
 void node_log_get_statistics(struct node_log *log, struct node_log_statistics *statistics);
+
+/* ---- node_maintenance.c: the store's thread ---------------------------------------------------- */
+
+struct node_maintenance;
+
+struct node_maintenance_options {
+    struct store *store;
+    struct node_log *node_log;
+    const char *directory;         /* Whose free space counts. */
+    uint64_t flush_log_size_bytes; /* The store is flushed when recovery would read more. */
+    struct os_log *log;
+};
+
+MUST_USE int node_maintenance_start(struct node_maintenance **maintenance,
+                                    const struct node_maintenance_options *options,
+                                    struct error *error);
+void node_maintenance_destroy(struct node_maintenance *maintenance);
+/* Reactor 0: what the shard has applied, after each tick that applied something. */
+void node_maintenance_applied(struct node_maintenance *maintenance, raft_index index);
+/* Any thread: is the free space below the reserve? */
+bool node_maintenance_is_full(const struct node_maintenance *maintenance);
+uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance);
+
+/* ---- node_shard.c: the shard's host ------------------------------------------------------------- */
+
+/* What the data shard needs of reactor 0 while it serves, and of nobody while it starts. */
+struct node_shard {
+    bool is_new; /* The directory is: a log that knows nothing is no loss. */
+    struct shard *shard;
+    struct kv *kv;
+    struct os_files *files; /* Of the log. */
+    struct wal *wal;        /* While starting; then the log writer's. */
+    struct node_log *node_log;
+    struct node_log_client client;
+    struct os_loop *loop;
+    struct os_pool *pool;
+    struct os_timer *timer;
+    struct node_maintenance *maintenance;
+    struct os_log *log;
+    struct error failure;
+    uint64_t replayed_count;
+    uint64_t replay_reported_at_ms;
+    uint64_t start_sequence; /* Made durable while starting. */
+    struct list refused;     /* Forwarded requests that were too many; tried again each tick. */
+};
+
+/* What the shard's thread knows, for others. */
+struct node_figures {
+    struct shard_statistics shard;
+    struct kv_statistics kv;
+};
+/* Any thread: a moment old. */
+void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures);
+
+/* Recover: open the shard over the store and the log, apply what the store lacks. On failure nothing
+ * is left open. The log stays in `wal`. */
+MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
+                             const struct node_options *options, const char *wal_directory,
+                             struct error *error);
+/* Serve on `loop` from now on. */
+void node_shard_attach(struct node_shard *shard, struct os_loop *loop);
+void node_shard_close(struct node_shard *shard);
+
+/* ---- node_forward.c: requests of other reactors ------------------------------------------------- */
+
+/* As shard_submit(), on the thread of `home`, for a shard on another loop: done() comes on `home`. */
+MUST_USE int node_forward_submit(struct node_shard *shard, struct os_loop *home,
+                                 struct shard_request *request);
+/* Reactor 0, each tick: submit again what the shard refused for being too busy. */
+void node_forward_retry(struct node_shard *shard);
+
+/* ---- node_status.c: what INFO says --------------------------------------------- */
+
+struct node;
+void node_status_information(struct node *node, struct resp_information *information);
 
 #endif

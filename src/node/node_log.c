@@ -58,6 +58,7 @@ struct node_log {
     uint64_t record_count;
     uint64_t flush_count;
     uint64_t flush_duration_ns_sum;
+    uint64_t flush_duration_latest_ns;
     uint64_t flushed_at_ms;
     bool has_unflushed;
     bool is_prepared;
@@ -97,7 +98,8 @@ static void flush(struct node_log *log)
     }
     uint64_t ended_ns = os_monotonic_ns();
     log->flush_count++;
-    log->flush_duration_ns_sum += ended_ns - started_ns;
+    log->flush_duration_latest_ns = ended_ns - started_ns;
+    log->flush_duration_ns_sum += log->flush_duration_latest_ns;
     log->flushed_at_ms = ended_ns / 1000000;
     log->has_unflushed = false;
 }
@@ -193,6 +195,7 @@ static void next_round(struct node_log *log, struct round *round)
     log->statistics.record_count = log->record_count;
     log->statistics.flush_count = log->flush_count;
     log->statistics.flush_duration_ns_sum = log->flush_duration_ns_sum;
+    log->statistics.flush_duration_latest_ns = log->flush_duration_latest_ns;
     log->statistics.is_out_of_space = log->is_out_of_space;
     round->is_idle = false;
     if (list_is_empty(&log->submitted) && !log->has_release && !log->is_stopping) {

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli: the commands of the `tutti` binary. Layer: cli.
+ *
+ * Each function is one command: it gets the arguments after its name and returns the process's exit
+ * code. What a person asked for goes to standard output, why it failed to standard error, with what to
+ * do next. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/error/error.h"
+
+/* Exit codes besides those of `tutti start` (node.h). */
+enum cli_exit {
+    CLI_EXIT_OK = 0,
+    CLI_EXIT_FAILED = 1,
+    CLI_EXIT_USAGE = 2,
+    CLI_EXIT_DAMAGED = 4, /* `tutti check` found damage. */
+};
+
+int cli_start(int argument_count, const char *const *arguments, const char *const *environment);
+int cli_check(int argument_count, const char *const *arguments);
+int cli_help(int argument_count, const char *const *arguments);
+int cli_version(void);
+
+#endif

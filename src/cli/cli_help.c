@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+
+#ifndef TUTTI_VERSION
+#define TUTTI_VERSION "unknown"
+#endif
+
+static const char overview[] =
+    "tutti: a durable database that every Redis client can talk to.\n"
+    "\n"
+    "  tutti start [options]     start a node and serve (tutti start --help explains every "
+    "option)\n"
+    "  tutti check DIR           verify what a stopped node left on its disk\n"
+    "  tutti help [COMMAND]      this text, or that of a command\n"
+    "  tutti version             which version this is\n"
+    "\n"
+    "Begin with: tutti start   and, in another terminal: redis-cli\n"
+    "\n"
+    "Exit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 a running node's disk "
+    "failed;\n"
+    "4 tutti check found damage.\n";
+
+int cli_version(void)
+{
+    (void)printf("tutti %s\n", TUTTI_VERSION);
+    return CLI_EXIT_OK;
+}
+
+int cli_help(int argument_count, const char *const *arguments)
+{
+    static const char *const help[] = {"--help"};
+    if (argument_count == 0) {
+        (void)fputs(overview, stdout);
+        return CLI_EXIT_OK;
+    }
+    if (strcmp(arguments[0], "start") == 0) {
+        return cli_start(1, help, NULL);
+    }
+    if (strcmp(arguments[0], "check") == 0) {
+        return cli_check(1, help);
+    }
+    (void)fprintf(stderr, "tutti help: there is no command \"%s\". Try: tutti help\n",
+                  arguments[0]);
+    return CLI_EXIT_USAGE;
+}

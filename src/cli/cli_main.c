@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+
+int main(int argument_count, char **arguments, char **environment)
+{
+    if (argument_count < 2) {
+        (void)cli_help(0, NULL);
+        return CLI_EXIT_USAGE;
+    }
+    const char *command = arguments[1];
+    const char *const *rest = (const char *const *)arguments + 2;
+    int rest_count = argument_count - 2;
+    if (strcmp(command, "start") == 0) {
+        return cli_start(rest_count, rest, (const char *const *)environment);
+    }
+    if (strcmp(command, "check") == 0) {
+        return cli_check(rest_count, rest);
+    }
+    if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
+        return cli_version();
+    }
+    if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||
+        strcmp(command, "-h") == 0) {
+        return cli_help(rest_count, rest);
+    }
+    (void)fprintf(stderr, "tutti: there is no command \"%s\". Try: tutti help\n", command);
+    return CLI_EXIT_USAGE;
+}

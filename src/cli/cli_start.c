@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "driver/config/config.h"
+#include "driver/os/os.h"
+#include "node/node.h"
+
+static void print_help(void)
+{
+    struct buffer text = {0};
+    buffer_append(&text,
+                  BYTES("Usage: tutti start [options]\n\n"
+                        "Start a node and serve until SIGTERM or Ctrl-C. Needs no options.\n\n"
+                        "Options\n"));
+    config_help(&config_start_table, &text);
+    buffer_append(&text,
+                  BYTES("\nExit codes\n"
+                        "  0  stopped when asked to\n"
+                        "  1  did not start; the message says why\n"
+                        "  2  flags, variables or the configuration file are wrong\n"
+                        "  3  a flush or the store failed while serving; stopped at once, nothing\n"
+                        "     that was not durable was acknowledged\n"));
+    (void)fwrite(text.data, 1, text.size_bytes, stdout);
+    buffer_deinit(&text);
+}
+
+int cli_start(int argument_count, const char *const *arguments, const char *const *environment)
+{
+    struct config_sources sources = {
+        .argument_count = argument_count, .arguments = arguments, .environment = environment};
+    if (config_is_help_wanted(&sources)) {
+        print_help();
+        return CLI_EXIT_OK;
+    }
+    struct error error = {0};
+    static struct config_start configuration;
+    if (config_start_load(&sources, &configuration, &error) != 0) {
+        (void)fprintf(stderr, "tutti start: %s\nTry: tutti start --help\n", error.message);
+        return NODE_EXIT_USAGE;
+    }
+    os_ignore_broken_pipes();
+    (void)os_open_files_raise();
+    struct os_log_options log_options = {
+        .descriptor = 2,
+        .format = (enum os_log_format)configuration.log_format,
+        .level = (enum os_log_level)configuration.log_level,
+    };
+    struct os_log *log = os_log_create(&log_options);
+    struct node_options options = {
+        .data_directory = configuration.data,
+        .redis = configuration.redis,
+        .admin = configuration.admin,
+        .reactor_count = configuration.reactors != 0
+                             ? (uint32_t)configuration.reactors
+                             : node_default_reactor_count(os_processor_count()),
+        .memory_size_bytes = configuration.memory,
+        .password = configuration.requirepass[0] != '\0' ? configuration.requirepass : NULL,
+        .is_flush_always = configuration.flush == CONFIG_FLUSH_ALWAYS,
+        .log = log,
+    };
+    int exit_code = node_run(&options, &error);
+    if (exit_code != NODE_EXIT_OK) {
+        OS_LOG_ERROR(log, "node.start_failed", "reason=%s", error.message);
+    }
+    os_log_destroy(log);
+    return exit_code;
+}

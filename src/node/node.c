@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting and stopping, in an order in which each part finds what it needs:
+ *
+ *   start  directory → listeners (a taken port is told at once) → store → shard, log, replay → node.conf
+ *          → pool, log writer, maintenance → reactors
+ *   stop   gateways (what is under way is answered) → loops → maintenance → log writer → shard → store
+ *
+ * Whatever fails on the way up, the way down begins there. */
+#include "node/node.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "node/node_parts.h"
+
+enum {
+    POOL_THREAD_COUNT = 4,
+    POOL_WORK_COUNT_MAX = 256,
+};
+
+/* How the memory is shared out; the rest of the shares is in node_shard.c. The store's write buffers are
+ * part of its cache's budget. */
+#define STORE_CACHE_NUMERATOR 3
+#define STORE_CACHE_DENOMINATOR 8
+#define WRITE_BUFFER_SHARE 6
+#define CLIENT_MEMORY_SHARE 8
+#define VALUE_SIZE_SHARE 8
+#define VALUE_SIZE_BYTES_MAX (512ull << 20)
+#define WRITE_BUFFER_SIZE_BYTES_MAX (512ull << 20)
+#define FLUSH_LOG_SIZE_BYTES_MIN (128ull << 20)
+
+uint32_t node_default_reactor_count(uint32_t processor_count)
+{
+    uint32_t half = processor_count / 2;
+    return half < 1 ? 1 : half > NODE_REACTOR_COUNT_MAX ? NODE_REACTOR_COUNT_MAX : half;
+}
+
+static uint64_t at_most(uint64_t value, uint64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
+/* ---- Reactors ---------------------------------------------------------------------------------- */
+
+static int submit(void *context, struct shard_request *request, const struct reply *reply)
+{
+    struct reactor *reactor = context;
+    struct node *node = reactor->node;
+    if (reactor->loop == node->shard.loop) {
+        return shard_submit(node->shard.shard, request, reply);
+    }
+    return node_forward_submit(&node->shard, reactor->loop, request);
+}
+
+static void get_information(void *context, struct resp_information *information)
+{
+    node_status_information(((struct reactor *)context)->node, information);
+}
+
+static bool setting_at(void *context, uint32_t index, const char **name, struct buffer *value)
+{
+    const struct node *node = ((struct reactor *)context)->node;
+    char address[OS_ADDRESS_TEXT_SIZE];
+    switch (index) {
+    case 0:
+        *name = "maxmemory";
+        buffer_append_format(value, "%" PRIu64, node->options.memory_size_bytes);
+        return true;
+    case 1:
+        *name = "dir";
+        buffer_append(value, bytes_of_text(node->options.data_directory));
+        return true;
+    case 2:
+        *name = "appendfsync";
+        buffer_append(value, node->options.is_flush_always ? BYTES("always") : BYTES("everysec"));
+        return true;
+    case 3:
+        *name = "admin";
+        buffer_append(value, bytes_of_text(os_address_format(&node->options.admin, address)));
+        return true;
+    case 4:
+        *name = "reactors";
+        buffer_append_format(value, "%u", node->reactor_count);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void gateway_event(void *context, const char *name, const char *text)
+{
+    struct node *node = ((struct reactor *)context)->node;
+    OS_LOG_WARN(node->options.log, "node.gateway", "event=%s text=%s", name, text);
+}
+
+static void stop_soon(struct node *node)
+{
+    os_wake_signal(node->stop_wake);
+}
+
+static void stop_node(void *context)
+{
+    stop_soon(((struct reactor *)context)->node);
+}
+
+static int reactor_open(struct node *node, uint32_t index, struct error *error)
+{
+    struct reactor *reactor = &node->reactors[index];
+    reactor->node = node;
+    int status = os_loop_create(&reactor->loop, error);
+    if (status != 0) {
+        return status;
+    }
+    reactor->backend = (struct resp_backend){
+        .context = reactor,
+        .submit = submit,
+        .get_information = get_information,
+        .setting_at = setting_at,
+        .stop_node = stop_node,
+        .event = gateway_event,
+    };
+    reactor->server = resp_server_create(node->group, reactor->loop, &reactor->backend);
+    struct os_listener_options listener = {
+        .address = node->options.redis,
+        .sibling = index == 0 ? NULL : resp_server_listener(node->reactors[0].server),
+        .flag = "--redis",
+    };
+    if (listener.sibling != NULL) {
+        listener.address = os_listener_address(listener.sibling);
+    }
+    return resp_server_listen(reactor->server, &listener, error);
+}
+
+static void reactor_close(struct reactor *reactor)
+{
+    if (reactor->server != NULL) {
+        resp_server_destroy(reactor->server);
+    }
+    if (reactor->loop != NULL) {
+        os_loop_destroy(reactor->loop);
+    }
+}
+
+static void reactor_run(void *context)
+{
+    os_loop_run(((struct reactor *)context)->loop);
+}
+
+/* ---- Stopping ----------------------------------------------------------------------------------- */
+
+/* On reactor 0: the last gateway that stopped stops the loops, so that errands still found theirs. */
+static void gateway_stopped_here(struct os_message *message)
+{
+    struct node *node = LIST_ITEM(message, struct reactor, stopped_message)->node;
+    ASSERT(node->serving_count > 0);
+    if (--node->serving_count > 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < node->reactor_count; i++) {
+        os_loop_stop(node->reactors[i].loop);
+    }
+}
+
+static void gateway_stopped(void *context)
+{
+    struct reactor *reactor = context;
+    reactor->stopped_message.deliver = gateway_stopped_here;
+    os_loop_post(reactor->node->reactors[0].loop, &reactor->stopped_message);
+}
+
+static void stop_gateway(struct os_message *message)
+{
+    struct reactor *reactor = LIST_ITEM(message, struct reactor, stop_message);
+    resp_server_stop(reactor->server, gateway_stopped, reactor);
+}
+
+static void stop(void *context)
+{
+    struct node *node = context;
+    if (node->is_stopping) {
+        return;
+    }
+    node->is_stopping = true;
+    OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
+    for (uint32_t i = 0; i < node->reactor_count; i++) {
+        struct reactor *reactor = &node->reactors[i];
+        reactor->stop_message.deliver = stop_gateway;
+        os_loop_post(reactor->loop, &reactor->stop_message);
+    }
+}
+
+/* ---- Starting ----------------------------------------------------------------------------------- */
+
+static int open_listeners(struct node *node, struct error *error)
+{
+    const struct node_options *options = &node->options;
+    struct resp_options resp_options = {
+        .server_count = options->reactor_count,
+        .password = options->password,
+        .value_size_bytes_max =
+            at_most(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
+        .client_memory_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
+        .output_size_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
+    };
+    int status = resp_group_create(&node->group, &resp_options, error);
+    for (uint32_t i = 0; i < options->reactor_count && status == 0; i++) {
+        node->reactor_count = i + 1;
+        status = reactor_open(node, i, error);
+    }
+    return status;
+}
+
+static int open_storage(struct node *node, struct error *error)
+{
+    uint64_t memory = node->options.memory_size_bytes;
+    struct store_options store_options = {
+        .directory = node_data_store_path(node->data),
+        .cache_size_bytes = memory * STORE_CACHE_NUMERATOR / STORE_CACHE_DENOMINATOR,
+        .write_buffer_size_bytes =
+            at_most(memory / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX),
+    };
+    int status = store_open(&node->store, &store_options, error);
+    if (status != 0) {
+        return status;
+    }
+    node->shard.is_new = node_data_is_new(node->data);
+    status = node_shard_open(&node->shard, node->store, &node->options,
+                             node_data_wal_path(node->data), error);
+    if (status != 0) {
+        return status;
+    }
+    return node_data_commit(node->data, error);
+}
+
+static int start_threads(struct node *node, struct error *error)
+{
+    struct os_pool_options pool_options = {
+        .name = "disk", .thread_count = POOL_THREAD_COUNT, .work_count_max = POOL_WORK_COUNT_MAX};
+    int status = os_pool_create(&node->pool, &pool_options, error);
+    if (status != 0) {
+        return status;
+    }
+    struct node_log_options log_options = {
+        .wal = node->shard.wal,
+        .is_flush_always = node->options.is_flush_always,
+        .log = node->options.log,
+    };
+    status = node_log_start(&node->node_log, &log_options, error);
+    if (status != 0) {
+        return status;
+    }
+    node->shard.wal = NULL;
+    struct node_maintenance_options maintenance_options = {
+        .store = node->store,
+        .node_log = node->node_log,
+        .directory = node->options.data_directory,
+        .flush_log_size_bytes = FLUSH_LOG_SIZE_BYTES_MIN,
+        .log = node->options.log,
+    };
+    status = node_maintenance_start(&node->maintenance, &maintenance_options, error);
+    if (status != 0) {
+        return status;
+    }
+    node->shard.pool = node->pool;
+    node->shard.node_log = node->node_log;
+    node->shard.maintenance = node->maintenance;
+    node_shard_attach(&node->shard, node->reactors[0].loop);
+    return 0;
+}
+
+static int start_reactors(struct node *node, struct error *error)
+{
+    struct os_loop *loop = node->reactors[0].loop;
+    node->stop_wake = os_wake_create(loop, stop, node);
+    static const int signals[NODE_SIGNAL_COUNT] = {SIGTERM, SIGINT};
+    for (uint32_t i = 0; i < NODE_SIGNAL_COUNT; i++) {
+        int status = os_signal_create(&node->signals[i], loop, signals[i], stop, node);
+        if (status != 0) {
+            return error_set(error, status, "listen for signal %d", signals[i]);
+        }
+    }
+    for (uint32_t i = 1; i < node->reactor_count; i++) {
+        int status = os_thread_start(&node->reactors[i].thread, "reactor", reactor_run,
+                                     &node->reactors[i], error);
+        if (status != 0) {
+            return status;
+        }
+    }
+    node->serving_count = node->reactor_count;
+    return 0;
+}
+
+static void say_ready(const struct node *node)
+{
+    char redis[OS_ADDRESS_TEXT_SIZE];
+    char admin[OS_ADDRESS_TEXT_SIZE];
+    struct os_address redis_address =
+        os_listener_address(resp_server_listener(node->reactors[0].server));
+    struct os_address admin_address = node->options.admin;
+    OS_LOG_INFO(node->options.log, "node.ready",
+                "redis=%s admin=%s data=%s reactors=%u memory_bytes=%" PRIu64 " took_ms=%" PRIu64,
+                os_address_format(&redis_address, redis), os_address_format(&admin_address, admin),
+                node->options.data_directory, node->reactor_count, node->options.memory_size_bytes,
+                os_monotonic_ms() - node->started_at_ms);
+    if (!node->options.is_flush_always) {
+        OS_LOG_WARN(node->options.log, "node.weaker_durability", "mode=%s risk=%s", "everysec",
+                    "a crash of the machine loses up to about a second of acknowledged writes");
+    }
+}
+
+static void close_reactors(struct node *node)
+{
+    for (uint32_t i = 1; i < node->reactor_count; i++) {
+        if (node->reactors[i].thread != NULL) {
+            os_loop_stop(node->reactors[i].loop);
+            os_thread_join(node->reactors[i].thread);
+        }
+    }
+    for (uint32_t i = 0; i < NODE_SIGNAL_COUNT; i++) {
+        if (node->signals[i] != NULL) {
+            os_signal_destroy(node->signals[i]);
+        }
+    }
+    if (node->stop_wake != NULL) {
+        os_wake_destroy(node->stop_wake);
+    }
+}
+
+static void node_close(struct node *node)
+{
+    close_reactors(node);
+    node_maintenance_destroy(node->maintenance);
+    node_log_destroy(node->node_log);
+    if (node->pool != NULL) {
+        os_pool_destroy(node->pool);
+    }
+    if (node->shard.wal != NULL) {
+        wal_close(node->shard.wal);
+    }
+    if (node->shard.shard != NULL) {
+        node_shard_close(&node->shard);
+    }
+    for (uint32_t i = 0; i < node->reactor_count; i++) {
+        reactor_close(&node->reactors[i]);
+    }
+    if (node->group != NULL) {
+        resp_group_destroy(node->group);
+    }
+    if (node->store != NULL) {
+        store_close(node->store);
+    }
+    if (node->data != NULL) {
+        node_data_close(node->data);
+    }
+    memory_free(node);
+}
+
+/* Without this, the next start reads the log that is left; with it, that is next to nothing. */
+static void flush_before_close(struct node *node)
+{
+    struct error error = {0};
+    if (store_flush(node->store, &error) != 0) {
+        OS_LOG_WARN(node->options.log, "node.store_not_flushed", "reason=%s consequence=%s",
+                    error.message, "the next start reads the log instead");
+    }
+}
+
+static void new_run_id(struct node *node)
+{
+    uint8_t random[(NODE_RUN_ID_SIZE - 1) / 2];
+    os_random_fill(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++) {
+        (void)snprintf(node->run_id + 2 * i, 3, "%02x", random[i]);
+    }
+}
+
+int node_run(const struct node_options *options, struct error *error)
+{
+    struct node *node = memory_allocate_zeroed(1, sizeof *node);
+    node->options = *options;
+    node->started_at_ms = os_monotonic_ms();
+    new_run_id(node);
+    int status = node_data_open(&node->data, options->data_directory, false, error);
+    if (status == 0) {
+        status = open_listeners(node, error);
+    }
+    if (status == 0) {
+        status = open_storage(node, error);
+    }
+    if (status == 0) {
+        status = start_threads(node, error);
+    }
+    if (status == 0) {
+        status = start_reactors(node, error);
+    }
+    if (status != 0) {
+        node_close(node);
+        return NODE_EXIT_START;
+    }
+    say_ready(node);
+    os_loop_run(node->reactors[0].loop);
+    flush_before_close(node);
+    OS_LOG_INFO(options->log, "node.stopped", "uptime_ms=%" PRIu64,
+                os_monotonic_ms() - node->started_at_ms);
+    node_close(node);
+    return NODE_EXIT_OK;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `tutti check`: is what a stopped node left on its disk whole? Reads everything, changes nothing.
+ *
+ *   store   every block's checksum, then every row against the invariants of its service
+ *   log     every record, and that it goes on where the store ends */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/memory/memory.h"
+#include "node/node_internal.h"
+
+struct check {
+    struct node_data *data;
+    struct store *store;
+    struct kv *kv;
+    struct shard *shard;
+    struct os_files *files;
+    struct wal *wal;
+    int worst; /* The first damage found; the rest is looked at all the same. */
+};
+
+static void report(struct check *check, const char *part, int status, const struct error *error)
+{
+    if (status == 0) {
+        (void)printf("%-6s ok\n", part);
+        return;
+    }
+    (void)printf("%-6s DAMAGED: %s\n", part, error->message);
+    if (check->worst == 0) {
+        check->worst = status;
+    }
+}
+
+static raft_index first_needed(void *context, wal_shard id)
+{
+    const struct check *check = context;
+    return check->shard != NULL ? shard_applied_index(check->shard) + 1 : 1;
+}
+
+static int open_store(struct check *check, struct error *error)
+{
+    const char *directory = node_data_store_path(check->data);
+    int status = store_verify(directory, error);
+    if (status != 0) {
+        return status;
+    }
+    struct store_options options = {
+        .directory = directory,
+        .cache_size_bytes = 64 << 20,
+        .write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN,
+        .is_read_only = true,
+    };
+    return store_open(&check->store, &options, error);
+}
+
+/* The shard is opened for what its meta row says; it is not started, so nothing is written. */
+static int open_rows(struct check *check, struct error *error)
+{
+    check->kv = kv_create();
+    struct shard_options options = {
+        .id = NODE_DATA_SHARD,
+        .self = NODE_SELF,
+        .store = store_interface(check->store),
+        .cache_size_bytes = 1 << 20,
+        .in_flight_size_bytes_max = 1,
+        .machine = kv_machine(check->kv),
+    };
+    int status = shard_open(&check->shard, &options, error);
+    if (status != 0) {
+        return status;
+    }
+    struct kv_statistics statistics;
+    kv_get_statistics(check->kv, &statistics);
+    (void)printf("store  %" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
+                 shard_applied_index(check->shard));
+    return kv_verify(options.store, NULL, statistics.key_count, error);
+}
+
+static int open_log(struct check *check, struct error *error)
+{
+    int status = os_files_create(&check->files, node_data_wal_path(check->data), error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal_options options = {
+        .files = os_files_env(check->files),
+        .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
+        .is_read_only = true,
+        .first_needed = first_needed,
+        .context = check,
+    };
+    status = wal_open(&check->wal, &options, error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal_shard_state state = {0};
+    if (!wal_get_shard_state(check->wal, NODE_DATA_SHARD, &state)) {
+        return 0;
+    }
+    (void)printf("log    entries %" PRIu64 " to %" PRIu64 ", term %" PRIu64 "\n", state.first_index,
+                 state.last_index, state.hard_state.term);
+    if (check->shard != NULL && state.last_index != 0 &&
+        state.last_index < shard_applied_index(check->shard)) {
+        return error_say(error, ERROR_CORRUPT,
+                         "the log ends at entry %" PRIu64
+                         " but the store has applied entry %" PRIu64,
+                         state.last_index, shard_applied_index(check->shard));
+    }
+    return 0;
+}
+
+int node_check(const char *data_directory, struct error *error)
+{
+    struct check check = {0};
+    int status = node_data_open(&check.data, data_directory, true, error);
+    if (status != 0) {
+        return status;
+    }
+    struct error found = {0};
+    status = open_store(&check, &found);
+    report(&check, "store", status, &found);
+    if (check.store != NULL) {
+        status = open_rows(&check, &found);
+        report(&check, "rows", status, &found);
+    }
+    status = open_log(&check, &found);
+    report(&check, "log", status, &found);
+
+    if (check.wal != NULL) {
+        wal_close(check.wal);
+    }
+    if (check.files != NULL) {
+        os_files_destroy(check.files);
+    }
+    shard_close(check.shard);
+    if (check.kv != NULL) {
+        kv_destroy(check.kv);
+    }
+    if (check.store != NULL) {
+        store_close(check.store);
+    }
+    node_data_close(check.data);
+    if (check.worst != 0) {
+        return error_say(error, ERROR_CORRUPT,
+                         "%s is damaged; nothing was changed. Restore it from a copy.",
+                         data_directory);
+    }
+    return 0;
+}

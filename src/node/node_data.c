@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The data directory:
+ *
+ *   node.conf   format, cluster id, node id; written once, last, so that a directory which has it is whole
+ *   lock        one process per directory
+ *   wal/        the log's segments
+ *   store/      RocksDB
+ *
+ * docs/formats/directory.md says more. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/number/number.h"
+#include "node/node_internal.h"
+
+enum {
+    FORMAT_VERSION = 1,
+    CLUSTER_ID_SIZE_BYTES = 16,
+    PATH_SIZE = 4096,
+    CONF_SIZE_BYTES_MAX = 4096,
+};
+
+struct node_data {
+    struct os_lock *lock;
+    bool is_new;
+    char cluster_id[2 * CLUSTER_ID_SIZE_BYTES + 1];
+    char conf_path[PATH_SIZE];
+    char wal_path[PATH_SIZE];
+    char store_path[PATH_SIZE];
+};
+
+static int set_path(char path[PATH_SIZE], const char *directory, const char *name,
+                    struct error *error)
+{
+    int length = snprintf(path, PATH_SIZE, "%s/%s", directory, name);
+    if (length < 0 || length >= PATH_SIZE) {
+        return error_set(error, -ENAMETOOLONG, "%s", directory);
+    }
+    return 0;
+}
+
+static void new_cluster_id(struct node_data *data)
+{
+    uint8_t random[CLUSTER_ID_SIZE_BYTES];
+    os_random_fill(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++) {
+        (void)snprintf(data->cluster_id + 2 * i, 3, "%02x", random[i]);
+    }
+}
+
+/* The value of `key` in lines of "key = value"; empty when it is not there. */
+static struct bytes conf_value(struct bytes conf, const char *key)
+{
+    size_t key_size = strlen(key);
+    size_t start = 0;
+    while (start < conf.size_bytes) {
+        const uint8_t *line = conf.data + start;
+        const uint8_t *line_end = memchr(line, '\n', conf.size_bytes - start);
+        size_t length = line_end != NULL ? (size_t)(line_end - line) : conf.size_bytes - start;
+        if (length > key_size + 3 && memcmp(line, key, key_size) == 0 &&
+            memcmp(line + key_size, " = ", 3) == 0) {
+            return bytes_make(line + key_size + 3, length - key_size - 3);
+        }
+        start += length + 1;
+    }
+    return bytes_make(NULL, 0);
+}
+
+static int read_conf(struct node_data *data, struct error *error)
+{
+    struct buffer conf = {0};
+    int status = os_file_read(data->conf_path, CONF_SIZE_BYTES_MAX, &conf, error);
+    if (status != 0) {
+        buffer_deinit(&conf);
+        return status;
+    }
+    uint64_t format = 0;
+    struct bytes cluster = conf_value(buffer_bytes(&conf), "cluster");
+    if (!number_parse_unsigned(conf_value(buffer_bytes(&conf), "format"), &format) ||
+        cluster.size_bytes != sizeof data->cluster_id - 1) {
+        status =
+            error_say(error, ERROR_CORRUPT,
+                      "%s is damaged: it needs lines \"format = %d\" and \"cluster = …\" with %zu "
+                      "digits. Restore it from a copy of the directory.",
+                      data->conf_path, FORMAT_VERSION, sizeof data->cluster_id - 1);
+    } else if (format > FORMAT_VERSION) {
+        status =
+            error_say(error, ERROR_NEWER_FORMAT,
+                      "%s says format %" PRIu64 ", this version reads up to format %d: use the "
+                      "version of tutti that wrote it, or a newer one",
+                      data->conf_path, format, FORMAT_VERSION);
+    } else {
+        memcpy(data->cluster_id, cluster.data, cluster.size_bytes);
+    }
+    buffer_deinit(&conf);
+    return status;
+}
+
+/* A node that served has both; a directory that lacks one would come up empty and lose data. */
+static int check_parts(const struct node_data *data, struct error *error)
+{
+    const char *paths[] = {data->wal_path, data->store_path};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        struct os_files *files = NULL;
+        int status = os_files_create(&files, paths[i], error);
+        if (status != 0) {
+            return error_wrap(error, status, "the data directory is not whole");
+        }
+        os_files_destroy(files);
+    }
+    return 0;
+}
+
+static int open_parts(struct node_data *data, bool must_exist, struct error *error)
+{
+    int status = read_conf(data, error);
+    if (status == 0) {
+        return check_parts(data, error);
+    }
+    if (status != -ENOENT || must_exist) {
+        return status;
+    }
+    data->is_new = true;
+    new_cluster_id(data);
+    status = os_directory_create(data->wal_path, error);
+    if (status == 0) {
+        status = os_directory_create(data->store_path, error);
+    }
+    return status;
+}
+
+int node_data_open(struct node_data **data, const char *directory, bool must_exist,
+                   struct error *error)
+{
+    struct node_data *created = memory_allocate_zeroed(1, sizeof *created);
+    int status = set_path(created->conf_path, directory, "node.conf", error);
+    if (status == 0) {
+        status = set_path(created->wal_path, directory, "wal", error);
+    }
+    if (status == 0) {
+        status = set_path(created->store_path, directory, "store", error);
+    }
+    if (status == 0 && !must_exist) {
+        status = os_directory_create(directory, error);
+    }
+    if (status == 0) {
+        status = os_lock_take(&created->lock, directory, error);
+    }
+    if (status == 0) {
+        status = open_parts(created, must_exist, error);
+    }
+    if (status != 0) {
+        node_data_close(created);
+        return status;
+    }
+    *data = created;
+    return 0;
+}
+
+void node_data_close(struct node_data *data)
+{
+    if (data->lock != NULL) {
+        os_lock_release(data->lock);
+    }
+    memory_free(data);
+}
+
+const char *node_data_wal_path(const struct node_data *data)
+{
+    return data->wal_path;
+}
+
+const char *node_data_store_path(const struct node_data *data)
+{
+    return data->store_path;
+}
+
+bool node_data_is_new(const struct node_data *data)
+{
+    return data->is_new;
+}
+
+const char *node_data_cluster_id(const struct node_data *data)
+{
+    return data->cluster_id;
+}
+
+int node_data_commit(struct node_data *data, struct error *error)
+{
+    if (!data->is_new) {
+        return 0;
+    }
+    struct buffer conf = {0};
+    buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\n", FORMAT_VERSION,
+                         data->cluster_id, NODE_SELF);
+    int status = os_file_write(data->conf_path, buffer_bytes(&conf), error);
+    buffer_deinit(&conf);
+    if (status == 0) {
+        data->is_new = false;
+    }
+    return status;
+}

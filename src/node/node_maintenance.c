@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store's maintenance: one thread that flushes the store when the log behind it has grown, tells
+ * the log what it may forget, and watches the free space.
+ *
+ * The applied index is read before the flush begins, and the flush covers every batch that was written
+ * before it began. So everything up to that index is durable when the flush ends. */
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "node/node_internal.h"
+
+enum { INTERVAL_MS = 100 };
+
+/* Writes are refused below the reserve: what remains is for flushing what is in memory, for compaction
+ * and for the deletes that make room. A small disk has a small reserve. */
+#define RESERVE_SIZE_BYTES_MIN (32ull << 20)
+#define RESERVE_SIZE_BYTES_MAX (1ull << 30)
+#define RESERVE_SHARE 20
+
+struct node_maintenance {
+    struct node_maintenance_options options;
+    struct os_thread *thread;
+    struct os_mutex *mutex;
+    struct os_condition *condition;
+    bool is_stopping; /* Under the mutex. */
+    _Atomic raft_index applied_index;
+    _Atomic uint64_t free_size_bytes;
+    atomic_bool is_full;
+    raft_index released_index;
+    bool is_flush_failing;
+};
+
+static void watch_space(struct node_maintenance *maintenance)
+{
+    struct error error = {0};
+    uint64_t free_size_bytes;
+    uint64_t total_size_bytes;
+    int status =
+        os_disk_space(maintenance->options.directory, &free_size_bytes, &total_size_bytes, &error);
+    if (status != 0) {
+        OS_LOG_WARN(maintenance->options.log, "node.space_unknown", "reason=%s", error.message);
+        return;
+    }
+    uint64_t reserve = total_size_bytes / RESERVE_SHARE;
+    reserve = reserve < RESERVE_SIZE_BYTES_MIN ? RESERVE_SIZE_BYTES_MIN : reserve;
+    reserve = reserve > RESERVE_SIZE_BYTES_MAX ? RESERVE_SIZE_BYTES_MAX : reserve;
+    bool was_full = atomic_load(&maintenance->is_full);
+    /* A full disk must gain a little before it counts as free again. */
+    bool is_full = free_size_bytes < reserve + (was_full ? reserve / 4 : 0);
+    atomic_store(&maintenance->free_size_bytes, free_size_bytes);
+    atomic_store(&maintenance->is_full, is_full);
+    if (is_full && !was_full) {
+        OS_LOG_WARN(maintenance->options.log, "node.disk_full",
+                    "free_bytes=%" PRIu64 " reserve_bytes=%" PRIu64 " consequence=%s action=%s",
+                    free_size_bytes, reserve, "writes that need space are refused",
+                    "delete keys or free space; writes are accepted again by themselves");
+    } else if (!is_full && was_full) {
+        OS_LOG_INFO(maintenance->options.log, "node.disk_has_space", "free_bytes=%" PRIu64,
+                    free_size_bytes);
+    }
+}
+
+static void flush_store(struct node_maintenance *maintenance)
+{
+    struct error error = {0};
+    raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);
+    if (index == maintenance->released_index) {
+        return;
+    }
+    int status = store_flush(maintenance->options.store, &error);
+    if (status == -ENOSPC) {
+        if (!maintenance->is_flush_failing) {
+            OS_LOG_WARN(maintenance->options.log, "node.store_waits_for_space", "reason=%s",
+                        error.message);
+        }
+        maintenance->is_flush_failing = true;
+        return;
+    }
+    if (status != 0) {
+        OS_LOG_ERROR(maintenance->options.log, "node.store_failed", "reason=%s action=%s",
+                     error.message, "check the disk, then start again");
+        _exit(NODE_EXIT_STORAGE);
+    }
+    maintenance->is_flush_failing = false;
+    maintenance->released_index = index;
+    node_log_release(maintenance->options.node_log, NODE_DATA_SHARD, index);
+}
+
+static void run(void *context)
+{
+    struct node_maintenance *maintenance = context;
+    bool is_stopping = false;
+    while (!is_stopping) {
+        watch_space(maintenance);
+        struct node_log_statistics statistics;
+        node_log_get_statistics(maintenance->options.node_log, &statistics);
+        if (statistics.wal.live_size_bytes > maintenance->options.flush_log_size_bytes ||
+            statistics.is_out_of_space) {
+            flush_store(maintenance);
+        }
+        os_mutex_lock(maintenance->mutex);
+        if (!maintenance->is_stopping) {
+            (void)os_condition_wait_for(maintenance->condition, maintenance->mutex, INTERVAL_MS);
+        }
+        is_stopping = maintenance->is_stopping;
+        os_mutex_unlock(maintenance->mutex);
+    }
+}
+
+int node_maintenance_start(struct node_maintenance **maintenance,
+                           const struct node_maintenance_options *options, struct error *error)
+{
+    struct node_maintenance *created = memory_allocate_zeroed(1, sizeof *created);
+    created->options = *options;
+    created->mutex = os_mutex_create();
+    created->condition = os_condition_create();
+    int status = os_thread_start(&created->thread, "maintenance", run, created, error);
+    if (status != 0) {
+        os_condition_destroy(created->condition);
+        os_mutex_destroy(created->mutex);
+        memory_free(created);
+        return status;
+    }
+    *maintenance = created;
+    return 0;
+}
+
+void node_maintenance_destroy(struct node_maintenance *maintenance)
+{
+    if (maintenance == NULL) {
+        return;
+    }
+    os_mutex_lock(maintenance->mutex);
+    maintenance->is_stopping = true;
+    os_condition_signal(maintenance->condition);
+    os_mutex_unlock(maintenance->mutex);
+    os_thread_join(maintenance->thread);
+    os_condition_destroy(maintenance->condition);
+    os_mutex_destroy(maintenance->mutex);
+    memory_free(maintenance);
+}
+
+void node_maintenance_applied(struct node_maintenance *maintenance, raft_index index)
+{
+    atomic_store_explicit(&maintenance->applied_index, index, memory_order_release);
+}
+
+bool node_maintenance_is_full(const struct node_maintenance *maintenance)
+{
+    return atomic_load_explicit(&maintenance->is_full, memory_order_relaxed);
+}
+
+uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance)
+{
+    return atomic_load_explicit(&maintenance->free_size_bytes, memory_order_relaxed);
+}

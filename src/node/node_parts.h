@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node itself, for the files that put it together and report on it. */
+#ifndef NODE_NODE_PARTS_H
+#define NODE_NODE_PARTS_H
+
+#include <inttypes.h>
+
+#include "node/node_internal.h"
+
+enum { NODE_SIGNAL_COUNT = 2, NODE_RUN_ID_SIZE = 41 };
+
+struct reactor {
+    struct node *node;
+    struct os_loop *loop;
+    struct os_thread *thread; /* NULL: reactor 0, which is the thread of node_run(). */
+    struct resp_backend backend;
+    struct resp_server *server;
+    struct os_message stop_message;
+    struct os_message stopped_message;
+};
+
+struct node {
+    struct node_options options;
+    uint64_t started_at_ms;
+    char run_id[NODE_RUN_ID_SIZE]; /* Hexadecimal; of this start. */
+    struct node_data *data;
+    struct store *store;
+    struct node_shard shard;
+    struct node_log *node_log;
+    struct node_maintenance *maintenance;
+    struct os_pool *pool;
+    struct resp_group *group;
+    struct reactor reactors[NODE_REACTOR_COUNT_MAX];
+    uint32_t reactor_count;
+    uint32_t serving_count; /* Gateways that have not stopped; reactor 0's. */
+    struct os_wake *stop_wake;
+    struct os_signal *signals[NODE_SIGNAL_COUNT];
+    bool is_stopping;
+};
+
+#endif

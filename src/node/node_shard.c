@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The data shard's host: first recovery, in the thread that starts the node, with the log in its own
+ * hands; then service on reactor 0, with the log writer and the disk pool behind it. */
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "node/node_internal.h"
+
+enum {
+    REPLAY_REPORT_INTERVAL_MS = 1000,
+    REPLAY_STALL_MS = 1,
+    FIGURES_INTERVAL_MS = 10,
+};
+
+#define SPARE_LOG_SIZE_BYTES_MAX (4ull * WAL_SEGMENT_SIZE_BYTES)
+
+static uint64_t now_ms(void *context)
+{
+    return os_monotonic_ms();
+}
+
+static uint64_t wall_ms(void *context)
+{
+    return os_wall_clock_ms();
+}
+
+static void persist(void *context, struct shard *data_shard, const struct wal_record *record,
+                    uint64_t sequence)
+{
+    struct node_shard *shard = context;
+    if (shard->node_log != NULL) {
+        node_log_append(shard->node_log, record, sequence, &shard->client);
+        return;
+    }
+    wal_append(shard->wal, record);
+    shard->start_sequence = sequence;
+}
+
+struct pool_read {
+    struct os_work work;
+    struct shard_read *read;
+};
+
+static void pool_read_run(struct os_work *work)
+{
+    shard_read_run(LIST_ITEM(work, struct pool_read, work)->read);
+}
+
+static void pool_read_done(struct os_work *work)
+{
+    struct pool_read *pool_read = LIST_ITEM(work, struct pool_read, work);
+    struct shard_read *read = pool_read->read;
+    memory_free(pool_read);
+    shard_read_done(read);
+}
+
+static int read_elsewhere(void *context, struct shard_read *read)
+{
+    struct node_shard *shard = context;
+    struct pool_read *pool_read = memory_allocate_zeroed(1, sizeof *pool_read);
+    pool_read->read = read;
+    pool_read->work.run = pool_read_run;
+    pool_read->work.done = pool_read_done;
+    int status = os_pool_submit(shard->pool, shard->loop, &pool_read->work);
+    if (status != 0) {
+        memory_free(pool_read);
+    }
+    return status;
+}
+
+static int load_entry(void *context, wal_shard id, raft_index index, raft_term *term,
+                      struct buffer *payload, struct error *error)
+{
+    struct node_shard *shard = context;
+    ASSERT(shard->wal != NULL); /* Only entries from before the start are not in memory. */
+    shard->replayed_count++;
+    uint64_t now = os_monotonic_ms();
+    if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
+        shard->replay_reported_at_ms = now;
+        struct wal_shard_state state = {0};
+        (void)wal_get_shard_state(shard->wal, id, &state);
+        OS_LOG_INFO(shard->log, "node.replaying", "entry=%" PRIu64 " last=%" PRIu64, index,
+                    state.last_index);
+    }
+    return wal_read(shard->wal, id, index, term, payload, error);
+}
+
+static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
+{
+    struct node_shard *shard = context;
+    shard->failure = *error;
+    if (shard->node_log != NULL) {
+        OS_LOG_ERROR(shard->log, "node.shard_failed", "reason=%s action=%s", error->message,
+                     "check the disk and run: tutti check");
+        _exit(NODE_EXIT_STORAGE);
+    }
+}
+
+static raft_index first_needed(void *context, wal_shard id)
+{
+    const struct node_shard *shard = context;
+    return id == NODE_DATA_SHARD ? shard_applied_index(shard->shard) + 1 : 1;
+}
+
+static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct node_shard *shard = context;
+    uint64_t now = os_monotonic_ms();
+    if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
+        shard->replay_reported_at_ms = now;
+        OS_LOG_INFO(shard->log, "node.reading_log", "done_bytes=%" PRIu64 " total_bytes=%" PRIu64,
+                    done_bytes, total_bytes);
+    }
+}
+
+/* Campaign, and apply what the log has and the store lacks: in this thread, step by step. */
+static int replay(struct node_shard *shard, struct error *error)
+{
+    struct wal_shard_state state;
+    bool has_state = wal_get_shard_state(shard->wal, NODE_DATA_SHARD, &state);
+    if (!has_state && !shard->is_new) {
+        return error_say(
+            error, ERROR_CORRUPT,
+            "the log is gone, and with it acknowledged writes: restore the data directory "
+            "from a copy");
+    }
+    int status = shard_start(shard->shard, has_state ? &state : NULL, error);
+    uint64_t persisted = 0;
+    while (status == 0 && shard->failure.code == 0 && !shard_is_ready(shard->shard)) {
+        if (persisted == shard->start_sequence) {
+            (void)shard_tick(shard->shard);
+            os_sleep_ms(REPLAY_STALL_MS); /* The store is behind: nothing else to wait for. */
+        }
+        persisted = shard->start_sequence;
+        status = wal_write(shard->wal, error);
+        if (status == 0) {
+            status = wal_flush(shard->wal, error);
+        }
+        if (status == 0) {
+            shard_persisted(shard->shard, persisted);
+        }
+    }
+    if (status == 0 && shard->failure.code != 0) {
+        *error = shard->failure;
+        status = shard->failure.code;
+    }
+    return status;
+}
+
+static int open_shard(struct node_shard *shard, struct store *store,
+                      const struct node_options *options, struct error *error)
+{
+    struct shard_options shard_options = {
+        .id = NODE_DATA_SHARD,
+        .self = NODE_SELF,
+        .store = store_interface(store),
+        .cache_size_bytes = options->memory_size_bytes / 4,
+        .in_flight_size_bytes_max = options->memory_size_bytes / 8,
+        .machine = kv_machine(shard->kv),
+        .host =
+            {
+                .context = shard,
+                .clock = {.now_ms = now_ms, .wall_ms = wall_ms},
+                .persist = persist,
+                .read_elsewhere = read_elsewhere,
+                .load_entry = load_entry,
+                .failed = failed,
+            },
+    };
+    return shard_open(&shard->shard, &shard_options, error);
+}
+
+int node_shard_open(struct node_shard *shard, struct store *store,
+                    const struct node_options *options, const char *wal_directory,
+                    struct error *error)
+{
+    uint64_t started_at_ms = os_monotonic_ms();
+    list_init(&shard->refused);
+    shard->figures_mutex = os_mutex_create();
+    shard->figures = memory_allocate_zeroed(1, sizeof *shard->figures);
+    shard->log = options->log;
+    shard->replay_reported_at_ms = started_at_ms;
+    shard->kv = kv_create();
+    int status = open_shard(shard, store, options, error);
+    if (status != 0) {
+        goto failed_shard;
+    }
+    status = os_files_create(&shard->files, wal_directory, error);
+    if (status != 0) {
+        goto failed_files;
+    }
+    struct wal_options wal_options = {
+        .files = os_files_env(shard->files),
+        .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
+        .spare_size_bytes_max = SPARE_LOG_SIZE_BYTES_MAX,
+        .first_needed = first_needed,
+        .context = shard,
+        .progress = scanning,
+    };
+    status = wal_open(&shard->wal, &wal_options, error);
+    if (status != 0) {
+        goto failed_wal;
+    }
+    status = replay(shard, error);
+    if (status != 0) {
+        goto failed_replay;
+    }
+    if (shard->replayed_count > 0) {
+        OS_LOG_INFO(shard->log, "node.replayed", "entries=%" PRIu64 " took_ms=%" PRIu64,
+                    shard->replayed_count, os_monotonic_ms() - started_at_ms);
+    }
+    return 0;
+
+failed_replay:
+    wal_close(shard->wal);
+    shard->wal = NULL;
+failed_wal:
+    os_files_destroy(shard->files);
+    shard->files = NULL;
+failed_files:
+    shard_close(shard->shard);
+    shard->shard = NULL;
+failed_shard:
+    kv_destroy(shard->kv);
+    shard->kv = NULL;
+    os_mutex_destroy(shard->figures_mutex);
+    memory_free(shard->figures);
+    return status;
+}
+
+static void publish_figures(struct node_shard *shard, uint64_t now)
+{
+    if (now - shard->figures_at_ms < FIGURES_INTERVAL_MS) {
+        return;
+    }
+    shard->figures_at_ms = now;
+    os_mutex_lock(shard->figures_mutex);
+    shard_get_statistics(shard->shard, &shard->figures->shard);
+    kv_get_statistics(shard->kv, &shard->figures->kv);
+    os_mutex_unlock(shard->figures_mutex);
+}
+
+void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures)
+{
+    os_mutex_lock(shard->figures_mutex);
+    *figures = *shard->figures;
+    os_mutex_unlock(shard->figures_mutex);
+}
+
+static void tick(void *context)
+{
+    struct node_shard *shard = context;
+    shard_set_full(shard->shard, node_maintenance_is_full(shard->maintenance));
+    node_forward_retry(shard);
+    uint64_t wake_at_ms = shard_tick(shard->shard);
+    node_log_submit(shard->node_log);
+    node_maintenance_applied(shard->maintenance, shard_applied_index(shard->shard));
+    uint64_t now = os_loop_now_ms(shard->loop);
+    publish_figures(shard, now);
+    if (!list_is_empty(&shard->refused)) {
+        wake_at_ms = now;
+    }
+    if (wake_at_ms != UINT64_MAX) {
+        os_timer_start(shard->timer, wake_at_ms > now ? wake_at_ms - now : 1, 0);
+    }
+}
+
+static void timer_expired(void *context)
+{
+    /* Waking the loop is all: the tick follows. */
+}
+
+static void log_is_durable(void *context)
+{
+    struct node_shard *shard = context;
+    shard_persisted(shard->shard,
+                    atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire));
+}
+
+void node_shard_attach(struct node_shard *shard, struct os_loop *loop)
+{
+    shard->loop = loop;
+    shard->timer = os_timer_create(loop, timer_expired, shard);
+    shard->client.wake = os_wake_create(loop, log_is_durable, shard);
+    os_loop_at_end_of_tick(loop, tick, shard);
+}
+
+void node_shard_close(struct node_shard *shard)
+{
+    if (shard->timer != NULL) {
+        os_timer_destroy(shard->timer);
+        os_wake_destroy(shard->client.wake);
+    }
+    shard_close(shard->shard);
+    kv_destroy(shard->kv);
+    os_files_destroy(shard->files);
+    os_mutex_destroy(shard->figures_mutex);
+    memory_free(shard->figures);
+}
