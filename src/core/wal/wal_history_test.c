@@ -210,7 +210,7 @@ static bool model_damage(struct model *model)
     } else {
         /* A misdirected write: what belongs elsewhere. */
         memmove(sector, bytes + random_below(&model->random, size_bytes - sizeof saved),
-                sizeof saved);
+               sizeof saved);
     }
     struct error error = {0};
     int status = model_open(model, true, &error);
