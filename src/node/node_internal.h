@@ -119,6 +119,9 @@ struct node_shard {
     uint64_t replayed_count;
     uint64_t replay_reported_at_ms;
     uint64_t start_sequence; /* Made durable while starting. */
+    struct os_mutex *figures_mutex;
+    struct node_figures *figures; /* Under the mutex. */
+    uint64_t figures_at_ms;
     struct list refused;     /* Forwarded requests that were too many; tried again each tick. */
 };
 
