@@ -100,7 +100,9 @@ struct resp_group {
     _Atomic bool has_password;
 
     _Atomic uint32_t client_count;
-    _Atomic int64_t buffer_bytes; /* Sums of what the servers published. */
+    _Atomic uint64_t commands_per_second; /* In the last second, measured by the first server. */
+    uint64_t command_count_before;        /* The first server's. */
+    _Atomic int64_t buffer_bytes;         /* Sums of what the servers published. */
 
     struct os_mutex *mutex; /* Guards what follows. */
     char password[RESP_PASSWORD_SIZE_MAX];

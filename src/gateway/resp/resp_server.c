@@ -214,10 +214,25 @@ static void end_of_tick(void *context)
     resp__server_check_stopped(server);
 }
 
+static void measure_rate(struct resp_group *group)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < group->server_count; i++) {
+        for (uint32_t j = 0; j < KV_FAMILY_COUNT; j++) {
+            count += COUNTER_READ(group->servers[i]->family_counts[j]);
+        }
+    }
+    atomic_store(&group->commands_per_second, count - group->command_count_before);
+    group->command_count_before = count;
+}
+
 static void each_second(void *context)
 {
     struct resp_server *server = context;
     uint64_t now_ms = os_loop_now_ms(server->loop);
+    if (server->index == 0) {
+        measure_rate(server->group);
+    }
     bool has_idle_timeout = atomic_load(&server->group->idle_timeout_s) > 0;
     struct list *head = has_idle_timeout ? &server->connections : &server->strangers;
     LIST_EACH(member, next, head)

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "gateway/resp/resp_parse.h"
+#include "gateway/resp/resp_world.h"
+
+/* Send and give the one reply that comes back, zero-terminated. */
+static const char *ask(int client, const char *request)
+{
+    static struct buffer got;
+    buffer_clear(&got);
+    if (request == NULL) {
+        buffer_deinit(&got);
+        return NULL;
+    }
+    world_send(client, bytes_of_text(request));
+    world_send(client, BYTES("\r\n"));
+    do {
+        size_t before = got.size_bytes;
+        world_receive(client, 1, &got);
+        if (got.size_bytes == before) {
+            break;
+        }
+    } while (resp__reply_size(buffer_bytes(&got)) == 0);
+    buffer_append_byte(&got, '\0');
+    return (const char *)got.data;
+}
+
+static void expect(int client, const char *request, const char *expected)
+{
+    assert_string_equal(ask(client, request), expected);
+}
+
+static void expect_part(int client, const char *request, const char *expected)
+{
+    const char *got = ask(client, request);
+    if (strstr(got, expected) == NULL) {
+        fail_msg("%s: no %s in %s", request, expected, got);
+    }
+}
+
+/* CLIENT tells of a connection and changes it, across the servers of a group. */
+static void test_client(void **state)
+{
+    struct world *world = world_create(&(struct world_options){.server_count = 3});
+    int clients[12];
+    for (int i = 0; i < 12; i++) {
+        clients[i] = world_connect(world);
+        char request[64];
+        (void)snprintf(request, sizeof request, "CLIENT SETNAME client%d", i);
+        expect(clients[i], request, "+OK\r\n");
+    }
+    int client = clients[0];
+    expect(client, "CLIENT GETNAME", "$7\r\nclient0\r\n");
+    expect(client, "CLIENT SETNAME \"a b\"",
+           "-ERR Client names cannot contain spaces, newlines or special characters.\r\n");
+    expect(client, "CLIENT SETINFO LIB-NAME test", "+OK\r\n");
+    for (int i = 0; i < 12; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, " name=client%d ", i);
+        expect_part(client, "CLIENT LIST", name);
+    }
+    expect_part(client, "CLIENT LIST", " resp=2 lib-name=test lib-ver=\n");
+    expect_part(client, "CLIENT INFO", " cmd=client user=default ");
+    expect(client, "CLIENT LIST TYPE pubsub", "$0\r\n\r\n");
+    expect(client, "CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'\r\n");
+    expect(client, "CLIENT LIST ID x", "-ERR Invalid client ID\r\n");
+
+    /* Kill by id, from another server, too. */
+    for (int i = 1; i < 12; i++) {
+        long id = strtol(ask(clients[i], "CLIENT ID") + 1, NULL, 10);
+        char request[64];
+        (void)snprintf(request, sizeof request, "CLIENT KILL ID %ld", id);
+        expect(client, request, ":1\r\n");
+        assert_true(world_is_closed(clients[i]));
+    }
+    expect(client, "CLIENT KILL ID 999999", ":0\r\n");
+    expect(client, "CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    expect(client, "CLIENT KILL TYPE normal SKIPME no", ":1\r\n");
+    assert_true(world_is_closed(client));
+    for (int i = 0; i < 12; i++) {
+        (void)close(clients[i]);
+    }
+    world_destroy(world);
+}
+
+/* CLIENT REPLY silences, for one command or until told otherwise, also what is answered later. */
+static void test_client_reply(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    world_send(client, BYTES("CLIENT REPLY OFF\r\nPING\r\nSET a 1\r\nGET a\r\n"));
+    expect(client, "CLIENT REPLY ON", "+OK\r\n");
+    world_send(client, BYTES("CLIENT REPLY SKIP\r\nPING\r\n"));
+    expect(client, "GET a", "$1\r\n1\r\n");
+    world_send(client, BYTES("CLIENT REPLY SKIP\r\nSET a 2\r\n"));
+    expect(client, "GET a", "$1\r\n2\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* CLIENT PAUSE stops writes on all servers, and UNPAUSE lets them go on. */
+static void test_client_pause(void **state)
+{
+    struct world *world = world_create(&(struct world_options){.server_count = 2});
+    int client = world_connect(world);
+    int other = world_connect(world);
+    expect(client, "CLIENT PAUSE 100000 WRITE", "+OK\r\n");
+    /* The errand may still travel: a command of every connection comes after it. */
+    os_sleep_ms(50);
+    world_send(other, BYTES("SET k v\r\n"));
+    expect(client, "GET k", "$-1\r\n");
+    os_sleep_ms(20);
+    expect(client, "GET k", "$-1\r\n");
+    expect(client, "CLIENT UNPAUSE", "+OK\r\n");
+    struct buffer got = {0};
+    world_receive(other, 5, &got);
+    assert_memory_equal(got.data, "+OK\r\n", 5);
+    expect(client, "CLIENT PAUSE 30 ALL", "+OK\r\n");
+    os_sleep_ms(5);
+    expect(other, "PING", "+PONG\r\n");
+    buffer_deinit(&got);
+    (void)close(client);
+    (void)close(other);
+    world_destroy(world);
+}
+
+/* INFO has what tools read. */
+static void test_info(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    expect_part(client, "INFO", "\r\nredis_version:7.2.0\r\ntutti_version:");
+    expect_part(client, "INFO", "\r\nconnected_clients:1\r\n");
+    expect_part(client, "INFO", "\r\nflush:always\r\n");
+    expect_part(client, "INFO", "\r\ndb0:keys=7,expires=3,");
+    expect_part(client, "INFO keyspace", "# Keyspace\r\ndb0:keys=7");
+    expect_part(client, "INFO commandstats", "cmdstat_info:calls=5,");
+    expect(client, "INFO nothing", "$0\r\n\r\n");
+    expect_part(client, "INFO everything", "\r\n# Latencystats\r\n");
+    expect(client, "CONFIG RESETSTAT", "+OK\r\n");
+    expect_part(client, "INFO commandstats", "cmdstat_config:calls=1,");
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* CONFIG reads by pattern, and sets all or nothing. */
+static void test_config(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    expect(client, "CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
+    expect(client, "CONFIG GET FLUSH appendfsync",
+           "*4\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n$5\r\nflush\r\n$6\r\nalways\r\n");
+    expect(client, "CONFIG GET nothing", "*0\r\n");
+    expect(client, "CONFIG SET timeout 5 maxclients x",
+           "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't "
+           "be parsed into an integer\r\n");
+    expect(client, "CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n");
+    expect(client, "CONFIG SET timeout 5 timeout 6",
+           "-ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate "
+           "parameter\r\n");
+    expect(client, "CONFIG SET port 1",
+           "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable "
+           "config\r\n");
+    expect(client, "CONFIG SET a b",
+           "-ERR Unknown option or number of arguments for CONFIG SET - 'a'\r\n");
+    expect(client, "CONFIG SET timeout 5 appendonly yes", "+OK\r\n");
+    expect(client, "CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n5\r\n");
+    expect(client, "CONFIG SET requirepass secret", "+OK\r\n");
+    int other = world_connect(world);
+    expect(other, "PING", "-NOAUTH Authentication required.\r\n");
+    expect(client, "PING", "+PONG\r\n");
+    (void)close(other);
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* The slow log has what was slow, newest first, without passwords. */
+static void test_slow_log(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    expect(client, "CONFIG SET slowlog-log-slower-than 0 slowlog-max-len 2", "+OK\r\n");
+    expect(client, "SLOWLOG RESET", "+OK\r\n");
+    expect(client, "CONFIG SET requirepass secret", "+OK\r\n");
+    expect(client, "SET key value", "+OK\r\n");
+    expect(client, "CONFIG SET slowlog-log-slower-than -1", "+OK\r\n");
+    expect(client, "SLOWLOG LEN", ":2\r\n");
+    expect_part(client, "SLOWLOG GET 1", "$3\r\nset\r\n$3\r\nkey\r\n$22\r\n... (1 more arguments)");
+    assert_null(strstr(ask(client, "SLOWLOG GET"), "secret"));
+    expect_part(client, "SLOWLOG GET", "(redacted)");
+    expect(client, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* COMMAND describes every command in the shapes that clients parse. */
+static void test_command(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    long count = strtol(ask(client, "COMMAND COUNT") + 1, NULL, 10);
+    assert_true(count > 60);
+    assert_int_equal(strtol(ask(client, "COMMAND") + 1, NULL, 10), count);
+    assert_int_equal(strtol(ask(client, "COMMAND LIST") + 1, NULL, 10), count);
+    assert_int_equal(strtol(ask(client, "COMMAND DOCS") + 1, NULL, 10), 2 * count);
+    expect_part(client, "COMMAND INFO get",
+                "*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n");
+    expect(client, "COMMAND INFO nothing", "*1\r\n$-1\r\n");
+    expect(client, "COMMAND GETKEYS mset a b c d", "*2\r\n$1\r\na\r\n$1\r\nc\r\n");
+    expect(client, "COMMAND GETKEYS ping",
+           "-ERR wrong number of arguments for "
+           "'command|getkeys' command\r\n");
+    expect(client, "COMMAND LIST FILTERBY PATTERN watc*", "*1\r\n$5\r\nwatch\r\n");
+    expect(client, "COMMAND LIST FILTERBY x y", "-ERR syntax error\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* SHUTDOWN asks the node, and answers nothing. */
+static void test_shutdown(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    expect(client, "SHUTDOWN FOO", "-ERR syntax error\r\n");
+    assert_int_equal(world_stop_count(world), 0);
+    world_send(client, BYTES("SHUTDOWN NOSAVE\r\n"));
+    assert_true(world_is_closed(client));
+    assert_int_equal(world_stop_count(world), 1);
+    (void)close(client);
+    (void)ask(0, NULL);
+    world_destroy(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_client),       cmocka_unit_test(test_client_reply),
+        cmocka_unit_test(test_client_pause), cmocka_unit_test(test_info),
+        cmocka_unit_test(test_config),       cmocka_unit_test(test_slow_log),
+        cmocka_unit_test(test_command),      cmocka_unit_test(test_shutdown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
