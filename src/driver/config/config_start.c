@@ -4,7 +4,7 @@
 
 #define FIELD(name) .offset = offsetof(struct config_start, name)
 
-enum { REACTORS_MAX = 256 };
+enum { REACTORS_MAX = 64 };
 
 static const char *const flush_choices[] = {"always", "everysec", NULL};
 static const char *const format_choices[] = {"logfmt", "json", NULL};

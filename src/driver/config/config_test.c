@@ -102,7 +102,7 @@ static void test_bad_flags(void **state)
     expect_problem(LOAD(&start, NULL, "--data"), "--data needs a value: --data DIR");
     expect_problem(LOAD(&start, NULL, "--data", "a", "--data=b"), "--data is given twice");
     expect_problem(LOAD(&start, NULL, "--reactors", "0"),
-                   "--reactors: \"0\" is not between 1 and 256");
+                   "--reactors: \"0\" is not between 1 and 64");
     expect_problem(LOAD(&start, NULL, "--reactors", "two"), "is not a whole number");
     expect_problem(LOAD(&start, NULL, "--memory", "63mb"), "--memory: \"63mb\" is less than 64mb");
     expect_problem(LOAD(&start, NULL, "--memory", "big"), "is not a size");
