@@ -202,6 +202,7 @@ static void gather_fragment(struct wal *wal, const struct wal_record *record, ui
         payload = bytes_make(record->payload.data + wal->fragment_offset, size_bytes);
     }
     bool is_hard_state = record->kind == WAL_RECORD_HARD_STATE;
+    ASSERT(wal->durable.sequence == wal->written.sequence);
     struct wal__record_header header = {
         .kind = (uint8_t)record->kind,
         .flags = (uint8_t)((is_first ? WAL__FLAG_FIRST : 0) | (is_last ? WAL__FLAG_LAST : 0)),
@@ -211,7 +212,8 @@ static void gather_fragment(struct wal *wal, const struct wal_record *record, ui
         .shard = record->shard,
         .index = record->index,
         .term = is_hard_state ? record->hard_state.term : record->term,
-        .durable = wal->durable,
+        .incarnation = wal->incarnation,
+        .durable_offset = wal->durable.offset,
         .extra = is_hard_state ? record->hard_state.vote : wal->fragment_offset,
     };
     gathering->last_header = add_memory(gathering, WAL__HEADER_SIZE_BYTES);
@@ -244,11 +246,15 @@ static void apply_record(struct wal *wal, const struct wal_record *record)
         shard = wal__index_add(&wal->index, record->shard);
     }
     struct wal__position dropped;
+    bool is_live;
     switch (record->kind) {
     case WAL_RECORD_ENTRY:
         ASSERT(wal__shard_accepts(shard, record->index));
-        wal__shard_push(shard, record->index, record->term, wal->fragment_first, true);
-        wal__find_segment(wal, wal->fragment_first.sequence)->live_count++;
+        is_live = record->index > shard->released_index;
+        wal__shard_push(shard, record->index, record->term, wal->fragment_first, is_live);
+        if (is_live) {
+            wal__find_segment(wal, wal->fragment_first.sequence)->live_count++;
+        }
         return;
     case WAL_RECORD_HARD_STATE:
         shard->hard_state = record->hard_state;
@@ -520,6 +526,9 @@ static int read_fragment(struct wal *wal, struct wal__position position,
 int wal_read(struct wal *wal, wal_shard shard_id, raft_index index, raft_term *term,
              struct buffer *payload, struct error *error)
 {
+    if (wal->failure.code != 0) {
+        return error_say(error, wal->failure.code, "%s", wal->failure.message);
+    }
     const struct wal__shard *shard = wal__index_find(&wal->index, shard_id);
     struct wal__position position;
     if (shard == NULL || !wal__shard_get(shard, index, &position)) {

@@ -17,6 +17,7 @@ enum {
 struct content {
     uint8_t *current;
     uint8_t *durable;
+    bool *is_dirty; /* Of each sector: what a flush would write. */
     size_t size_bytes;
     size_t durable_size_bytes;
     uint32_t name_count; /* Of both directories. */
@@ -69,6 +70,7 @@ static void free_content(struct content *content)
 {
     memory_free(content->current);
     memory_free(content->durable);
+    memory_free(content->is_dirty);
     memory_free(content);
 }
 
@@ -187,6 +189,7 @@ static struct content *add_content(struct fake_disk *disk)
     struct content *content = memory_allocate_zeroed(1, sizeof *content);
     content->current = memory_allocate_zeroed(FILE_SIZE_BYTES_MAX, 1);
     content->durable = memory_allocate_zeroed(FILE_SIZE_BYTES_MAX, 1);
+    content->is_dirty = memory_allocate_zeroed(FILE_SIZE_BYTES_MAX / SECTOR_SIZE_BYTES, 1);
     ASSERT(disk->content_count < sizeof disk->contents / sizeof disk->contents[0]);
     disk->contents[disk->content_count++] = content;
     return content;
@@ -248,6 +251,7 @@ static int fake_write(void *context, struct env_file *file, uint64_t offset,
         for (size_t k = 0; k < pieces[i].size_bytes && limit > 0; k++, limit--, offset++) {
             ASSERT(offset < FILE_SIZE_BYTES_MAX);
             file->content->current[offset] = pieces[i].data[k];
+            file->content->is_dirty[offset / SECTOR_SIZE_BYTES] = true;
         }
     }
     if (offset > file->content->size_bytes) {
@@ -258,7 +262,22 @@ static int fake_write(void *context, struct env_file *file, uint64_t offset,
 
 static void settle_content(struct content *content)
 {
-    memcpy(content->durable, content->current, content->size_bytes);
+    memcpy(content->durable, content->current, FILE_SIZE_BYTES_MAX);
+    memset(content->is_dirty, 0, FILE_SIZE_BYTES_MAX / SECTOR_SIZE_BYTES);
+    content->durable_size_bytes = content->size_bytes;
+}
+
+/* When a flush fails, some sectors were written; the others are forgotten to be dirty, as Linux
+ * does: they read well and no later flush writes them. */
+static void flush_sectors(struct fake_disk *disk, struct content *content, bool has_failed)
+{
+    for (size_t i = 0; i < FILE_SIZE_BYTES_MAX / SECTOR_SIZE_BYTES; i++) {
+        if (content->is_dirty[i] && (!has_failed || random_chance(&disk->random, 1, 2))) {
+            size_t offset = i * SECTOR_SIZE_BYTES;
+            memcpy(content->durable + offset, content->current + offset, SECTOR_SIZE_BYTES);
+        }
+        content->is_dirty[i] = false;
+    }
     content->durable_size_bytes = content->size_bytes;
 }
 
@@ -267,9 +286,7 @@ static int fake_flush(void *context, struct env_file *file, struct error *error)
     struct fake_disk *disk = context;
     ASSERT(!file->is_read_only);
     int status = count_operation(disk, "flush", error);
-    if (status == 0) {
-        settle_content(file->content);
-    }
+    flush_sectors(disk, file->content, status != 0);
     return status;
 }
 
@@ -428,6 +445,7 @@ void fake_lose_power(struct fake_disk *disk)
             content->size_bytes = content->durable_size_bytes;
         }
         content->durable_size_bytes = content->size_bytes;
+        memset(content->is_dirty, 0, FILE_SIZE_BYTES_MAX / SECTOR_SIZE_BYTES);
     }
     disk->content_count = left;
 }

@@ -22,8 +22,8 @@
  *   28   4  shard
  *   32   8  index
  *   40   8  term
- *   48   8  durable position: sequence
- *   56   4  durable position: offset
+ *   48   8  incarnation: grows each time the log is opened
+ *   56   4  up to where the segment was durable when this was written; 0: it was just begun
  *   60   4  hard state: vote; entry: offset of the fragment in the entry
  *
  * Table item
@@ -103,8 +103,8 @@ void wal__encode_record_header(const struct wal__record_header *header, uint8_t 
     endian_put_u32_le(target + 28, header->shard);
     endian_put_u64_le(target + 32, header->index);
     endian_put_u64_le(target + 40, header->term);
-    endian_put_u64_le(target + 48, header->durable.sequence);
-    endian_put_u32_le(target + 56, header->durable.offset);
+    endian_put_u64_le(target + 48, header->incarnation);
+    endian_put_u32_le(target + 56, header->durable_offset);
     endian_put_u32_le(target + 60, header->extra);
     put_record_crc(target);
 }
@@ -134,7 +134,8 @@ bool wal__decode_record_header(const uint8_t *source, struct wal__position posit
         .shard = endian_get_u32_le(source + 28),
         .index = endian_get_u64_le(source + 32),
         .term = endian_get_u64_le(source + 40),
-        .durable = {endian_get_u64_le(source + 48), endian_get_u32_le(source + 56)},
+        .incarnation = endian_get_u64_le(source + 48),
+        .durable_offset = endian_get_u32_le(source + 56),
         .extra = endian_get_u32_le(source + 60),
     };
     return true;

@@ -78,8 +78,9 @@ struct wal__record_header {
     wal_shard shard;
     raft_index index;
     raft_term term;
-    struct wal__position durable; /* Up to where the log was durable when this was written. */
-    uint32_t extra;               /* Hard state: the vote. Entry: where the fragment is in it. */
+    uint64_t incarnation;    /* Of the log: how often it had been opened. */
+    uint32_t durable_offset; /* Up to where the segment was durable when this was written. */
+    uint32_t extra;          /* Hard state: the vote. Entry: where the fragment is in it. */
 };
 
 struct wal__table_item {
@@ -223,6 +224,7 @@ struct wal {
     uint32_t segment_count;
     uint32_t segment_capacity;
 
+    uint64_t incarnation; /* Of what is written from now on; above all that was found. */
     struct wal__position written;
     struct wal__position durable;
     struct wal__position truncated; /* Where the newest truncation stands. */
@@ -292,9 +294,10 @@ struct wal__scan {
     struct wal__segment *segment;
     bool is_first; /* Of those that are there. */
     bool is_last;
-    uint32_t limit;       /* Records end here at the latest. */
-    uint32_t end_offset;  /* Behind the last good write. */
-    uint32_t torn_offset; /* In the last segment: the bad record of the write that follows. */
+    uint32_t limit;          /* Records end here at the latest. */
+    uint32_t end_offset;     /* Behind the last good write. */
+    uint32_t torn_offset;    /* In the last segment: the bad record of the write that follows. */
+    uint32_t durable_offset; /* The newest that a good write tells. */
 };
 
 struct wal__recovery {
@@ -316,11 +319,13 @@ struct wal__recovery {
     uint32_t size_bytes;
     uint32_t loaded_bytes;
     bool is_searched;
-    struct wal__position newest_durable; /* That any record searched tells. */
-    uint32_t search_end_offset;          /* Behind the last record searched; 0: there was none. */
-    uint32_t durable_offset; /* Up to where the records taken tell that the segment is durable. */
+    uint32_t newest_durable_offset; /* That any record searched tells. */
+    uint32_t search_end_offset;     /* Behind the last record searched; 0: there was none. */
     uint64_t total_bytes;
     uint64_t done_bytes;
+
+    uint64_t incarnation;        /* Of the last write taken; those that follow have no lower one. */
+    uint64_t incarnation_newest; /* Of any record seen. */
 
     /* An entry of which not all fragments were met yet. */
     bool is_in_entry;
@@ -351,9 +356,10 @@ int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uin
                       uint32_t size_bytes_max, struct error *error);
 /* Have the first `end` bytes of the segment in memory, at most all of it. */
 int wal__load(struct wal__recovery *recovery, uint64_t end, struct error *error);
-/* Whether what stood at `offset` had been flushed: a record of the segment was written later. */
-int wal__is_evidence(struct wal__recovery *recovery, uint32_t offset, bool *is_evidence,
-                     struct error *error);
+/* Whether what stood at `offset`, in the write that begins at `start`, had been flushed: a record
+ * of the segment was written later. */
+int wal__is_evidence(struct wal__recovery *recovery, uint32_t start, uint32_t offset,
+                     bool *is_evidence, struct error *error);
 /* Whether the segment's table is there as it was written. */
 int wal__has_good_table(struct wal__recovery *recovery, bool *is_good, struct error *error);
 /* Read the records of the segment, up to the limit or, in the last one, up to where they end. */

@@ -2,11 +2,9 @@
 /* From files to the index: which segments there are, what is wrong with them, and mending the tail.
  *
  * Recovery writes nothing before it knows that the log is sound, and each step of mending leaves a
- * log that recovers to the same state, so that it may be killed anywhere. The tail is cut by
- * zeroing the header of every record behind it and flushing, before anything is appended: otherwise
- * one of them, with the right sequence and offset, might be met again behind a new write that
- * happens to end where it begins. The last segment is flushed even when nothing is cut: what was
- * read may stand in the page cache only, and whoever hears of it will rely on it. */
+ * log that recovers to the same state, so that it may be killed anywhere. The end of the log is
+ * written again and flushed, though its bytes do not change: what was read may stand in the page
+ * cache only, and whoever hears of it will rely on it. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -27,9 +25,12 @@ void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage 
     if (options->damaged != NULL) {
         options->damaged(options->context, damage);
     }
-    if (!damage->is_needed || recovery->failure.code != 0) {
+    if (!damage->is_needed) {
         PROBE("wal.damage.of_no_account");
         return;
+    }
+    if (recovery->failure.code != 0) {
+        return; /* The first one is what the person is told. */
     }
     char entry[96] = "";
     if (damage->index != 0) {
@@ -182,7 +183,8 @@ static int examine_newest(struct wal__recovery *recovery, uint64_t sequence, boo
     }
     *is_begun = is_header_good && is_table_good;
     if (status == 0 && !*is_begun) {
-        status = wal__is_evidence(recovery, WAL__RECORDS_OFFSET, &is_evidence, error);
+        status = wal__is_evidence(recovery, WAL__RECORDS_OFFSET, WAL__RECORDS_OFFSET, &is_evidence,
+                                  error);
     }
     if (status == 0 && is_evidence) {
         *is_begun = true; /* The scan will find what is wrong with the table. */
@@ -290,6 +292,10 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
         if (status != 0) {
             return status;
         }
+        if (scan.is_last && recovery->size_bytes < segment->header.segment_size_bytes) {
+            /* It had its full size before its header was written. */
+            report_segment(recovery, segment->header.sequence, "its file was shortened");
+        }
         segment->end_offset = scan.is_last ? scan.end_offset : scan.limit;
         *last_scan = scan;
     }
@@ -308,46 +314,46 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
 /* ---- Mending -----------------------------------------------------------------------------------
  */
 
-/* Write the end of the log once more, where no record says that it was flushed. After a flush that
- * failed, the page cache may show it as clean although the disk does not have it, and then no later
- * flush would write it (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). */
-static int rewrite_tail(struct wal__recovery *recovery, struct error *error)
+/* Write again what no record proves to be on the disk. A process before this one may have seen a
+ * flush fail: the kernel then takes the pages for clean, reads them back as if all were well, and
+ * would not write them at the next flush (Rebello et al., "Can Applications Recover from fsync
+ * Failures?", 2020). Nothing of it is changed. */
+static int rewrite_tail(struct wal__recovery *recovery, const struct wal__scan *scan,
+                        struct error *error)
 {
-    struct wal *wal = recovery->wal;
-    const struct env_files *files = &wal->options.files;
-    const struct wal__segment *segment = wal__last_segment(wal);
-    ASSERT(recovery->sequence == segment->header.sequence);
-    uint32_t start = recovery->durable_offset / WAL__SECTOR_SIZE_BYTES * WAL__SECTOR_SIZE_BYTES;
-    uint32_t end =
-        segment->end_offset < recovery->loaded_bytes ? segment->end_offset : recovery->loaded_bytes;
-    if (start >= end || BUG("wal.tail_not_rewritten")) {
+    const struct env_files *files = &recovery->wal->options.files;
+    const struct wal__segment *segment = scan->segment;
+    uint32_t start = scan->durable_offset;
+    if (start >= segment->end_offset || BUG("wal.tail_not_rewritten")) {
         return 0;
     }
-    struct bytes piece = bytes_make(recovery->bytes + start, end - start);
-    int status = files->ops->write(files->context, segment->file, start, &piece, 1, error);
+    ASSERT(segment->end_offset <= recovery->loaded_bytes);
+    PROBE("wal.tail.rewritten");
+    struct bytes tail = bytes_make(recovery->bytes + start, segment->end_offset - start);
+    int status = files->ops->write(files->context, segment->file, start, &tail, 1, error);
     return status == 0 ? 0 : error_wrap(error, status, "writing the log's tail again");
 }
 
-/* Zero every record header behind the end of the last segment, and flush. */
-static int cut_tail(struct wal__recovery *recovery, const struct wal__scan *scan,
-                    struct error *error)
+/* Make the last segment durably what it was found to be. What was cut needs nothing done to it: see
+ * wal_scan.c. */
+static int mend_tail(struct wal__recovery *recovery, const struct wal__scan *scan,
+                     struct error *error)
 {
-    struct wal *wal = recovery->wal;
-    const struct env_files *files = &wal->options.files;
-    struct wal__segment *segment = wal__last_segment(wal);
-    uint32_t end = scan->torn_offset > recovery->search_end_offset ? scan->torn_offset
-                                                                   : recovery->search_end_offset;
-    if (end > segment->end_offset && BUG("wal.torn_tail_not_cut")) {
-        /* Goes on behind the torn write as if it were whole. */
-        segment->end_offset = (uint32_t)wal__align(end, WAL__SECTOR_SIZE_BYTES);
-    } else if (end > segment->end_offset) {
+    const struct env_files *files = &recovery->wal->options.files;
+    struct wal__segment *segment = scan->segment;
+    int status = rewrite_tail(recovery, scan, error);
+    if (status != 0) {
+        return status;
+    }
+    uint32_t cut_end = scan->torn_offset > recovery->search_end_offset
+                           ? scan->torn_offset
+                           : recovery->search_end_offset;
+    if (cut_end > segment->end_offset) {
         PROBE("wal.tail.cut");
-        TRACE("wal.tail.cut", segment->header.sequence, segment->end_offset, end, 0);
-        uint64_t aligned_end = wal__align(end, WAL__SECTOR_SIZE_BYTES);
-        int status = wal__write_zeros(wal, segment->file, segment->end_offset,
-                                      aligned_end - segment->end_offset, error);
-        if (status != 0) {
-            return error_wrap(error, status, "cutting the log's torn tail");
+        TRACE("wal.tail.cut", segment->header.sequence, segment->end_offset, cut_end, 0);
+        if (BUG("wal.torn_tail_not_cut")) {
+            /* Goes on behind the torn write as if it were whole. */
+            segment->end_offset = (uint32_t)wal__align(cut_end, WAL__SECTOR_SIZE_BYTES);
         }
     }
     return files->ops->flush(files->context, segment->file, error);
@@ -429,10 +435,7 @@ static int mend(struct wal__recovery *recovery, const struct wal__scan *scan, st
                          " bytes",
                          wal->index.shard_count, wal->options.segment_size_bytes);
     }
-    int status = wal->segment_count > 0 ? rewrite_tail(recovery, error) : 0;
-    if (status == 0 && wal->segment_count > 0) {
-        status = cut_tail(recovery, scan, error);
-    }
+    int status = wal->segment_count > 0 ? mend_tail(recovery, scan, error) : 0;
     return status == 0 ? tidy_directory(recovery, error) : status;
 }
 
@@ -482,6 +485,7 @@ int wal__recover(struct wal *wal, struct error *error)
 {
     struct wal__recovery recovery = {.wal = wal};
     int status = read_all(&recovery, error);
+    wal->incarnation = recovery.incarnation_newest + (BUG("wal.incarnation_reused") ? 0 : 1);
     memory_free(recovery.sequences);
     memory_free(recovery.bytes);
     memory_free(recovery.damaged);

@@ -166,6 +166,18 @@ static bool table_agrees(struct wal__recovery *recovery, struct bytes payload)
     return true;
 }
 
+static bool table_is_sound(struct bytes payload)
+{
+    for (size_t at = 0; at < payload.size_bytes; at += WAL__TABLE_ITEM_SIZE_BYTES) {
+        struct wal__table_item item;
+        wal__decode_table_item(payload.data + at, &item);
+        if (item.last_index == UINT64_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void replay_table(struct wal__recovery *recovery, const struct wal__scan *scan,
                          const struct wal__record_header *header, bool is_damaged)
 {
@@ -180,6 +192,10 @@ static void replay_table(struct wal__recovery *recovery, const struct wal__scan 
     if (is_damaged) {
         wal__report_damage(recovery, &damage);
         return; /* Where nothing was lost before, it only repeats what is known. */
+    }
+    if (!table_is_sound(payload)) {
+        report_contradiction(recovery, header);
+        return;
     }
     if (!recovery->is_lost) {
         if (!table_agrees(recovery, payload)) {

@@ -2,11 +2,18 @@
 /* The records of one segment, write by write.
  *
  * Torn or damaged?
- *   Every record says up to where the log was durable when it was written. So a place is known to
- *   have been flushed when any record of the segment tells of a durable position behind it, or when
- *   the segment is not the last one (the next one begins only after this one was flushed to its
- * end). An invalid place that was flushed is damage. Any other is a torn tail, and with it the
- * whole write that it belongs to: none of it was acknowledged. */
+ *   Every record says up to where its segment was durable when it was written. So a place is known
+ * to have been flushed when any record of the segment tells of a durable place behind it, or when
+ * the segment is not the last one (the next one begins only after this one was flushed to its end).
+ * An invalid place that was flushed is damage. Any other is a torn tail, and with it the whole
+ * write that it belongs to: none of it was acknowledged.
+ *
+ * What was cut stays cut
+ *   The bytes of a torn write, and good writes behind it, are left where they are. Each opening of
+ * the log writes with an incarnation above all that it found, and a record is not believed behind
+ * one with a higher incarnation. So what was cut cannot follow what is written in its place,
+ * whichever sectors of that reach the disk, and cutting needs no write that could itself be torn or
+ * lost. */
 #include <inttypes.h>
 
 #include "base/assert/assert.h"
@@ -36,9 +43,8 @@ int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uin
     recovery->size_bytes = (uint32_t)size_bytes;
     recovery->loaded_bytes = 0;
     recovery->is_searched = false;
-    recovery->newest_durable = (struct wal__position){0};
+    recovery->newest_durable_offset = 0;
     recovery->search_end_offset = 0;
-    recovery->durable_offset = 0;
     return 0;
 }
 
@@ -71,6 +77,14 @@ int wal__load(struct wal__recovery *recovery, uint64_t end, struct error *error)
     return 0;
 }
 
+static void note_incarnation(struct wal__recovery *recovery,
+                             const struct wal__record_header *header)
+{
+    if (header->incarnation > recovery->incarnation_newest) {
+        recovery->incarnation_newest = header->incarnation;
+    }
+}
+
 /* Look at every place from `offset` on where a record may stand. */
 static int search(struct wal__recovery *recovery, uint32_t offset, struct error *error)
 {
@@ -83,9 +97,10 @@ static int search(struct wal__recovery *recovery, uint32_t offset, struct error 
         struct wal__record_header header;
         if (wal__decode_record_header(recovery->bytes + position.offset, position, &header)) {
             recovery->search_end_offset = position.offset + WAL__HEADER_SIZE_BYTES;
-            if (wal__position_is_before(recovery->newest_durable, header.durable)) {
-                recovery->newest_durable = header.durable;
+            if (header.durable_offset > recovery->newest_durable_offset) {
+                recovery->newest_durable_offset = header.durable_offset;
             }
+            note_incarnation(recovery, &header);
         }
         position.offset += 8;
     }
@@ -93,18 +108,16 @@ static int search(struct wal__recovery *recovery, uint32_t offset, struct error 
     return 0;
 }
 
-int wal__is_evidence(struct wal__recovery *recovery, uint32_t offset, bool *is_evidence,
-                     struct error *error)
+int wal__is_evidence(struct wal__recovery *recovery, uint32_t start, uint32_t offset,
+                     bool *is_evidence, struct error *error)
 {
     if (!recovery->is_searched) {
-        int status = search(recovery, offset, error);
+        int status = search(recovery, start, error);
         if (status != 0) {
             return status;
         }
     }
-    struct wal__position position = {recovery->sequence, offset};
-    *is_evidence = wal__position_is_before(position, recovery->newest_durable) &&
-                   !BUG("wal.damage_cut_as_tail");
+    *is_evidence = recovery->newest_durable_offset > offset && !BUG("wal.damage_cut_as_tail");
     return 0;
 }
 
@@ -153,7 +166,7 @@ static int read_record(struct wal__recovery *recovery, uint32_t offset, uint32_t
     }
     struct wal__position position = {recovery->sequence, offset};
     if (!wal__decode_record_header(recovery->bytes + offset, position, header) ||
-        !header_is_sound(header, limit)) {
+        !header_is_sound(header, limit) || header->incarnation < recovery->incarnation) {
         return 0;
     }
     status =
@@ -195,15 +208,19 @@ static int check_write(struct wal__recovery *recovery, uint32_t start, uint32_t 
                        struct found_write *write, struct error *error)
 {
     *write = (struct found_write){.start = start};
+    uint64_t incarnation = 0;
     uint32_t offset = start;
     for (;;) {
-        struct wal__record_header header;
+        struct wal__record_header header = {0};
         bool is_good;
         int status = read_record(recovery, offset, limit, &header, &is_good, error);
         if (status != 0) {
             return status;
         }
-        if (!is_good) {
+        if (offset == start) {
+            incarnation = header.incarnation;
+        }
+        if (!is_good || header.incarnation != incarnation) {
             write->bad_offset = offset;
             write->has_bad_header = true;
             return 0;
@@ -221,7 +238,7 @@ static int check_write(struct wal__recovery *recovery, uint32_t start, uint32_t 
 }
 
 /* All headers of the write are good, as check_write() has seen. */
-static void replay_write(struct wal__recovery *recovery, const struct wal__scan *scan,
+static void replay_write(struct wal__recovery *recovery, struct wal__scan *scan,
                          const struct found_write *write)
 {
     uint32_t offset = write->start;
@@ -233,10 +250,11 @@ static void replay_write(struct wal__recovery *recovery, const struct wal__scan 
         bool is_damaged = write->bad_offset != 0 && offset >= write->bad_offset &&
                           !payload_is_good(recovery, &header);
         wal__replay_record(recovery, scan, &header, is_damaged);
-        if (header.durable.sequence == recovery->sequence &&
-            header.durable.offset > recovery->durable_offset) {
-            recovery->durable_offset = header.durable.offset;
+        if (header.durable_offset > scan->durable_offset) {
+            scan->durable_offset = header.durable_offset;
         }
+        note_incarnation(recovery, &header);
+        recovery->incarnation = header.incarnation;
         if ((header.flags & WAL__FLAG_WRITE_END) != 0) {
             return;
         }
@@ -264,7 +282,7 @@ int wal__scan_segment(struct wal__recovery *recovery, struct wal__scan *scan, st
         }
         if (write.bad_offset != 0 && scan->is_last) {
             bool is_evidence;
-            status = wal__is_evidence(recovery, write.bad_offset, &is_evidence, error);
+            status = wal__is_evidence(recovery, offset, write.bad_offset, &is_evidence, error);
             if (status != 0) {
                 return status;
             }

@@ -183,7 +183,7 @@ static int write_head(struct wal *wal, struct env_file *file,
         .position = {header->sequence, WAL__RECORDS_OFFSET},
         .payload_size_bytes = table_size_bytes,
         .payload_crc = checksum_crc32c(0, buffer_bytes(&wal->table)),
-        .durable = wal->durable,
+        .incarnation = wal->incarnation,
     };
     uint8_t encoded_table[WAL__HEADER_SIZE_BYTES];
     wal__encode_record_header(&table, encoded_table);
@@ -266,6 +266,9 @@ int wal__begin_segment(struct wal *wal, struct error *error)
         }
         header.sequence = last->header.sequence + 1;
         header.previous_end_offset = last->end_offset;
+    }
+    if (header.sequence > WAL__SEQUENCE_MAX) {
+        return wal__fail(wal, error_say(error, -EOVERFLOW, "the log has no sequences left"), error);
     }
     char name[WAL__NAME_SIZE_BYTES];
     wal__format_segment_name(header.sequence, name);
