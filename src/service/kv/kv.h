@@ -113,6 +113,7 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
+ * An answer of any other size is an error, for the client.
  */
 uint16_t kv_versions_opcode(void);
 

@@ -12,8 +12,9 @@
 #include "service/kv/kv_internal.h"
 
 enum {
-    SWEEP_KEY_COUNT_MAX = 200, /* Of one command: bounds how long applying it takes. */
-    SWEEP_RETRY_MS = 1000,     /* Before the same slot is asked for again. */
+    /* Of one command: they bound how long applying it takes. */
+    SWEEP_KEY_COUNT_MAX = 500,
+    SWEEP_RETRY_MS = 1000, /* Before the same slot is asked for again. */
 };
 
 uint64_t kv__stamp_ms(const struct kv_call *call)
@@ -276,26 +277,44 @@ int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error)
     return status == -ENOENT ? 0 : error_set(error, status, "look for keys that expire");
 }
 
+/* Add what is due in a group of slots to the arguments, as far as there is room. */
+static void add_due_slots(struct kv *kv, uint32_t group, uint64_t time_ms)
+{
+    uint32_t first = group * KV_HINT_GROUP_SLOT_COUNT;
+    for (uint32_t slot = first; slot < first + KV_HINT_GROUP_SLOT_COUNT &&
+                                kv->sweep_argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX;
+         slot++) {
+        if (kv->next_expiry_ms[slot] > time_ms) {
+            continue;
+        }
+        /* The sweep sets it right; were it lost, the slot is asked for again later. */
+        kv->next_expiry_ms[slot] = time_ms + SWEEP_RETRY_MS;
+        uint8_t *number = kv->sweep_numbers[kv->sweep_argument_count];
+        endian_put_u64_le(number, slot);
+        kv->sweep_arguments[kv->sweep_argument_count++] = bytes_make(number, 8);
+    }
+    group_update(kv, group);
+}
+
 bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
                           uint64_t *delay_ms)
 {
     uint64_t next_ms = UINT64_MAX;
-    for (uint32_t group = 0; group < KV_HINT_GROUP_COUNT; group++) {
-        if (kv->group_expiry_ms[group] > time_ms) {
-            next_ms = kv->group_expiry_ms[group] < next_ms ? kv->group_expiry_ms[group] : next_ms;
-            continue;
+    endian_put_u64_le(kv->sweep_numbers[0], SWEEP_KEY_COUNT_MAX);
+    kv->sweep_arguments[0] = bytes_make(kv->sweep_numbers[0], 8);
+    kv->sweep_argument_count = 1;
+    for (uint32_t group = 0;
+         group < KV_HINT_GROUP_COUNT && kv->sweep_argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX;
+         group++) {
+        if (kv->group_expiry_ms[group] <= time_ms) {
+            add_due_slots(kv, group, time_ms);
+        } else if (kv->group_expiry_ms[group] < next_ms) {
+            next_ms = kv->group_expiry_ms[group];
         }
-        uint16_t slot = (uint16_t)(group * KV_HINT_GROUP_SLOT_COUNT);
-        while (kv->next_expiry_ms[slot] > time_ms) {
-            slot++;
-        }
-        /* The sweep sets it right; were it lost, the slot is asked for again later. */
-        hint_set(kv, slot, time_ms + SWEEP_RETRY_MS);
-        endian_put_u64_le(kv->background_numbers[0], slot);
-        endian_put_u64_le(kv->background_numbers[1], SWEEP_KEY_COUNT_MAX);
-        kv->background_arguments[0] = bytes_make(kv->background_numbers[0], 8);
-        kv->background_arguments[1] = bytes_make(kv->background_numbers[1], 8);
-        *command = (struct shard_command){KV_OPCODE_EXPIRE_SWEEP, 2, kv->background_arguments};
+    }
+    if (kv->sweep_argument_count > 1) {
+        *command = (struct shard_command){KV_OPCODE_EXPIRE_SWEEP, kv->sweep_argument_count,
+                                          kv->sweep_arguments};
         return true;
     }
     if (next_ms - time_ms < *delay_ms) {
@@ -307,9 +326,9 @@ bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command 
 /* ---- The sweep ---------------------------------------------------------------------------------
  */
 
-/* Collect the names of what is due, each with its size before it. `*next_ms` is when the slot has
- * something due again. */
-static int collect_due(struct kv_call *call, uint16_t slot, uint64_t count_max,
+/* Collect the names of what is due, each with its size before it, and take their number off
+ * `*count_left`. `*next_ms` is when the slot has something due again. */
+static int collect_due(struct kv_call *call, uint16_t slot, uint64_t *count_left,
                        struct buffer *names, uint64_t *next_ms)
 {
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
@@ -324,16 +343,17 @@ static int collect_due(struct kv_call *call, uint16_t slot, uint64_t count_max,
         return status;
     }
     status = rows_iterator_seek(iterator, bytes_make(lower, sizeof lower));
-    for (uint64_t count = 0; status == 0; count++) {
+    while (status == 0) {
         struct kv_row_name name;
         if (!kv__row_parse(rows_iterator_key(iterator), &name)) {
             status = ERROR_CORRUPT;
             break;
         }
-        if (name.number > call->time_ms || count == count_max) {
+        if (name.number > call->time_ms || *count_left == 0) {
             *next_ms = name.number;
             break;
         }
+        --*count_left;
         endian_put_u32_le(buffer_extend(names, 4), (uint32_t)name.name.size_bytes);
         buffer_append(names, name.name);
         status = rows_iterator_next(iterator);
@@ -342,36 +362,50 @@ static int collect_due(struct kv_call *call, uint16_t slot, uint64_t count_max,
     return status == -ENOENT ? 0 : status;
 }
 
-/* Arguments: slot, how many keys at most. Removes what of the slot has expired. */
-int kv__execute_sweep(struct kv_call *call)
+static int sweep_slot(struct kv_call *call, uint16_t slot, uint64_t *count_left)
 {
-    uint64_t slot;
-    uint64_t count_max;
-    if (!kv__argument_u64(call->arguments[0], &slot) || slot >= KV_SLOT_COUNT ||
-        !kv__argument_u64(call->arguments[1], &count_max)) {
-        kv__reply_syntax_error(call);
-        return 0;
-    }
     struct buffer *names = &call->kv->work;
     buffer_clear(names);
     uint64_t next_ms;
-    int status = collect_due(call, (uint16_t)slot, count_max, names, &next_ms);
-    if (status != 0) {
-        return status;
-    }
-    int64_t removed_count = 0;
-    for (size_t offset = 0; offset < names->size_bytes; removed_count++) {
+    int status = collect_due(call, slot, count_left, names, &next_ms);
+    for (size_t offset = 0; status == 0 && offset < names->size_bytes;) {
         uint32_t size = endian_get_u32_le(names->data + offset);
         struct kv_key key;
         struct kv_value value;
         kv__key_init(&key, bytes_make(names->data + offset + 4, size));
         offset += 4 + size;
         status = kv__key_lookup(call, &key, &value); /* Removes it. */
+    }
+    if (status == 0) {
+        hint_set(call->kv, slot, next_ms);
+    }
+    return status;
+}
+
+/* Arguments: how many keys at most, then slots. Removes what of them has expired. A slot that is
+ * not reached keeps its due time, and is asked for again. */
+int kv__execute_sweep(struct kv_call *call)
+{
+    uint64_t count_max;
+    uint64_t slot;
+    bool is_well_formed = kv__argument_u64(call->arguments[0], &count_max);
+    for (uint32_t i = 1; i < call->argument_count; i++) {
+        is_well_formed =
+            is_well_formed && kv__argument_u64(call->arguments[i], &slot) && slot < KV_SLOT_COUNT;
+    }
+    if (!is_well_formed) {
+        kv__reply_syntax_error(call);
+        return 0;
+    }
+    uint64_t count_left = count_max;
+    for (uint32_t i = 1; i < call->argument_count; i++) {
+        int status = kv__argument_u64(call->arguments[i], &slot)
+                         ? sweep_slot(call, (uint16_t)slot, &count_left)
+                         : ERROR_CORRUPT;
         if (status != 0) {
             return status;
         }
     }
-    hint_set(call->kv, (uint16_t)slot, next_ms);
-    reply_integer(call->reply, removed_count);
+    reply_integer(call->reply, (int64_t)(count_max - count_left));
     return 0;
 }

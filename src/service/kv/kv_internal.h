@@ -217,6 +217,9 @@ MUST_USE bool kv__argument_u64(struct bytes argument, uint64_t *value);
 /* How many slots a step of the collection of garbage looks at, at most. */
 enum { KV_COLLECT_SLOT_COUNT = 16 };
 
+/* The limit of keys and the slots of one sweep: together, because each command costs a flush. */
+#define KV_SWEEP_ARGUMENT_COUNT_MAX 257
+
 enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
 
 struct kv {
@@ -248,8 +251,9 @@ struct kv {
     struct bytes garbage_arguments[1 + KV_COLLECT_SLOT_COUNT];
 
     /* Arguments of what background() gave. */
-    uint8_t background_numbers[4][8];
-    struct bytes background_arguments[4];
+    uint8_t sweep_numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
+    struct bytes sweep_arguments[KV_SWEEP_ARGUMENT_COUNT_MAX];
+    uint32_t sweep_argument_count;
 };
 
 /* The sweep of expired keys (kv_expire.c). */
