@@ -46,6 +46,7 @@ class Commands:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.transaction = []  # What is left of one that was begun.
         self.makers = [getattr(self, name) for name in sorted(dir(self)) if name.startswith("make_")]
 
     def pick(self, *choices):
@@ -64,7 +65,23 @@ class Commands:
         return list(words) if self.random.random() < 0.4 else []
 
     def next(self):
-        command = self.one(self.makers)()
+        if self.transaction:
+            return self.transaction.pop(0)
+        if self.random.random() < 0.03:
+            return self.begin_transaction()
+        return self.mutated(self.one(self.makers)())
+
+    def begin_transaction(self):
+        """Sometimes with a watched key, sometimes with one that changes before EXEC, sometimes discarded."""
+        key = self.key()
+        queued = [self.mutated(self.one(self.makers)()) for _ in range(self.random.randint(0, 6))]
+        commands = self.maybe([b"WATCH", key]) + self.maybe(self.mutated(self.one(self.makers)()))
+        commands += [[b"MULTI"]] + queued + [[self.pick(b"EXEC", b"EXEC", b"EXEC", b"DISCARD")]]
+        commands += self.maybe([b"UNWATCH"]) + self.maybe([b"EXEC"])
+        self.transaction = commands[1:]
+        return commands[0]
+
+    def mutated(self, command):
         chance = self.random.random()
         if chance < 0.02:
             command.insert(self.random.randint(1, len(command)), self.one(WORDS))
@@ -291,8 +308,14 @@ ACCEPTED = [accept_order, accept_scan, accept_random_order, accept_clock, accept
             accept_any_cursor, accept_lower_case]
 
 
-def are_equal(words, replies):
-    return replies[0] == replies[1] or any(accept(words, replies) for accept in ACCEPTED)
+def are_equal(words, replies, queued=()):
+    """`queued`: the commands that an EXEC answers."""
+    if replies[0] == replies[1] or any(accept(words, replies) for accept in ACCEPTED):
+        return True
+    if words != [b"EXEC"] or any(kind != b"*" or not isinstance(inner, list) for kind, inner in replies):
+        return False
+    return len(replies[0][1]) == len(replies[1][1]) == len(queued) and all(
+        are_equal(inner_words, inner) for inner_words, *inner in zip(queued, replies[0][1], replies[1][1]))
 
 
 # ---- running ------------------------------------------------------------------------------------------------
@@ -346,13 +369,21 @@ def compare(options, addresses):
         connection.ask([b"FLUSHALL"])
     commands = Commands(options.seed)
     recent = []
+    queued = []
     passed = failed = 0
     for number in range(options.count):
-        asked = [commands.next()] + (list(state_questions()) if number % 50 == 49 else [])
+        asked = [commands.next()]
+        if number % 50 == 49 and not commands.transaction:
+            asked += list(state_questions())
         for words in asked:
             replies = left.ask(words), right.ask(words)
             recent = recent[-15:] + [words]
-            if are_equal(words, replies):
+            answered = queued
+            if replies[0] == (b"+", b"QUEUED"):
+                queued = queued + [words]
+            elif words in ([b"MULTI"], [b"EXEC"], [b"DISCARD"]):
+                queued = []
+            if are_equal(words, replies, answered):
                 passed += 1
                 continue
             failed += 1

@@ -394,8 +394,7 @@ int kv__execute_sweep(struct kv_call *call)
             is_well_formed && kv__argument_u64(call->arguments[i], &slot) && slot < KV_SLOT_COUNT;
     }
     if (!is_well_formed) {
-        kv__reply_syntax_error(call);
-        return 0;
+        return ERROR_CORRUPT; /* Only background() makes this command. */
     }
     uint64_t count_left = count_max;
     for (uint32_t i = 1; i < call->argument_count; i++) {

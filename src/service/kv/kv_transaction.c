@@ -169,7 +169,8 @@ static int queued_next(struct queued *queued, const struct kv_call *call, struct
     uint32_t count = endian_get_u32_le(header.data + 2);
     const struct kv__entry *entry = kv__entry_of_opcode(endian_get_u16_le(header.data));
     if (count > queued->rest_count - 1 || entry == NULL ||
-        entry->command.opcode == KV_OPCODE_TRANSACTION) {
+        ((entry->command.flags & KV_FLAG_INTERNAL) != 0 &&
+         entry->command.opcode != KV_OPCODE_ANSWER)) {
         return ERROR_CORRUPT;
     }
     *inner = *call;
