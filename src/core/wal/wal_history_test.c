@@ -500,9 +500,10 @@ static void test_planted_bugs_are_found(void **state)
 #ifdef TUTTI_PLANTED_BUGS
     enum { SEED_COUNT_MAX = 3000 };
     static const char *const bugs[] = {
-        "wal.torn_tail_not_cut", "wal.damage_cut_as_tail",    "wal.hard_state_not_carried",
-        "wal.recycled_early",    "wal.stale_record_believed", "wal.payload_crc_unchecked",
-        "wal.flush_skipped",     "wal.name_not_flushed",
+        "wal.torn_tail_not_cut",  "wal.damage_cut_as_tail",    "wal.hard_state_not_carried",
+        "wal.recycled_early",     "wal.stale_record_believed", "wal.payload_crc_unchecked",
+        "wal.tail_not_rewritten", "wal.incarnation_reused",    "wal.flush_skipped",
+        "wal.name_not_flushed",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_this_bug};
