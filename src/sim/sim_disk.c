@@ -23,12 +23,12 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
-#include "sim/sim_internal.h"
+#include "sim/sim_disk.h"
 
 enum {
     SECTOR_SIZE = SIM__SECTOR_SIZE,
     BLOCK_SIZE = 4096,
-    NAME_SIZE_MAX = 64,
+    NAME_SIZE_MAX = SIM__NAME_SIZE_MAX,
 };
 
 struct version {
@@ -36,7 +36,7 @@ struct version {
     uint8_t data[SECTOR_SIZE];
 };
 
-struct inode {
+struct sim__inode {
     uint32_t number;
     uint32_t open_count;
     uint64_t size_bytes;
@@ -52,34 +52,14 @@ struct inode {
 };
 
 struct env_file {
-    struct inode *inode;
+    struct sim__inode *inode;
     uint32_t generation; /* Of the disk when it was opened: a crash ends all open files. */
     bool is_read_only;
 };
 
-struct entry {
-    char name[NAME_SIZE_MAX];
-    struct inode *inode;
-};
-
-struct directory {
-    struct entry *entries; /* In ascending order of name. */
-    uint32_t count;
-    uint32_t capacity;
-};
-
-enum change_kind { CHANGE_LINK, CHANGE_RENAME, CHANGE_REMOVE };
-
-struct change {
-    enum change_kind kind;
-    char name[NAME_SIZE_MAX];
-    char target[NAME_SIZE_MAX];
-    struct inode *inode;
-};
-
 /* How to undo one damage. */
 struct damage {
-    struct inode *inode;
+    struct sim__inode *inode;
     uint32_t sector;
     uint8_t data[SECTOR_SIZE];
 };
@@ -87,13 +67,13 @@ struct damage {
 struct sim__disk {
     struct sim__disk_options options;
     struct random *random;
-    struct inode **inodes;
+    struct sim__inode **inodes;
     uint32_t inode_count;
     uint32_t inode_capacity;
     uint32_t inode_number;
-    struct directory seen;
-    struct directory durable;
-    struct change *changes;
+    struct sim__directory seen;
+    struct sim__directory durable;
+    struct sim__change *changes;
     uint32_t change_count;
     uint32_t change_capacity;
     struct damage *damages;
@@ -112,107 +92,28 @@ static void grow(void **items, uint32_t *capacity, uint32_t count, size_t item_s
     }
 }
 
-/* ---- Directories --------------------------------------------------------------------------------
- */
-
-static uint32_t directory_find(const struct directory *directory, const char *name, bool *is_there)
+static void change_directory(struct sim__disk *disk, const struct sim__change *change)
 {
-    uint32_t i = 0;
-    while (i < directory->count && strcmp(directory->entries[i].name, name) < 0) {
-        i++;
-    }
-    *is_there = i < directory->count && strcmp(directory->entries[i].name, name) == 0;
-    return i;
-}
-
-static struct inode *directory_get(const struct directory *directory, const char *name)
-{
-    bool is_there;
-    uint32_t i = directory_find(directory, name, &is_there);
-    return is_there ? directory->entries[i].inode : NULL;
-}
-
-static void copy_name(char *target, const char *source)
-{
-    size_t length = strlen(source);
-    ASSERT(length < NAME_SIZE_MAX);
-    memcpy(target, source, length + 1);
-}
-
-static void directory_put(struct directory *directory, const char *name, struct inode *inode)
-{
-    bool is_there;
-    uint32_t i = directory_find(directory, name, &is_there);
-    if (!is_there) {
-        grow((void **)&directory->entries, &directory->capacity, directory->count,
-             sizeof(struct entry));
-        memmove(&directory->entries[i + 1], &directory->entries[i],
-                (directory->count - i) * sizeof(struct entry));
-        directory->count++;
-        copy_name(directory->entries[i].name, name);
-    }
-    directory->entries[i].inode = inode;
-}
-
-static void directory_delete(struct directory *directory, const char *name)
-{
-    bool is_there;
-    uint32_t i = directory_find(directory, name, &is_there);
-    if (is_there) {
-        directory->count--;
-        memmove(&directory->entries[i], &directory->entries[i + 1],
-                (directory->count - i) * sizeof(struct entry));
-    }
-}
-
-static void directory_apply(struct directory *directory, const struct change *change)
-{
-    switch (change->kind) {
-    case CHANGE_LINK:
-        directory_put(directory, change->name, change->inode);
-        break;
-    case CHANGE_RENAME:
-        /* On a disk that lost the creation there is nothing to rename. */
-        if (directory_get(directory, change->name) == change->inode) {
-            directory_delete(directory, change->name);
-            directory_put(directory, change->target, change->inode);
-        }
-        break;
-    case CHANGE_REMOVE:
-        directory_delete(directory, change->name);
-        break;
-    }
-}
-
-static void directory_copy(struct directory *target, const struct directory *source)
-{
-    target->count = 0;
-    for (uint32_t i = 0; i < source->count; i++) {
-        directory_put(target, source->entries[i].name, source->entries[i].inode);
-    }
-}
-
-static void change_directory(struct sim__disk *disk, const struct change *change)
-{
-    directory_apply(&disk->seen, change);
+    sim__directory_apply(&disk->seen, change);
     grow((void **)&disk->changes, &disk->change_capacity, disk->change_count,
-         sizeof(struct change));
+         sizeof(struct sim__change));
     disk->changes[disk->change_count++] = *change;
 }
 
 /* ---- Files --------------------------------------------------------------------------------------
  */
 
-static struct inode *inode_create(struct sim__disk *disk)
+static struct sim__inode *inode_create(struct sim__disk *disk)
 {
-    struct inode *inode = memory_allocate_zeroed(1, sizeof *inode);
+    struct sim__inode *inode = memory_allocate_zeroed(1, sizeof *inode);
     inode->number = ++disk->inode_number;
-    grow((void **)&disk->inodes, &disk->inode_capacity, disk->inode_count, sizeof(struct inode *));
+    grow((void **)&disk->inodes, &disk->inode_capacity, disk->inode_count,
+         sizeof(struct sim__inode *));
     disk->inodes[disk->inode_count++] = inode;
     return inode;
 }
 
-static void inode_destroy(struct inode *inode)
+static void inode_destroy(struct sim__inode *inode)
 {
     memory_free(inode->cache);
     memory_free(inode->durable);
@@ -222,24 +123,14 @@ static void inode_destroy(struct inode *inode)
     memory_free(inode);
 }
 
-static bool directory_has(const struct directory *directory, const struct inode *inode)
-{
-    for (uint32_t i = 0; i < directory->count; i++) {
-        if (directory->entries[i].inode == inode) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Free the files that nothing can reach any more. */
 static void forget_unreachable(struct sim__disk *disk)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < disk->inode_count; i++) {
-        struct inode *inode = disk->inodes[i];
-        bool is_reachable = inode->open_count > 0 || directory_has(&disk->seen, inode) ||
-                            directory_has(&disk->durable, inode);
+        struct sim__inode *inode = disk->inodes[i];
+        bool is_reachable = inode->open_count > 0 || sim__directory_has(&disk->seen, inode) ||
+                            sim__directory_has(&disk->durable, inode);
         for (uint32_t k = 0; k < disk->change_count && !is_reachable; k++) {
             is_reachable = disk->changes[k].inode == inode;
         }
@@ -272,7 +163,7 @@ static uint8_t *image_grow(uint8_t *image, uint64_t before, uint64_t after)
 }
 
 /* Give the file blocks for its first `size_bytes`; false when the disk has none left. */
-static bool inode_reserve(struct sim__disk *disk, struct inode *inode, uint64_t size_bytes)
+static bool inode_reserve(struct sim__disk *disk, struct sim__inode *inode, uint64_t size_bytes)
 {
     uint64_t before = inode->allocated_bytes;
     if (size_bytes <= before) {
@@ -292,7 +183,7 @@ static bool inode_reserve(struct sim__disk *disk, struct inode *inode, uint64_t 
     return true;
 }
 
-static void inode_remember(struct inode *inode, uint32_t sector)
+static void inode_remember(struct sim__inode *inode, uint32_t sector)
 {
     grow((void **)&inode->versions, &inode->version_capacity, inode->version_count,
          sizeof(struct version));
@@ -301,7 +192,7 @@ static void inode_remember(struct inode *inode, uint32_t sector)
     memcpy(version->data, inode->cache + (uint64_t)sector * SECTOR_SIZE, SECTOR_SIZE);
 }
 
-static void inode_write(struct inode *inode, uint64_t offset, struct bytes bytes)
+static void inode_write(struct sim__inode *inode, uint64_t offset, struct bytes bytes)
 {
     if (bytes.size_bytes == 0) {
         return;
@@ -317,7 +208,8 @@ static void inode_write(struct inode *inode, uint64_t offset, struct bytes bytes
 }
 
 /* Carry one version of a sector to the platter. */
-static void inode_settle(struct sim__disk *disk, struct inode *inode, const struct version *version)
+static void inode_settle(struct sim__disk *disk, struct sim__inode *inode,
+                         const struct version *version)
 {
     uint64_t offset = (uint64_t)version->sector * SECTOR_SIZE;
     memcpy(inode->previous + offset, inode->durable + offset, SECTOR_SIZE);
@@ -325,7 +217,7 @@ static void inode_settle(struct sim__disk *disk, struct inode *inode, const stru
     inode->rounds[version->sector] = disk->round;
 }
 
-static void inode_settle_all(struct sim__disk *disk, struct inode *inode)
+static void inode_settle_all(struct sim__disk *disk, struct sim__inode *inode)
 {
     for (uint32_t i = 0; i < inode->version_count; i++) {
         inode_settle(disk, inode, &inode->versions[i]);
@@ -336,7 +228,7 @@ static void inode_settle_all(struct sim__disk *disk, struct inode *inode)
 
 /* Carry some of the versions to the platter, as a device does when it is interrupted: a prefix of
  * the writes, or of each sector any of its versions. */
-static void inode_settle_some(struct sim__disk *disk, struct inode *inode)
+static void inode_settle_some(struct sim__disk *disk, struct sim__inode *inode)
 {
     struct random *random = disk->random;
     uint64_t kind = random_below(random, 4);
@@ -376,7 +268,7 @@ static int file_open(void *context, const char *name, unsigned flags, struct env
     if (status != 0) {
         return status;
     }
-    struct inode *inode = directory_get(&disk->seen, name);
+    struct sim__inode *inode = sim__directory_get(&disk->seen, name);
     if ((flags & ENV_FILE_CREATE) != 0) {
         if (inode != NULL) {
             return error_set(error, -EEXIST, "create %s", name);
@@ -385,8 +277,8 @@ static int file_open(void *context, const char *name, unsigned flags, struct env
             return error_set(error, -ENOSPC, "create %s", name);
         }
         inode = inode_create(disk);
-        struct change change = {.kind = CHANGE_LINK, .inode = inode};
-        copy_name(change.name, name);
+        struct sim__change change = {.kind = SIM__CHANGE_LINK, .inode = inode};
+        sim__copy_name(change.name, name);
         change_directory(disk, &change);
     }
     if (inode == NULL) {
@@ -419,7 +311,7 @@ static int file_read(void *context, struct env_file *file, uint64_t offset, void
     if (status != 0) {
         return status;
     }
-    const struct inode *inode = file->inode;
+    const struct sim__inode *inode = file->inode;
     uint64_t left = offset < inode->size_bytes ? inode->size_bytes - offset : 0;
     size_t wanted = size_bytes < left ? size_bytes : (size_t)left;
     if (wanted > 0) {
@@ -467,7 +359,7 @@ static int file_flush(void *context, struct env_file *file, struct error *error)
     if (status != 0) {
         return status;
     }
-    struct inode *inode = file->inode;
+    struct sim__inode *inode = file->inode;
     if (disk->options.flush_error_per_million > 0 &&
         random_chance(disk->random, disk->options.flush_error_per_million, 1000000)) {
         /* As Linux does: the pages are clean now, and whether they still show what was written
@@ -520,13 +412,13 @@ static int file_rename(void *context, const char *source, const char *target, st
     if (status != 0) {
         return status;
     }
-    struct inode *inode = directory_get(&disk->seen, source);
+    struct sim__inode *inode = sim__directory_get(&disk->seen, source);
     if (inode == NULL) {
         return error_set(error, -ENOENT, "rename %s", source);
     }
-    struct change change = {.kind = CHANGE_RENAME, .inode = inode};
-    copy_name(change.name, source);
-    copy_name(change.target, target);
+    struct sim__change change = {.kind = SIM__CHANGE_RENAME, .inode = inode};
+    sim__copy_name(change.name, source);
+    sim__copy_name(change.target, target);
     change_directory(disk, &change);
     return 0;
 }
@@ -538,12 +430,12 @@ static int file_remove(void *context, const char *name, struct error *error)
     if (status != 0) {
         return status;
     }
-    struct inode *inode = directory_get(&disk->seen, name);
+    struct sim__inode *inode = sim__directory_get(&disk->seen, name);
     if (inode == NULL) {
         return error_set(error, -ENOENT, "remove %s", name);
     }
-    struct change change = {.kind = CHANGE_REMOVE, .inode = inode};
-    copy_name(change.name, name);
+    struct sim__change change = {.kind = SIM__CHANGE_REMOVE, .inode = inode};
+    sim__copy_name(change.name, name);
     change_directory(disk, &change);
     return 0;
 }
@@ -555,7 +447,7 @@ static int directory_flush(void *context, struct error *error)
     if (status != 0) {
         return status;
     }
-    directory_copy(&disk->durable, &disk->seen);
+    sim__directory_copy(&disk->durable, &disk->seen);
     disk->change_count = 0;
     forget_unreachable(disk);
     return 0;
@@ -571,7 +463,7 @@ static int directory_list(void *context, void (*found)(void *found_context, cons
     }
     for (uint32_t i = 0; i < disk->seen.count; i++) {
         char name[NAME_SIZE_MAX];
-        copy_name(name, disk->seen.entries[i].name);
+        sim__copy_name(name, disk->seen.entries[i].name);
         found(found_context, name);
     }
     return 0;
@@ -614,8 +506,8 @@ void sim__disk_destroy(struct sim__disk *disk)
         inode_destroy(disk->inodes[i]);
     }
     memory_free(disk->inodes);
-    memory_free(disk->seen.entries);
-    memory_free(disk->durable.entries);
+    sim__directory_deinit(&disk->seen);
+    sim__directory_deinit(&disk->durable);
     memory_free(disk->changes);
     memory_free(disk->damages);
     memory_free(disk);
@@ -647,8 +539,8 @@ struct sim__disk *sim__disk_copy(const struct sim__disk *source)
     disk->round = source->round;
     disk->is_full = source->is_full;
     for (uint32_t i = 0; i < source->seen.count; i++) {
-        const struct inode *original = source->seen.entries[i].inode;
-        struct inode *inode = inode_create(disk);
+        const struct sim__inode *original = source->seen.entries[i].inode;
+        struct sim__inode *inode = inode_create(disk);
         inode->size_bytes = original->size_bytes;
         inode->durable_size_bytes = original->durable_size_bytes;
         inode->allocated_bytes = original->allocated_bytes;
@@ -657,8 +549,8 @@ struct sim__disk *sim__disk_copy(const struct sim__disk *source)
         inode->previous = image_copy(original->previous, inode->allocated_bytes);
         inode->rounds =
             image_copy(original->rounds, inode->allocated_bytes / SECTOR_SIZE * sizeof(uint64_t));
-        directory_put(&disk->seen, source->seen.entries[i].name, inode);
-        directory_put(&disk->durable, source->seen.entries[i].name, inode);
+        sim__directory_put(&disk->seen, source->seen.entries[i].name, inode);
+        sim__directory_put(&disk->durable, source->seen.entries[i].name, inode);
     }
     return disk;
 }
@@ -675,7 +567,7 @@ void sim__disk_lose_power(struct sim__disk *disk)
 {
     sim__disk_kill(disk);
     for (uint32_t i = 0; i < disk->inode_count; i++) {
-        struct inode *inode = disk->inodes[i];
+        struct sim__inode *inode = disk->inodes[i];
         inode_settle_some(disk, inode);
         if (inode->allocated_bytes > 0) {
             memcpy(inode->cache, inode->durable, inode->allocated_bytes);
@@ -693,11 +585,11 @@ void sim__disk_lose_power(struct sim__disk *disk)
     bool is_subset = disk->options.does_directory_reorder && random_chance(disk->random, 1, 2);
     for (uint32_t i = 0; i < disk->change_count; i++) {
         if (is_subset ? random_chance(disk->random, 1, 2) : i < prefix) {
-            directory_apply(&disk->durable, &disk->changes[i]);
+            sim__directory_apply(&disk->durable, &disk->changes[i]);
         }
     }
     disk->change_count = 0;
-    directory_copy(&disk->seen, &disk->durable);
+    sim__directory_copy(&disk->seen, &disk->durable);
     forget_unreachable(disk);
 }
 
@@ -725,16 +617,17 @@ void sim__disk_next_round(struct sim__disk *disk)
  */
 
 /* A sector that the log can know to have been durable: some later round was made durable too. */
-static bool is_followed(const struct sim__disk *disk, const struct inode *inode, uint64_t sector)
+static bool is_followed(const struct sim__disk *disk, const struct sim__inode *inode,
+                        uint64_t sector)
 {
     return inode->rounds[sector] > 0 && inode->rounds[sector] + 2 < disk->round;
 }
 
-static bool pick_followed(struct sim__disk *disk, struct inode **inode, uint32_t *sector)
+static bool pick_followed(struct sim__disk *disk, struct sim__inode **inode, uint32_t *sector)
 {
     for (uint32_t attempt = 0; attempt < 64 && disk->seen.count > 0; attempt++) {
         uint64_t i = random_below(disk->random, disk->seen.count);
-        struct inode *candidate = disk->seen.entries[i].inode;
+        struct sim__inode *candidate = disk->seen.entries[i].inode;
         uint64_t sectors = candidate->allocated_bytes / SECTOR_SIZE;
         if (sectors == 0) {
             continue;
@@ -749,7 +642,7 @@ static bool pick_followed(struct sim__disk *disk, struct inode **inode, uint32_t
     return false;
 }
 
-static uint8_t *damage_begin(struct sim__disk *disk, struct inode *inode, uint32_t sector)
+static uint8_t *damage_begin(struct sim__disk *disk, struct sim__inode *inode, uint32_t sector)
 {
     disk->damages = memory_resize(disk->damages, (disk->damage_count + 1) * sizeof(struct damage));
     struct damage *damage = &disk->damages[disk->damage_count++];
@@ -760,7 +653,7 @@ static uint8_t *damage_begin(struct sim__disk *disk, struct inode *inode, uint32
     return place;
 }
 
-static void damage_end(struct inode *inode, uint32_t sector)
+static void damage_end(struct sim__inode *inode, uint32_t sector)
 {
     uint64_t offset = (uint64_t)sector * SECTOR_SIZE;
     memcpy(inode->durable + offset, inode->cache + offset, SECTOR_SIZE);
@@ -768,7 +661,7 @@ static void damage_end(struct inode *inode, uint32_t sector)
 
 bool sim__disk_damage(struct sim__disk *disk, enum sim__damage kind)
 {
-    struct inode *inode;
+    struct sim__inode *inode;
     uint32_t sector;
     if (!pick_followed(disk, &inode, &sector)) {
         return false;
@@ -788,7 +681,7 @@ bool sim__disk_damage(struct sim__disk *disk, enum sim__damage kind)
     memcpy(astray, place, SECTOR_SIZE);
     memcpy(place, inode->previous + (uint64_t)sector * SECTOR_SIZE, SECTOR_SIZE);
     damage_end(inode, sector);
-    struct inode *other;
+    struct sim__inode *other;
     uint32_t other_sector;
     if (pick_followed(disk, &other, &other_sector) && (other != inode || other_sector != sector)) {
         memcpy(damage_begin(disk, other, other_sector), astray, SECTOR_SIZE);
@@ -823,7 +716,7 @@ uint64_t sim__disk_hash(const struct sim__disk *disk)
 {
     uint64_t hash = disk->seen.count;
     for (uint32_t i = 0; i < disk->seen.count; i++) {
-        const struct entry *entry = &disk->seen.entries[i];
+        const struct sim__entry *entry = &disk->seen.entries[i];
         hash = hash_bytes(bytes_of_text(entry->name), hash);
         hash = hash_bytes(bytes_make(entry->inode->cache, entry->inode->size_bytes), hash);
     }

@@ -193,8 +193,9 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
     };
 }
 
-/* Open store, shard and log, and begin. On failure what was opened stays for close_cores(). */
-static int open_cores(struct sim__node *node, bool is_watched, struct error *error)
+/* Open store, shard and log, and begin. On failure what was opened stays for
+ * sim__node_close_cores(). */
+int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error)
 {
     struct sim *sim = node->sim;
     node->kv = kv_create();
@@ -226,7 +227,7 @@ static int open_cores(struct sim__node *node, bool is_watched, struct error *err
     return shard_start(node->shard, is_known ? &state : NULL, error);
 }
 
-static void close_cores(struct sim__node *node)
+void sim__node_close_cores(struct sim__node *node)
 {
     shard_close(node->shard);
     node->shard = NULL;
@@ -265,7 +266,7 @@ static void bury(struct sim *sim)
     struct sim__node *node = sim->node;
     ASSERT(node->is_dead);
     drop_reads(node);
-    close_cores(node);
+    sim__node_close_cores(node);
     node->is_running = false;
     node->is_ready = false;
     node->calls_to_live = 0;
@@ -281,107 +282,6 @@ static void bury(struct sim *sim)
     sim__oracle_lost(sim);
     uint64_t delay = random_chance(&sim->random, 1, 2) ? 1 : sim__delay(sim, 100000);
     sim__schedule(sim, delay, SIM__EVENT_START, 0, 0, NULL);
-}
-
-/* ---- Recovering twice
- * ------------------------------------------------------------------------------ */
-
-static struct memstore *store_copy(struct sim *sim)
-{
-    struct memstore *copy = memstore_create(sim->options.seed);
-    struct env_store source = memstore_interface(sim->memstore);
-    struct env_store target = memstore_interface(copy);
-    struct env_iterator *iterator;
-    int status = source.ops->iterator_open(source.context, NULL, ENV_TIER_DISK, BYTES(""),
-                                           BYTES(""), &iterator);
-    ASSERT(status == 0);
-    for (status = source.ops->iterator_seek(source.context, iterator, BYTES("")); status == 0;
-         status = source.ops->iterator_next(source.context, iterator)) {
-        struct env_change change = {ENV_CHANGE_PUT,
-                                    source.ops->iterator_key(source.context, iterator),
-                                    source.ops->iterator_value(source.context, iterator)};
-        do {
-            status = target.ops->write(target.context, &change, 1, NULL);
-        } while (status == -EBUSY);
-        ASSERT(status == 0);
-    }
-    source.ops->iterator_close(source.context, iterator);
-    memstore_flush(copy);
-    return copy;
-}
-
-/* Persist at once and apply, until ready. */
-static int run_rehearsal(struct sim__node *node, struct error *error)
-{
-    int status = open_cores(node, false, error);
-    while (status == 0 && !shard_is_ready(node->shard) && node->queue_count > 0) {
-        uint64_t sequence = node->queue[node->queue_count - 1].sequence;
-        for (uint32_t i = 0; i < node->queue_count; i++) {
-            wal_append(node->wal, &node->queue[i].record);
-        }
-        node->queue_count = 0;
-        status = wal_write(node->wal, error);
-        status = status != 0 ? status : wal_flush(node->wal, error);
-        if (status == 0) {
-            shard_persisted(node->shard, sequence);
-        }
-    }
-    return status;
-}
-
-/* Recover a copy of everything, and remember what came out, for when the node has recovered. */
-static void rehearse(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    node->has_rehearsed = false;
-    if (sim->is_ending || node->is_full || !sim__percent(sim, sim->nature.twice_percent) ||
-        sim__disk_damage_count(sim->disk) > 0) {
-        return;
-    }
-    struct sim__disk *disk = sim__disk_copy(sim->disk);
-    if (disk == NULL) {
-        return;
-    }
-    struct sim__node copy = {.sim = sim,
-                             .is_rehearsal = true,
-                             .is_running = true,
-                             .incarnation = node->incarnation,
-                             .disk = disk,
-                             .memstore = store_copy(sim)};
-    list_init(&copy.reads);
-    struct error error = {0};
-    int status = run_rehearsal(&copy, &error);
-    if (status != 0) {
-        sim__fail(sim, "a rehearsal of the recovery failed: %s", error.message);
-    } else if (shard_is_ready(copy.shard)) {
-        struct shard_statistics statistics;
-        shard_get_statistics(copy.shard, &statistics);
-        node->has_rehearsed = true;
-        node->rehearsed_index = statistics.applied_index;
-        node->rehearsed_digest = statistics.digest;
-        node->rehearsed_content = memstore_hash(copy.memstore, BYTES("\x10"), BYTES("\x11"));
-    }
-    close_cores(&copy);
-    memory_free(copy.queue);
-    memstore_destroy(copy.memstore);
-    sim__disk_destroy(disk);
-}
-
-static void compare_rehearsal(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    struct shard_statistics statistics;
-    shard_get_statistics(node->shard, &statistics);
-    if (!node->has_rehearsed) {
-        return;
-    }
-    if (statistics.applied_index != node->rehearsed_index ||
-        statistics.digest != node->rehearsed_digest ||
-        (!node->is_store_behind &&
-         memstore_hash(sim->memstore, BYTES("\x10"), BYTES("\x11")) != node->rehearsed_content)) {
-        sim__fail(sim, "recovering twice gives two states: index %" PRIu64 " and %" PRIu64,
-                  node->rehearsed_index, statistics.applied_index);
-    }
 }
 
 /* ---- Starting ---- */
@@ -442,7 +342,7 @@ static void start(struct sim *sim)
     if (!sim->is_ending && random_chance(&sim->random, 1, 4)) {
         sim__clock_jump(sim);
     }
-    rehearse(sim);
+    sim__rehearse(sim);
     bool may_kill =
         !sim->is_ending && sim->result->kill_count + sim->result->power_loss_count < KILL_COUNT_MAX;
     if (may_kill && sim__percent(sim, sim->nature.recovery_kill_percent)) {
@@ -450,7 +350,7 @@ static void start(struct sim *sim)
     }
     sim__note(sim, "node.start", node->incarnation, 0, 0);
     struct error error = {0};
-    int status = open_cores(node, true, &error);
+    int status = sim__node_open_cores(node, true, &error);
     if (node->is_dead) {
         return;
     }
@@ -482,7 +382,7 @@ static void look_at_shard(struct sim *sim)
     if (!node->is_ready && shard_is_ready(node->shard)) {
         node->is_ready = true;
         sim__note(sim, "node.ready", statistics.applied_index, statistics.term, 0);
-        compare_rehearsal(sim);
+        sim__rehearsal_compare(sim);
         sim__oracle_ready(sim);
         sim__clients_ready(sim);
     }
@@ -842,7 +742,7 @@ void sim__node_destroy(struct sim__node *node)
     struct sim *sim = node->sim;
     node->is_dead = true;
     drop_reads(node);
-    close_cores(node);
+    sim__node_close_cores(node);
     memory_free(node->queue);
     sim__disk_destroy(sim->disk);
     memory_free(node);

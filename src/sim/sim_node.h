@@ -60,4 +60,14 @@ struct sim__node {
     uint64_t rehearsed_content;
 };
 
+/* Open store, shard and log, and begin. What was opened stays for closing, also on failure.
+ * `is_watched`: by the oracle. */
+int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error);
+void sim__node_close_cores(struct sim__node *node);
+
+/* sim_rehearsal.c: maybe recover a copy of everything, and remember what came out, … */
+void sim__rehearse(struct sim *sim);
+/* … for when the node has recovered. */
+void sim__rehearsal_compare(struct sim *sim);
+
 #endif
