@@ -9,6 +9,7 @@
 enum {
     ENTRY_KEEP_SIZE_BYTES = 256 << 10,
     RETRY_INTERVAL_MS = 1,
+    BACKGROUND_INTERVAL_MS = 100,
 };
 
 struct shard_entry *shard__entry_take(struct shard *shard)
@@ -102,7 +103,8 @@ void shard_close(struct shard *shard)
 
 raft_index shard_applied_index(const struct shard *shard)
 {
-    return shard->applied_index;
+    /* What the store has refused so far it does not have, and the log must keep. */
+    return shard->applied_index - (shard->stalled != NULL);
 }
 
 static struct shard_entry *entry_to_persist(struct shard *shard, const struct raft_persist *persist)
@@ -217,7 +219,10 @@ void shard__propose_open(struct shard *shard)
 
 static uint64_t background(struct shard *shard, uint64_t now_ms)
 {
-    if (shard->is_background_pending || now_ms < shard->background_at_ms) {
+    if (shard->is_background_pending) {
+        return now_ms + BACKGROUND_INTERVAL_MS; /* Its answer brings the next tick. */
+    }
+    if (now_ms < shard->background_at_ms) {
         return shard->background_at_ms;
     }
     struct shard_machine *machine = &shard->options.machine;
@@ -228,6 +233,8 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
                             &next_ms)) {
         shard->is_background_pending = true;
         shard__add_command(shard, NULL, &command);
+        shard->background_at_ms = next_ms;
+        return now_ms + BACKGROUND_INTERVAL_MS;
     }
     shard->background_at_ms = next_ms;
     return next_ms;
