@@ -130,6 +130,9 @@ void wal_append(struct wal *wal, const struct wal_record *record)
 {
     ASSERT(!wal->options.is_read_only);
     check_record(record);
+    if (record->kind == WAL_RECORD_HARD_STATE && BUG("wal.hard_state_not_written")) {
+        return;
+    }
     uint32_t end = wal->appended_start + wal->appended_count;
     if (end == wal->appended_capacity) {
         uint32_t capacity = end == 0 ? APPENDED_CAPACITY_MIN : 2 * end;
