@@ -53,8 +53,8 @@ sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE
 .PHONY: bugs
 bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds
 	@$(call compile,build-bugs)
-	$(call need,tools/bugs,the search for planted bugs)
-	@tools/bugs build-bugs/tutti-sim
+	$(call need,tools/planted-bugs,the search for planted bugs)
+	@tools/planted-bugs build-bugs/tutti-sim
 
 .PHONY: bench
 bench: all ## Measure beside redis-server on this machine; table and plot in bench/results/

@@ -211,6 +211,7 @@ static void draw_faults(struct sim__nature *nature, struct random *random)
     nature->kill_every_us = random_chance(random, 7, 8) ? between(random, 10000, 200000) : 0;
     nature->kill_in_call_percent = between(random, 0, 100);
     nature->power_percent = between(random, 0, 4) * 25;
+    nature->stop_percent = maybe(random, 5, 30);
     nature->recovery_kill_percent = maybe(random, 10, 60);
     nature->damage_percent = maybe(random, 20, 80);
     nature->twice_percent = maybe(random, 10, 50);
@@ -233,7 +234,7 @@ void sim__draw_nature(struct sim *sim)
     nature->pipeline_max = random_chance(random, 1, 3) ? 1 : between(random, 2, 12);
     nature->key_count = between(random, 1, 8);
     nature->register_count = maybe(random, 1, 3);
-    nature->request_count = between(random, 100, 700);
+    nature->request_count = between(random, 100, 500) << random_below(random, 4);
     nature->think_us = between(random, 1, 4) * between(random, 1, 4) * between(random, 10, 400);
     nature->disk_us = between(random, 1, 3) * between(random, 5, 500);
     nature->segment_size_bytes = 16384u << random_below(random, 3);
@@ -246,6 +247,7 @@ void sim__draw_nature(struct sim *sim)
     nature->expiry_percent = maybe(random, 2, 40);
     nature->transaction_percent = maybe(random, 2, 30);
     nature->flushall_per_mille = maybe(random, 1, 10);
+    nature->large_hash_per_mille = maybe(random, 1, 20);
     nature->read_percent = between(random, 10, 70);
     draw_faults(nature, random);
 }

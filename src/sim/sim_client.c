@@ -13,7 +13,12 @@
 #include "base/memory/memory.h"
 #include "sim/sim_client.h"
 
-enum { REGISTER_COUNT_MAX = 4, AUDIT_COMMANDS_PER_KEY = 4, IDLE_US = 1500 };
+enum {
+    REGISTER_COUNT_MAX = 4,
+    AUDIT_COMMANDS_PER_KEY = 4,
+    IDLE_US = 1500,
+    REGISTER_ARGUMENT_COUNT_MAX = 8
+};
 
 struct request {
     struct shard_request base;
@@ -93,7 +98,7 @@ static struct sim__operation *operation_add(struct request *request, uint32_t nu
         .started_at = ++clients->moment,
         .ended_at = UINT64_MAX,
         .command = kv_command_find(bytes_of_text(name)),
-        .arguments = memory_allocate_zeroed(SIM__ARGUMENT_COUNT_MAX, sizeof(struct bytes)),
+        .arguments = memory_allocate_zeroed(REGISTER_ARGUMENT_COUNT_MAX, sizeof(struct bytes)),
     };
     request->operations[number] = history->count;
     return operation;
@@ -101,6 +106,7 @@ static struct sim__operation *operation_add(struct request *request, uint32_t nu
 
 static void operation_argument(struct sim__operation *operation, struct bytes argument)
 {
+    ASSERT(operation->argument_count < REGISTER_ARGUMENT_COUNT_MAX);
     operation->arguments[operation->argument_count++] = copy_bytes(argument);
 }
 
@@ -314,7 +320,8 @@ static bool submit(struct client *client, struct request *request)
         if (status == -EBUSY) {
             client->held = request;
         } else {
-            if (!(status == -ENOSPC && request->base.does_grow) && status != -E2BIG) {
+            if (!(status == -ENOSPC && request->base.does_grow) &&
+                !(status == ERROR_NOT_LEADER && !sim__node_is_ready(sim->node))) {
                 sim__fail(sim, "client %u: refused with %s", client->number, error_text(status));
             }
             request_end(request);
@@ -479,6 +486,15 @@ static uint32_t client_act(struct sim *sim, struct client *client)
     return made;
 }
 
+/* A node that is not ready refuses, and executes nothing. */
+static void knock(struct sim *sim, struct client *client)
+{
+    struct request *request = request_create(client);
+    sim__command_make(sim, &request->command, client->number);
+    request_from_command(request);
+    (void)submit(client, request);
+}
+
 void sim__clients_event(struct sim *sim, const struct sim__event *event)
 {
     struct client *client = event->pointer;
@@ -486,8 +502,11 @@ void sim__clients_event(struct sim *sim, const struct sim__event *event)
     if (sim__node_is_ready(sim->node) && client_act(sim, client) > 0) {
         sim__node_wake(sim);
         sim__node_settle(sim);
-    } else if (think_us < IDLE_US) {
-        think_us = IDLE_US;
+    } else {
+        if (sim__node_is_starting(sim->node) && client->held == NULL && sim__percent(sim, 20)) {
+            knock(sim, client);
+        }
+        think_us = think_us < IDLE_US ? IDLE_US : think_us;
     }
     sim__schedule(sim, sim__delay(sim, think_us), SIM__EVENT_CLIENT, 0, 0, client);
 }

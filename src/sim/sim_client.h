@@ -5,7 +5,7 @@
 
 #include "sim/sim_internal.h"
 
-#define SIM__ARGUMENT_COUNT_MAX 8
+#define SIM__ARGUMENT_COUNT_MAX 160
 
 /* A command with arguments of its own. */
 struct sim__command {

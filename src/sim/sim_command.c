@@ -57,6 +57,8 @@ static const struct pattern for_transactions[] = {
     {"persist", "k", 1}, {"exists", "kk", 1},
 };
 
+enum { LARGE_HASH_FIELD_COUNT = 75 };
+
 #define COUNT(patterns) ((uint32_t)(sizeof(patterns) / sizeof((patterns)[0])))
 
 void sim__command_deinit(struct sim__command *command)
@@ -172,11 +174,25 @@ static void make(struct sim *sim, struct sim__command *command, uint32_t client,
     }
 }
 
+/* More fields than a command may delete at once: they become garbage that is collected later. */
+static void make_large_hash(struct sim *sim, struct sim__command *command)
+{
+    command->known = kv_command_find(BYTES("hset"));
+    sim__command_add_key(sim, command);
+    for (uint32_t i = 0; i < LARGE_HASH_FIELD_COUNT; i++) {
+        sim__command_add_text(command, "g%u", i);
+        sim__command_add_text(command, "%u", (uint32_t)sim->result->request_count);
+    }
+}
+
 void sim__command_make(struct sim *sim, struct sim__command *command, uint32_t client)
 {
     const struct sim__nature *nature = &sim->nature;
-    if (nature->flushall_per_mille > 0 &&
-        random_chance(&sim->random, nature->flushall_per_mille, 1000)) {
+    if (nature->large_hash_per_mille > 0 &&
+        random_chance(&sim->random, nature->large_hash_per_mille, 1000)) {
+        make_large_hash(sim, command);
+    } else if (nature->flushall_per_mille > 0 &&
+               random_chance(&sim->random, nature->flushall_per_mille, 1000)) {
         command->known = kv_command_find(BYTES("flushall"));
     } else if (nature->register_count > 0 && sim__percent(sim, 30)) {
         make(sim, command, client, registers, COUNT(registers));

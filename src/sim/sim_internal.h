@@ -228,6 +228,7 @@ struct sim__nature {
     uint32_t kill_every_us;        /* 0: never. */
     uint32_t kill_in_call_percent; /* Of the kills: at a call of the environment. */
     uint32_t power_percent;        /* Of the kills. */
+    uint32_t stop_percent;         /* Of the kills: clean stops instead. */
     uint32_t recovery_kill_percent;
     uint32_t damage_percent; /* Of the restarts. */
     uint32_t twice_percent;  /* Of the restarts: recover twice and compare. */
@@ -241,6 +242,7 @@ struct sim__nature {
     uint32_t expiry_percent;
     uint32_t transaction_percent;
     uint32_t flushall_per_mille;
+    uint32_t large_hash_per_mille;
     uint32_t read_percent;
     struct memstore_faults faults;
     bool has_fault_sites;
@@ -306,6 +308,8 @@ void sim__node_event(struct sim *sim, const struct sim__event *event);
 /* NULL while it cannot answer. */
 struct shard *sim__node_shard(struct sim__node *node);
 bool sim__node_is_ready(const struct sim__node *node);
+/* It runs and replays its log; requests are refused. */
+bool sim__node_is_starting(const struct sim__node *node);
 /* False from the moment it was killed, also within a call. */
 bool sim__node_is_alive(const struct sim__node *node);
 /* Nothing more to do: ready, and the writer is idle. */

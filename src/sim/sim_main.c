@@ -243,6 +243,7 @@ struct totals {
     uint64_t passed;
     uint64_t failed;
     uint64_t first_failed; /* Seed. */
+    char reason[SIM_REASON_SIZE];
     struct sim_result sums;
 };
 
@@ -255,6 +256,7 @@ static void count_result(const struct arguments *arguments, struct totals *total
     } else {
         if (totals->failed == 0 || message->seed < totals->first_failed) {
             totals->first_failed = message->seed;
+            memcpy(totals->reason, result->reason, SIM_REASON_SIZE);
         }
         totals->failed++;
         if (arguments->bug == NULL && totals->failed <= SHOWN_FAILURES_MAX) {
@@ -321,11 +323,12 @@ static int run_many(const struct arguments *arguments)
         stop_worker(&workers[i]);
     }
     if (arguments->bug != NULL) {
-        printf(totals.failed > 0 ? "%s found after %" PRIu64 " seeds, by seed %" PRIu64 "\n"
-                                 : "%s not found in %" PRIu64 " seeds\n",
-               arguments->bug,
-               totals.failed > 0 ? totals.first_failed - arguments->first + 1 : totals.passed,
-               totals.first_failed);
+        if (totals.failed > 0) {
+            printf("%s found after %" PRIu64 " seeds, by seed %" PRIu64 ": %s\n", arguments->bug,
+                   totals.first_failed - arguments->first + 1, totals.first_failed, totals.reason);
+        } else {
+            printf("%s not found in %" PRIu64 " seeds\n", arguments->bug, totals.passed);
+        }
         return totals.failed > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     print_totals(arguments, &totals, known_probes, probe_count);

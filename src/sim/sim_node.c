@@ -21,6 +21,7 @@ enum {
     KILL_COUNT_MAX = 40,
     KILL_CALL_COUNT_MAX = 60,
     RETRY_US = 3000,
+    PREPARATION_CHANCE = 16, /* One in so many rounds prepares a segment under load. */
 };
 
 enum writer_stage { WRITER_GATHER, WRITER_WRITE, WRITER_FLUSH };
@@ -277,7 +278,12 @@ static void bury(struct sim *sim)
         sim->result->kill_count++;
         sim__disk_kill(sim->disk);
     }
-    memstore_lose_unflushed(sim->memstore);
+    if (node->is_stopped) {
+        memstore_flush(sim->memstore);
+        node->is_stopped = false;
+    } else {
+        memstore_lose_unflushed(sim->memstore);
+    }
     sim__clients_lost(sim);
     sim__oracle_lost(sim);
     uint64_t delay = random_chance(&sim->random, 1, 2) ? 1 : sim__delay(sim, 100000);
@@ -382,6 +388,10 @@ static void look_at_shard(struct sim *sim)
     if (!node->is_ready && shard_is_ready(node->shard)) {
         node->is_ready = true;
         sim__note(sim, "node.ready", statistics.applied_index, statistics.term, 0);
+        if (statistics.term <= node->newest_term) {
+            sim__fail(sim, "term %" PRIu64 " is led twice", statistics.term);
+        }
+        node->newest_term = statistics.term;
         sim__rehearsal_compare(sim);
         sim__oracle_ready(sim);
         sim__clients_ready(sim);
@@ -478,6 +488,18 @@ static void release(struct sim *sim)
     }
 }
 
+/* True when there is more to prepare. */
+static bool prepare(struct sim *sim)
+{
+    bool is_ready = false;
+    struct error error = {0};
+    int status = wal_prepare(sim->node->wal, &is_ready, &error);
+    if (status != 0 && status != -ENOSPC) {
+        log_failed(sim, status, &error);
+    }
+    return status == 0 && !is_ready && !sim->node->is_dead;
+}
+
 static void gather(struct sim *sim)
 {
     struct sim__node *node = sim->node;
@@ -487,15 +509,14 @@ static void gather(struct sim *sim)
     if (node->is_dead) {
         return;
     }
-    if (node->queue_count == 0) {
-        node->is_writer_busy = false;
-        bool is_ready = false;
-        struct error error = {0};
-        int status = wal_prepare(node->wal, &is_ready, &error);
-        if (status != 0 && status != -ENOSPC) {
-            log_failed(sim, status, &error);
-        } else if (status == 0 && !is_ready && !node->is_dead) {
-            node->is_writer_busy = true;
+    bool is_idle = node->queue_count == 0;
+    bool does_prepare_more = false;
+    if (is_idle || random_chance(&sim->random, 1, PREPARATION_CHANCE)) {
+        does_prepare_more = prepare(sim);
+    }
+    if (node->is_dead || is_idle) {
+        node->is_writer_busy = does_prepare_more;
+        if (does_prepare_more) {
             next_stage(sim, sim->nature.disk_us, WRITER_GATHER);
         }
         return;
@@ -583,7 +604,7 @@ static void maintain(struct sim *sim, uint64_t stage)
     struct sim__node *node = sim->node;
     if (stage == 0) {
         /* What is applied when the flush begins is in it; what comes meanwhile may be. */
-        node->flush_index = node->is_store_behind ? 0 : shard_applied_index(node->shard);
+        node->flush_index = shard_applied_index(node->shard);
         if (BUG("node.log_released_before_store_flush") && node->flush_index > 0) {
             node->release_index = node->flush_index;
         }
@@ -634,7 +655,10 @@ static void kill_event(struct sim *sim)
         return;
     }
     if (sim__node_is_alive(node)) {
-        if (sim__percent(sim, sim->nature.kill_in_call_percent)) {
+        if (sim__percent(sim, sim->nature.stop_percent)) {
+            node->is_stopped = true;
+            die(node, false, "node.stopped");
+        } else if (sim__percent(sim, sim->nature.kill_in_call_percent)) {
             arm_kill(sim);
         } else {
             die(node, sim__percent(sim, sim->nature.power_percent), "node.killed");
@@ -694,6 +718,11 @@ void sim__node_kill(struct sim *sim, bool is_power_lost)
 struct shard *sim__node_shard(struct sim__node *node)
 {
     return sim__node_is_alive(node) ? node->shard : NULL;
+}
+
+bool sim__node_is_starting(const struct sim__node *node)
+{
+    return sim__node_is_alive(node) && !node->is_ready && node->shard != NULL;
 }
 
 bool sim__node_is_ready(const struct sim__node *node)

@@ -25,6 +25,7 @@ struct sim__node {
     bool is_running; /* From start to burial. */
     bool is_dead;    /* Killed, not buried yet. */
     bool is_power_lost;
+    bool is_stopped; /* In good order: the store is flushed. */
     bool is_ready;
     bool is_full;
     bool is_rehearsal;
@@ -53,6 +54,7 @@ struct sim__node {
     struct list reads; /* struct sim__read */
     uint32_t read_count;
     uint64_t tick_at_us;
+    raft_term newest_term; /* That any life of it has led. */
 
     bool has_rehearsed;
     raft_index rehearsed_index;
