@@ -72,9 +72,12 @@ class Commands:
         return self.mutated(self.one(self.makers)())
 
     def begin_transaction(self):
-        """Sometimes with a watched key, sometimes with one that changes before EXEC, sometimes discarded."""
+        """Sometimes with a watched key, sometimes with one that changes before EXEC, sometimes discarded.
+
+        Without subcommands: Redis refuses a wrong one when it is queued, tutti when it is executed."""
         key = self.key()
         queued = [self.mutated(self.one(self.makers)()) for _ in range(self.random.randint(0, 6))]
+        queued = [words for words in queued if words[0].upper() not in (b"OBJECT", b"MEMORY")]
         commands = self.maybe([b"WATCH", key]) + self.maybe(self.mutated(self.one(self.makers)()))
         commands += [[b"MULTI"]] + queued + [[self.pick(b"EXEC", b"EXEC", b"EXEC", b"DISCARD")]]
         commands += self.maybe([b"UNWATCH"]) + self.maybe([b"EXEC"])
