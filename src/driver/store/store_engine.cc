@@ -16,9 +16,11 @@
 #include <rocksdb/write_buffer_manager.h>
 
 #include <atomic>
-#include <cstring>
+#include <chrono>
+#include <cinttypes>
 #include <memory>
 #include <string>
+#include <thread>
 
 extern "C" {
 #include "driver/store/store_engine.h"
@@ -32,6 +34,9 @@ constexpr uint64_t write_buffer_size_max = 64 << 20;
 /* A batch that grew larger than this does not keep its memory. */
 constexpr size_t batch_kept_bytes = 1 << 20;
 constexpr int open_files_max = 512;
+constexpr int flush_report_wait_ms = 2000;
+constexpr int background_work_wait_ms = 10000;
+constexpr int background_work_poll_ms = 10;
 
 int code_of(const rocksdb::Status &status)
 {
@@ -103,6 +108,14 @@ class listener : public rocksdb::EventListener
         target_.background_error(target_.context, code_of(*status), status->ToString().c_str());
     }
 
+    void OnFlushCompleted(rocksdb::DB *, const rocksdb::FlushJobInfo &information) override
+    {
+        uint64_t seen = flushed_sequence.load(std::memory_order_relaxed);
+        while (seen < information.largest_seqno &&
+               !flushed_sequence.compare_exchange_weak(seen, information.largest_seqno)) {
+        }
+    }
+
     void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
                               bool *is_automatic) override
     {
@@ -116,6 +129,8 @@ class listener : public rocksdb::EventListener
     }
 
     std::atomic<bool> is_stalled{false};
+    /* Of the newest change that is in a table file. */
+    std::atomic<uint64_t> flushed_sequence{0};
 
   private:
     struct store_engine_listener target_;
@@ -411,6 +426,7 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
         return report(status, code_at_opening(status), error);
     }
     opened->database.reset(database);
+    opened->events->flushed_sequence = database->GetLatestSequenceNumber();
     *engine = opened.release();
     return 0;
 }
@@ -426,12 +442,39 @@ int store__engine_flush(struct store_engine *engine, struct error *error)
     options.wait = true;
     /* Otherwise the flush waits as long as the buffers are full, which only a flush can change. */
     options.allow_write_stall = true;
+    uint64_t sequence = engine->database->GetLatestSequenceNumber();
     rocksdb::Status status = engine->database->Flush(options);
-    return status.ok() ? 0 : report(status, code_of(status), error);
+    if (!status.ok()) {
+        return report(status, code_of(status), error);
+    }
+    /* Everything rests on this, so RocksDB's word is compared with what its flushes report. */
+    for (int i = 0; i < flush_report_wait_ms; i++) {
+        if (engine->events->flushed_sequence.load(std::memory_order_acquire) >= sequence) {
+            return 0;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return error_say(error, -EIO, "a flush to change %" PRIu64 " ended at change %" PRIu64,
+                     sequence, engine->events->flushed_sequence.load());
+}
+
+/* After a failed flush RocksDB's thread sleeps for a second and then looks whether to go on. A
+ * resumption that begins meanwhile may wait for ever for a flush that nobody schedules. */
+static void wait_for_background_work(struct store_engine *engine)
+{
+    for (int i = 0; i < background_work_wait_ms / background_work_poll_ms; i++) {
+        rocksdb::DB *database = engine->database.get();
+        if (property(database, rocksdb::DB::Properties::kNumRunningFlushes) == 0 &&
+            property(database, rocksdb::DB::Properties::kNumRunningCompactions) == 0) {
+            return;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(background_work_poll_ms));
+    }
 }
 
 int store__engine_resume(struct store_engine *engine, struct error *error)
 {
+    wait_for_background_work(engine);
     rocksdb::Status status = engine->database->Resume();
     return status.ok() ? 0 : report(status, code_of(status), error);
 }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,6 +20,31 @@
 #include "base/random/random.h"
 
 #define PATH_SIZE 128
+
+/* ---- Flushes that fail -------------------------------------------------------------------------
+ */
+
+/* RocksDB is linked statically, so these stand in for the C library's. */
+static _Atomic int flush_error_number;
+
+static int flush_file(long call, int file)
+{
+    if (flush_error_number != 0) {
+        errno = flush_error_number;
+        return -1;
+    }
+    return (int)syscall(call, file);
+}
+
+int fsync(int file)
+{
+    return flush_file(SYS_fsync, file);
+}
+
+int fdatasync(int file)
+{
+    return flush_file(SYS_fdatasync, file);
+}
 
 /* ---- A directory, a store, its interface -------------------------------------------------------
  */
@@ -356,6 +381,109 @@ static void test_verify(void **state)
     place_remove(&place);
 }
 
+/* A failed flush is final: it is reported, every later write and flush fails, even though the disk
+ * works again; and what was flushed before is there after a restart. */
+static void test_failed_flush_is_final(void **state)
+{
+    (void)state;
+    struct place place;
+    struct error error = {0};
+    place_make(&place);
+    place_open(&place);
+    assert_int_equal(put(&place, BYTES("before"), BYTES("1")), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    assert_int_equal(put(&place, BYTES("after"), BYTES("1")), 0);
+    assert_int_equal(store_get_health(place.store, &error), STORE_WELL);
+    flush_error_number = EIO;
+    assert_int_equal(store_flush(place.store, &error), -EIO);
+    flush_error_number = 0;
+    assert_int_equal(store_get_health(place.store, &error), STORE_FAILED);
+    assert_int_equal(error.code, -EIO);
+    assert_int_equal(store_flush(place.store, NULL), -EIO);
+    assert_int_equal(put(&place, BYTES("later"), BYTES("1")), -EIO);
+    assert_true(has(&place, BYTES("before"), BYTES("1")));
+    store_close(place.store);
+    place_open(&place);
+    assert_true(has(&place, BYTES("before"), BYTES("1")));
+    assert_false(has(&place, BYTES("later"), BYTES("1")));
+    place_remove(&place);
+}
+
+/* Write rows until the store is full; the number of rows that were accepted. */
+static uint64_t fill(struct place *place)
+{
+    uint64_t count = 0;
+    while (store_get_health(place->store, NULL) == STORE_WELL) {
+        int status = put_noise(place, count, 50000);
+        if (status == 0) {
+            count++;
+        } else {
+            assert_int_equal(status, -EBUSY);
+            (void)usleep(1000);
+        }
+        assert_in_range(count, 0, 10000);
+    }
+    return count;
+}
+
+static void assert_has_noise(struct place *place, uint64_t count)
+{
+    struct buffer value = {0};
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = __builtin_bswap64(i);
+        assert_int_equal(get_at(place, ENV_TIER_DISK, bytes_make(&key, 8), &value), 0);
+        assert_int_equal(value.size_bytes, 50000);
+    }
+    buffer_deinit(&value);
+}
+
+/* A full disk loses nothing: reads go on, writes are refused, and after space was freed the next
+ * flush makes everything durable that was ever accepted. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    if (mount("tmpfs", place.root, "tmpfs", 0, "size=40m") != 0) {
+        print_message("SKIPPED: a full disk needs the right to mount a tmpfs (%s)\n",
+                      error_text(-errno));
+        assert_int_equal(rmdir(place.root), 0);
+        skip();
+    }
+    char ballast[PATH_SIZE];
+    (void)snprintf(ballast, sizeof ballast, "%s/ballast", place.root);
+    int file = open(ballast, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(file >= 0);
+    assert_int_equal(posix_fallocate(file, 0, 20 << 20), 0);
+    assert_int_equal(close(file), 0);
+    place_open(&place);
+
+    uint64_t count = fill(&place);
+    struct error error = {0};
+    assert_int_equal(store_get_health(place.store, &error), STORE_FULL);
+    assert_int_equal(error.code, -ENOSPC);
+    assert_int_equal(put(&place, BYTES("refused"), BYTES("1")), -EBUSY);
+    assert_int_equal(store_flush(place.store, &error), -ENOSPC);
+    assert_has_noise(&place, count);
+
+    assert_int_equal(unlink(ballast), 0);
+    int status = store_flush(place.store, &error);
+    if (status != 0) {
+        fail_msg("%s", error.message);
+    }
+    assert_int_equal(store_get_health(place.store, NULL), STORE_WELL);
+    assert_int_equal(put(&place, BYTES("again"), BYTES("1")), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    store_close(place.store);
+    place_open(&place);
+    assert_has_noise(&place, count);
+    assert_true(has(&place, BYTES("again"), BYTES("1")));
+    assert_false(has(&place, BYTES("refused"), BYTES("1")));
+    store_close(place.store);
+    assert_int_equal(umount(place.root), 0);
+    assert_int_equal(rmdir(place.root), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +495,8 @@ int main(void)
         cmocka_unit_test(test_readers_see_whole_batches),
         cmocka_unit_test(test_opening_fails_readably),
         cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_failed_flush_is_final),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
