@@ -6,11 +6,11 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-SEEDS   ?= 1000
+SEEDS   ?= 10000
 TIME    ?= 60
 # SEED=n runs that one seed; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
 # data-driven tests.
-export UPDATE
+export UPDATE TIME SEEDS
 
 MESON_FILES := meson.build meson_options.txt $(shell find src tests -name meson.build)
 SANITIZED   := -Dslow_checks=true -Db_lundef=false
