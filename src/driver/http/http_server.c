@@ -224,6 +224,9 @@ static const struct os_stream_events connection_events = {
 static void accepted(struct os_stream *stream, void *context)
 {
     struct http_server *server = context;
+    if (server->connection_count >= 2 * HTTP_CONNECTION_COUNT_MAX) {
+        return; /* Even to refuse politely has its bound: whoever is not started is closed. */
+    }
     struct connection *connection = memory_allocate_zeroed(1, sizeof *connection);
     connection->server = server;
     connection->stream = stream;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -208,6 +209,32 @@ static void test_threads(void **state)
     os_log_destroy(log);
 }
 
+/* Claim: on a terminal lines are coloured and short; with NO_COLOR, or when told, they are plain. */
+static void test_terminal(void **state)
+{
+    (void)state;
+    int controller = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (controller < 0 || grantpt(controller) != 0 || unlockpt(controller) != 0) {
+        skip();
+    }
+    int terminal = open(ptsname(controller), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(terminal >= 0);
+    for (int i = 0; i < 3; i++) {
+        (void)(i == 1 ? setenv("NO_COLOR", "1", 1) : unsetenv("NO_COLOR"));
+        struct os_log_options options = {
+            .descriptor = terminal, .level = OS_LOG_INFO, .is_plain = i == 2};
+        struct os_log *log = os_log_create(&options);
+        char line[256] = {0};
+        OS_LOG_WARN(log, "x.y", "a=%d", 1);
+        assert_true(read(controller, line, sizeof line - 1) > 0);
+        assert_int_equal(strchr(line, '\x1b') != NULL, i == 0);
+        assert_int_equal(strncmp(line, "time=", 5) == 0, i != 0);
+        os_log_destroy(log);
+    }
+    (void)close(terminal);
+    (void)close(controller);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_repeats, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+        cmocka_unit_test(test_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
