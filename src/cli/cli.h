@@ -25,4 +25,7 @@ int cli_check(int argument_count, const char *const *arguments);
 int cli_help(int argument_count, const char *const *arguments);
 int cli_version(void);
 
+/* Write all commands of the Redis protocol: for people, or as docs/commands.md. 0, or -EIO. */
+MUST_USE int cli_commands_print(FILE *file, bool is_markdown);
+
 #endif

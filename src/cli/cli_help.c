@@ -14,6 +14,7 @@ static const char overview[] =
     "option)\n"
     "  tutti check DIR           verify what a stopped node left on its disk\n"
     "  tutti help [COMMAND]      this text, or that of a command\n"
+    "  tutti help commands       every command of the Redis protocol (--markdown: as a document)\n"
     "  tutti version             which version this is\n"
     "\n"
     "Begin with: tutti start   and, in another terminal: redis-cli\n"
@@ -28,6 +29,16 @@ int cli_version(void)
     return CLI_EXIT_OK;
 }
 
+static int help_commands(int argument_count, const char *const *arguments)
+{
+    bool is_markdown = argument_count == 1 && strcmp(arguments[0], "--markdown") == 0;
+    if (argument_count > 1 || (argument_count == 1 && !is_markdown)) {
+        (void)fputs("Usage: tutti help commands [--markdown]\n", stderr);
+        return CLI_EXIT_USAGE;
+    }
+    return cli_commands_print(stdout, is_markdown) == 0 ? CLI_EXIT_OK : CLI_EXIT_FAILED;
+}
+
 int cli_help(int argument_count, const char *const *arguments)
 {
     static const char *const help[] = {"--help"};
@@ -37,6 +48,9 @@ int cli_help(int argument_count, const char *const *arguments)
     }
     if (strcmp(arguments[0], "start") == 0) {
         return cli_start(1, help, NULL);
+    }
+    if (strcmp(arguments[0], "commands") == 0) {
+        return help_commands(argument_count - 1, arguments + 1);
     }
     if (strcmp(arguments[0], "check") == 0) {
         return cli_check(1, help);
