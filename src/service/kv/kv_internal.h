@@ -303,6 +303,7 @@ kv__handler kv__command_pexpiretime;
 kv__handler kv__command_del, kv__command_exists, kv__command_type, kv__command_rename;
 kv__handler kv__command_renamenx, kv__command_copy, kv__command_dbsize, kv__command_flushall;
 kv__handler kv__prefetch_discard; /* Of DEL. */
+kv__handler kv__prefetch_rename, kv__prefetch_copy;
 
 /* kv_scan.c */
 kv__handler kv__command_scan, kv__command_keys, kv__command_randomkey;

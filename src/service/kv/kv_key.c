@@ -91,19 +91,12 @@ int kv__command_type(struct kv_call *call)
 static int collect_fields(struct kv_call *call, uint16_t slot, uint64_t generation,
                           struct buffer *fields)
 {
-    uint8_t lower[KV_GARBAGE_ROW_SIZE_BYTES];
-    uint8_t upper[KV_GARBAGE_ROW_SIZE_BYTES];
-    kv__row_prefix(lower, slot, KV_ROW_FIELD);
-    endian_put_u64_be(lower + KV_ROW_PREFIX_SIZE_BYTES, generation);
-    kv__row_prefix(upper, slot, KV_ROW_FIELD);
-    endian_put_u64_be(upper + KV_ROW_PREFIX_SIZE_BYTES, generation + 1);
     struct rows_iterator *iterator;
-    int status = rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
-                                    bytes_make(upper, sizeof upper), &iterator);
+    int status = kv__fields_open(call->rows, slot, generation, &iterator);
     if (status != 0) {
         return status;
     }
-    status = rows_iterator_seek(iterator, bytes_make(lower, sizeof lower));
+    status = kv__fields_seek(iterator, slot, generation, 0);
     while (status == 0) {
         struct bytes row = rows_iterator_key(iterator);
         struct bytes value = rows_iterator_value(iterator);
@@ -136,6 +129,57 @@ int kv__fields_copy(struct kv_call *call, const struct kv__fields_copy *copy)
         offset += 8 + (size_t)row_size + value_size;
     }
     return 0;
+}
+
+/* RENAME and COPY of a hash read its fields, unless they stay in their slot under another name. */
+static int prefetch_source(struct kv_call *call, bool may_stay)
+{
+    struct kv_key source;
+    struct kv_value value;
+    struct bytes row;
+    kv__key_init(&source, call->arguments[0]);
+    int status = rows_get(call->rows, source.row, &row);
+    if (status == 0) {
+        status = kv__value_decode(row, &value);
+    }
+    if (status != 0 || value.type != KV_TYPE_HASH ||
+        (may_stay && kv_slot_of_key(call->arguments[1]) == source.slot)) {
+        return status;
+    }
+    struct rows_iterator *iterator;
+    status = kv__fields_open(call->rows, source.slot, value.generation, &iterator);
+    if (status != 0) {
+        return status;
+    }
+    status = kv__fields_seek(iterator, source.slot, value.generation, 0);
+    while (status == 0) {
+        status = rows_iterator_next(iterator);
+    }
+    rows_iterator_close(iterator);
+    return status;
+}
+
+static int prefetch_pair(struct kv_call *call, bool may_stay)
+{
+    if (call->arguments[0].size_bytes > KV_KEY_SIZE_BYTES_MAX ||
+        call->arguments[1].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+        return 0;
+    }
+    struct kv_key target;
+    kv__key_init(&target, call->arguments[1]);
+    bool is_incomplete = prefetch_source(call, may_stay) == ERROR_INCOMPLETE;
+    is_incomplete |= kv__discard_prefetch(call, &target) == ERROR_INCOMPLETE;
+    return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
+int kv__prefetch_rename(struct kv_call *call)
+{
+    return prefetch_pair(call, true);
+}
+
+int kv__prefetch_copy(struct kv_call *call)
+{
+    return prefetch_pair(call, false);
 }
 
 /* Give `target` what `source` has. A string is copied into the command's scratch, because writing

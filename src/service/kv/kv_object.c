@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* OBJECT and MEMORY: what a key costs, and what Redis would say of its encoding. */
-#include "base/endian/endian.h"
 #include "base/number/number.h"
+#include "service/kv/kv_field.h"
 #include "service/kv/kv_internal.h"
 
 enum {
@@ -129,21 +129,14 @@ int kv__command_object(struct kv_call *call)
 static int sample_fields(struct kv_call *call, const struct kv_key *key,
                          const struct kv_value *value, uint64_t sample_count, uint64_t *size_bytes)
 {
-    uint8_t lower[KV_GARBAGE_ROW_SIZE_BYTES];
-    uint8_t upper[KV_GARBAGE_ROW_SIZE_BYTES];
-    kv__row_prefix(lower, key->slot, KV_ROW_FIELD);
-    endian_put_u64_be(lower + KV_ROW_PREFIX_SIZE_BYTES, value->generation);
-    kv__row_prefix(upper, key->slot, KV_ROW_FIELD);
-    endian_put_u64_be(upper + KV_ROW_PREFIX_SIZE_BYTES, value->generation + 1);
     struct rows_iterator *iterator;
-    int status = rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
-                                    bytes_make(upper, sizeof upper), &iterator);
+    int status = kv__fields_open(call->rows, key->slot, value->generation, &iterator);
     if (status != 0) {
         return status;
     }
     uint64_t total = 0;
     uint64_t count = 0;
-    status = rows_iterator_seek(iterator, bytes_make(lower, sizeof lower));
+    status = kv__fields_seek(iterator, key->slot, value->generation, 0);
     while (status == 0 && (sample_count == 0 || count < sample_count)) {
         total += rows_iterator_key(iterator).size_bytes + rows_iterator_value(iterator).size_bytes +
                  ROW_OVERHEAD_BYTES;
