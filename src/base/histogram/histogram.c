@@ -26,35 +26,43 @@ static uint64_t bucket_upper_bound(uint32_t bucket)
     return ((base + 1) << shift) - 1;
 }
 
-void histogram_record(struct histogram *histogram, uint64_t value)
+/* One thread writes and others read: words must be whole, but need no order and no lock. */
+static void word_write(uint64_t *word, uint64_t value)
 {
-    histogram->counts[bucket_of(value)]++;
-    histogram->count++;
-    histogram->sum += value;
-    if (value > histogram->largest) {
-        histogram->largest = value;
-    }
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+static uint64_t word_read(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
 void histogram_record_many(struct histogram *histogram, uint64_t value, uint64_t count)
 {
-    histogram->counts[bucket_of(value)] += count;
-    histogram->count += count;
-    histogram->sum += value * count;
+    uint64_t *bucket = &histogram->counts[bucket_of(value)];
+    word_write(bucket, *bucket + count);
+    word_write(&histogram->count, histogram->count + count);
+    word_write(&histogram->sum, histogram->sum + value * count);
     if (count > 0 && value > histogram->largest) {
-        histogram->largest = value;
+        word_write(&histogram->largest, value);
     }
+}
+
+void histogram_record(struct histogram *histogram, uint64_t value)
+{
+    histogram_record_many(histogram, value, 1);
 }
 
 void histogram_merge(struct histogram *target, const struct histogram *source)
 {
     for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
-        target->counts[i] += source->counts[i];
+        target->counts[i] += word_read(&source->counts[i]);
     }
-    target->count += source->count;
-    target->sum += source->sum;
-    if (source->largest > target->largest) {
-        target->largest = source->largest;
+    target->count += word_read(&source->count);
+    target->sum += word_read(&source->sum);
+    uint64_t largest = word_read(&source->largest);
+    if (largest > target->largest) {
+        target->largest = largest;
     }
 }
 
