@@ -7,7 +7,7 @@
  * commands stay in `input` and nothing more is read, until what it waits for makes it ready again:
  *
  *   too many requests under way     one of them is answered
- *   too many replies for one tick   they are written
+ *   too many replies for one tick   they are written, its own or those of all
  *   the client does not read        the stream has drained
  *   the next needs the last (WATCH) its answer
  *   the backend is busy             each tick tries again
@@ -266,7 +266,7 @@ static size_t process(struct connection *connection, struct bytes input)
     char error[RESP_ERROR_TEXT_SIZE];
     size_t used = 0;
     connection->is_stalled = true;
-    while (may_proceed(connection)) {
+    while (may_proceed(connection) && resp__server_has_room(server)) {
         struct bytes rest = bytes_make(input.data + used, input.size_bytes - used);
         size_t consumed = 0;
         limits.is_stranger = !connection->is_authenticated;
@@ -300,6 +300,9 @@ static void settle(struct connection *connection)
     }
     if (connection->is_stalled) {
         os_stream_pause(connection->stream);
+        if (may_proceed(connection)) {
+            resp__connection_make_ready(connection); /* Its turn comes in the next tick. */
+        }
     } else if (connection->has_ended) {
         resp__connection_finish(connection);
     } else if (os_stream_is_paused(connection->stream)) {
@@ -398,6 +401,7 @@ static void drained(struct os_stream *stream, void *context)
 {
     struct connection *connection = context;
     connection->is_choked = false;
+    connection->queued_since_ms = 0;
     resp__connection_charge(connection);
     resp__connection_make_ready(connection);
 }
@@ -433,7 +437,12 @@ void resp__connection_flush(struct connection *connection)
         return;
     }
     is_silent = is_silent && queued_bytes == 0;
-    connection->is_choked = queued_bytes > options->output_pause_bytes;
+    connection->is_choked = queued_bytes > (server->is_tight ? 0 : options->output_pause_bytes);
+    if (queued_bytes == 0) {
+        connection->queued_since_ms = 0;
+    } else if (connection->queued_since_ms == 0) {
+        connection->queued_since_ms = os_loop_now_ms(server->loop);
+    }
     if (connection->is_closing) {
         if (connection->slot_count == 0 && server->is_stopping && is_silent) {
             resp__connection_close(connection);

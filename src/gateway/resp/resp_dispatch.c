@@ -140,6 +140,7 @@ void resp__reply_written(struct connection *connection, const struct reply *repl
     if (after <= before || reply->target == &connection->server->scratch) {
         return;
     }
+    connection->server->tick_output_bytes += after - before;
     if (reply->target != &connection->output) {
         connection->held_size_bytes += after - before;
     }

@@ -172,6 +172,8 @@ struct resp_server {
     /* Budget: what this server's connections hold, and what the group was told of it. */
     int64_t buffer_bytes;
     int64_t buffer_bytes_published;
+    bool is_tight;              /* Half of the budget is used: see resp_server.c. */
+    uint64_t tick_output_bytes; /* Replied in this tick. */
 
     /* Statistics; see COUNTER_ADD. */
     uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */
@@ -197,6 +199,9 @@ void resp__event(const struct resp_server *server, const char *name, const char 
 
 /* A connection ended: when the server is stopping, this may have been the last. */
 void resp__server_check_stopped(struct resp_server *server);
+
+/* May more be replied in this tick? Else the rest waits for the next, to be fair to others. */
+bool resp__server_has_room(const struct resp_server *server);
 
 /* Is CLIENT PAUSE on for such a command? */
 bool resp__server_is_paused(const struct resp_server *server, bool is_write);
@@ -239,6 +244,7 @@ struct connection {
     struct connection_extra *extra; /* May be NULL. */
     uint64_t created_at_ms;
     uint64_t active_at_ms;
+    uint64_t queued_since_ms;    /* When the client was last known to read; 0: it has read all. */
     uint64_t pending_size_bytes; /* Of the arguments under way. */
     uint64_t held_size_bytes;    /* Of replies that wait for earlier ones. */
     uint64_t charged_bytes;      /* To the budget. */

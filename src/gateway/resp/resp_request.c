@@ -154,6 +154,7 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
         buffer_append(target, answer);
     }
     slot->is_done = true;
+    connection->server->tick_output_bytes += answer.size_bytes;
     if (connection->slots.next == &slot->link) {
         release_slots(connection);
         if (connection->is_hung_up) {

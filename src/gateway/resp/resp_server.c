@@ -12,6 +12,9 @@
 #include "gateway/resp/resp_internal.h"
 
 enum {
+    TICK_OUTPUT_BYTES_MAX = 8 * 1024 * 1024,
+    TIGHT_OUTPUT_BYTES_MAX = 64 * 1024,
+    STALE_MS = 2000,
     TIMER_MS = 1000,
     BUSY_RETRY_MS = 1,
     PUBLISH_STEP_BYTES = 64 * 1024, /* How stale the group's sum may be, per server. */
@@ -144,14 +147,30 @@ static void record_latencies(struct resp_server *server)
     }
 }
 
-/* The connection of this server that holds most. */
-static struct connection *largest_connection(struct resp_server *server)
+/* ---- The budget ------------------------------------------------------------------------------------
+ *
+ * What clients make the servers hold is bounded in steps. Always: a tick replies at most
+ * TICK_OUTPUT_BYTES_MAX, so that large replies of some do not make others wait. Above half of the
+ * budget: only little per tick, nothing to who has not read the last; and who has not read for
+ * STALE_MS is cut off. Above the budget: those that hold most are cut off until it is kept, as
+ * maxmemory-clients of Redis does. Each server looks after its own share. */
+
+bool resp__server_has_room(const struct resp_server *server)
+{
+    uint64_t most = server->is_tight ? TIGHT_OUTPUT_BYTES_MAX : TICK_OUTPUT_BYTES_MAX;
+    return server->tick_output_bytes < most;
+}
+
+/* The connection of this server that holds most, of those that did not read since `since_ms`. */
+static struct connection *largest_connection(struct resp_server *server, uint64_t since_ms)
 {
     struct connection *largest = NULL;
     LIST_EACH(member, next, &server->connections)
     {
         struct connection *connection = LIST_ITEM(member, struct connection, link);
-        if (!connection->is_hung_up && !connection->is_protected &&
+        bool is_stale = since_ms == UINT64_MAX || (connection->queued_since_ms != 0 &&
+                                                   connection->queued_since_ms <= since_ms);
+        if (is_stale && !connection->is_hung_up && !connection->is_protected &&
             (largest == NULL || connection->charged_bytes > largest->charged_bytes)) {
             largest = connection;
         }
@@ -159,21 +178,26 @@ static struct connection *largest_connection(struct resp_server *server)
     return largest;
 }
 
-/* Above the budget, the clients that hold most are cut off, as maxmemory-clients does. Each server
- * looks after its own share. */
-static void keep_budget(struct resp_server *server)
+static void publish(struct resp_server *server, int64_t least)
 {
-    struct resp_group *group = server->group;
     int64_t difference = server->buffer_bytes - server->buffer_bytes_published;
-    if (difference >= PUBLISH_STEP_BYTES || difference <= -PUBLISH_STEP_BYTES) {
-        (void)atomic_fetch_add(&group->buffer_bytes, difference);
+    if (difference >= least || difference <= -least) {
+        (void)atomic_fetch_add(&server->group->buffer_bytes, difference);
         server->buffer_bytes_published = server->buffer_bytes;
     }
-    int64_t limit = (int64_t)group->options.client_memory_bytes_max;
-    int64_t share = limit / group->server_count;
-    while (atomic_load_explicit(&group->buffer_bytes, memory_order_relaxed) > limit &&
-           server->buffer_bytes > share) {
-        struct connection *largest = largest_connection(server);
+}
+
+static int64_t held_by_all(const struct resp_server *server)
+{
+    return atomic_load_explicit(&server->group->buffer_bytes, memory_order_relaxed);
+}
+
+/* Cut off the largest that did not read since `since_ms` until the servers hold `limit`. */
+static void evict_down_to(struct resp_server *server, int64_t limit, uint64_t since_ms)
+{
+    int64_t share = limit / server->group->server_count;
+    while (held_by_all(server) > limit && server->buffer_bytes > share) {
+        struct connection *largest = largest_connection(server, since_ms);
         if (largest == NULL || largest->charged_bytes == 0) {
             return;
         }
@@ -181,9 +205,25 @@ static void keep_budget(struct resp_server *server)
         resp__event(server, "resp.client.evicted", "client_id=%llu buffer_bytes=%llu",
                     (unsigned long long)largest->id, (unsigned long long)largest->charged_bytes);
         resp__connection_close(largest);
-        (void)atomic_fetch_add(&group->buffer_bytes,
-                               server->buffer_bytes - server->buffer_bytes_published);
-        server->buffer_bytes_published = server->buffer_bytes;
+        publish(server, 1);
+    }
+}
+
+static void keep_budget(struct resp_server *server)
+{
+    publish(server, PUBLISH_STEP_BYTES);
+    int64_t limit = (int64_t)server->group->options.client_memory_bytes_max;
+    evict_down_to(server, limit, UINT64_MAX);
+    server->is_tight = held_by_all(server) > limit / 2;
+    server->tick_output_bytes = 0;
+}
+
+/* Which of the stale is found is not urgent: once a second is enough. */
+static void evict_stale(struct resp_server *server, uint64_t now_ms)
+{
+    if (server->is_tight && now_ms > STALE_MS) {
+        int64_t limit = (int64_t)server->group->options.client_memory_bytes_max;
+        evict_down_to(server, limit / 2, now_ms - STALE_MS);
     }
 }
 
@@ -197,9 +237,12 @@ static void end_of_tick(void *context)
         list_append_all(&ready, &server->ready);
         os_loop_tick_again(server->loop); /* For those who act on what is submitted now. */
     }
-    for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
+    while (resp__server_has_room(server) && !list_is_empty(&ready)) {
+        struct list *member = list_pop_front(&ready);
         resp__connection_go_on(LIST_ITEM(member, struct connection, ready_link));
     }
+    list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
+    list_append_all(&server->ready, &ready);
     if (!list_is_empty(&server->busy)) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
@@ -246,6 +289,7 @@ static void each_second(void *context)
             break; /* Those behind came later. */
         }
     }
+    evict_stale(server, now_ms);
     if (server->is_stopping && now_ms >= server->stop_deadline_ms) {
         LIST_EACH(member, next, &server->connections)
         {
