@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands of the Redis protocol, from the table that the node itself looks them up in. As a
- * document this is docs/commands.md; the tidy test compares the two. */
+/* The commands of the Redis protocol, from the tables in which the node itself looks them up: the
+ * gateway's own, and those of the state machine. As a document this is docs/commands.md; the tidy
+ * test compares the two. */
 #include <ctype.h>
 
+#include "base/assert/assert.h"
 #include "cli/cli.h"
+#include "gateway/resp/resp.h"
 #include "service/kv/kv.h"
 
-enum { SUMMARY_COLUMN = 44 };
+enum { SUMMARY_COLUMN = 44, COMMAND_COUNT_MAX = 512 };
+
+/* In order of name, each name once. */
+struct commands {
+    const struct kv_command *items[COMMAND_COUNT_MAX];
+    uint32_t count;
+};
 
 static const char *const titles[KV_FAMILY_COUNT] = {
     [KV_FAMILY_STRING] = "Strings",
@@ -55,6 +64,38 @@ static const char tail[] =
     "that may\n"
     "  repeat (a negative count).\n"
     "- `OBJECT` and `MEMORY USAGE` tell how Redis would hold a value, not how the store does.\n";
+
+/* Insert, unless a command of that name is there. */
+static void add(struct commands *commands, const struct kv_command *command)
+{
+    uint32_t place = 0;
+    int order = -1;
+    while (place < commands->count &&
+           (order = strcmp(commands->items[place]->name, command->name)) < 0) {
+        place++;
+    }
+    if (place < commands->count && order == 0) {
+        return;
+    }
+    ASSERT(commands->count < COMMAND_COUNT_MAX);
+    memmove(&commands->items[place + 1], &commands->items[place],
+            (commands->count - place) * sizeof commands->items[0]);
+    commands->items[place] = command;
+    commands->count++;
+}
+
+static void gather(struct commands *commands)
+{
+    commands->count = 0;
+    for (uint32_t i = 0; i < resp_command_count(); i++) {
+        add(commands, resp_command_at(i)); /* The gateway answers these before the machine does. */
+    }
+    for (uint32_t i = 0; i < kv_command_count(); i++) {
+        if (kv_command_at(i)->opcode != 0) {
+            add(commands, kv_command_at(i));
+        }
+    }
+}
 
 static void print_upper(FILE *file, const char *text)
 {
@@ -106,32 +147,39 @@ static void print_for_people(FILE *file, const struct kv_command *command)
     (void)fprintf(file, "%*s%s\n", (int)(SUMMARY_COLUMN - width), "", command->summary);
 }
 
+static void print_family(FILE *file, const struct commands *commands, enum kv_family family,
+                         bool is_markdown)
+{
+    if (is_markdown) {
+        (void)fprintf(file,
+                      "\n## %s\n\n| Command | What it does | Complexity | Redis |\n"
+                      "|---|---|---|---|\n",
+                      titles[family]);
+    } else {
+        (void)fprintf(file, "%s%s\n", family == 0 ? "" : "\n", titles[family]);
+    }
+    for (uint32_t i = 0; i < commands->count; i++) {
+        const struct kv_command *command = commands->items[i];
+        if (command->family != family) {
+            continue;
+        }
+        if (is_markdown) {
+            print_for_documents(file, command);
+        } else {
+            print_for_people(file, command);
+        }
+    }
+}
+
 int cli_commands_print(FILE *file, bool is_markdown)
 {
-    uint32_t count = kv_command_count();
+    struct commands commands;
+    gather(&commands);
     if (is_markdown) {
-        (void)fprintf(file, head, count);
+        (void)fprintf(file, head, commands.count);
     }
     for (int family = 0; family < KV_FAMILY_COUNT; family++) {
-        if (is_markdown) {
-            (void)fprintf(file,
-                          "\n## %s\n\n| Command | What it does | Complexity | Redis |\n"
-                          "|---|---|---|---|\n",
-                          titles[family]);
-        } else {
-            (void)fprintf(file, "%s%s\n", family == 0 ? "" : "\n", titles[family]);
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            const struct kv_command *command = kv_command_at(i);
-            if (command->family != (enum kv_family)family) {
-                continue;
-            }
-            if (is_markdown) {
-                print_for_documents(file, command);
-            } else {
-                print_for_people(file, command);
-            }
-        }
+        print_family(file, &commands, (enum kv_family)family, is_markdown);
     }
     if (is_markdown) {
         (void)fputs(tail, file);
