@@ -66,7 +66,8 @@ static void flush_store(struct node_maintenance *maintenance)
 {
     struct error error = {0};
     raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);
-    if (index == maintenance->released_index) {
+    bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
+    if (index == maintenance->released_index && is_well) {
         return;
     }
     int status = store_flush(maintenance->options.store, &error);
@@ -97,7 +98,9 @@ static void run(void *context)
         struct node_log_statistics statistics;
         node_log_get_statistics(maintenance->options.node_log, &statistics);
         if (statistics.wal.live_size_bytes > maintenance->options.flush_log_size_bytes ||
-            statistics.is_out_of_space) {
+            statistics.is_out_of_space ||
+            store_get_health(maintenance->options.store, NULL) != STORE_WELL) {
+            /* A store whose own flushes failed accepts nothing until one of ours succeeds. */
             flush_store(maintenance);
         }
         os_mutex_lock(maintenance->mutex);
