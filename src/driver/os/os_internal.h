@@ -49,7 +49,8 @@ struct os_loop {
 struct os_stream *os__stream_create(struct os_loop *loop);
 
 /* Make it the stream of an open socket; takes `descriptor` on success. */
-MUST_USE int os__stream_adopt(struct os_stream *stream, int descriptor);
+MUST_USE int os__stream_adopt(struct os_stream *stream, int descriptor,
+                              const struct os_address *peer);
 
 /* True once os_stream_start() was called. */
 bool os__stream_is_started(const struct os_stream *stream);

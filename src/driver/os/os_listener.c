@@ -56,10 +56,10 @@ static void refuse(struct os_listener *listener, int code)
     }
 }
 
-static void take(struct os_listener *listener, int descriptor)
+static void take(struct os_listener *listener, int descriptor, const struct os_address *peer)
 {
     struct os_stream *stream = os__stream_create(listener->loop);
-    int status = os__stream_adopt(stream, descriptor);
+    int status = os__stream_adopt(stream, descriptor, peer);
     if (status != 0) {
         (void)close(descriptor); /* Nobody has used it. */
         os__stream_discard(stream);
@@ -88,9 +88,13 @@ static void readable(uv_poll_t *handle, int status, int events)
         return;
     }
     for (uint32_t i = 0; i < ACCEPTS_PER_TICK; i++) {
-        int descriptor = accept4(listener->descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage storage = {0};
+        socklen_t size = sizeof storage;
+        int descriptor = accept4(listener->descriptor, (struct sockaddr *)&storage, &size,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
-            take(listener, descriptor);
+            struct os_address peer = os__address_from_socket(&storage);
+            take(listener, descriptor, &peer);
             if (uv_is_closing((const uv_handle_t *)&listener->poll)) {
                 return;
             }

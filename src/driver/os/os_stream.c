@@ -34,6 +34,7 @@ struct os_stream {
     struct buffer pending;
     uv_connect_t *connecting;
     struct list finishing_member; /* Of loop->finishing. */
+    struct os_address peer;       /* Known from the start, so that asking costs no system call. */
     uint64_t finish_at_ms;
     int failure; /* The status of a write that failed later. */
     bool is_paused;
@@ -71,8 +72,9 @@ struct os_stream *os__stream_create(struct os_loop *loop)
     return stream;
 }
 
-int os__stream_adopt(struct os_stream *stream, int descriptor)
+int os__stream_adopt(struct os_stream *stream, int descriptor, const struct os_address *peer)
 {
+    stream->peer = *peer;
     return uv_tcp_open(&stream->uv, descriptor);
 }
 
@@ -471,6 +473,7 @@ int os_stream_connect(struct os_stream **stream, struct os_loop *loop,
         return error_set(error, status, "connect to %s", os_address_format(address, text));
     }
     created->connecting = request;
+    created->peer = *address;
     created->events = events;
     created->context = context;
     *stream = created;
@@ -490,31 +493,22 @@ struct os_loop *os_stream_loop(const struct os_stream *stream)
     return stream->loop;
 }
 
-static char *format_name(int status, const struct sockaddr_storage *storage, char *text)
-{
-    if (status != 0) {
-        text[0] = '?';
-        text[1] = '\0';
-        return text;
-    }
-    struct os_address address = os__address_from_socket(storage);
-    return os_address_format(&address, text);
-}
-
 char *os_stream_peer(const struct os_stream *stream, char *text)
 {
-    struct sockaddr_storage storage = {0};
-    int size = sizeof storage;
-    int status = uv_tcp_getpeername(&stream->uv, (struct sockaddr *)&storage, &size);
-    return format_name(status, &storage, text);
+    return os_address_format(&stream->peer, text);
 }
 
 char *os_stream_local(const struct os_stream *stream, char *text)
 {
     struct sockaddr_storage storage = {0};
     int size = sizeof storage;
-    int status = uv_tcp_getsockname(&stream->uv, (struct sockaddr *)&storage, &size);
-    return format_name(status, &storage, text);
+    if (uv_tcp_getsockname(&stream->uv, (struct sockaddr *)&storage, &size) != 0) {
+        text[0] = '?';
+        text[1] = '\0';
+        return text;
+    }
+    struct os_address address = os__address_from_socket(&storage);
+    return os_address_format(&address, text);
 }
 
 int os_stream_descriptor(const struct os_stream *stream)
