@@ -478,9 +478,10 @@ static int read_payload(struct wal *wal, const struct wal__segment *segment,
     if (size_bytes > segment->end_offset - offset) {
         return error_say(error, ERROR_CORRUPT, "the payload is longer than the segment");
     }
-    uint8_t *target = buffer_extend(payload, size_bytes);
+    /* For an empty payload there may be no memory. */
+    uint8_t *target = size_bytes > 0 ? buffer_extend(payload, size_bytes) : NULL;
     if (size_bytes == 0) {
-        target = NULL; /* Nothing to read, and perhaps no memory to read into. */
+        PROBE("wal.read.empty");
     } else if (offset + size_bytes <= ahead->start.offset + ahead->size_bytes) {
         memcpy(target, ahead->data + (offset - ahead->start.offset), size_bytes);
     } else {
