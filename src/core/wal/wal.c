@@ -478,11 +478,13 @@ static int read_payload(struct wal *wal, const struct wal__segment *segment,
     if (size_bytes > segment->end_offset - offset) {
         return error_say(error, ERROR_CORRUPT, "the payload is longer than the segment");
     }
-    /* For an empty payload there may be no memory. */
-    uint8_t *target = size_bytes > 0 ? buffer_extend(payload, size_bytes) : NULL;
+    wal->read_ahead.next = (struct wal__position){header->position.sequence,
+                                                  (uint32_t)wal__align(offset + size_bytes, 8)};
     if (size_bytes == 0) {
-        PROBE("wal.read.empty");
-    } else if (offset + size_bytes <= ahead->start.offset + ahead->size_bytes) {
+        return 0; /* There may be no memory to read into. */
+    }
+    uint8_t *target = buffer_extend(payload, size_bytes);
+    if (offset + size_bytes <= ahead->start.offset + ahead->size_bytes) {
         memcpy(target, ahead->data + (offset - ahead->start.offset), size_bytes);
     } else {
         size_t read_bytes = 0;
@@ -495,8 +497,6 @@ static int read_payload(struct wal *wal, const struct wal__segment *segment,
             return error_say(error, ERROR_CORRUPT, "the segment was shortened");
         }
     }
-    wal->read_ahead.next = (struct wal__position){header->position.sequence,
-                                                  (uint32_t)wal__align(offset + size_bytes, 8)};
     if (!wal__payload_is_good(header, target)) {
         return error_say(error, ERROR_CORRUPT, "its payload has the wrong checksum");
     }

@@ -445,9 +445,32 @@ static void model_destroy(struct model *model)
     memory_free(model);
 }
 
-/* False with a complaint when the log broke its promise. */
-static bool run_seed(uint64_t seed, char complaint[400])
+/* What reaches into the log during a history. */
+struct reach {
+    struct random random;
+    const char *bug; /* The one that is switched on, or NULL. */
+};
+
+static bool reach_fault(void *context, const char *name)
 {
+    struct reach *reach = context;
+    return random_chance(&reach->random, 1, 20);
+}
+
+static bool reach_bug(void *context, const char *name)
+{
+    struct reach *reach = context;
+    return reach->bug != NULL && strcmp(reach->bug, name) == 0;
+}
+
+/* False with a complaint when the log broke its promise. */
+static bool run_seed(uint64_t seed, const char *bug, char complaint[400])
+{
+    struct reach reach = {.bug = bug};
+    random_init(&reach.random, seed + 2);
+    struct trace_hooks hooks = {.context = &reach, .bug = reach_bug};
+    hooks.fault = seed % 4 == 0 ? reach_fault : NULL;
+    trace_set_hooks(&hooks);
     struct model *model = model_create(seed);
     bool is_right = model_open(model, false, NULL) == 0;
     uint32_t round_count = 2 + (uint32_t)random_below(&model->random, 8);
@@ -463,6 +486,7 @@ static bool run_seed(uint64_t seed, char complaint[400])
         (void)snprintf(complaint, sizeof model->complaint, "an operation failed for no reason");
     }
     model_destroy(model);
+    trace_set_hooks(NULL);
     return is_right;
 }
 
@@ -477,7 +501,7 @@ static void test_random_histories(void **state)
     count = seed_text != NULL && count_text == NULL ? 1 : count;
     for (uint64_t seed = first; seed < first + count; seed++) {
         char complaint[400];
-        if (!run_seed(seed, complaint)) {
+        if (!run_seed(seed, NULL, complaint)) {
             trace_print_recent(stderr);
             fail_msg("SEED=%" PRIu64 ": %s", seed, complaint);
         }
@@ -486,13 +510,6 @@ static void test_random_histories(void **state)
 
 /* ---- Planted bugs ------------------------------------------------------------------------------
  */
-
-#ifdef TUTTI_PLANTED_BUGS
-static bool is_this_bug(void *context, const char *name)
-{
-    return strcmp(context, name) == 0;
-}
-#endif
 
 /* These histories see what they are for: each deliberate bug shows in some of them. */
 static void test_planted_bugs_are_found(void **state)
@@ -506,14 +523,11 @@ static void test_planted_bugs_are_found(void **state)
         "wal.name_not_flushed",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
-        struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_this_bug};
-        trace_set_hooks(&hooks);
         char complaint[400] = "";
         uint64_t seed = 1;
-        while (seed <= SEED_COUNT_MAX && run_seed(seed, complaint)) {
+        while (seed <= SEED_COUNT_MAX && run_seed(seed, bugs[i], complaint)) {
             seed++;
         }
-        trace_set_hooks(NULL);
         print_message("%-28s seed %4" PRIu64 ": %s\n", bugs[i], seed, complaint);
         assert_true(seed <= SEED_COUNT_MAX);
     }

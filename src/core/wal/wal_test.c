@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/checksum/checksum.h"
 #include "core/wal/wal.h"
@@ -417,6 +418,83 @@ static void test_torn_tail_is_cut_for_good(void **state)
     wal_close(wal);
 }
 
+/* A copy that was cut short is not taken for a torn tail. */
+static void test_shortened_file(void **state)
+{
+    write_entries_one_by_one(*state, 10);
+    size_t size_bytes;
+    uint8_t *bytes = fake_bytes(*state, FIRST_NAME, &size_bytes);
+    uint8_t *copy = malloc(HEAD + 4 * 512);
+    memcpy(copy, bytes, HEAD + 4 * 512);
+    fake_remove_file(*state, FIRST_NAME);
+    fake_add_file(*state, FIRST_NAME, copy, HEAD + 4 * 512);
+    free(copy);
+    struct error error;
+    assert_int_equal(open_status(*state, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, "shortened"));
+}
+
+/* A segment that got its name but nothing else when the process ended was not begun. */
+static void test_segment_not_begun(void **state)
+{
+    write_entries_one_by_one(*state, 10);
+    static const uint8_t old_records[SEGMENT];
+    fake_add_file(*state, "0000000000000002.wal", old_records, sizeof old_records);
+    struct wal *wal = open_log(*state);
+    assert_int_equal(get_state(wal).last_index, 10);
+    struct wal_statistics statistics;
+    wal_get_statistics(wal, &statistics);
+    assert_int_equal(statistics.segment_count, 1);
+    assert_int_equal(fake_file_count(*state), 1);
+    for (raft_index index = 11; index <= 60; index++) {
+        write_entry(wal, index, 1000);
+    }
+    flush(wal);
+    wal_close(wal);
+    /* The third segment cannot have been begun before the second. */
+    fake_remove_file(*state, "0000000000000002.wal");
+    struct error error;
+    assert_int_equal(open_status(*state, &error), ERROR_CORRUPT);
+}
+
+/* Where the store has more than the log, entries go on behind what the store has. */
+static void test_store_ahead_of_log(void **state)
+{
+    write_entries_one_by_one(*state, 10);
+    needed_from = 21;
+    struct wal *wal = open_log(*state);
+    assert_int_equal(get_state(wal).last_index, 10);
+    assert_int_equal(get_state(wal).first_index, 0);
+    write_entry(wal, 21, 100);
+    flush(wal);
+    wal_close(wal);
+    wal = open_log(*state);
+    assert_int_equal(get_state(wal).first_index, 21);
+    expect_entry(wal, 21, 100);
+    wal_close(wal);
+}
+
+/* Reading alone changes nothing, not even where a tail is torn. */
+static void test_read_only(void **state)
+{
+    write_entries_one_by_one(*state, 10);
+    size_t size_bytes;
+    uint8_t *bytes = fake_bytes(*state, FIRST_NAME, &size_bytes);
+    bytes[HEAD + 9 * 512 + 70] ^= 1;
+    fake_settle(*state);
+    uint8_t *before = malloc(size_bytes);
+    memcpy(before, bytes, size_bytes);
+    struct wal_options options = make_options(*state);
+    options.is_read_only = true;
+    struct wal *wal = NULL;
+    assert_int_equal(wal_open(&wal, &options, NULL), 0);
+    assert_int_equal(get_state(wal).last_index, 9);
+    expect_entry(wal, 9, 300);
+    wal_close(wal);
+    assert_memory_equal(before, bytes, size_bytes);
+    free(before);
+}
+
 /* A directory of a later version is refused, and nothing in it is changed. */
 static void test_newer_format(void **state)
 {
@@ -527,6 +605,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damaged_header_of_older_segment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_header_of_newest_segment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_torn_tail_is_cut_for_good, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_shortened_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_segment_not_begun, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_store_ahead_of_log, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_read_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_newer_format, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failed_flush_is_final, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_full_disk_is_not_final, set_up, tear_down),
