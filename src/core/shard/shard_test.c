@@ -409,6 +409,83 @@ static void a_stalled_store_delays_answers(void **state)
     destroy(host);
 }
 
+/* A batch that the store has refused is not in it, so the log must keep its entry. */
+static void what_the_store_refused_is_not_applied(void **state)
+{
+    struct host *host = create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct client set;
+    raft_index before = shard_applied_index(host->shard);
+    memstore_set_faults(host->memstore, (struct memstore_faults){.busy_percent = 100});
+    (void)submit(host, &set, &session, OPCODE_SET, "k", "v");
+    (void)shard_tick(host->shard);
+    shard_persisted(host->shard, host->persisting_sequence);
+    assert_int_equal(shard_applied_index(host->shard), before);
+    memstore_set_faults(host->memstore, (struct memstore_faults){0});
+    (void)shard_tick(host->shard);
+    assert_int_equal(shard_applied_index(host->shard), before + 1);
+    expect(&set, "+OK\r\n");
+    destroy(host);
+}
+
+/* A store that stalls while the log is replayed delays the start and does not end it. */
+static void a_stalled_replay_goes_on(void **state)
+{
+    struct host *host = create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct client client;
+    (void)submit(host, &client, &session, OPCODE_SET, "k", "v");
+    settle(host);
+    expect(&client, "+OK\r\n");
+    shard_close(host->shard);
+    memstore_lose_unflushed(host->memstore);
+    memstore_set_faults(host->memstore, (struct memstore_faults){.busy_percent = 100});
+    start(host, true);
+    settle(host);
+    assert_false(shard_is_ready(host->shard));
+    memstore_set_faults(host->memstore, (struct memstore_faults){0});
+    (void)shard_tick(host->shard);
+    assert_true(shard_is_ready(host->shard));
+    assert_int_equal(submit(host, &client, &session, OPCODE_GET, "k", ""), SHARD_ANSWERED);
+    expect(&client, "$1\r\nv\r\n");
+    destroy(host);
+}
+
+/* I4: a cold read that turns out to need the log takes effect before what its session did later. */
+static void a_cold_expired_read_keeps_its_place(void **state)
+{
+    struct host *host = create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct client client, get, set;
+    (void)submit(host, &client, &session, OPCODE_SET, "k", "late");
+    settle(host);
+    expect(&client, "+OK\r\n");
+    shard_close(host->shard);
+    start(host, true); /* With a cold cache. */
+    settle(host);
+    host->wall_ms += 1000;
+    memstore_set_faults(host->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    assert_int_equal(submit(host, &get, &session, OPCODE_GET, "k", ""), SHARD_PENDING);
+    memstore_set_faults(host->memstore, (struct memstore_faults){0});
+    assert_int_equal(submit(host, &set, &session, OPCODE_SET, "k", "new"), SHARD_PENDING);
+    settle(host);
+    (void)shard_tick(host->shard);
+    settle(host);
+    assert_int_equal(set.answer_count, 0);
+    assert_non_null(host->read);
+    shard_read_run(host->read);
+    shard_read_done(host->read);
+    host->read = NULL;
+    (void)shard_tick(host->shard);
+    settle(host);
+    expect(&get, "$-1\r\n");
+    expect(&set, "+OK\r\n");
+    destroy(host);
+}
+
 /* What is not in memory is read elsewhere, as of the moment of the request. */
 static void a_cold_read_goes_elsewhere(void **state)
 {
@@ -513,7 +590,10 @@ int main(void)
         cmocka_unit_test(a_restart_applies_each_entry_once),
         cmocka_unit_test(a_log_that_lost_entries_is_refused),
         cmocka_unit_test(a_stalled_store_delays_answers),
+        cmocka_unit_test(what_the_store_refused_is_not_applied),
+        cmocka_unit_test(a_stalled_replay_goes_on),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
+        cmocka_unit_test(a_cold_expired_read_keeps_its_place),
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),
         cmocka_unit_test(a_full_shard_refuses_what_grows),

@@ -531,6 +531,36 @@ static void test_failed_flush_is_final(void **state)
     fake_stop_failing(*state);
 }
 
+/* After a failed flush the page cache may show what the disk does not have. What recovery believed of
+ * it and what is acknowledged behind it survive a power loss together. */
+static void test_tail_believed_after_a_failed_flush_is_durable(void **state)
+{
+    raft_index last_index = 0;
+    for (int round = 0; round < 10; round++) {
+        struct wal *wal = open_log(*state);
+        write_entry(wal, ++last_index, 3000);
+        fake_fail_after(*state, 1, -EIO, false);
+        assert_int_equal(wal_flush(wal, NULL), -EIO);
+        fake_stop_failing(*state);
+        wal_close(wal);
+
+        wal = open_log(*state);
+        struct wal_shard_state found = {0};
+        (void)wal_get_shard_state(wal, SHARD, &found);
+        assert_in_range(found.last_index, last_index - 1, last_index);
+        last_index = found.last_index + 1;
+        write_entry(wal, last_index, 100);
+        assert_int_equal(wal_flush(wal, NULL), 0);
+        wal_close(wal);
+        fake_lose_power(*state);
+
+        wal = open_log(*state);
+        assert_true(wal_get_shard_state(wal, SHARD, &found));
+        assert_int_equal(found.last_index, last_index);
+        wal_close(wal);
+    }
+}
+
 /* A full disk is not final: the same records go out when there is space, and nothing is lost. */
 static void test_full_disk_is_not_final(void **state)
 {
@@ -611,6 +641,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_read_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_newer_format, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failed_flush_is_final, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tail_believed_after_a_failed_flush_is_durable, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_full_disk_is_not_final, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_open_failure_sweep, set_up, tear_down),
     };
