@@ -85,7 +85,8 @@ uint64_t sim__reply_hash(const struct kv_command *command, struct bytes reply)
     while (place < reply.size_bytes) {
         uint64_t hash = take_element_hash(reply, &place);
         if (has_pairs) {
-            hash = hash * 31 + take_element_hash(reply, &place);
+            uint64_t value_hash = take_element_hash(reply, &place);
+            hash = hash_bytes(bytes_make(&value_hash, sizeof value_hash), hash);
         }
         sum += hash * 0x9e3779b97f4a7c15u;
     }
