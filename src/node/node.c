@@ -8,6 +8,7 @@
  * Whatever fails on the way up, the way down begins there. */
 #include "node/node.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -378,6 +379,10 @@ static void new_run_id(struct node *node)
 
 int node_run(const struct node_options *options, struct error *error)
 {
+    /* By default malloc gives each thread a heap of its own. Blocks of the store's cache are allocated
+     * by one thread and freed by another, so every heap kept its own peak: 242 MB resident for a cache
+     * of 134 MB. With one heap it is 149 MB, and no slower. */
+    (void)mallopt(M_ARENA_MAX, 1);
     struct node *node = memory_allocate_zeroed(1, sizeof *node);
     node->options = *options;
     node->started_at_ms = os_monotonic_ms();
