@@ -62,6 +62,7 @@ static void test_what_the_table_says_is_complete(void **state)
         assert_int_equal(is_read + is_write + is_connection, 1);
         assert_int_equal(is_connection, command->opcode == 0);
         assert_true(is_write || (command->flags & KV_FLAG_GROWS) == 0);
+        assert_true(kv_family_name(command->family)[0] != '\0');
     }
 }
 
