@@ -302,13 +302,19 @@ def accept_any_cursor(words, replies):
         re.fullmatch(rb"[+-]?[0-9]*", word) for word in words[1:3])
 
 
+def accept_memory(words, replies):
+    """MEMORY USAGE says what a key takes: there in memory, here on disk."""
+    return [word.upper() for word in words[:2]] == [b"MEMORY", b"USAGE"] and all(
+        kind == b":" and int(text) > 0 for kind, text in replies)
+
+
 def accept_lower_case(words, replies):
     """Redis repeats the name of an unknown option or subcommand; only its case may differ."""
     return all(kind == b"-" for kind, _ in replies) and replies[0][1].lower() == replies[1][1].lower()
 
 
 ACCEPTED = [accept_order, accept_scan, accept_random_order, accept_clock, accept_expired_count,
-            accept_any_cursor, accept_lower_case]
+            accept_any_cursor, accept_memory, accept_lower_case]
 
 
 def are_equal(words, replies, queued=()):

@@ -63,7 +63,14 @@ static const char tail[] =
     "- `RANDOMKEY` and `HRANDFIELD` are nearly uniform. `HRANDFIELD` draws at most 65,536 fields "
     "that may\n"
     "  repeat (a negative count).\n"
-    "- `OBJECT` and `MEMORY USAGE` tell how Redis would hold a value, not how the store does.\n";
+    "- `WATCH` compares versions: a key that did not exist then and does not exist at `EXEC` "
+    "counts "
+    "as\n"
+    "  unchanged, whatever happened between. `MEMORY USAGE` cannot be queued in `MULTI`.\n"
+    "- `OBJECT` tells how Redis would hold a value; `MEMORY USAGE` estimates what it takes on "
+    "disk, "
+    "before\n"
+    "  compression.\n";
 
 /* Insert, unless a command of that name is there. */
 static void add(struct commands *commands, const struct kv_command *command)
