@@ -245,6 +245,7 @@ static bool model_restart(struct model *model)
     model_close(model);
     model_free_payloads(model);
     fake_stop_failing(model->disk);
+    fake_set_capacity(model->disk, UINT64_MAX);
     if (random_chance(&model->random, 2, 3)) {
         fake_lose_power(model->disk);
     }
@@ -414,6 +415,11 @@ static bool model_step(struct model *model, bool *is_dead)
         int status = wal_prepare(model->wal, &is_ready, NULL);
         *is_dead = status != 0 && status != -ENOSPC;
         return !*is_dead || fake_has_failed(model->disk);
+    }
+    if (choice < 97) {
+        uint64_t capacity = (2 + random_below(&model->random, 6)) * SEGMENT_SIZE_BYTES;
+        fake_set_capacity(model->disk, random_chance(&model->random, 1, 2) ? capacity : UINT64_MAX);
+        return true;
     }
     if (choice < 98) {
         static const int statuses[] = {-EIO, -ENOSPC};

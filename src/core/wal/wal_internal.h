@@ -273,9 +273,6 @@ int wal__flush_segment(struct wal *wal, struct error *error);
  * durable. */
 int wal__begin_segment(struct wal *wal, struct error *error);
 void wal__add_spare(struct wal *wal, uint64_t number);
-/* Fill `size_bytes` with zeros from `offset` on. */
-int wal__write_zeros(struct wal *wal, struct env_file *file, uint64_t offset, uint64_t size_bytes,
-                     struct error *error);
 uint32_t wal__shard_count_max(const struct wal *wal);
 /* An entry left the index. */
 void wal__forget_entry(struct wal *wal, struct wal__position position);

@@ -18,7 +18,8 @@
 #include "core/wal/wal_internal.h"
 
 enum {
-    PREPARE_STEP_SIZE_BYTES = 1 << 20,
+    PREPARE_STEP_SHARE = 64, /* A step is this part of a segment: 1 MiB of 64 MiB. */
+    ZEROS_SIZE_BYTES_MAX = 1 << 20,
     LIST_CAPACITY_MIN = 16,
 };
 
@@ -79,31 +80,6 @@ void wal__add_spare(struct wal *wal, uint64_t number)
     }
 }
 
-int wal__write_zeros(struct wal *wal, struct env_file *file, uint64_t offset, uint64_t size_bytes,
-                     struct error *error)
-{
-    struct bytes pieces[PREPARE_STEP_SIZE_BYTES / sizeof wal__zeros];
-    enum { PIECE_COUNT = sizeof pieces / sizeof pieces[0] };
-    while (size_bytes > 0) {
-        uint32_t count = 0;
-        uint64_t step = 0;
-        while (count < PIECE_COUNT && step < size_bytes) {
-            uint64_t left = size_bytes - step;
-            size_t piece = left < sizeof wal__zeros ? (size_t)left : sizeof wal__zeros;
-            pieces[count++] = bytes_make(wal__zeros, piece);
-            step += piece;
-        }
-        int status = wal->options.files.ops->write(wal->options.files.context, file, offset, pieces,
-                                                   count, error);
-        if (status != 0) {
-            return status;
-        }
-        offset += step;
-        size_bytes -= step;
-    }
-    return 0;
-}
-
 uint32_t wal__shard_count_max(const struct wal *wal)
 {
     return wal->options.segment_size_bytes / WAL__TABLE_SHARE / WAL__TABLE_ITEM_SIZE_BYTES;
@@ -112,7 +88,8 @@ uint32_t wal__shard_count_max(const struct wal *wal)
 /* ---- Beginning a segment -----------------------------------------------------------------------
  */
 
-/* Give the file of a new segment under its name: a spare one, or a new one. */
+/* Give the file of a new segment under its name: a spare one, the one that is being prepared, or a
+ * new one. */
 static int obtain_file(struct wal *wal, const char *name, struct env_file **file,
                        struct error *error)
 {
@@ -128,6 +105,16 @@ static int obtain_file(struct wal *wal, const char *name, struct env_file **file
         status = files->ops->open(files->context, name, 0, file, error);
         /* The name is taken now, so that there is no way back. */
         return status == 0 ? 0 : wal__fail(wal, status, error);
+    }
+    if (wal->prepare_file != NULL) {
+        /* It has all its blocks, which on a full disk a new one would not get. */
+        PROBE("wal.segment.from_unfinished_spare");
+        int status = files->ops->rename(files->context, WAL__PREPARE_NAME, name, error);
+        if (status == 0) {
+            *file = wal->prepare_file;
+            wal->prepare_file = NULL;
+        }
+        return status;
     }
     struct env_file *created;
     int status = files->ops->open(files->context, name, ENV_FILE_CREATE, &created, error);
@@ -337,6 +324,32 @@ static int finish_preparing(struct wal *wal, struct error *error)
     return 0;
 }
 
+/* Fill `size_bytes` with zeros from `offset` on. */
+static int write_zeros(struct wal *wal, struct env_file *file, uint64_t offset, uint64_t size_bytes,
+                       struct error *error)
+{
+    struct bytes pieces[ZEROS_SIZE_BYTES_MAX / sizeof wal__zeros];
+    enum { PIECE_COUNT = sizeof pieces / sizeof pieces[0] };
+    while (size_bytes > 0) {
+        uint32_t count = 0;
+        uint64_t step = 0;
+        while (count < PIECE_COUNT && step < size_bytes) {
+            uint64_t left = size_bytes - step;
+            size_t piece = left < sizeof wal__zeros ? (size_t)left : sizeof wal__zeros;
+            pieces[count++] = bytes_make(wal__zeros, piece);
+            step += piece;
+        }
+        int status = wal->options.files.ops->write(wal->options.files.context, file, offset, pieces,
+                                                   count, error);
+        if (status != 0) {
+            return status;
+        }
+        offset += step;
+        size_bytes -= step;
+    }
+    return 0;
+}
+
 int wal_prepare(struct wal *wal, bool *is_ready, struct error *error)
 {
     ASSERT(!wal->options.is_read_only);
@@ -356,8 +369,9 @@ int wal_prepare(struct wal *wal, bool *is_ready, struct error *error)
     }
     const struct env_files *files = &wal->options.files;
     uint64_t left = size_bytes - wal->prepare_offset;
-    uint64_t step = left < PREPARE_STEP_SIZE_BYTES ? left : PREPARE_STEP_SIZE_BYTES;
-    int status = wal__write_zeros(wal, wal->prepare_file, wal->prepare_offset, step, error);
+    uint64_t step = wal__align(size_bytes / PREPARE_STEP_SHARE, WAL__PAGE_SIZE_BYTES);
+    step = left < step ? left : step;
+    int status = write_zeros(wal, wal->prepare_file, wal->prepare_offset, step, error);
     if (status != 0) {
         return drop_prepared(wal, status, error);
     }
@@ -429,6 +443,11 @@ static int recycle_oldest(struct wal *wal, struct error *error)
 static int recycle_segments(struct wal *wal, struct error *error)
 {
     while (wal->segment_count > 1) {
+        if (wal->fragment_offset > 0 &&
+            wal->fragment_first.sequence <= wal->segments[0].header.sequence) {
+            PROBE("wal.release.entry_under_way");
+            return 0;
+        }
         bool is_free = wal->segments[0].live_count == 0;
         if (!is_free && !(BUG("wal.recycled_early") && wal->segment_count > 2)) {
             return 0;

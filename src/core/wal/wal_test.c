@@ -592,6 +592,29 @@ static void test_full_disk_is_not_final(void **state)
     wal_close(wal);
 }
 
+/* The beginning of an entry whose rest waits for space is not given away. */
+static void test_full_disk_in_the_middle_of_an_entry(void **state)
+{
+    fake_set_capacity(*state, 3 * SEGMENT);
+    struct wal *wal = open_log(*state);
+    write_entry(wal, 1, 100);
+    flush(wal);
+    static uint8_t payload[100000];
+    memcpy(payload, make_payload(2, sizeof payload).data, sizeof payload);
+    append_entry(wal, SHARD, 2, bytes_make(payload, sizeof payload));
+    assert_int_equal(wal_write(wal, NULL), -ENOSPC);
+    assert_int_equal(wal_release(wal, SHARD, 1, NULL), 0);
+    fake_set_capacity(*state, 8 * SEGMENT);
+    assert_int_equal(wal_write(wal, NULL), 0);
+    flush(wal);
+    expect_entry(wal, 2, sizeof payload);
+    wal_close(wal);
+    needed_from = 2;
+    wal = open_log(*state);
+    expect_entry(wal, 2, sizeof payload);
+    wal_close(wal);
+}
+
 /* Opening fails cleanly at whichever operation fails, and succeeds afterwards with nothing lost. */
 static void test_open_failure_sweep(void **state)
 {
@@ -644,6 +667,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tail_believed_after_a_failed_flush_is_durable, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_full_disk_is_not_final, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full_disk_in_the_middle_of_an_entry, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_open_failure_sweep, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("wal", tests, NULL, NULL);
