@@ -54,6 +54,7 @@ struct model {
     uint32_t evident_count; /* What no single damage can hide. */
     raft_index released[MODEL_SHARD_COUNT];
     uint64_t seed_next;
+    bool has_equal_sizes;
     uint8_t *payloads[MODEL_RECORD_COUNT_MAX]; /* Borrowed by the log until it wrote. */
     char complaint[400];
 };
@@ -320,7 +321,8 @@ static void model_append(struct model *model)
         record->index = last + 1;
         record->term = 1 + model->seed_next / 50;
         record->seed = model->seed_next++;
-        record->size_bytes = random_size(&model->random);
+        /* With equal sizes, what is written in place of what was cut ends where that ended. */
+        record->size_bytes = model->has_equal_sizes ? 100 : random_size(&model->random);
     }
     uint8_t *payload = memory_allocate(record->size_bytes + 1);
     fill(payload, record->seed, record->size_bytes);
@@ -478,6 +480,7 @@ static bool run_seed(uint64_t seed, const char *bug, char complaint[400])
     hooks.fault = seed % 4 == 0 ? reach_fault : NULL;
     trace_set_hooks(&hooks);
     struct model *model = model_create(seed);
+    model->has_equal_sizes = seed % 3 == 0;
     bool is_right = model_open(model, false, NULL) == 0;
     uint32_t round_count = 2 + (uint32_t)random_below(&model->random, 8);
     for (uint32_t round = 0; round < round_count && is_right; round++) {
