@@ -8,10 +8,10 @@
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
-/* ---- SLOWLOG
- * --------------------------------------------------------------------------------------- A write
- * is timed from its submission to its answer, so waiting for the log's flush counts; Redis times
- * the execution alone. */
+/* ---- SLOWLOG ---------------------------------------------------------------------------------------
+ * A write is timed from its submission to its answer, so waiting for the log's flush counts; Redis
+ * times the execution alone. Of the writes that one tick answers at most one is kept, with its name
+ * and first argument. Fast commands that are answered at once are not timed at all. */
 
 /* Passwords are not for the log. */
 static bool is_secret(const struct bytes *arguments, uint32_t index)

@@ -119,7 +119,8 @@ static void note_answer(struct slot *slot, struct bytes answer)
     histogram_record(&server->latencies_ns[entry->command->family], took_ns);
     int64_t threshold_us =
         atomic_load_explicit(&server->group->slow_log_threshold_us, memory_order_relaxed);
-    if (threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000) {
+    if (threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000 && !server->has_slow_answer) {
+        server->has_slow_answer = true; /* All that one flush delayed would tell the same. */
         const struct bytes arguments[] = {bytes_of_text(entry->command->name),
                                           bytes_make(slot->key, slot->key_size_bytes)};
         resp__slow_log_add(connection, took_ns, arguments, slot->argument_count,
@@ -205,9 +206,11 @@ static uint64_t size_of(const struct shard_command *command)
 
 static void keep_for_slow_log(struct slot *slot, const struct shard_command *command)
 {
-    slot->argument_count = command->argument_count + 1;
+    /* What EXEC becomes is nothing that its client would know. */
+    bool is_own = slot->entry->handler == resp__exec;
+    slot->argument_count = is_own ? 1 : command->argument_count + 1;
     slot->key_size_bytes = 0;
-    if (command->argument_count > 0 && command->arguments[0].size_bytes > 0) {
+    if (!is_own && command->argument_count > 0 && command->arguments[0].size_bytes > 0) {
         size_t size = command->arguments[0].size_bytes;
         size = size < sizeof slot->key ? size : sizeof slot->key;
         memcpy(slot->key, command->arguments[0].data, size);

@@ -43,6 +43,7 @@ struct world {
     struct place places[SERVER_COUNT_MAX];
     uint32_t place_count;
     uint16_t port;
+    bool is_stopping;
     _Atomic bool is_holding;
     _Atomic int refusal_status;
     _Atomic int refusal_count;
@@ -231,11 +232,19 @@ struct world *world_create(const struct world_options *options)
     return world;
 }
 
-void world_destroy(struct world *world)
+void world_begin_stop(struct world *world)
 {
+    world->is_stopping = true;
     for (uint32_t i = 0; i < world->place_count; i++) {
         world->places[i].stop.deliver = deliver_stop;
         os_loop_post(world->places[i].loop, &world->places[i].stop);
+    }
+}
+
+void world_destroy(struct world *world)
+{
+    if (!world->is_stopping) {
+        world_begin_stop(world);
     }
     for (uint32_t i = 0; i < world->place_count; i++) {
         os_thread_join(world->places[i].thread);

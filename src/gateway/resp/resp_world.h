@@ -17,6 +17,8 @@ struct world_options {
 };
 
 struct world *world_create(const struct world_options *options);
+/* Begin to stop the servers; world_destroy() waits for it. */
+void world_begin_stop(struct world *world);
 /* Stops the servers; fails the test when they do not stop. */
 void world_destroy(struct world *world);
 

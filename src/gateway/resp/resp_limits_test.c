@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "gateway/resp/resp_world.h"
+
+enum { MEBIBYTE = 1024 * 1024, WAIT_MS_MAX = 8000 };
+
+static void expect(int client, const char *request, const char *expected)
+{
+    struct buffer got = {0};
+    world_send(client, bytes_of_text(request));
+    world_receive(client, strlen(expected), &got);
+    buffer_append_byte(&got, '\0');
+    assert_string_equal((char *)got.data, expected);
+    buffer_deinit(&got);
+}
+
+/* Bytes without a period that a lost or doubled piece could hide in. */
+static void fill(struct buffer *value, size_t size_bytes)
+{
+    uint64_t state = 1;
+    buffer_clear(value);
+    uint8_t *place = buffer_extend(value, size_bytes);
+    for (size_t i = 0; i < size_bytes; i++) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        place[i] = (uint8_t)(state >> 56);
+    }
+}
+
+static void set_large(int client, const struct buffer *value)
+{
+    char start[64];
+    int size =
+        snprintf(start, sizeof start, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%zu\r\n", value->size_bytes);
+    world_send(client, bytes_make(start, (size_t)size));
+    world_send(client, buffer_bytes(value));
+    expect(client, "\r\n", "+OK\r\n");
+}
+
+static void receive_large(int client, const struct buffer *value, int times)
+{
+    char start[64];
+    int size = snprintf(start, sizeof start, "$%zu\r\n", value->size_bytes);
+    struct buffer got = {0};
+    for (int i = 0; i < times; i++) {
+        buffer_clear(&got);
+        world_receive(client, (size_t)size + value->size_bytes + 2, &got);
+        assert_int_equal(got.size_bytes, (size_t)size + value->size_bytes + 2);
+        assert_memory_equal(got.data, start, size);
+        assert_memory_equal(got.data + size, value->data, value->size_bytes);
+    }
+    buffer_deinit(&got);
+}
+
+/* The statistics, once they satisfy a condition. */
+static struct resp_statistics *wait_for(struct world *world,
+                                        bool (*condition)(const struct resp_statistics *))
+{
+    static struct resp_statistics statistics;
+    for (int waited_ms = 0; waited_ms < WAIT_MS_MAX; waited_ms += 5) {
+        resp_group_get_statistics(world_group(world), &statistics);
+        if (condition(&statistics)) {
+            return &statistics;
+        }
+        os_sleep_ms(5);
+    }
+    fail_msg("waited in vain");
+    return NULL;
+}
+
+/* Large values come and go whole, whatever follows them in the same piece. */
+static void test_large_values(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    struct buffer value = {0};
+    static const size_t sizes[] = {1, 65535, 65536, 100000, 3 * MEBIBYTE + 7, 20 * MEBIBYTE};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        fill(&value, sizes[i]);
+        set_large(client, &value);
+        world_send(client, BYTES("GET k\r\nPING\r\n"));
+        receive_large(client, &value, 1);
+        expect(client, "", "+PONG\r\n");
+    }
+    buffer_deinit(&value);
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* Who reads late gets everything, in order; until then little is kept. */
+static void test_late_reader(void **state)
+{
+    enum { COUNT = 100 };
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    struct buffer value = {0};
+    fill(&value, MEBIBYTE);
+    set_large(client, &value);
+    for (int i = 0; i < COUNT; i++) {
+        world_send(client, BYTES("GET k\r\n"));
+    }
+    os_sleep_ms(300);
+    struct resp_statistics statistics;
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_true(statistics.buffer_bytes < 5 * MEBIBYTE);
+    receive_large(client, &value, COUNT);
+    expect(client, "PING\r\n", "+PONG\r\n");
+    buffer_deinit(&value);
+    (void)close(client);
+    world_destroy(world);
+}
+
+static bool is_one_evicted(const struct resp_statistics *statistics)
+{
+    return statistics->evicted_count >= 1;
+}
+
+/* Above the budget of all clients, who does not read is cut off, and others are served. */
+static void test_budget(void **state)
+{
+    struct world_options options = {.resp = {.client_memory_bytes_max = 4 * MEBIBYTE}};
+    struct world *world = world_create(&options);
+    int other = world_connect(world);
+    struct buffer value = {0};
+    fill(&value, MEBIBYTE);
+    set_large(other, &value);
+    int clients[10];
+    for (int i = 0; i < 10; i++) {
+        clients[i] = world_connect(world);
+        for (int j = 0; j < 20; j++) {
+            world_send(clients[i], BYTES("GET k\r\n"));
+        }
+    }
+    struct resp_statistics *statistics = wait_for(world, is_one_evicted);
+    assert_true(statistics->buffer_bytes < 8 * MEBIBYTE);
+    expect(other, "PING\r\n", "+PONG\r\n");
+    for (int i = 0; i < 10; i++) {
+        (void)close(clients[i]);
+    }
+    buffer_deinit(&value);
+    (void)close(other);
+    world_destroy(world);
+}
+
+/* Replies that wait behind an unanswered write are bounded too. */
+static void test_held_replies(void **state)
+{
+    struct world_options options = {.resp = {.output_pause_bytes = 100000}};
+    struct world *world = world_create(&options);
+    int client = world_connect(world);
+    struct buffer requests = {0};
+    struct buffer expected = {0};
+    struct buffer got = {0};
+    world_set_holding(world, true);
+    buffer_append(&requests, BYTES("SET k v\r\n"));
+    buffer_append(&expected, BYTES("+OK\r\n"));
+    for (int i = 0; i < 1000; i++) {
+        buffer_append_format(&requests, "*2\r\n$4\r\nECHO\r\n$1000\r\n%01000d\r\n", i);
+        buffer_append_format(&expected, "$1000\r\n%01000d\r\n", i);
+    }
+    world_send(client, buffer_bytes(&requests));
+    os_sleep_ms(100);
+    struct resp_statistics statistics;
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_true(statistics.command_count < 150);
+    world_set_holding(world, false);
+    world_receive(client, expected.size_bytes, &got);
+    assert_int_equal(got.size_bytes, expected.size_bytes);
+    assert_memory_equal(got.data, expected.data, expected.size_bytes);
+    buffer_deinit(&requests);
+    buffer_deinit(&expected);
+    buffer_deinit(&got);
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* Strangers must authenticate in time, and only so many may wait. */
+static void test_strangers(void **state)
+{
+    struct world_options options = {
+        .resp = {.password = "secret", .authentication_timeout_ms = 500, .stranger_count_max = 3}};
+    struct world *world = world_create(&options);
+    int known = world_connect(world);
+    expect(known, "AUTH secret\r\n", "+OK\r\n");
+    int strangers[4];
+    for (int i = 0; i < 4; i++) {
+        strangers[i] = world_connect(world);
+        expect(strangers[i], "PING\r\n", "-NOAUTH Authentication required.\r\n");
+    }
+    assert_true(world_is_closed(strangers[0])); /* The fourth pushed it out. */
+    uint64_t start_ms = os_monotonic_ms();
+    for (int i = 1; i < 4; i++) {
+        assert_true(world_is_closed(strangers[i]));
+    }
+    assert_in_range(os_monotonic_ms() - start_ms, 0, WAIT_MS_MAX);
+    expect(known, "PING\r\n", "+PONG\r\n");
+    for (int i = 0; i < 4; i++) {
+        (void)close(strangers[i]);
+    }
+    (void)close(known);
+    world_destroy(world);
+}
+
+/* Idle clients go after `timeout`, busy ones stay. */
+static void test_idle_timeout(void **state)
+{
+    struct world_options options = {.resp = {.idle_timeout_s = 1}};
+    struct world *world = world_create(&options);
+    int idle = world_connect(world);
+    int busy = world_connect(world);
+    expect(idle, "PING\r\n", "+PONG\r\n");
+    for (int i = 0; i < 30; i++) {
+        expect(busy, "PING\r\n", "+PONG\r\n");
+        os_sleep_ms(100);
+    }
+    char byte;
+    assert_int_equal(recv(idle, &byte, 1, MSG_DONTWAIT), 0);
+    (void)close(idle);
+    (void)close(busy);
+    world_destroy(world);
+}
+
+/* One more client than allowed is told so. */
+static void test_too_many(void **state)
+{
+    struct world_options options = {.resp = {.client_count_max = 2}};
+    struct world *world = world_create(&options);
+    int clients[3];
+    for (int i = 0; i < 2; i++) {
+        clients[i] = world_connect(world);
+        expect(clients[i], "PING\r\n", "+PONG\r\n");
+    }
+    clients[2] = world_connect(world);
+    expect(clients[2], "", "-ERR max number of clients reached\r\n");
+    assert_true(world_is_closed(clients[2]));
+    for (int i = 0; i < 3; i++) {
+        (void)close(clients[i]);
+    }
+    world_destroy(world);
+}
+
+static bool is_one_pending(const struct resp_statistics *statistics)
+{
+    return statistics->pending_count == 1;
+}
+
+/* Stopping answers what is under way, and takes nothing new. */
+static void test_stop(void **state)
+{
+    struct world *world = world_create(&(struct world_options){.server_count = 2});
+    int idle = world_connect(world);
+    int client = world_connect(world);
+    world_set_holding(world, true);
+    world_send(client, BYTES("SET k v\r\nECHO after\r\n"));
+    (void)wait_for(world, is_one_pending);
+    world_begin_stop(world);
+    assert_true(world_is_closed(idle));
+    world_send(client, BYTES("SET k w\r\n"));
+    os_sleep_ms(50);
+    world_set_holding(world, false);
+    expect(client, "", "+OK\r\n$5\r\nafter\r\n");
+    assert_true(world_is_closed(client));
+    (void)close(client);
+    (void)close(idle);
+    world_destroy(world);
+}
+
+/* A client that closes its sending side still gets the answers to what it sent. */
+static void test_half_closed(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    world_set_holding(world, true);
+    world_send(client, BYTES("SET k v\r\nGET k\r\n"));
+    assert_int_equal(shutdown(client, SHUT_WR), 0);
+    os_sleep_ms(20);
+    world_set_holding(world, false);
+    expect(client, "", "+OK\r\n$1\r\nv\r\n");
+    assert_true(world_is_closed(client));
+    (void)close(client);
+    world_destroy(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_large_values), cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_budget),       cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_strangers),    cmocka_unit_test(test_idle_timeout),
+        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_half_closed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
