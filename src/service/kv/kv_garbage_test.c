@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -141,6 +142,30 @@ static void test_garbage_of_many_slots_shares_steps(void **state)
     kv__world_deinit(&world);
 }
 
+static void test_a_scan_among_garbage_is_bounded(void **state)
+{
+    /* COUNT bounds what a call visits, also when none of it is a key. */
+    enum { HASH_COUNT = 300 };
+    struct kv__world world;
+    kv__world_init(&world, 7);
+    char key[16];
+    for (int i = 0; i < HASH_COUNT; i++) {
+        (void)snprintf(key, sizeof key, "key%d", i);
+        fill(&world, key, KV_DISCARD_AT_ONCE_MAX + 1);
+        (void)kv__world_say(&world, "DEL %s", key);
+    }
+    int call_count = 0;
+    uint64_t cursor = 0;
+    do {
+        const char *answer = kv__world_say(&world, "SCAN %lu COUNT 10", cursor);
+        assert_non_null(strstr(answer, "\r\n*0\r\n"));
+        cursor = strtoull(strstr(answer + 5, "\r\n") + 2, NULL, 10);
+        call_count++;
+    } while (cursor != 0);
+    assert_in_range(call_count, HASH_COUNT / 10 - 5, HASH_COUNT / 10 + 5);
+    kv__world_deinit(&world);
+}
+
 static void test_flushing_forgets_garbage(void **state)
 {
     struct kv__world world;
@@ -211,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_a_small_hash_leaves_nothing),
         cmocka_unit_test(test_an_expired_hash_is_collected),
         cmocka_unit_test(test_garbage_of_many_slots_shares_steps),
+        cmocka_unit_test(test_a_scan_among_garbage_is_bounded),
         cmocka_unit_test(test_flushing_forgets_garbage),
         cmocka_unit_test(test_verifying_finds_forgotten_garbage),
         cmocka_unit_test(test_verifying_finds_a_wrong_count),

@@ -402,10 +402,50 @@ static void test_hashes_are_what_the_model_says(void **state)
     }
 }
 
+/* Ask so often, and count how often each element (a letter and a number) came. */
+static void count_draws(const char *command, int draw_count, int *counts)
+{
+    for (int i = 0; i < draw_count; i++) {
+        const char *answer = kv__world_say(&world, "%s", command);
+        assert_true(answer[0] == '$');
+        counts[strtol(strstr(answer, "\r\n") + 3, NULL, 10)]++;
+    }
+}
+
+static void test_chance_is_fair(void **state)
+{
+    /* A small hash: equally likely. Few keys, or a large hash: nobody is left out, nobody favoured. */
+    enum { DRAW_COUNT = 30000, LARGE_COUNT = 1000 };
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "HSET h f0 x f1 x f2 x");
+    int counts[LARGE_COUNT] = {0};
+    count_draws("HRANDFIELD h", DRAW_COUNT, counts);
+    for (int i = 0; i < 3; i++) {
+        assert_in_range(counts[i], DRAW_COUNT / 3 * 95 / 100, DRAW_COUNT / 3 * 105 / 100);
+    }
+    (void)kv__world_say(&world, "FLUSHALL");
+    (void)kv__world_say(&world, "MSET k0 x k1 x k2 x");
+    memset(counts, 0, sizeof counts);
+    count_draws("RANDOMKEY", DRAW_COUNT, counts);
+    for (int i = 0; i < 3; i++) {
+        assert_in_range(counts[i], DRAW_COUNT / 3 * 80 / 100, DRAW_COUNT / 3 * 120 / 100);
+    }
+    for (int i = 0; i < LARGE_COUNT; i++) {
+        (void)kv__world_say(&world, "HSET large f%d x", i);
+    }
+    memset(counts, 0, sizeof counts);
+    count_draws("HRANDFIELD large", DRAW_COUNT, counts);
+    for (int i = 0; i < LARGE_COUNT; i++) {
+        assert_in_range(counts[i], 1, DRAW_COUNT / LARGE_COUNT * 4);
+    }
+    kv__world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hashes_are_what_the_model_says),
+        cmocka_unit_test(test_chance_is_fair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
