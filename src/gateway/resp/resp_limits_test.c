@@ -254,7 +254,7 @@ static bool is_one_pending(const struct resp_statistics *statistics)
 /* Stopping answers what is under way, and takes nothing new. */
 static void test_stop(void **state)
 {
-    struct world *world = world_create(&(struct world_options){.server_count = 2});
+    struct world *world = world_create(&(struct world_options){0});
     int idle = world_connect(world);
     int client = world_connect(world);
     world_set_holding(world, true);
