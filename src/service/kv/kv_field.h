@@ -5,7 +5,7 @@
  * generation. When a hash of up to KV_DISCARD_AT_ONCE_MAX fields is gone, the same command deletes
  * their rows: whoever makes such garbage pays for it. A larger hash leaves a garbage row, which
  * takes the same time whatever its size, and background work deletes what that row names, about
- * KV_COLLECT_ROW_COUNT rows at a time, each step a command of the log. Which slots have garbage is
+ * KV_COLLECT_ROW_COUNT rows at a time (fewer when they are cold), each step a command of the log. Which slots have garbage is
  * remembered in memory only, as a hint: a slot that is not marked has none. */
 #ifndef SERVICE_KV_KV_FIELD_H
 #define SERVICE_KV_KV_FIELD_H
@@ -15,6 +15,8 @@
 enum {
     KV_DISCARD_AT_ONCE_MAX = 64,
     KV_COLLECT_ROW_COUNT = 1000,
+    /* The same when they are not in memory: clients wait while the disk is read. */
+    KV_COLLECT_COLD_ROW_COUNT = 100,
     /* Between two steps: some 100,000 rows a second, so that clients do not notice. */
     KV_COLLECT_DELAY_MS = 10,
     /* How many slots are looked at between two steps, for garbage that a hint promises. */

@@ -261,6 +261,18 @@ static void add_argument(struct kv *kv, uint32_t index, uint64_t value)
     kv->garbage_arguments[index] = bytes_make(kv->garbage_numbers[index], 8);
 }
 
+/* Would the next step of this deletion begin with a read of the disk? */
+static bool is_cold(struct rows *rows, const struct deletion *deletion)
+{
+    struct rows_iterator *iterator;
+    int status = kv__fields_open(rows, deletion->slot, deletion->generation, &iterator);
+    if (status == 0) {
+        status = kv__fields_seek(iterator, deletion->slot, deletion->generation, deletion->hash);
+        rows_iterator_close(iterator);
+    }
+    return status == ERROR_INCOMPLETE;
+}
+
 bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
                             struct shard_command *command, uint64_t *delay_ms)
 {
@@ -275,6 +287,7 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
     }
     uint32_t count = 1;
     uint32_t probe_count = 0;
+    uint64_t row_count = KV_COLLECT_ROW_COUNT;
     uint32_t slot = kv->garbage_next_slot;
     for (uint32_t i = 0; i < KV_SLOT_COUNT && count <= KV_COLLECT_SLOT_COUNT &&
                          probe_count < KV_COLLECT_PROBE_COUNT;
@@ -282,9 +295,14 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
         if (is_marked(kv, slot)) {
             struct deletion deletion = {.slot = (uint16_t)slot};
             probe_count++;
-            if (first_garbage(rows, &deletion) == -ENOENT) {
+            int status = first_garbage(rows, &deletion);
+            if (status == -ENOENT) {
                 mark(kv, slot, false);
             } else { /* Also when it is not in memory: the command will see. */
+                if (status != 0 || is_cold(rows, &deletion)) {
+                    PROBE("kv.cold_garbage");
+                    row_count = KV_COLLECT_COLD_ROW_COUNT;
+                }
                 add_argument(kv, count, slot);
                 count++;
             }
@@ -297,7 +315,7 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
         *delay_ms = *delay_ms < KV_COLLECT_DELAY_MS ? *delay_ms : KV_COLLECT_DELAY_MS;
         return false;
     }
-    add_argument(kv, 0, KV_COLLECT_ROW_COUNT);
+    add_argument(kv, 0, row_count);
     *command = (struct shard_command){.opcode = KV_OPCODE_COLLECT_GARBAGE,
                                       .argument_count = count,
                                       .arguments = kv->garbage_arguments};

@@ -166,6 +166,23 @@ static void test_a_scan_among_garbage_is_bounded(void **state)
     kv__world_deinit(&world);
 }
 
+static void test_cold_garbage_is_collected_in_small_steps(void **state)
+{
+    /* A step blocks its reactor when the rows are on the disk, so it takes fewer of them. */
+    struct kv__world world;
+    kv__world_init(&world, 8);
+    fill(&world, "key", 1000);
+    (void)kv__world_say(&world, "DEL key");
+    memstore_set_faults(world.store, (struct memstore_faults){.incomplete_percent = 100});
+    uint64_t row_count = memstore_row_count(world.store);
+    assert_true(kv__world_background(&world));
+    assert_int_equal(memstore_row_count(world.store), row_count - KV_COLLECT_COLD_ROW_COUNT);
+    memstore_set_faults(world.store, (struct memstore_faults){0});
+    assert_int_equal(collect(&world), 1);
+    assert_int_equal(memstore_row_count(world.store), 0);
+    kv__world_deinit(&world);
+}
+
 static void test_flushing_forgets_garbage(void **state)
 {
     struct kv__world world;
@@ -237,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_an_expired_hash_is_collected),
         cmocka_unit_test(test_garbage_of_many_slots_shares_steps),
         cmocka_unit_test(test_a_scan_among_garbage_is_bounded),
+        cmocka_unit_test(test_cold_garbage_is_collected_in_small_steps),
         cmocka_unit_test(test_flushing_forgets_garbage),
         cmocka_unit_test(test_verifying_finds_forgotten_garbage),
         cmocka_unit_test(test_verifying_finds_a_wrong_count),
