@@ -17,11 +17,15 @@
 #include "base/memory/memory.h"
 #include "driver/store/store_engine.h"
 
+/* A flush that did nothing meets, when it is tried again, the error that the first one hid. */
+#define FLUSH_TRIES_MAX 5
+
 struct store {
     struct store_engine *engine;
-    pthread_mutex_t lock; /* Of `health` and `reason`. */
+    pthread_mutex_t lock; /* Of the next three. */
     enum store_health health;
     struct error reason;
+    uint64_t trouble_count; /* Background errors, so that one during a flush is not overlooked. */
     pthread_mutex_t flush_lock; /* One flush or resumption at a time. */
     /* Written by the writer, read by who asks for statistics. */
     _Atomic uint64_t refused_write_count;
@@ -35,6 +39,7 @@ static void worsen(struct store *store, int code, const char *message)
 {
     enum store_health health = code == -ENOSPC ? STORE_FULL : STORE_FAILED;
     ASSERT(pthread_mutex_lock(&store->lock) == 0);
+    store->trouble_count++;
     if (health > store->health) {
         store->health = health;
         (void)error_say(&store->reason, code, "store: %s", message);
@@ -48,10 +53,19 @@ static void note_background_error(void *context, int code, const char *message)
     worsen(context, code, message);
 }
 
-static void recover(struct store *store)
+static uint64_t count_trouble(struct store *store)
 {
     ASSERT(pthread_mutex_lock(&store->lock) == 0);
-    if (store->health == STORE_FULL) {
+    uint64_t count = store->trouble_count;
+    ASSERT(pthread_mutex_unlock(&store->lock) == 0);
+    return count;
+}
+
+/* All is flushed. The store is well again, unless there was more trouble since `trouble_count`. */
+static void recover(struct store *store, uint64_t trouble_count)
+{
+    ASSERT(pthread_mutex_lock(&store->lock) == 0);
+    if (store->health == STORE_FULL && store->trouble_count == trouble_count) {
         store->health = STORE_WELL;
         store->reason = (struct error){0};
     }
@@ -77,9 +91,10 @@ bool store_is_stalled(const struct store *store)
 /* ---- Flushing ----------------------------------------------------------------------------------
  */
 
-static int flush_locked(struct store *store, struct error *error)
+static int flush_once(struct store *store, struct error *error)
 {
     struct error reason = {0};
+    uint64_t trouble_count = count_trouble(store);
     enum store_health health = store_get_health(store, &reason);
     int status = 0;
     if (health == STORE_FAILED) {
@@ -92,10 +107,23 @@ static int flush_locked(struct store *store, struct error *error)
         status = store__engine_flush(store->engine, error);
     }
     if (status == 0) {
-        recover(store);
-        return 0;
+        recover(store, trouble_count);
     }
-    worsen(store, status, error != NULL ? error->message : error_text(status));
+    return status;
+}
+
+static int flush_locked(struct store *store, struct error *error)
+{
+    int status = flush_once(store, error);
+    for (int i = 0; i < FLUSH_TRIES_MAX && status == -EAGAIN; i++) {
+        status = flush_once(store, error);
+    }
+    if (status == -EAGAIN) {
+        status = error_wrap(error, -EIO, "flushing makes no progress");
+    }
+    if (status != 0) {
+        worsen(store, status, error->message);
+    }
     return status;
 }
 
@@ -133,13 +161,12 @@ static int store_write(void *context, const struct env_change *changes, uint32_t
         atomic_fetch_add_explicit(&store->written_batch_count, 1, memory_order_relaxed);
         return 0;
     }
-    if (status == -ENOSPC) {
-        status = -EBUSY; /* It will be well again. */
-    }
-    if (status == -EBUSY) {
-        atomic_fetch_add_explicit(&store->refused_write_count, 1, memory_order_relaxed);
-    } else {
+    if (status != -EBUSY) {
         worsen(store, status, error != NULL ? error->message : error_text(status));
+    }
+    if (status == -EBUSY || status == -ENOSPC) {
+        atomic_fetch_add_explicit(&store->refused_write_count, 1, memory_order_relaxed);
+        status = -EBUSY; /* When the store is full: it will be well again. */
     }
     return status;
 }

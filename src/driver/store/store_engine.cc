@@ -34,7 +34,7 @@ constexpr uint64_t write_buffer_size_max = 64 << 20;
 /* A batch that grew larger than this does not keep its memory. */
 constexpr size_t batch_kept_bytes = 1 << 20;
 constexpr int open_files_max = 512;
-constexpr int flush_report_wait_ms = 2000;
+constexpr int flush_report_wait_ms = 200;
 constexpr int background_work_wait_ms = 10000;
 constexpr int background_work_poll_ms = 10;
 
@@ -136,7 +136,9 @@ class listener : public rocksdb::EventListener
     struct store_engine_listener target_;
 };
 
-/* For a store that is only verified: not even a file of messages is written. */
+/* RocksDB's messages go nowhere. By default they go to a file beside the rows, and a full disk then
+ * ends the process: the second message that cannot be written meets an assertion of RocksDB's. What
+ * matters arrives as a status or at the listener. */
 class silent_logger : public rocksdb::Logger
 {
   public:
@@ -203,12 +205,10 @@ void set_write_buffers(rocksdb::Options *target, const struct store_options &opt
     target->allow_concurrent_memtable_write = false;
 }
 
-/* RocksDB's own messages: warnings only, in two small files. Its periodic statistics: none. */
+/* No messages and no periodic statistics of RocksDB's own. */
 void set_quiet(rocksdb::Options *target)
 {
-    target->info_log_level = rocksdb::WARN_LEVEL;
-    target->max_log_file_size = 1 << 20;
-    target->keep_log_file_num = 2;
+    target->info_log = std::make_shared<silent_logger>();
     target->stats_dump_period_sec = 0;
     target->stats_persist_period_sec = 0;
 }
@@ -417,7 +417,6 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     rocksdb::Status status;
     if (options->is_read_only) {
         made.create_if_missing = false;
-        made.info_log = std::make_shared<silent_logger>();
         status = rocksdb::DB::OpenForReadOnly(made, options->directory, &database);
     } else {
         status = rocksdb::DB::Open(made, options->directory, &database);
@@ -447,14 +446,15 @@ int store__engine_flush(struct store_engine *engine, struct error *error)
     if (!status.ok()) {
         return report(status, code_of(status), error);
     }
-    /* Everything rests on this, so RocksDB's word is compared with what its flushes report. */
+    /* RocksDB says so, too, of a flush during which another one failed for want of space, and keeps
+     * the rows in memory. So its word is compared with what the listener saw. */
     for (int i = 0; i < flush_report_wait_ms; i++) {
         if (engine->events->flushed_sequence.load(std::memory_order_acquire) >= sequence) {
             return 0;
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    return error_say(error, -EIO, "a flush to change %" PRIu64 " ended at change %" PRIu64,
+    return error_say(error, -EAGAIN, "a flush to change %" PRIu64 " ended at change %" PRIu64,
                      sequence, engine->events->flushed_sequence.load());
 }
 

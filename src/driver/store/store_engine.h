@@ -26,6 +26,7 @@ void store__engine_close(struct store_engine *engine);
 /* The context of these is the engine. write() answers -ENOSPC while a background error stands. */
 extern const struct env_store_ops store__engine_ops;
 
+/* -EAGAIN: it ended without an error, and without making everything durable. */
 int store__engine_flush(struct store_engine *engine, struct error *error);
 /* Leave the state after a background error, flushing what could not be flushed. */
 int store__engine_resume(struct store_engine *engine, struct error *error);
