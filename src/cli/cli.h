@@ -21,6 +21,7 @@ enum cli_exit {
 };
 
 int cli_start(int argument_count, const char *const *arguments, const char *const *environment);
+int cli_status(int argument_count, const char *const *arguments);
 int cli_check(int argument_count, const char *const *arguments);
 int cli_help(int argument_count, const char *const *arguments);
 int cli_version(void);

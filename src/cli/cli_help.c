@@ -12,6 +12,7 @@ static const char overview[] =
     "\n"
     "  tutti start [options]     start a node and serve (tutti start --help explains every "
     "option)\n"
+    "  tutti status [options]    ask a running node how it is (--json for programs)\n"
     "  tutti check DIR           verify what a stopped node left on its disk\n"
     "  tutti help [COMMAND]      this text, or that of a command\n"
     "  tutti help commands       every command of the Redis protocol (--markdown: as a document)\n"
@@ -51,6 +52,9 @@ int cli_help(int argument_count, const char *const *arguments)
     }
     if (strcmp(arguments[0], "commands") == 0) {
         return help_commands(argument_count - 1, arguments + 1);
+    }
+    if (strcmp(arguments[0], "status") == 0) {
+        return cli_status(1, help);
     }
     if (strcmp(arguments[0], "check") == 0) {
         return cli_check(1, help);

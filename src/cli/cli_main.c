@@ -15,6 +15,9 @@ int main(int argument_count, char **arguments, char **environment)
     if (strcmp(command, "start") == 0) {
         return cli_start(rest_count, rest, (const char *const *)environment);
     }
+    if (strcmp(command, "status") == 0) {
+        return cli_status(rest_count, rest);
+    }
     if (strcmp(command, "check") == 0) {
         return cli_check(rest_count, rest);
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting and stopping, in an order in which each part finds what it needs:
  *
- *   start  directory → listeners (a taken port is told at once) → store → shard, log, replay → node.conf
+ *   start  directory → listeners and admin (a taken port is told at once) → store → shard, log, replay → node.conf
  *          → pool, log writer, maintenance → reactors
- *   stop   gateways (what is under way is answered) → loops → maintenance → log writer → shard → store
+ *   stop   gateways (what is under way is answered) → loops → admin → maintenance → log writer → shard → store
  *
  * Whatever fails on the way up, the way down begins there. */
 #include "node/node.h"
@@ -64,6 +64,7 @@ static bool setting_at(void *context, uint32_t index, const char **name, struct 
 {
     const struct node *node = ((struct reactor *)context)->node;
     char address[OS_ADDRESS_TEXT_SIZE];
+    struct os_address admin = node_admin_address(node->admin);
     switch (index) {
     case 0:
         *name = "maxmemory";
@@ -79,7 +80,7 @@ static bool setting_at(void *context, uint32_t index, const char **name, struct 
         return true;
     case 3:
         *name = "admin";
-        buffer_append(value, bytes_of_text(os_address_format(&node->options.admin, address)));
+        buffer_append(value, bytes_of_text(os_address_format(&admin, address)));
         return true;
     case 4:
         *name = "reactors";
@@ -180,10 +181,9 @@ static void stop_gateway(struct os_message *message)
 static void stop(void *context)
 {
     struct node *node = context;
-    if (node->is_stopping) {
+    if (atomic_exchange(&node->state, NODE_STOPPING) == NODE_STOPPING) {
         return;
     }
-    node->is_stopping = true;
     OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
     for (uint32_t i = 0; i < node->reactor_count; i++) {
         struct reactor *reactor = &node->reactors[i];
@@ -210,7 +210,7 @@ static int open_listeners(struct node *node, struct error *error)
         node->reactor_count = i + 1;
         status = reactor_open(node, i, error);
     }
-    return status;
+    return status == 0 ? node_admin_start(&node->admin, node, error) : status;
 }
 
 static int open_storage(struct node *node, struct error *error)
@@ -299,7 +299,7 @@ static void say_ready(const struct node *node)
     char admin[OS_ADDRESS_TEXT_SIZE];
     struct os_address redis_address =
         os_listener_address(resp_server_listener(node->reactors[0].server));
-    struct os_address admin_address = node->options.admin;
+    struct os_address admin_address = node_admin_address(node->admin);
     OS_LOG_INFO(node->options.log, "node.ready",
                 "redis=%s admin=%s data=%s reactors=%u memory_bytes=%" PRIu64 " took_ms=%" PRIu64,
                 os_address_format(&redis_address, redis), os_address_format(&admin_address, admin),
@@ -331,6 +331,7 @@ static void close_reactors(struct node *node)
 
 static void node_close(struct node *node)
 {
+    node_admin_destroy(node->admin);
     close_reactors(node);
     node_maintenance_destroy(node->maintenance);
     node_log_destroy(node->node_log);
@@ -404,6 +405,7 @@ int node_run(const struct node_options *options, struct error *error)
         node_close(node);
         return NODE_EXIT_START;
     }
+    atomic_store(&node->state, NODE_SERVING);
     say_ready(node);
     os_loop_run(node->reactors[0].loop);
     flush_before_close(node);

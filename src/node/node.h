@@ -5,10 +5,11 @@
  * log writer's thread, the disk pool, the store's maintenance thread. What a node decides is
  * decided in the cores; what is here only carries.
  *
- *   reactor 0   owns the data shard; serves connections, the admin port, signals
+ *   reactor 0   owns the data shard; serves connections, signals
  *   reactor n   serves connections; its requests go to reactor 0 as messages and come back so
  *   log writer  writes and flushes what the shards persist, one flush for all that waits
  *   disk pool   reads that are not in memory
+ *   admin       answers about the node over HTTP
  *   maintenance flushes the store, releases the log behind it, watches the free space
  *
  * One node per process. node_run() blocks in the calling thread, which becomes reactor 0. */

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/histogram/histogram.h"
 #include "core/shard/shard.h"
 #include "core/wal/wal.h"
 #include "driver/os/os.h"
@@ -77,6 +78,15 @@ struct node_log_statistics {
 /* Any thread; as of the last round. */
 void node_log_get_statistics(struct node_log *log, struct node_log_statistics *statistics);
 
+/* What the flushes so far took, and what each made durable. */
+struct node_log_histograms {
+    struct histogram flush_durations_ns;
+    struct histogram batch_record_counts;
+    struct histogram batch_sizes_bytes;
+};
+/* Any thread; as of the last round. Large: not for a small stack. */
+void node_log_get_histograms(struct node_log *log, struct node_log_histograms *histograms);
+
 /* ---- node_maintenance.c: the store's thread ---------------------------------------------------- */
 
 struct node_maintenance;
@@ -116,13 +126,14 @@ struct node_shard {
     struct node_maintenance *maintenance;
     struct os_log *log;
     struct error failure;
-    uint64_t replayed_count;
+    _Atomic uint64_t replayed_count; /* Also read by the admin while starting. */
+    uint64_t replay_took_ms;
     uint64_t replay_reported_at_ms;
     uint64_t start_sequence; /* Made durable while starting. */
     struct os_mutex *figures_mutex;
     struct node_figures *figures; /* Under the mutex. */
     uint64_t figures_at_ms;
-    struct list refused;     /* Forwarded requests that were too many; tried again each tick. */
+    struct list refused; /* Forwarded requests that were too many; tried again each tick. */
 };
 
 /* What the shard's thread knows, for others. */
@@ -150,9 +161,22 @@ MUST_USE int node_forward_submit(struct node_shard *shard, struct os_loop *home,
 /* Reactor 0, each tick: submit again what the shard refused for being too busy. */
 void node_forward_retry(struct node_shard *shard);
 
-/* ---- node_status.c: what INFO says --------------------------------------------- */
+/* ---- node_status.c: what INFO says ------------------------------------------------------------ */
 
 struct node;
 void node_status_information(struct node *node, struct resp_information *information);
+
+/* ---- node_admin.c: the admin port, with a loop and a thread of its own --------------------------
+ *
+ * So it answers while the log is replayed, when the reactors are busy, and until the node has
+ * stopped; and asking the store, which may wait for its locks, delays nobody. */
+
+struct node_admin;
+
+/* Listen and answer from now on. Errors: those of os_listener_open(); -EAGAIN. */
+MUST_USE int node_admin_start(struct node_admin **admin, struct node *node, struct error *error);
+/* May be NULL. Before anything that it reports on is gone. */
+void node_admin_destroy(struct node_admin *admin);
+struct os_address node_admin_address(const struct node_admin *admin);
 
 #endif

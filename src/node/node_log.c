@@ -52,6 +52,7 @@ struct node_log {
     wal_shard release_shard;
     raft_index release_index;
     struct node_log_statistics statistics;
+    struct node_log_histograms histograms;
 
     /* The writer's own. */
     uint64_t round_count;
@@ -59,7 +60,12 @@ struct node_log {
     uint64_t flush_count;
     uint64_t flush_duration_ns_sum;
     uint64_t flush_duration_latest_ns;
+    bool is_flush_counted; /* The latest one is among the figures. */
     uint64_t flushed_at_ms;
+    uint64_t unflushed_record_count;
+    uint64_t unflushed_size_bytes;
+    uint64_t batch_record_count; /* Of the latest flush. */
+    uint64_t batch_size_bytes;
     bool has_unflushed;
     bool is_prepared;
     bool is_out_of_space;
@@ -101,6 +107,11 @@ static void flush(struct node_log *log)
     log->flush_duration_latest_ns = ended_ns - started_ns;
     log->flush_duration_ns_sum += log->flush_duration_latest_ns;
     log->flushed_at_ms = ended_ns / 1000000;
+    log->batch_record_count = log->unflushed_record_count;
+    log->batch_size_bytes = log->unflushed_size_bytes;
+    log->unflushed_record_count = 0;
+    log->unflushed_size_bytes = 0;
+    log->is_flush_counted = false;
     log->has_unflushed = false;
 }
 
@@ -136,8 +147,11 @@ static void write_round(struct node_log *log, struct list *records)
 {
     LIST_EACH(member, next, records)
     {
-        wal_append(log->wal, &LIST_ITEM(member, struct log_append, link)->record);
+        const struct wal_record *record = &LIST_ITEM(member, struct log_append, link)->record;
+        wal_append(log->wal, record);
         log->record_count++;
+        log->unflushed_record_count++;
+        log->unflushed_size_bytes += record->payload.size_bytes;
     }
     write_when_there_is_space(log);
     log->has_unflushed = true;
@@ -185,11 +199,9 @@ static uint64_t sleep_ms(const struct node_log *log)
     return FLUSH_INTERVAL_MS;
 }
 
-/* Publish the figures, sleep when there is nothing to do, take what there is. */
-static void next_round(struct node_log *log, struct round *round)
+/* With the mutex held. */
+static void publish_figures(struct node_log *log)
 {
-    list_init(&round->records);
-    os_mutex_lock(log->mutex);
     wal_get_statistics(log->wal, &log->statistics.wal);
     log->statistics.round_count = log->round_count;
     log->statistics.record_count = log->record_count;
@@ -197,6 +209,20 @@ static void next_round(struct node_log *log, struct round *round)
     log->statistics.flush_duration_ns_sum = log->flush_duration_ns_sum;
     log->statistics.flush_duration_latest_ns = log->flush_duration_latest_ns;
     log->statistics.is_out_of_space = log->is_out_of_space;
+    if (log->flush_count > 0 && !log->is_flush_counted) { /* At most one flush a round. */
+        log->is_flush_counted = true;
+        histogram_record(&log->histograms.flush_durations_ns, log->flush_duration_latest_ns);
+        histogram_record(&log->histograms.batch_record_counts, log->batch_record_count);
+        histogram_record(&log->histograms.batch_sizes_bytes, log->batch_size_bytes);
+    }
+}
+
+/* Publish the figures, sleep when there is nothing to do, take what there is. */
+static void next_round(struct node_log *log, struct round *round)
+{
+    list_init(&round->records);
+    os_mutex_lock(log->mutex);
+    publish_figures(log);
     round->is_idle = false;
     if (list_is_empty(&log->submitted) && !log->has_release && !log->is_stopping) {
         log->is_sleeping = true;
@@ -320,5 +346,12 @@ void node_log_get_statistics(struct node_log *log, struct node_log_statistics *s
 {
     os_mutex_lock(log->mutex);
     *statistics = log->statistics;
+    os_mutex_unlock(log->mutex);
+}
+
+void node_log_get_histograms(struct node_log *log, struct node_log_histograms *histograms)
+{
+    os_mutex_lock(log->mutex);
+    *histograms = log->histograms;
     os_mutex_unlock(log->mutex);
 }

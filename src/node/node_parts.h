@@ -9,6 +9,12 @@
 
 enum { NODE_SIGNAL_COUNT = 2, NODE_RUN_ID_SIZE = 41 };
 
+enum node_state {
+    NODE_STARTING, /* Parts are still missing. */
+    NODE_SERVING,
+    NODE_STOPPING, /* All parts are still there. */
+};
+
 struct reactor {
     struct node *node;
     struct os_loop *loop;
@@ -35,7 +41,8 @@ struct node {
     uint32_t serving_count; /* Gateways that have not stopped; reactor 0's. */
     struct os_wake *stop_wake;
     struct os_signal *signals[NODE_SIGNAL_COUNT];
-    bool is_stopping;
+    struct node_admin *admin;
+    _Atomic int state; /* enum node_state; the admin's thread reads it. */
 };
 
 #endif

@@ -75,7 +75,7 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
 {
     struct node_shard *shard = context;
     ASSERT(shard->wal != NULL); /* Only entries from before the start are not in memory. */
-    shard->replayed_count++;
+    atomic_fetch_add_explicit(&shard->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
     if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
         shard->replay_reported_at_ms = now;
@@ -207,9 +207,10 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     if (status != 0) {
         goto failed_replay;
     }
+    shard->replay_took_ms = os_monotonic_ms() - started_at_ms;
     if (shard->replayed_count > 0) {
         OS_LOG_INFO(shard->log, "node.replayed", "entries=%" PRIu64 " took_ms=%" PRIu64,
-                    shard->replayed_count, os_monotonic_ms() - started_at_ms);
+                    shard->replayed_count, shard->replay_took_ms);
     }
     return 0;
 
@@ -285,6 +286,7 @@ void node_shard_attach(struct node_shard *shard, struct os_loop *loop)
     shard->timer = os_timer_create(loop, timer_expired, shard);
     shard->client.wake = os_wake_create(loop, log_is_durable, shard);
     os_loop_at_end_of_tick(loop, tick, shard);
+    publish_figures(shard, os_monotonic_ms()); /* Nobody sees the zeros from before. */
 }
 
 void node_shard_close(struct node_shard *shard)

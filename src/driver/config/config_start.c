@@ -77,7 +77,7 @@ static const struct config_option options[] = {
         .unit = "always|everysec",
         .default_text = "always",
         .help = "When a write is answered. always: once it is on disk. everysec: at once; a crash "
-                "of the machine or of the process may lose the last second of answered writes.",
+                "of the machine may lose about the last second of answered writes.",
         .parse = config_parse_choice,
         .choices = flush_choices,
         FIELD(flush),

@@ -15,7 +15,8 @@
  * then
  * `_total` for counters. The second word is the section in which /status.txt shows the figure.
  *
- * A server belongs to one loop and its thread; the source is asked there. */
+ * A server belongs to one loop and its thread; the source is asked there. The status pages are 200
+ * also when the node is not well: "well" in the JSON tells. */
 #ifndef GATEWAY_ADMIN_ADMIN_H
 #define GATEWAY_ADMIN_ADMIN_H
 
@@ -85,6 +86,7 @@ void metrics_histogram(struct metrics *metrics, const char *name, const char *he
 
 struct admin_verdict {
     bool is_ready;                 /* Clients are served. */
+    bool is_well;                  /* And nobody needs to do anything. */
     char text[ADMIN_VERDICT_SIZE]; /* "Serving. Every answered write is on disk." */
 };
 
