@@ -190,8 +190,10 @@ void resp__connection_charge(struct connection *connection)
     if (!connection->is_hung_up) {
         held += os_stream_queued_bytes(connection->stream);
     }
-    if (connection->extra != NULL) {
-        held += resp__transaction_size_bytes(connection);
+    const struct connection_extra *extra = connection->extra;
+    if (extra != NULL) {
+        held += resp__transaction_size_bytes(connection) + extra->name.capacity_bytes +
+                extra->library_name.capacity_bytes + extra->library_version.capacity_bytes;
     }
     connection->server->buffer_bytes += (int64_t)held - (int64_t)connection->charged_bytes;
     connection->charged_bytes = held;

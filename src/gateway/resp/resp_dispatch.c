@@ -96,6 +96,10 @@ static enum handled run(struct connection *connection, const struct command_entr
     if (entry->handler != NULL) {
         return entry->handler(connection, arguments, count, reply);
     }
+    if ((entry->command->flags & KV_FLAG_WRITE) == 0 &&
+        !resp__server_may_read(connection->server)) {
+        return HANDLED_LATER;
+    }
     struct submission submission = {
         .entry = entry,
         .command = {.opcode = entry->command->opcode,
@@ -128,7 +132,9 @@ static enum handled run_timed(struct connection *connection, const struct comman
     COUNTER_ADD(server->counters[entry->index].time_ns, took_ns);
     int64_t threshold_us =
         atomic_load_explicit(&server->group->slow_log_threshold_us, memory_order_relaxed);
-    if (handled == HANDLED_DONE && threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000) {
+    /* The arguments are gone with a connection that was cut off meanwhile. */
+    if (handled == HANDLED_DONE && !connection->is_hung_up && threshold_us >= 0 &&
+        took_ns >= (uint64_t)threshold_us * 1000) {
         resp__slow_log_add(connection, took_ns, arguments, count, count);
     }
     return handled;

@@ -174,6 +174,8 @@ struct resp_server {
     int64_t buffer_bytes_published;
     bool is_tight;              /* Half of the budget is used: see resp_server.c. */
     uint64_t tick_output_bytes; /* Replied in this tick. */
+    uint64_t pending_read_count;
+    uint64_t read_estimate_bytes; /* What a pending read is expected to answer. */
 
     /* Statistics; see COUNTER_ADD. */
     uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */
@@ -203,6 +205,12 @@ void resp__server_check_stopped(struct resp_server *server);
 
 /* May more be replied in this tick? Else the rest waits for the next, to be fair to others. */
 bool resp__server_has_room(const struct resp_server *server);
+
+/* May one more read be under way? It was answered, with so many bytes. */
+bool resp__server_may_read(const struct resp_server *server);
+void resp__server_read_answered(struct resp_server *server, uint64_t size_bytes);
+/* Do the clients hold more than they may, as of now? */
+bool resp__server_is_over_budget(const struct resp_server *server);
 
 /* Is CLIENT PAUSE on for such a command? */
 bool resp__server_is_paused(const struct resp_server *server, bool is_write);
@@ -308,6 +316,7 @@ struct slot {
     uint32_t size_bytes; /* Of the arguments. */
     uint32_t argument_count;
     bool is_done;
+    bool is_read; /* May have a large answer. */
     bool is_silent;
     uint32_t key_size_bytes; /* For the slow log: the first argument. */
     uint8_t key[SLOW_ARGUMENT_SIZE_MAX];

@@ -117,6 +117,41 @@ static void test_late_reader(void **state)
     world_destroy(world);
 }
 
+/* Reads that come back when they like are few at a time when their answers are large. */
+static void test_late_reads(void **state)
+{
+    enum { COUNT = 300 };
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    struct buffer value = {0};
+    fill(&value, MEBIBYTE);
+    set_large(client, &value);
+    world_set_reading_late(world, true);
+    world_set_holding(world, true);
+    for (int i = 0; i < COUNT; i++) {
+        world_send(client, BYTES("GET k\r\n"));
+    }
+    os_sleep_ms(100);
+    struct resp_statistics statistics;
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_in_range(statistics.pending_count, 1, 128);
+    world_set_holding(world, false);
+    receive_large(client, &value, COUNT);
+    /* The large ones are known now: only few are under way. */
+    world_set_holding(world, true);
+    for (int i = 0; i < COUNT; i++) {
+        world_send(client, BYTES("GET k\r\n"));
+    }
+    os_sleep_ms(100);
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_in_range(statistics.pending_count, 1, 8);
+    world_set_holding(world, false);
+    receive_large(client, &value, COUNT);
+    buffer_deinit(&value);
+    (void)close(client);
+    world_destroy(world);
+}
+
 static bool is_one_evicted(const struct resp_statistics *statistics)
 {
     return statistics->evicted_count >= 1;
@@ -292,10 +327,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_large_values), cmocka_unit_test(test_late_reader),
-        cmocka_unit_test(test_budget),       cmocka_unit_test(test_held_replies),
-        cmocka_unit_test(test_strangers),    cmocka_unit_test(test_idle_timeout),
-        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_late_reads),   cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_held_replies), cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_idle_timeout), cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_half_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

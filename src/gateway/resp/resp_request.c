@@ -9,7 +9,7 @@
 #include "base/memory/memory.h"
 #include "gateway/resp/resp_internal.h"
 
-enum { SLOT_BUFFER_KEPT_BYTES = 4096 };
+enum { OUTPUT_AT_ONCE_BYTES = 1024 * 1024 };
 
 /* ---- Slots
  * -----------------------------------------------------------------------------------------
@@ -67,6 +67,7 @@ static void append_slot(struct connection *connection, struct slot *slot, uint64
     struct resp_server *server = connection->server;
     slot->connection = connection;
     slot->is_done = false;
+    slot->is_read = false;
     slot->is_silent =
         connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP;
     slot->size_bytes = size_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)size_bytes;
@@ -143,10 +144,26 @@ static struct buffer *slot_target(struct connection *connection, struct slot *sl
     return target;
 }
 
+/* Many large answers may come in one tick, so large output does not wait for its end. */
+static void send_at_once(struct connection *connection)
+{
+    resp__connection_flush(connection);
+    if (!connection->is_hung_up && resp__server_is_over_budget(connection->server)) {
+        COUNTER_ADD(connection->server->evicted_count, 1);
+        resp__event(connection->server, "resp.client.evicted", "client_id=%llu buffer_bytes=%llu",
+                    (unsigned long long)connection->id,
+                    (unsigned long long)connection->charged_bytes);
+        resp__connection_close(connection);
+    }
+}
+
 void resp__slot_close(struct slot *slot, struct bytes answer)
 {
     struct connection *connection = slot->connection;
     note_answer(slot, answer);
+    if (slot->is_read) {
+        resp__server_read_answered(connection->server, answer.size_bytes);
+    }
     struct buffer *target = slot_target(connection, slot);
     if (slot->complete != NULL) {
         struct reply reply = {.target = target, .protocol = slot->request.protocol};
@@ -173,6 +190,9 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
     }
     resp__connection_mark_dirty(connection);
     resp__connection_make_ready(connection);
+    if (connection->output.size_bytes > OUTPUT_AT_ONCE_BYTES) {
+        send_at_once(connection);
+    }
 }
 
 static void request_done(struct shard_request *request, struct bytes answer)
@@ -246,6 +266,8 @@ enum handled resp__submit(struct connection *connection, const struct submission
         ASSERT(direct.target->size_bytes == before);
         keep_for_slow_log(slot, &submission->command);
         append_slot(connection, slot, size_of(&submission->command));
+        slot->is_read = !submission->is_write;
+        server->pending_read_count += slot->is_read;
         return HANDLED_DONE;
     }
     if (status == SHARD_ANSWERED && submission->complete != NULL) {

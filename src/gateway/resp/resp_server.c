@@ -15,6 +15,8 @@ enum {
     TICK_OUTPUT_BYTES_MAX = 8 * 1024 * 1024,
     TIGHT_OUTPUT_BYTES_MAX = 64 * 1024,
     STALE_MS = 2000,
+    READ_ESTIMATE_BYTES_START = 64 * 1024,
+    PENDING_READ_COUNT_MIN = 4,
     TIMER_MS = 1000,
     BUSY_RETRY_MS = 1,
     PUBLISH_STEP_BYTES = 64 * 1024, /* How stale the group's sum may be, per server. */
@@ -161,6 +163,37 @@ bool resp__server_has_room(const struct resp_server *server)
     return server->tick_output_bytes < most;
 }
 
+static int64_t held_by_all(const struct resp_server *server)
+{
+    return atomic_load_explicit(&server->group->buffer_bytes, memory_order_relaxed);
+}
+
+/* Reads that wait for the disk or for another reactor come back when they like, so their number is
+ * bounded by what they will probably answer: as much as the largest of late, which fades. */
+bool resp__server_may_read(const struct resp_server *server)
+{
+    return server->pending_read_count < PENDING_READ_COUNT_MIN ||
+           server->pending_read_count * server->read_estimate_bytes < TICK_OUTPUT_BYTES_MAX;
+}
+
+void resp__server_read_answered(struct resp_server *server, uint64_t size_bytes)
+{
+    ASSERT(server->pending_read_count > 0);
+    server->pending_read_count--;
+    if (size_bytes >= server->read_estimate_bytes) {
+        server->read_estimate_bytes = size_bytes;
+    } else {
+        server->read_estimate_bytes -= (server->read_estimate_bytes - size_bytes + 15) / 16;
+    }
+}
+
+bool resp__server_is_over_budget(const struct resp_server *server)
+{
+    int64_t unpublished = server->buffer_bytes - server->buffer_bytes_published;
+    return held_by_all(server) + unpublished >
+           (int64_t)server->group->options.client_memory_bytes_max;
+}
+
 /* The connection of this server that holds most, of those that did not read since `since_ms`. */
 static struct connection *largest_connection(struct resp_server *server, uint64_t since_ms)
 {
@@ -185,11 +218,6 @@ static void publish(struct resp_server *server, int64_t least)
         (void)atomic_fetch_add(&server->group->buffer_bytes, difference);
         server->buffer_bytes_published = server->buffer_bytes;
     }
-}
-
-static int64_t held_by_all(const struct resp_server *server)
-{
-    return atomic_load_explicit(&server->group->buffer_bytes, memory_order_relaxed);
 }
 
 /* Cut off the largest that did not read since `since_ms` until the servers hold `limit`. */
@@ -351,6 +379,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     server->backend = backend;
     server->index = group->server_count;
     server->next_client_number = 1;
+    server->read_estimate_bytes = READ_ESTIMATE_BYTES_START;
     list_init(&server->connections);
     list_init(&server->strangers);
     list_init(&server->dirty);

@@ -45,6 +45,7 @@ struct world {
     uint16_t port;
     bool is_stopping;
     _Atomic bool is_holding;
+    _Atomic bool is_reading_late;
     _Atomic int refusal_status;
     _Atomic int refusal_count;
     _Atomic int stop_count;
@@ -108,7 +109,8 @@ static int submit(void *context, struct shard_request *request, const struct rep
         (void)atomic_fetch_sub(&world->refusal_count, 1);
         return atomic_load(&world->refusal_status);
     }
-    if (!request->is_write && list_is_empty(&place->waiting)) {
+    if (!request->is_write && list_is_empty(&place->waiting) &&
+        !atomic_load(&world->is_reading_late)) {
         execute(place, &request->command, reply);
         return SHARD_ANSWERED;
     }
@@ -266,6 +268,11 @@ void world_destroy(struct world *world)
 void world_set_holding(struct world *world, bool is_holding)
 {
     atomic_store(&world->is_holding, is_holding);
+}
+
+void world_set_reading_late(struct world *world, bool is_reading_late)
+{
+    atomic_store(&world->is_reading_late, is_reading_late);
 }
 
 void world_refuse(struct world *world, int status, int count)

@@ -24,6 +24,8 @@ void world_destroy(struct world *world);
 
 /* Writes are answered when this is false. */
 void world_set_holding(struct world *world, bool is_holding);
+/* Reads are answered like writes: later. */
+void world_set_reading_late(struct world *world, bool is_reading_late);
 /* Refuse so many next requests with this status. */
 void world_refuse(struct world *world, int status, int count);
 /* How often SHUTDOWN came. */
