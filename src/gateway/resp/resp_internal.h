@@ -180,7 +180,6 @@ struct resp_server {
     /* Statistics; see COUNTER_ADD. */
     uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */
     bool has_tick_counts;
-    bool has_slow_answer; /* In this tick, of a request that waited. */
     _Atomic uint64_t accepted_count;
     _Atomic uint64_t refused_count;
     _Atomic uint64_t evicted_count;

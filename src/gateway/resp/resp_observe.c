@@ -9,9 +9,14 @@
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
 /* ---- SLOWLOG ---------------------------------------------------------------------------------------
- * A write is timed from its submission to its answer, so waiting for the log's flush counts; Redis
- * times the execution alone. Of the writes that one tick answers at most one is kept, with its name
- * and first argument. Fast commands that are answered at once are not timed at all. */
+ * As in Redis, what is logged is work and not waiting for the disk to flush. Precisely:
+ *
+ *   - a read that is answered at once and is not O(1) or O(log n): its execution;
+ *   - a read that the disk pool executes, and one that another loop does: from the tick that read it
+ *     to the tick that answers, with its name and first argument;
+ *   - a write: never. What it takes is one flush, shared with all that waited for it; see the
+ *     histograms of commands and of flushes on the admin port;
+ *   - a fast command that is answered at once: never, for it is not timed. */
 
 /* Passwords are not for the log. */
 static bool is_secret(const struct bytes *arguments, uint32_t index)

@@ -120,8 +120,8 @@ static void note_answer(struct slot *slot, struct bytes answer)
     histogram_record(&server->latencies_ns[entry->command->family], took_ns);
     int64_t threshold_us =
         atomic_load_explicit(&server->group->slow_log_threshold_us, memory_order_relaxed);
-    if (threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000 && !server->has_slow_answer) {
-        server->has_slow_answer = true; /* All that one flush delayed would tell the same. */
+    /* A write's time is that of the flush that it waited for. */
+    if (threshold_us >= 0 && took_ns >= (uint64_t)threshold_us * 1000 && !slot->request.is_write) {
         const struct bytes arguments[] = {bytes_of_text(entry->command->name),
                                           bytes_make(slot->key, slot->key_size_bytes)};
         resp__slow_log_add(connection, took_ns, arguments, slot->argument_count,
@@ -205,6 +205,7 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
     struct slot *slot = slot_take(connection->server);
     slot->entry = entry;
     slot->request.protocol = connection->protocol;
+    slot->request.is_write = false;
     slot->argument_count = 1;
     slot->key_size_bytes = 0;
     append_slot(connection, slot, 0);

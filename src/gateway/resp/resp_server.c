@@ -277,7 +277,6 @@ static void end_of_tick(void *context)
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
         resp__connection_flush(LIST_ITEM(member, struct connection, dirty_link));
     }
-    server->has_slow_answer = false;
     record_latencies(server);
     keep_budget(server);
     if (server->arguments.capacity > ARGUMENTS_KEPT_MAX) {
