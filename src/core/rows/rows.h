@@ -54,9 +54,18 @@ void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper
  * before any other change. Other errors are final. */
 MUST_USE int rows_commit(struct rows *rows, struct error *error);
 
-/* Chain a digest over the uncommitted changes, in the order they were first made: equal histories
- * give equal digests on every replica. */
-uint64_t rows_digest(const struct rows *rows, uint64_t before);
+/* The digest chained over every change made through this view, in the order of the calls: equal histories
+ * give equal digests on every replica, whenever they commit. It starts from what was set. */
+uint64_t rows_digest(const struct rows *rows);
+void rows_set_digest(struct rows *rows, uint64_t digest);
+
+/* What waits for rows_commit(): rows (a deleted range counts as one), and bytes in memory. */
+uint32_t rows_change_count(const struct rows *rows);
+uint64_t rows_change_size_bytes(const struct rows *rows);
+
+/* With more uncommitted changes than this, merging them costs more than committing them: a live view in
+ * the memory tier does not open an iterator then, but answers ERROR_INCOMPLETE. */
+#define ROWS_ITERATE_CHANGE_COUNT_MAX 256
 
 /* Rows in order, the view's own changes included. Changing the view ends every iterator of it
  * (rows_iterator_next() asserts), so collect first and change afterwards. */

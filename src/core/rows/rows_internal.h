@@ -92,6 +92,12 @@ struct rows_range {
     struct buffer upper;
 };
 
+/* A changed row and the first bytes of its key that differ between rows, for sorting. */
+struct rows_sorted {
+    uint64_t prefix;
+    struct row *row;
+};
+
 struct rows {
     struct env_store store;
     const struct env_store_snapshot *snapshot; /* NULL: a live view. */
@@ -104,7 +110,7 @@ struct rows {
     uint64_t cache_size_bytes;
     uint64_t clean_size_bytes;   /* Of rows that may be evicted. */
     uint64_t changed_size_bytes; /* Of rows that may not. */
-    struct row **changes;        /* In the order in which they were first changed. */
+    struct row **changes;
     uint32_t change_count;
     uint32_t change_capacity;
     /* Deleted ranges, oldest first. Those from `range_committed_count` on are not in the store yet;
@@ -113,7 +119,9 @@ struct rows {
     uint32_t range_count;
     uint32_t range_capacity;
     uint32_t range_committed_count;
+    uint64_t digest;
     struct env_change *batch; /* Reused by commits. */
+    struct rows_sorted *sorted;
     uint32_t batch_capacity;
     struct rows_statistics statistics;
 };

@@ -227,6 +227,10 @@ static void iterator_free(struct rows_iterator *iterator)
 int rows_iterator_open(struct rows *rows, struct bytes lower, struct bytes upper,
                        struct rows_iterator **iterator)
 {
+    if (rows->snapshot == NULL && rows->tier == ENV_TIER_MEMORY &&
+        rows_change_count(rows) > ROWS_ITERATE_CHANGE_COUNT_MAX) {
+        return ERROR_INCOMPLETE;
+    }
     struct rows_iterator *opened = memory_allocate_zeroed(1, sizeof *opened);
     opened->rows = rows;
     opened->changes_seen = rows->changes_seen;
