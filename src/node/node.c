@@ -363,7 +363,11 @@ static void node_close(struct node *node)
 static void flush_before_close(struct node *node)
 {
     struct error error = {0};
-    if (store_flush(node->store, &error) != 0) {
+    int status = shard_settle(node->shard.shard);
+    if (status == 0) {
+        status = store_flush(node->store, &error);
+    }
+    if (status != 0) {
         OS_LOG_WARN(node->options.log, "node.store_not_flushed", "reason=%s consequence=%s",
                     error.message, "the next start reads the log instead");
     }

@@ -34,7 +34,7 @@ static void report(struct check *check, const char *part, int status, const stru
 static raft_index first_needed(void *context, wal_shard id)
 {
     const struct check *check = context;
-    return check->shard != NULL ? shard_applied_index(check->shard) + 1 : 1;
+    return check->shard != NULL ? shard_stored_index(check->shard) + 1 : 1;
 }
 
 static int open_store(struct check *check, struct error *error)
@@ -72,7 +72,7 @@ static int open_rows(struct check *check, struct error *error)
     struct kv_statistics statistics;
     kv_get_statistics(check->kv, &statistics);
     (void)printf("store  %" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
-                 shard_applied_index(check->shard));
+                 shard_stored_index(check->shard));
     return kv_verify(options.store, NULL, statistics.key_count, error);
 }
 
@@ -100,11 +100,11 @@ static int open_log(struct check *check, struct error *error)
     (void)printf("log    entries %" PRIu64 " to %" PRIu64 ", term %" PRIu64 "\n", state.first_index,
                  state.last_index, state.hard_state.term);
     if (check->shard != NULL && state.last_index != 0 &&
-        state.last_index < shard_applied_index(check->shard)) {
+        state.last_index < shard_stored_index(check->shard)) {
         return error_say(error, ERROR_CORRUPT,
                          "the log ends at entry %" PRIu64
                          " but the store has applied entry %" PRIu64,
-                         state.last_index, shard_applied_index(check->shard));
+                         state.last_index, shard_stored_index(check->shard));
     }
     return 0;
 }

@@ -101,7 +101,7 @@ static void failed(void *context, struct shard *data_shard, int status, const st
 static raft_index first_needed(void *context, wal_shard id)
 {
     const struct node_shard *shard = context;
-    return id == NODE_DATA_SHARD ? shard_applied_index(shard->shard) + 1 : 1;
+    return id == NODE_DATA_SHARD ? shard_stored_index(shard->shard) + 1 : 1;
 }
 
 static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -156,6 +156,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
         .id = NODE_DATA_SHARD,
         .self = NODE_SELF,
         .store = store_interface(store),
+        .may_log_end_early = !options->is_flush_always,
         .cache_size_bytes = options->memory_size_bytes / 4,
         .in_flight_size_bytes_max = options->memory_size_bytes / 8,
         .machine = kv_machine(shard->kv),
@@ -257,7 +258,7 @@ static void tick(void *context)
     node_forward_retry(shard);
     uint64_t wake_at_ms = shard_tick(shard->shard);
     node_log_submit(shard->node_log);
-    node_maintenance_applied(shard->maintenance, shard_applied_index(shard->shard));
+    node_maintenance_applied(shard->maintenance, shard_stored_index(shard->shard));
     uint64_t now = os_loop_now_ms(shard->loop);
     publish_figures(shard, now);
     if (!list_is_empty(&shard->refused)) {

@@ -249,6 +249,7 @@ void sim__draw_nature(struct sim *sim)
     nature->flushall_per_mille = maybe(random, 1, 10);
     nature->large_hash_per_mille = maybe(random, 1, 20);
     nature->read_percent = between(random, 10, 70);
+    nature->store_row_count = random_chance(random, 1, 3) ? 1 : between(random, 2, 60);
     draw_faults(nature, random);
 }
 

@@ -225,6 +225,7 @@ struct sim__nature {
     uint32_t spare_size_bytes;
     uint32_t cache_size_bytes;
     uint32_t in_flight_size_bytes;
+    uint32_t store_row_count;      /* 1: the store gets each entry by itself. */
     uint32_t kill_every_us;        /* 0: never. */
     uint32_t kill_in_call_percent; /* Of the kills: at a call of the environment. */
     uint32_t power_percent;        /* Of the kills. */

@@ -168,7 +168,7 @@ static void host_failed(void *context, struct shard *shard, int status, const st
 static raft_index first_needed(void *context, wal_shard shard)
 {
     const struct sim__node *node = context;
-    return shard == SHARD_ID ? shard_applied_index(node->shard) + 1 : 1;
+    return shard == SHARD_ID ? shard_stored_index(node->shard) + 1 : 1;
 }
 
 /* ---- Start and end
@@ -182,6 +182,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
         .self = 1,
         .store = store_interface(sim, node->memstore),
         .cache_size_bytes = sim->nature.cache_size_bytes,
+        .store_row_count = sim->nature.store_row_count,
         .in_flight_size_bytes_max = sim->nature.in_flight_size_bytes,
         .machine = machine,
         .host = {.context = node,
@@ -210,7 +211,7 @@ int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *
         return status;
     }
     if (is_watched) {
-        sim__oracle_started(sim, shard_applied_index(node->shard));
+        sim__oracle_started(sim, shard_stored_index(node->shard));
     }
     struct wal_options wal_options = {
         .files = sim__disk_interface(node->disk),
@@ -366,7 +367,7 @@ static void start(struct sim *sim)
     }
     sim__disk_forget_damage(sim->disk);
     shard_set_full(node->shard, node->is_full);
-    sim__note(sim, "node.started", shard_applied_index(node->shard), 0, 0);
+    sim__note(sim, "node.started", shard_stored_index(node->shard), 0, 0);
     sim__node_wake(sim);
     sim__schedule(sim, sim__delay(sim, sim->nature.store_flush_us), SIM__EVENT_STORE,
                   node->incarnation, 0, NULL);
@@ -604,7 +605,7 @@ static void maintain(struct sim *sim, uint64_t stage)
     struct sim__node *node = sim->node;
     if (stage == 0) {
         /* What is applied when the flush begins is in it; what comes meanwhile may be. */
-        node->flush_index = shard_applied_index(node->shard);
+        node->flush_index = shard_stored_index(node->shard);
         if (BUG("node.log_released_before_store_flush") && node->flush_index > 0) {
             node->release_index = node->flush_index;
         }
@@ -736,9 +737,17 @@ bool sim__node_is_quiet(const struct sim__node *node)
            node->read_count == 0 && !node->is_store_behind;
 }
 
+void sim__node_store_all(struct sim__node *node)
+{
+    while (shard_settle(node->shard) == -EBUSY) {
+        PROBE("sim.settle_stalled");
+    }
+}
+
 void sim__node_verify(struct sim *sim)
 {
     struct sim__node *node = sim->node;
+    sim__node_store_all(node);
     struct kv_statistics statistics;
     kv_get_statistics(node->kv, &statistics);
     struct error error = {0};

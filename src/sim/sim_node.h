@@ -67,6 +67,9 @@ struct sim__node {
 int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error);
 void sim__node_close_cores(struct sim__node *node);
 
+/* Have the store take everything that was applied, before it is looked at. */
+void sim__node_store_all(struct sim__node *node);
+
 /* sim_rehearsal.c: maybe recover a copy of everything, and remember what came out, … */
 void sim__rehearse(struct sim *sim);
 /* … for when the node has recovered. */

@@ -75,6 +75,7 @@ void sim__rehearse(struct sim *sim)
     if (status != 0) {
         sim__fail(sim, "a rehearsal of the recovery failed: %s", error.message);
     } else if (shard_is_ready(copy.shard)) {
+        sim__node_store_all(&copy);
         struct shard_statistics statistics;
         shard_get_statistics(copy.shard, &statistics);
         node->has_rehearsed = true;
@@ -91,11 +92,15 @@ void sim__rehearse(struct sim *sim)
 void sim__rehearsal_compare(struct sim *sim)
 {
     struct sim__node *node = sim->node;
-    struct shard_statistics statistics;
-    shard_get_statistics(node->shard, &statistics);
     if (!node->has_rehearsed) {
         return;
     }
+    sim__node_store_all(node);
+    if (!sim__node_is_alive(node)) {
+        return; /* Killed while storing: there is nothing left to compare. */
+    }
+    struct shard_statistics statistics;
+    shard_get_statistics(node->shard, &statistics);
     if (statistics.applied_index != node->rehearsed_index ||
         statistics.digest != node->rehearsed_digest ||
         (!node->is_store_behind &&

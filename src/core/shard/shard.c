@@ -79,6 +79,10 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     }
     rows_set_tier(created->rows, ENV_TIER_MEMORY);
     created->commit_index = created->applied_index;
+    created->stored_index = created->applied_index;
+    if (created->options.store_row_count == 0) {
+        created->options.store_row_count = SHARD_STORE_ROW_COUNT;
+    }
     created->stamp_ms = created->applied_stamp_ms;
     *shard = created;
     return 0;
@@ -101,10 +105,18 @@ void shard_close(struct shard *shard)
     memory_free(shard);
 }
 
-raft_index shard_applied_index(const struct shard *shard)
+raft_index shard_stored_index(const struct shard *shard)
 {
-    /* What the store has refused so far it does not have, and the log must keep. */
-    return shard->applied_index - (shard->stalled != NULL);
+    return shard->stored_index;
+}
+
+int shard_settle(struct shard *shard)
+{
+    shard__apply_committed(shard);
+    if (shard->has_failed) {
+        return -EIO;
+    }
+    return !shard__has_unstored(shard) || shard__store(shard) ? 0 : -EBUSY;
 }
 
 static struct shard_entry *entry_to_persist(struct shard *shard, const struct raft_persist *persist)
@@ -178,7 +190,8 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
     if (state != NULL) {
         options.hard_state = state->hard_state;
         /* Entries that the store has may be gone from the log, all of them too. */
-        if (state->last_index != 0) {
+        bool is_early = state->last_index < shard->applied_index;
+        if (state->last_index != 0 && !(is_early && shard->options.may_log_end_early)) {
             options.last_index = state->last_index;
             options.last_term = state->last_term;
         }
@@ -240,6 +253,18 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
     return next_ms;
 }
 
+/* Returns when to look again. */
+static uint64_t store_what_is_old(struct shard *shard, uint64_t now_ms)
+{
+    if (!shard__has_unstored(shard)) {
+        return UINT64_MAX;
+    }
+    if (now_ms < shard->unstored_since_ms + SHARD_STORE_DELAY_MS) {
+        return shard->unstored_since_ms + SHARD_STORE_DELAY_MS;
+    }
+    return shard__store(shard) ? UINT64_MAX : now_ms + RETRY_INTERVAL_MS;
+}
+
 uint64_t shard_tick(struct shard *shard)
 {
     uint64_t now_ms = shard->options.host.clock.now_ms(shard->options.host.clock.context);
@@ -260,7 +285,8 @@ uint64_t shard_tick(struct shard *shard)
     if (shard->stalled != NULL || !list_is_empty(&shard->delayed)) {
         wake_at_ms = now_ms + RETRY_INTERVAL_MS;
     }
-    return wake_at_ms;
+    uint64_t store_at_ms = store_what_is_old(shard, now_ms);
+    return wake_at_ms < store_at_ms ? wake_at_ms : store_at_ms;
 }
 
 void shard_set_full(struct shard *shard, bool is_full)
@@ -274,6 +300,7 @@ void shard_get_statistics(const struct shard *shard, struct shard_statistics *st
     statistics->term = shard->term;
     statistics->last_index = shard->raft != NULL ? raft_last_index(shard->raft) : 0;
     statistics->applied_index = shard->applied_index;
+    statistics->stored_index = shard->stored_index;
     statistics->digest = shard->digest;
     statistics->in_flight_size_bytes = shard->in_flight_size_bytes;
     statistics->is_full = shard->is_full;

@@ -155,7 +155,11 @@ struct shard_options {
     wal_shard id;
     raft_node self;
     struct env_store store;
-    uint64_t cache_size_bytes;         /* Of hot rows. */
+    uint64_t cache_size_bytes; /* Of hot rows. */
+    /* The log may have been written without waiting for flushes: one that ends before what the store has
+     * lost nothing that the store does not have. */
+    bool may_log_end_early;
+    uint32_t store_row_count;          /* Changed rows per batch of the store; 0: the default. */
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
     struct shard_machine machine;
     struct shard_host host;
@@ -170,8 +174,9 @@ MUST_USE int shard_open(struct shard **shard, const struct shard_options *option
 /* Without answering what is pending. No read may be under way elsewhere. */
 void shard_close(struct shard *shard);
 
-/* The last applied index. The store has the entries up to here, durably once it was flushed. */
-raft_index shard_applied_index(const struct shard *shard);
+/* The store has the entries up to here, durably once it was flushed. Later ones may be applied, in
+ * memory, and answered: the log has them. */
+raft_index shard_stored_index(const struct shard *shard);
 
 /* Begin with what the log holds (NULL: nothing): campaign for the next term. The shard answers
  * requests once shard_is_ready(). ERROR_CORRUPT when the log ends before what the store has
@@ -195,6 +200,10 @@ uint64_t shard_tick(struct shard *shard);
 MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
                           const struct reply *reply);
 
+/* Hand everything that was applied to the store now; before it is closed or looked at. -EBUSY: it would
+ * stall, try again later. */
+MUST_USE int shard_settle(struct shard *shard);
+
 /* Refuse requests that grow (the disk is nearly full), or accept them again. */
 void shard_set_full(struct shard *shard, bool is_full);
 
@@ -207,6 +216,7 @@ struct shard_statistics {
     raft_term term;
     raft_index last_index;
     raft_index applied_index;
+    raft_index stored_index;
     uint64_t
         digest; /* Chained over all changes ever applied: equal on replicas at equal indexes. */
     uint64_t in_flight_size_bytes;

@@ -189,20 +189,37 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
     shard__entry_give(shard, entry);
 }
 
-/* Hand the applied entry's batch to the store, then answer. False: stalled or failed. */
-static bool commit_entry(struct shard *shard, struct shard_entry *entry)
+bool shard__has_unstored(const struct shard *shard)
+{
+    return shard->stored_index < shard->applied_index;
+}
+
+bool shard__store(struct shard *shard)
 {
     struct error error = {0};
+    meta_store(shard);
     int status = rows_commit(shard->rows, &error);
     if (status == -EBUSY) {
         PROBE("shard.store_stalled");
         shard->statistics.stall_count++;
-        shard->stalled = entry;
         return false;
     }
     if (status != 0) {
-        shard->stalled = entry;
         shard__fail(shard, status, &error);
+        return false;
+    }
+    shard->stored_index = shard->applied_index;
+    return true;
+}
+
+/* Answer the entry; where the store is due, it must have the changes first, so that they cannot grow
+ * without end. False: stalled or failed. */
+static bool finish_entry(struct shard *shard, struct shard_entry *entry)
+{
+    bool is_due = rows_change_count(shard->rows) >= shard->options.store_row_count ||
+                  rows_change_size_bytes(shard->rows) >= SHARD_STORE_SIZE_BYTES;
+    if (is_due && !shard__store(shard)) {
+        shard->stalled = entry;
         return false;
     }
     shard->stalled = NULL;
@@ -218,11 +235,16 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     if (BUG("shard.applied_saved_before_batch")) {
         shard->applied_index = entry->index;
         meta_store(shard);
-        if (rows_commit(shard->rows, &error) != 0) {
-            shard->applied_index--;
+        if (rows_commit(shard->rows, &error) == 0) {
+            PROBE("shard.applied_saved_before_batch");
         }
         shard->applied_index = entry->index - 1;
     }
+    if (!shard__has_unstored(shard)) {
+        struct env_clock *clock = &shard->options.host.clock;
+        shard->unstored_since_ms = clock->now_ms(clock->context);
+    }
+    rows_set_digest(shard->rows, shard->digest);
     rows_set_tier(shard->rows, ENV_TIER_DISK);
     int status = execute_entry(shard, entry, &error);
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
@@ -233,11 +255,10 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     }
     shard->applied_index = entry->index;
     shard->applied_term = entry->term;
-    shard->digest = rows_digest(shard->rows, shard->digest);
-    meta_store(shard);
+    shard->digest = rows_digest(shard->rows);
     TRACE("shard.applied", shard->options.id, shard->applied_index, shard->digest,
           entry->item_count);
-    return commit_entry(shard, entry);
+    return finish_entry(shard, entry);
 }
 
 /* The committed entry after the applied one: in flight, or from before the restart. NULL: failed.
@@ -273,7 +294,7 @@ void shard__apply_committed(struct shard *shard)
     if (shard->has_failed) {
         return;
     }
-    if (shard->stalled != NULL && !commit_entry(shard, shard->stalled)) {
+    if (shard->stalled != NULL && !finish_entry(shard, shard->stalled)) {
         return;
     }
     while (shard->applied_index < shard->commit_index) {

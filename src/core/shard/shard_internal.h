@@ -5,6 +5,12 @@
 
 #include "core/shard/shard.h"
 
+/* Changes are handed to the store in batches of at least so much, unless they get old: rows that come
+ * in order and in number cost the store half of what each costs alone. */
+#define SHARD_STORE_ROW_COUNT 8192u
+#define SHARD_STORE_SIZE_BYTES (4u << 20)
+#define SHARD_STORE_DELAY_MS 50u
+
 /* An entry is closed when it holds this much; a single larger command still fits. */
 #define SHARD_ENTRY_SIZE_BYTES_SOFT_MAX (1u << 20)
 #define SHARD_ENTRY_COMMAND_COUNT_MAX 4096u
@@ -66,7 +72,10 @@ struct shard {
     struct list in_flight;    /* Proposed and not applied, in order of index. */
     uint32_t in_flight_count;
     uint64_t in_flight_size_bytes; /* Of proposed and gathered payload. */
-    struct shard_entry *stalled;   /* Applied, but the store refused the batch so far. */
+    struct shard_entry
+        *stalled;               /* Applied and not answered: the store must take its batch first. */
+    raft_index stored_index;    /* The store has everything up to here. */
+    uint64_t unstored_since_ms; /* When the oldest change that it does not have was made. */
     struct list free_entries;
 
     struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
@@ -101,6 +110,9 @@ MUST_USE int shard__decode_next(struct shard *shard, struct shard_decoder *decod
 
 /* shard_apply.c */
 void shard__apply_committed(struct shard *shard);
+bool shard__has_unstored(const struct shard *shard);
+/* Hand what was applied to the store. False: it is stalled or failed. */
+MUST_USE bool shard__store(struct shard *shard);
 MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
 void shard__fail(struct shard *shard, int status, const struct error *error);
 uint64_t shard__time_ms(const struct shard *shard);

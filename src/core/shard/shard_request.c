@@ -84,6 +84,24 @@ static void add_write(struct shard *shard, struct shard_request *request)
     free_copy(request); /* The entry has the arguments. */
 }
 
+/* Does the store have all that was applied? It gets it now if need be. */
+static bool has_stored(struct shard *shard)
+{
+    return shard->stalled == NULL && (!shard__has_unstored(shard) || shard__store(shard));
+}
+
+/* Is all that the command will read in memory? Iterating wants the changes to be in the store. */
+static bool is_in_memory(struct shard *shard, const struct shard_command *command)
+{
+    struct shard_machine *machine = &shard->options.machine;
+    rows_set_tier(shard->rows, ENV_TIER_MEMORY);
+    if (machine->prefetch(machine->context, shard->rows, command) == 0) {
+        return true;
+    }
+    return shard__has_unstored(shard) && has_stored(shard) &&
+           machine->prefetch(machine->context, shard->rows, command) == 0;
+}
+
 /* A read behind writes of its session joins the entry that holds the newest of them, or a later
  * one. */
 static struct shard_entry *entry_for_read(struct shard *shard)
@@ -99,10 +117,7 @@ static struct shard_entry *entry_for_read(struct shard *shard)
 
 static bool may_be_ordered(struct shard *shard, const struct shard_request *request)
 {
-    struct shard_machine *machine = &shard->options.machine;
-    rows_set_tier(shard->rows, ENV_TIER_MEMORY);
-    return entry_for_read(shard) != NULL &&
-           machine->prefetch(machine->context, shard->rows, &request->command) == 0;
+    return entry_for_read(shard) != NULL && is_in_memory(shard, &request->command);
 }
 
 static void add_ordered_read(struct shard *shard, struct shard_request *request)
@@ -165,8 +180,8 @@ void shard__answer(struct shard *shard, struct shard_request *request, struct by
 static void go_elsewhere(struct shard *shard, struct shard_request *request, bool is_prefetch)
 {
     copy_command(request);
-    /* A snapshot does not have what the store has not accepted yet, but readers have seen it. */
-    if (shard->stalled == NULL) {
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too. */
+    if (has_stored(shard)) {
         struct shard_read *read = memory_allocate_zeroed(1, sizeof *read);
         struct env_store *store = &shard->options.store;
         *read = (struct shard_read){
@@ -195,13 +210,11 @@ static void go_elsewhere(struct shard *shard, struct shard_request *request, boo
 
 static int start_write(struct shard *shard, struct shard_request *request)
 {
-    struct shard_machine *machine = &shard->options.machine;
-    rows_set_tier(shard->rows, ENV_TIER_MEMORY);
-    if (machine->prefetch(machine->context, shard->rows, &request->command) != 0) {
+    if (is_in_memory(shard, &request->command)) {
+        add_write(shard, request);
+    } else {
         PROBE("shard.write_prefetched");
         go_elsewhere(shard, request, true);
-    } else {
-        add_write(shard, request);
     }
     return SHARD_PENDING;
 }
@@ -221,6 +234,10 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
+    if (status == ERROR_INCOMPLETE && shard__has_unstored(shard) && has_stored(shard)) {
+        reply->target->size_bytes = before;
+        status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
+    }
     if (status == 0) {
         return SHARD_ANSWERED;
     }

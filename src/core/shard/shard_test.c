@@ -31,6 +31,7 @@ struct host {
     raft_index last_index;
     struct shard_read *read;
     int failed_status;
+    uint32_t store_row_count;
     uint32_t executed_count;
 };
 
@@ -170,6 +171,7 @@ static void start(struct host *host, bool has_log)
         .self = 1,
         .store = memstore_interface(host->memstore),
         .cache_size_bytes = 1 << 20,
+        .store_row_count = host->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
         .machine = {host, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background},
         .host = {host,
@@ -207,6 +209,7 @@ static struct host *create(void)
     struct host *host = memory_allocate_zeroed(1, sizeof *host);
     host->memstore = memstore_create(7);
     host->wall_ms = 1000;
+    host->store_row_count = 1;
     start(host, false);
     settle(host);
     assert_true(shard_is_ready(host->shard));
@@ -370,6 +373,7 @@ static void a_log_that_lost_entries_is_refused(void **state)
         .self = 1,
         .store = memstore_interface(host->memstore),
         .cache_size_bytes = 1 << 20,
+        .store_row_count = host->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
         .machine = {host, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background},
         .host = {host,
@@ -416,16 +420,65 @@ static void what_the_store_refused_is_not_applied(void **state)
     struct shard_session session;
     shard_session_init(&session);
     struct client set;
-    raft_index before = shard_applied_index(host->shard);
+    assert_int_equal(shard_settle(host->shard), 0);
+    raft_index before = shard_stored_index(host->shard);
     memstore_set_faults(host->memstore, (struct memstore_faults){.busy_percent = 100});
     (void)submit(host, &set, &session, OPCODE_SET, "k", "v");
     (void)shard_tick(host->shard);
     shard_persisted(host->shard, host->persisting_sequence);
-    assert_int_equal(shard_applied_index(host->shard), before);
+    assert_int_equal(shard_stored_index(host->shard), before);
     memstore_set_faults(host->memstore, (struct memstore_faults){0});
     (void)shard_tick(host->shard);
-    assert_int_equal(shard_applied_index(host->shard), before + 1);
+    assert_int_equal(shard_stored_index(host->shard), before + 1);
     expect(&set, "+OK\r\n");
+    destroy(host);
+}
+
+/* Entries are answered before the store has them, and go to it together: when they get old, or when a
+ * reader elsewhere must see them. */
+static void changes_go_to_the_store_together(void **state)
+{
+    struct host *host = create();
+    struct shard_session session;
+    shard_session_init(&session);
+    shard_close(host->shard);
+    host->store_row_count = 100;
+    start(host, true);
+    settle(host);
+    assert_int_equal(shard_settle(host->shard), 0);
+    raft_index before = shard_stored_index(host->shard);
+    struct client client;
+    for (int i = 0; i < 3; i++) {
+        (void)submit(host, &client, &session, OPCODE_APPEND, "k", "x");
+        settle(host);
+        buffer_deinit(&client.answer);
+        assert_int_equal(client.answer_count, 1);
+    }
+    assert_int_equal(shard_stored_index(host->shard), before);
+    host->wall_ms += 1000;
+    (void)shard_tick(host->shard);
+    assert_int_equal(shard_stored_index(host->shard), before + 3);
+
+    (void)submit(host, &client, &session, OPCODE_APPEND, "k", "x");
+    settle(host);
+    buffer_deinit(&client.answer);
+    memstore_set_faults(host->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    assert_int_equal(submit(host, &client, &session, OPCODE_GET, "cold", ""), SHARD_PENDING);
+    assert_int_equal(shard_stored_index(host->shard), before + 4);
+    shard_read_run(host->read);
+    shard_read_done(host->read);
+    expect(&client, "$-1\r\n");
+
+    /* A restart loses what the store did not get, and finds it in the log. */
+    memstore_set_faults(host->memstore, (struct memstore_faults){0});
+    (void)submit(host, &client, &session, OPCODE_APPEND, "k", "x");
+    settle(host);
+    buffer_deinit(&client.answer);
+    shard_close(host->shard);
+    start(host, true);
+    settle(host);
+    assert_int_equal(submit(host, &client, &session, OPCODE_GET, "k", ""), SHARD_ANSWERED);
+    expect(&client, "$5\r\nxxxxx\r\n");
     destroy(host);
 }
 
@@ -590,6 +643,7 @@ int main(void)
         cmocka_unit_test(a_restart_applies_each_entry_once),
         cmocka_unit_test(a_log_that_lost_entries_is_refused),
         cmocka_unit_test(a_stalled_store_delays_answers),
+        cmocka_unit_test(changes_go_to_the_store_together),
         cmocka_unit_test(what_the_store_refused_is_not_applied),
         cmocka_unit_test(a_stalled_replay_goes_on),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
