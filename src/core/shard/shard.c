@@ -194,6 +194,8 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
         if (state->last_index != 0 && !(is_early && shard->options.may_log_end_early)) {
             options.last_index = state->last_index;
             options.last_term = state->last_term;
+        } else if (options.hard_state.term < options.last_term) {
+            options.hard_state = (struct raft_hard_state){.term = options.last_term};
         }
     }
     int status = raft_create(&shard->raft, &options, error);
