@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator sees: starting and why it fails, settings, status, metrics, logs, stopping."""
+import json
+import os
+import pathlib
+import pty
+import re
+import socket
+import subprocess
+import time
+
+import pytest
+import redis
+
+from harness import BINARY, Node
+
+STOP_SECONDS = 5
+IDLE_RESIDENT_MIB = 40
+OPTIONS = {"data": "DIR", "redis": "ADDR:PORT", "admin": "ADDR:PORT", "reactors": "N", "memory": "SIZE",
+           "requirepass": "PASSWORD", "flush": "always|everysec", "log-format": "logfmt|json",
+           "log-level": "debug|info|warn|error", "config": "FILE"}
+
+
+def tutti(*words, environment=None, timeout=20):
+    return subprocess.run([str(BINARY), *words], capture_output=True, text=True, timeout=timeout, check=False,
+                          env={**os.environ, **(environment or {})})
+
+
+def status(node, *words, environment=None):
+    return tutti("status", "--admin", f"127.0.0.1:{node.admin_port}", *words, environment=environment)
+
+
+def fails_to_start(node, exit_code=1):
+    """The last line of its log, which must be the reason."""
+    node.launch()
+    assert node.process.wait(timeout=20) == exit_code
+    return node.log().strip().splitlines()[-1]
+
+
+# ---- Starting, and why it fails
+
+
+@pytest.mark.parametrize("flag", ["redis", "admin"])
+def test_a_taken_port_is_named_with_its_flag(make_node, flag):
+    node = make_node()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        setattr(node, f"{flag}_port", port)
+        message = fails_to_start(node)
+    assert "level=error" in message and f"127.0.0.1:{port}" in message and f"--{flag}" in message
+    node.launch()  # Nothing of the attempt stands in the way of the next.
+    node.start_deadline = time.monotonic() + 10
+    while not node.answers():
+        assert node.process.poll() is None and time.monotonic() < node.start_deadline, node.log()
+        time.sleep(0.01)
+
+
+def test_a_file_in_place_of_the_directory(make_node):
+    node = make_node()
+    node.data.write_text("not a directory")
+    message = fails_to_start(node)
+    assert str(node.data) in message and "directory" in message.lower()
+    assert node.data.read_text() == "not a directory"
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """mounted(options): a tmpfs of its own."""
+    points = []
+
+    def mount(options):
+        point = tmp_path / f"mount{len(points)}"
+        point.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], check=False).returncode != 0:
+            pytest.skip("mounting needs root")
+        points.append(point)
+        return point
+
+    yield mount
+    for point in points:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+def test_no_permission_to_write(mounted):
+    point = mounted("size=8m,ro")
+    node = Node(point / "data")
+    node.log_path = pathlib.Path(str(point) + ".log")
+    message = fails_to_start(node)
+    assert str(point / "data") in message and "Read-only file system" in message
+
+
+def test_a_full_disk_at_the_start(mounted):
+    point = mounted("size=4m")
+    (point / "ballast").write_bytes(bytes((4 << 20) - (64 << 10)))
+    node = Node(point / "data")
+    node.log_path = pathlib.Path(str(point) + ".log")
+    message = fails_to_start(node)
+    assert "No space left on device" in message or "space" in message
+    (point / "ballast").unlink()
+
+
+@pytest.mark.parametrize("flag", ["--redis", "--admin"])
+def test_an_address_beyond_loopback_needs_a_password(tmp_path, flag):
+    refused = tutti("start", "--data", str(tmp_path / "data"), flag, "0.0.0.0:0")
+    assert refused.returncode == 2
+    assert flag in refused.stderr and "--requirepass" in refused.stderr and "127.0.0.1" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("words, part", [
+    (["--reactors", "0"], "1"), (["--reactors", "many"], "--reactors"), (["--memory", "1mb"], "64"),
+    (["--flush", "never"], "always"), (["--redis", "6379"], "ADDRESS:PORT"), (["--no-such-option", "1"], "no-such-option"),
+    (["--config", "/no/such/file"], "/no/such/file"), (["--data"], "--data")])
+def test_wrong_settings_are_refused_with_what_is_right(words, part):
+    answer = tutti("start", *words)
+    assert answer.returncode == 2
+    assert part in answer.stderr and "tutti start --help" in answer.stderr and answer.stdout == ""
+
+
+def test_flags_beat_variables_beat_the_file_beat_defaults(make_node, tmp_path):
+    file = tmp_path / "tutti.conf"
+    file.write_text("memory = 100mb\nreactors = 3\nflush = everysec\n")
+
+    def settings(arguments, environment):
+        node = make_node(*arguments, environment=environment)
+        node.start()
+        client = node.client()
+        found = {name: client.config_get(name)[name] for name in ("maxmemory", "reactors", "appendfsync")}
+        assert node.stop() == 0
+        return found
+
+    assert settings([], {})["appendfsync"] == "always"
+    from_file = settings(["--config", str(file)], {})
+    assert from_file == {"maxmemory": str(100 << 20), "reactors": "3", "appendfsync": "everysec"}
+    mixed = settings(["--memory", "80mb"], {"TUTTI_CONFIG": str(file), "TUTTI_MEMORY": "90mb", "TUTTI_REACTORS": "2"})
+    assert mixed == {"maxmemory": str(80 << 20), "reactors": "2", "appendfsync": "everysec"}
+
+
+def test_help_explains_every_option():
+    text = tutti("start", "--help").stdout
+    for name, unit in OPTIONS.items():
+        described = re.search(rf"^  --{name} {re.escape(unit)}\n((?:      .*\n)+)", text, re.MULTILINE)
+        assert described, name
+        assert "Default: " in described.group(1), name
+        assert f"TUTTI_{name.upper().replace('-', '_')}" in described.group(1), name
+    assert set(re.findall(r"^  --([a-z-]+) ", text, re.MULTILINE)) == set(OPTIONS)
+    assert "Exit codes" in text
+
+
+@pytest.mark.parametrize("words, exit_code", [
+    (["help"], 0), (["--help"], 0), (["help", "start"], 0), (["help", "status"], 0), (["help", "check"], 0),
+    (["help", "commands"], 0), (["status", "--help"], 0), (["check", "--help"], 0), ([], 2),
+    (["status", "--wrong"], 2), (["status", "--admin", "nowhere"], 2), (["check"], 2), (["check", "/no/such/directory"], 1)])
+def test_every_command_has_help_and_exit_codes(words, exit_code):
+    answer = tutti(*words)
+    assert answer.returncode == exit_code
+    assert answer.stdout if exit_code == 0 else answer.stdout + answer.stderr
+
+
+def test_version_and_unknown_commands():
+    version = tutti("version")
+    assert version.returncode == 0 and re.fullmatch(r"tutti \d+\.\d+\.\d+\n", version.stdout)
+    assert tutti("--version").stdout == version.stdout
+    for words in (["strat"], ["help", "strat"]):
+        unknown = tutti(*words)
+        assert unknown.returncode == 2 and '"strat"' in unknown.stderr and "tutti help" in unknown.stderr
+
+
+# ---- Status
+
+
+def test_status_begins_with_a_verdict(node):
+    text = status(node)
+    assert text.returncode == 0
+    assert text.stdout.startswith("well: ")
+    assert "\033" not in text.stdout
+    assert re.search(r"^keyspace\n  keys +0$", text.stdout, re.MULTILINE)
+    said = json.loads(status(node, "--json").stdout)
+    assert said["ready"] is True and said["well"] is True and said["verdict"].startswith("well: ")
+    assert said["metrics"]["tutti_keyspace_keys"] == 0
+
+
+def test_status_is_coloured_on_a_terminal_only(node):
+    def on_terminal(environment):
+        controller, terminal = pty.openpty()
+        with subprocess.Popen([str(BINARY), "status", "--admin", f"127.0.0.1:{node.admin_port}"], stdout=terminal,
+                              env={**environment, "PATH": os.environ["PATH"]}) as process:
+            os.close(terminal)
+            received = b""
+            try:
+                while chunk := os.read(controller, 65536):
+                    received += chunk
+            except OSError:  # The other end is closed.
+                pass
+            os.close(controller)
+            assert process.wait() == 0
+        return received
+
+    assert on_terminal({}).startswith(b"\033[1;32mwell: ")
+    assert on_terminal({"NO_COLOR": "1"}).startswith(b"well: ")
+
+
+def test_status_of_the_weaker_mode(make_node):
+    node = make_node("--flush", "everysec").start()
+    text = status(node)
+    assert text.returncode == 0 and text.stdout.startswith("flush everysec: ")
+    assert "node.weaker_durability" in node.log()
+
+
+def test_status_of_nobody(make_node):
+    node = make_node()
+    answer = status(node)
+    assert answer.returncode == 1 and answer.stdout == ""
+    assert f"127.0.0.1:{node.admin_port}" in answer.stderr and "tutti start" in answer.stderr
+
+
+def test_status_of_something_else():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with subprocess.Popen([str(BINARY), "status", "--admin", f"127.0.0.1:{other.getsockname()[1]}"],
+                              stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = other.accept()
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            connection.close()
+            assert process.wait(timeout=10) == 1
+            assert "not a tutti" in process.stderr.read()
+
+
+# ---- Metrics
+
+NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABELS = r'\{[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"(?:,[a-z_]+="(?:[^"\\\n]|\\[\\"n])*")*\}'
+SAMPLE = re.compile(rf"({NAME})({LABELS})? (NaN|[+-]Inf|[+-]?[0-9][0-9.eE+-]*)")
+
+
+def parse_metrics(text):
+    """{sample with its labels: value}; strict about what Prometheus' text format 0.0.4 demands."""
+    assert text.endswith("\n")
+    samples, types, current = {}, {}, None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            name = line.split(" ", 3)[2]
+            assert len(line.split(" ", 3)) == 4, f"no help: {line}"
+            assert name not in types, f"{name} twice"
+            current = name
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name == current and name not in types and kind in ("counter", "gauge", "histogram"), line
+            types[name] = kind
+        else:
+            match = SAMPLE.fullmatch(line)
+            assert match, line
+            name, labels, value = match.groups()
+            family = re.sub(r"_(bucket|sum|count)$", "", name) if types[current] == "histogram" else name
+            assert family == current, f"{name} is not of {current}"
+            assert name + (labels or "") not in samples, f"{line} twice"
+            samples[name + (labels or "")] = float(value)
+    for name, kind in types.items():
+        assert name.startswith(("tutti_", "process_")), name
+        assert (kind == "counter") == name.endswith("_total"), name
+        assert not re.search(r"_(ms|us|ns|milliseconds|kb|mb|mib)(_|$)", name), f"{name}: not a base unit"
+        if kind == "histogram":
+            check_histogram(name, samples)
+    return samples
+
+
+def check_histogram(name, samples):
+    series = {}
+    for sample, value in samples.items():
+        match = re.fullmatch(rf'{name}_bucket\{{(.*?),?le="([^"]+)"\}}', sample)
+        if match:
+            series.setdefault(match.group(1), []).append((float(match.group(2).replace("+Inf", "inf")), value))
+    assert series, name
+    for labels, buckets in series.items():
+        assert buckets == sorted(buckets), f"{name}: bounds and counts must rise"
+        assert [count for _, count in buckets] == sorted(count for _, count in buckets), name
+        assert buckets[-1][0] == float("inf")
+        suffix = f"{{{labels}}}" if labels else ""
+        assert samples[f"{name}_count{suffix}"] == buckets[-1][1]
+        assert f"{name}_sum{suffix}" in samples
+
+
+def metrics(node):
+    code, text = node.get("/metrics")
+    assert code == 200
+    return parse_metrics(text)
+
+
+def test_metrics_are_well_formed_and_grow(node):
+    before = metrics(node)
+    client = node.client()
+    for i in range(100):
+        client.set(f"k:{i}", "v" * 1000)
+        client.get(f"k:{i}")
+    client.hset("h", "f", "v")
+    client.set("gone", "v", px=1)
+    with pytest.raises(redis.ResponseError):
+        client.incr("k:0")
+    deadline = time.monotonic() + 10
+    while metrics(node)["tutti_keyspace_expired_keys_total"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    after = metrics(node)
+    grown = {name: after[name] - before[name] for name in before}
+    assert grown['tutti_command_calls_total{family="string"}'] == 202
+    assert grown['tutti_command_calls_total{family="hash"}'] == 1
+    assert grown['tutti_command_duration_seconds_count{family="string"}'] == 202
+    assert 0 < grown['tutti_command_duration_seconds_sum{family="string"}'] < 60
+    assert grown["tutti_command_errors_total"] == 1
+    assert grown["tutti_keyspace_keys"] == 101
+    assert grown["tutti_keyspace_expired_keys_total"] == 1
+    assert grown["tutti_connection_accepted_total"] >= 1 and after["tutti_connection_open"] >= 1
+    assert grown["tutti_connection_received_bytes_total"] > 100_000
+    assert grown["tutti_connection_sent_bytes_total"] > 100_000
+    assert grown["tutti_wal_flushes_total"] >= 100
+    assert grown["tutti_wal_flush_duration_seconds_count"] == grown["tutti_wal_flushes_total"]
+    assert grown["tutti_wal_batch_records_sum"] == grown["tutti_wal_records_total"] >= 100
+    assert grown["tutti_wal_batch_bytes_sum"] > 100_000
+    assert grown["tutti_wal_written_bytes_total"] > 100_000
+    assert grown["tutti_shard_commands_total"] >= 102
+    assert after["tutti_shard_applied_index"] > before["tutti_shard_applied_index"]
+    assert after["tutti_memory_resident_bytes"] > 1 << 20 and after["tutti_memory_rows_bytes"] > 100_000
+    assert after["tutti_memory_store_bytes"] > 0 and after["tutti_memory_limit_bytes"] >= 64 << 20
+    assert after["tutti_disk_free_bytes"] > 0 and after["tutti_disk_full"] == 0
+    assert {after[f'tutti_log_lines_total{{level="{level}"}}'] for level in ("warn", "error")} == {0}
+
+
+def test_metrics_tell_of_a_replay(make_node):
+    node = make_node().start()
+    for i in range(50):
+        node.client().set(f"k:{i}", "v")
+    node.kill()
+    node.start()
+    assert metrics(node)["tutti_replay_entries_total"] >= 50
+    assert "node.replayed" in node.log()
+
+
+def test_health_and_readiness(node):
+    assert node.get("/healthz")[0] == 200
+    code, text = node.get("/readyz")
+    assert code == 200 and text.startswith("well: ")
+    assert node.get("/nothing")[0] == 404
+    with socket.create_connection(("127.0.0.1", node.admin_port), timeout=5) as connection:
+        connection.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert b" 405 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+def test_not_ready_while_the_log_is_replayed(make_node):
+    """The admin port answers from the first moment on: 200 for the process, 503 for service."""
+    node = make_node("--memory", "64mb").start()
+    client = node.client()
+    value = os.urandom(1 << 20)
+    pipeline = client.pipeline(transaction=False)
+    for i in range(100):
+        pipeline.set(f"k:{i}", value)
+    pipeline.execute()
+    node.kill()
+    node.launch()
+    seen = set()
+    deadline = time.monotonic() + 20
+    while 200 not in seen and time.monotonic() < deadline:
+        try:
+            code, text = node.get("/readyz")
+            seen.add(code)
+            if code == 503:
+                assert text.startswith("starting: ")
+                assert node.get("/healthz")[0] == 200
+                parse_metrics(node.get("/metrics")[1])
+        except OSError:
+            pass  # It does not listen yet.
+    assert seen == {200, 503}
+
+
+# ---- Logs
+
+
+def test_log_formats(make_node):
+    node = make_node("--log-format", "json", "--log-level", "debug", name="json").start()
+    assert node.stop() == 0
+    events = [json.loads(line) for line in node.log().splitlines()]
+    assert [event["event"] for event in events if event["event"] in ("node.ready", "node.stopped")] == [
+        "node.ready", "node.stopped"]
+    assert all({"time", "level", "event"} <= event.keys() for event in events)
+    ready = next(event for event in events if event["event"] == "node.ready")
+    assert ready["redis"] == f"127.0.0.1:{node.redis_port}" and ready["admin"] == f"127.0.0.1:{node.admin_port}"
+    node = make_node("--log-level", "warn", name="quiet").start()
+    assert node.stop() == 0 and node.log() == ""
+
+
+def test_port_zero_is_told(make_node):
+    node = make_node()
+    node.redis_port = node.admin_port = 0
+    node.launch()
+    deadline = time.monotonic() + 10
+    while not (ready := re.search(r"node.ready redis=127.0.0.1:(\d+) admin=127.0.0.1:(\d+)", node.log())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    node.redis_port, node.admin_port = int(ready.group(1)), int(ready.group(2))
+    assert node.redis_port != 0 and node.admin_port != 0
+    assert node.client().ping() and status(node).returncode == 0
+
+
+# ---- Stopping, and standing idle
+
+
+@pytest.mark.parametrize("reactors", ["1", "3"])
+def test_stops_within_seconds_with_clients_connected(make_node, reactors):
+    node = make_node("--reactors", reactors).start()
+    idle = [node.socket() for _ in range(50)]
+    half = node.socket()
+    half.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\n")
+    watching = socket.create_connection(("127.0.0.1", node.admin_port))
+    client = node.client()
+    client.set("k", "v")
+    started = time.monotonic()
+    assert node.stop() == 0
+    assert time.monotonic() - started < STOP_SECONDS
+    for connection in [*idle, half, watching]:
+        connection.close()
+    assert "node.stopped" in node.log()
+    assert node.start().client().get("k") == b"v"
+
+
+def test_an_idle_node_is_small(node):
+    time.sleep(1)
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{node.process.pid}/status").read_text()).group(1))
+    assert resident < IDLE_RESIDENT_MIB * 1024, f"{resident / 1024:.1f} MiB"
