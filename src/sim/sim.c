@@ -17,7 +17,7 @@
 
 enum {
     STEP_COUNT_MAX = 400000,
-    PROBE_COUNT_MAX = 256,
+    GROWTH_INTERVAL_US = 2000000,
     WALL_START_MS = 1700000000,
 };
 
@@ -37,6 +37,7 @@ void sim__fail(struct sim *sim, const char *format, ...)
     if (sim->options.trace != NULL) {
         (void)fprintf(sim->options.trace, "%12.6f FAILED %s\n", (double)sim->now_us / 1e6,
                       sim->result->reason);
+        sim__disk_print(sim->disk, sim->options.trace);
     }
 }
 
@@ -60,7 +61,7 @@ static void hook_record(void *context, const struct trace_record *record)
 static bool hook_fault(void *context, const char *name)
 {
     struct sim *sim = context;
-    if (!sim->nature.has_fault_sites || sim->is_ending || !sim__node_is_alive(sim->node) ||
+    if (sim->is_ending || !sim__node_is_alive(sim->node) ||
         hash_bytes(bytes_of_text(name), sim->options.seed) % 4 != 0) {
         return false;
     }
@@ -212,7 +213,7 @@ static void draw_faults(struct sim__nature *nature, struct random *random)
     nature->kill_in_call_percent = between(random, 0, 100);
     nature->power_percent = between(random, 0, 4) * 25;
     nature->stop_percent = maybe(random, 5, 30);
-    nature->recovery_kill_percent = maybe(random, 10, 60);
+    nature->recovery_kill_percent = maybe(random, 10, 90);
     nature->damage_percent = maybe(random, 20, 80);
     nature->twice_percent = maybe(random, 10, 50);
     nature->flush_error_every_us = random_chance(random, 1, 4) ? between(random, 50000, 300000) : 0;
@@ -221,7 +222,6 @@ static void draw_faults(struct sim__nature *nature, struct random *random)
     nature->faults.busy_percent = maybe(random, 1, 40);
     nature->faults.incomplete_percent = maybe(random, 1, 60);
     nature->read_busy_percent = maybe(random, 1, 50);
-    nature->has_fault_sites = random_chance(random, 1, 2);
     nature->does_cache_lie = random_chance(random, 1, 2);
     nature->does_directory_reorder = random_chance(random, 1, 2);
 }
@@ -241,6 +241,11 @@ void sim__draw_nature(struct sim *sim)
     nature->spare_size_bytes = between(random, 0, 4) * nature->segment_size_bytes;
     nature->cache_size_bytes = random_chance(random, 1, 4) ? 0 : between(random, 500, 50000);
     nature->in_flight_size_bytes = between(random, 200, 100000);
+    nature->capacity_bytes = 1u << 30; /* In effect none. */
+    if (random_chance(random, 1, 4)) {
+        nature->capacity_bytes =
+            between(random, 8, 32) * nature->segment_size_bytes + 4 * nature->in_flight_size_bytes;
+    }
     nature->store_flush_us = between(random, 1, 20) * between(random, 500, 10000);
     nature->read_limit = between(random, 1, 8);
     nature->value_size_max = random_chance(random, 1, 8) ? 12000 : between(random, 1, 300);
@@ -259,6 +264,7 @@ void sim__draw_nature(struct sim *sim)
 static void schedule_faults(struct sim *sim)
 {
     const struct sim__nature *nature = &sim->nature;
+    sim__schedule(sim, GROWTH_INTERVAL_US, SIM__EVENT_GROWTH, 0, 0, NULL);
     if (nature->kill_every_us > 0) {
         sim__schedule(sim, sim__delay(sim, nature->kill_every_us), SIM__EVENT_KILL, 0, 0, NULL);
     }
@@ -288,6 +294,11 @@ static void dispatch(struct sim *sim, const struct sim__event *event)
             sim__schedule(sim, sim__delay(sim, nature->clock_jump_every_us), SIM__EVENT_CLOCK, 0, 0,
                           NULL);
         }
+        break;
+    case SIM__EVENT_GROWTH:
+        /* A log that fills the disk before the node is ready needs somebody to make room. */
+        sim__disk_grow(sim->disk, 4 * nature->segment_size_bytes);
+        sim__schedule(sim, GROWTH_INTERVAL_US, SIM__EVENT_GROWTH, 0, 0, NULL);
         break;
     case SIM__EVENT_FLUSH_ERROR:
         if (!sim->is_ending) {
@@ -338,6 +349,21 @@ static bool advance_ending(struct sim *sim, uint32_t *phase)
     }
 }
 
+static void print_nature(const struct sim *sim)
+{
+    const struct sim__nature *nature = &sim->nature;
+    (void)fprintf(sim->options.trace,
+                  "clients=%u pipeline=%u keys=%u registers=%u requests=%u segment_bytes=%u "
+                  "spare_bytes=%u capacity_bytes=%" PRIu64 " in_flight_bytes=%u cache_bytes=%u "
+                  "value_bytes=%u kill_us=%u power=%u%% damage=%u%% busy=%u%% incomplete=%u%%\n",
+                  nature->client_count, nature->pipeline_max, nature->key_count,
+                  nature->register_count, nature->request_count, nature->segment_size_bytes,
+                  nature->spare_size_bytes, nature->capacity_bytes, nature->in_flight_size_bytes,
+                  nature->cache_size_bytes, nature->value_size_max, nature->kill_every_us,
+                  nature->power_percent, nature->damage_percent, nature->faults.busy_percent,
+                  nature->faults.incomplete_percent);
+}
+
 static void live(struct sim *sim)
 {
     uint32_t phase = 0;
@@ -375,6 +401,9 @@ void sim_run(const struct sim_options *options, struct sim_result *result)
     random_init(&sim.disk_random, options->seed + 0x10000000000u);
     random_init(&sim.fault_random, options->seed + 0x20000000000u);
     sim__draw_nature(&sim);
+    if (options->trace != NULL) {
+        print_nature(&sim);
+    }
     sim__clock_boot(&sim);
     struct trace_hooks hooks = {&sim, hook_record, hook_fault, hook_probe, hook_bug};
     trace_set_hooks(&hooks);

@@ -25,7 +25,7 @@ enum { STEP_COUNT_MAX = 200000, SEEN_COUNT_FIRST = 1024 };
 
 static bool is_unordered(const struct kv_command *command)
 {
-    static const char *const names[] = {"hgetall", "hkeys", "hvals", "keys"};
+    static const char *const names[] = {"hgetall", "hkeys", "hvals", "keys", "scan", "hscan"};
     for (uint32_t i = 0; command != NULL && i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(command->name, names[i]) == 0) {
             return true;

@@ -11,7 +11,7 @@
 /* k a key; r a register; f a field; v a value, new each time; n a small number; o an offset;
  * t a time to live in milliseconds; s one in seconds, a few; T a time of the wall clock;
  * others stand for words: N nx, X xx, G get, K keepttl, P px, E ex, A pxat, Z persist, R replace,
- * g gt, l lt. */
+ * g gt, l lt, C count, M the largest one; * and 0 for themselves. */
 struct pattern {
     const char *name;
     const char *arguments;
@@ -22,7 +22,8 @@ static const struct pattern reads[] = {
     {"get", "k", 8},         {"strlen", "k", 2},   {"getrange", "koo", 2}, {"mget", "kkk", 3},
     {"exists", "kk", 3},     {"type", "k", 2},     {"hget", "kf", 5},      {"hmget", "kff", 3},
     {"hlen", "k", 3},        {"hexists", "kf", 2}, {"hgetall", "k", 4},    {"pttl", "k", 2},
-    {"pexpiretime", "k", 2}, {"touch", "kk", 1},
+    {"pexpiretime", "k", 2}, {"touch", "kk", 1},   {"hkeys", "k", 1},      {"hvals", "k", 1},
+    {"keys", "*", 1},        {"scan", "0CM", 1},   {"hscan", "k0CM", 1},
 };
 
 static const struct pattern writes[] = {
@@ -127,9 +128,10 @@ static void add_number(struct sim *sim, struct sim__command *command, char kind)
 
 static void add_argument(struct sim *sim, struct sim__command *command, char kind, uint32_t client)
 {
-    static const char letters[] = "NXGKPEAZRgl";
-    static const char *const words[] = {"NX",   "XX",      "GET",     "KEEPTTL", "PX", "EX",
-                                        "PXAT", "PERSIST", "REPLACE", "GT",      "LT"};
+    static const char letters[] = "NXGKPEAZRgl*0CM";
+    static const char *const words[] = {"NX", "XX",   "GET",     "KEEPTTL", "PX",
+                                        "EX", "PXAT", "PERSIST", "REPLACE", "GT",
+                                        "LT", "*",    "0",       "COUNT",   "1000"};
     const char *letter = strchr(letters, kind);
     if (letter != NULL) {
         sim__command_add_text(command, "%s", words[letter - letters]);

@@ -150,7 +150,10 @@ static uint64_t used_bytes(const struct sim__disk *disk)
 {
     uint64_t used = 0;
     for (uint32_t i = 0; i < disk->inode_count; i++) {
-        used += disk->inodes[i]->allocated_bytes;
+        const struct sim__inode *inode = disk->inodes[i];
+        if (inode->open_count > 0 || sim__directory_has(&disk->seen, inode)) {
+            used += inode->allocated_bytes;
+        }
     }
     return used;
 }
@@ -598,6 +601,11 @@ void sim__disk_set_full(struct sim__disk *disk, bool is_full)
     disk->is_full = is_full;
 }
 
+void sim__disk_grow(struct sim__disk *disk, uint64_t more_bytes)
+{
+    disk->options.capacity_bytes += more_bytes;
+}
+
 void sim__disk_fail_flush(struct sim__disk *disk, uint32_t per_million)
 {
     disk->options.flush_error_per_million = per_million;
@@ -721,4 +729,15 @@ uint64_t sim__disk_hash(const struct sim__disk *disk)
         hash = hash_bytes(bytes_make(entry->inode->cache, entry->inode->size_bytes), hash);
     }
     return hash;
+}
+
+void sim__disk_print(const struct sim__disk *disk, FILE *file)
+{
+    (void)fprintf(file, "disk: %" PRIu64 " bytes used of %" PRIu64 "%s\n", used_bytes(disk),
+                  disk->options.capacity_bytes, disk->is_full ? ", full" : "");
+    for (uint32_t i = 0; i < disk->seen.count; i++) {
+        const struct sim__inode *inode = disk->seen.entries[i].inode;
+        (void)fprintf(file, "  %s: %" PRIu64 " bytes, %u sectors unflushed\n",
+                      disk->seen.entries[i].name, inode->size_bytes, inode->version_count);
+    }
 }

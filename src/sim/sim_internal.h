@@ -55,6 +55,7 @@ void sim__disk_kill(struct sim__disk *disk);
 void sim__disk_lose_power(struct sim__disk *disk);
 /* Refuse to allocate blocks, or allow it again. */
 void sim__disk_set_full(struct sim__disk *disk, bool is_full);
+void sim__disk_grow(struct sim__disk *disk, uint64_t more_bytes);
 /* One flush that comes fails with this chance; then none. */
 void sim__disk_fail_flush(struct sim__disk *disk, uint32_t per_million);
 /* How many flushes failed so far. */
@@ -71,6 +72,8 @@ void sim__disk_repair(struct sim__disk *disk);
 void sim__disk_forget_damage(struct sim__disk *disk);
 /* Of names and contents, as processes see them. */
 uint64_t sim__disk_hash(const struct sim__disk *disk);
+/* For the trace: which files there are. */
+void sim__disk_print(const struct sim__disk *disk, FILE *file);
 
 /* ---- sim_model.c, sim_model_commands.c: Redis, naively
  * ------------------------------------------- */
@@ -126,6 +129,7 @@ struct sim__call {
 struct sim__model_command {
     const char *name;
     void (*run)(struct sim__call *call);
+    bool is_about_all_keys; /* And not about those that it names. */
 };
 extern const struct sim__model_command sim__model_commands[];
 extern const uint32_t sim__model_command_count;
@@ -200,6 +204,7 @@ enum sim__event_kind {
     SIM__EVENT_CLOCK,
     SIM__EVENT_SPACE,
     SIM__EVENT_FLUSH_ERROR,
+    SIM__EVENT_GROWTH,
 };
 
 struct sim__event {
@@ -223,6 +228,7 @@ struct sim__nature {
     uint32_t disk_us;
     uint32_t segment_size_bytes;
     uint32_t spare_size_bytes;
+    uint64_t capacity_bytes; /* Of the log's disk. */
     uint32_t cache_size_bytes;
     uint32_t in_flight_size_bytes;
     uint32_t store_row_count;      /* 1: the store gets each entry by itself. */
@@ -246,7 +252,6 @@ struct sim__nature {
     uint32_t large_hash_per_mille;
     uint32_t read_percent;
     struct memstore_faults faults;
-    bool has_fault_sites;
     bool does_cache_lie;
     bool does_directory_reorder;
 };
@@ -330,6 +335,7 @@ void sim__node_verify(struct sim *sim);
 struct sim__pending {
     struct list link;
     bool is_write;
+    bool is_executed;                 /* Lost, and found in the order. */
     const struct kv_command *command; /* NULL for kv's own: versions, transactions. */
     uint64_t class_hash;              /* Of opcode and arguments. */
     uint64_t submitted_at;            /* Position in the log: it takes effect later … */

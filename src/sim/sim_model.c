@@ -162,23 +162,6 @@ uint64_t sim__model_version(const struct sim__model *model, struct bytes key)
     return 0;
 }
 
-bool sim__model_has_expired(const struct sim__model *model, const struct shard_command *command,
-                            uint64_t time_ms)
-{
-    for (uint32_t i = 0; i < model->key_count; i++) {
-        const struct sim__key *key = &model->keys[i];
-        if (key->expire_ms == 0 || key->expire_ms > time_ms) {
-            continue;
-        }
-        for (uint32_t k = 0; k < command->argument_count; k++) {
-            if (bytes_equal(command->arguments[k], buffer_bytes(&key->name))) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* The order of keys and fields in the arrays is that of history, so it must not count. */
 uint64_t sim__model_hash(const struct sim__model *model)
 {
@@ -216,6 +199,28 @@ static const struct sim__model_command *command_of(uint16_t opcode)
         is_filled = true;
     }
     return opcode < OPCODE_COUNT_MAX ? table[opcode] : NULL;
+}
+
+bool sim__model_has_expired(const struct sim__model *model, const struct shard_command *command,
+                            uint64_t time_ms)
+{
+    const struct sim__model_command *known = command_of(command->opcode);
+    bool is_about_all_keys = known != NULL && known->is_about_all_keys;
+    for (uint32_t i = 0; i < model->key_count; i++) {
+        const struct sim__key *key = &model->keys[i];
+        if (key->expire_ms == 0 || key->expire_ms > time_ms) {
+            continue;
+        }
+        if (is_about_all_keys) {
+            return true;
+        }
+        for (uint32_t k = 0; k < command->argument_count; k++) {
+            if (bytes_equal(command->arguments[k], buffer_bytes(&key->name))) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 bool sim__model_execute(struct sim__model *model, uint64_t time_ms, uint64_t version,

@@ -499,6 +499,40 @@ static void run_copy(struct sim__call *call)
     reply_integer(call->reply, 1);
 }
 
+static void drop_expired(struct sim__call *call)
+{
+    struct sim__model *model = call->model;
+    for (uint32_t i = model->key_count; i > 0; i--) {
+        struct sim__key *key = &model->keys[i - 1];
+        if (key->expire_ms != 0 && key->expire_ms <= call->time_ms) {
+            sim__model_remove(model, key);
+        }
+    }
+}
+
+static void answer_all_keys(struct sim__call *call)
+{
+    drop_expired(call);
+    reply_array(call->reply, call->model->key_count);
+    for (uint32_t i = 0; i < call->model->key_count; i++) {
+        reply_bulk(call->reply, buffer_bytes(&call->model->keys[i].name));
+    }
+}
+
+/* With a pattern that all keys match. */
+static void run_keys(struct sim__call *call)
+{
+    answer_all_keys(call);
+}
+
+/* With a count that no keyspace here exceeds. */
+static void run_scan(struct sim__call *call)
+{
+    reply_array(call->reply, 2);
+    reply_bulk_text(call->reply, "0");
+    answer_all_keys(call);
+}
+
 static void run_flushall(struct sim__call *call)
 {
     sim__model_clear(call->model);
@@ -627,6 +661,44 @@ static void run_hgetall(struct sim__call *call)
     }
 }
 
+static void answer_fields(struct sim__call *call, bool has_names, bool has_values)
+{
+    const struct sim__key *key = find(call, 0);
+    if (is_wrong_type(call, key, true)) {
+        return;
+    }
+    uint32_t count = key == NULL ? 0 : key->field_count;
+    reply_array(call->reply, count * (has_names + (uint32_t)has_values));
+    for (uint32_t i = 0; i < count; i++) {
+        if (has_names) {
+            reply_bulk(call->reply, buffer_bytes(&key->fields[i].name));
+        }
+        if (has_values) {
+            reply_bulk(call->reply, buffer_bytes(&key->fields[i].value));
+        }
+    }
+}
+
+static void run_hkeys(struct sim__call *call)
+{
+    answer_fields(call, true, false);
+}
+
+static void run_hvals(struct sim__call *call)
+{
+    answer_fields(call, false, true);
+}
+
+static void run_hscan(struct sim__call *call)
+{
+    const struct sim__key *key = find(call, 0);
+    if (key == NULL || key->is_hash) {
+        reply_array(call->reply, 2);
+        reply_bulk_text(call->reply, "0");
+    }
+    answer_fields(call, true, true);
+}
+
 static void run_hincrby(struct sim__call *call)
 {
     int64_t amount;
@@ -655,27 +727,29 @@ static void run_hincrby(struct sim__call *call)
 }
 
 const struct sim__model_command sim__model_commands[] = {
-    {"set", run_set},           {"setnx", run_setnx},
-    {"get", run_get},           {"getset", run_getset},
-    {"getdel", run_getdel},     {"getex", run_getex},
-    {"mget", run_mget},         {"mset", run_mset},
-    {"msetnx", run_msetnx},     {"append", run_append},
-    {"strlen", run_strlen},     {"incr", run_incr},
-    {"decr", run_decr},         {"incrby", run_incrby},
-    {"getrange", run_getrange}, {"setrange", run_setrange},
-    {"del", run_del},           {"unlink", run_del},
-    {"exists", run_exists},     {"touch", run_exists},
-    {"type", run_type},         {"expire", run_expire},
-    {"pexpire", run_pexpire},   {"pexpireat", run_pexpireat},
-    {"pttl", run_pttl},         {"pexpiretime", run_pexpiretime},
-    {"persist", run_persist},   {"rename", run_rename},
-    {"renamenx", run_renamenx}, {"copy", run_copy},
-    {"flushall", run_flushall}, {"flushdb", run_flushall},
-    {"hset", run_hset},         {"hsetnx", run_hsetnx},
-    {"hget", run_hget},         {"hmget", run_hmget},
-    {"hdel", run_hdel},         {"hlen", run_hlen},
-    {"hexists", run_hexists},   {"hgetall", run_hgetall},
-    {"hincrby", run_hincrby},
+    {"set", run_set, false},           {"setnx", run_setnx, false},
+    {"get", run_get, false},           {"getset", run_getset, false},
+    {"getdel", run_getdel, false},     {"getex", run_getex, false},
+    {"mget", run_mget, false},         {"mset", run_mset, false},
+    {"msetnx", run_msetnx, false},     {"append", run_append, false},
+    {"strlen", run_strlen, false},     {"incr", run_incr, false},
+    {"decr", run_decr, false},         {"incrby", run_incrby, false},
+    {"getrange", run_getrange, false}, {"setrange", run_setrange, false},
+    {"del", run_del, false},           {"unlink", run_del, false},
+    {"exists", run_exists, false},     {"touch", run_exists, false},
+    {"type", run_type, false},         {"expire", run_expire, false},
+    {"pexpire", run_pexpire, false},   {"pexpireat", run_pexpireat, false},
+    {"pttl", run_pttl, false},         {"pexpiretime", run_pexpiretime, false},
+    {"persist", run_persist, false},   {"rename", run_rename, false},
+    {"renamenx", run_renamenx, false}, {"copy", run_copy, false},
+    {"flushall", run_flushall, false}, {"flushdb", run_flushall, false},
+    {"hset", run_hset, false},         {"hsetnx", run_hsetnx, false},
+    {"hget", run_hget, false},         {"hmget", run_hmget, false},
+    {"hdel", run_hdel, false},         {"hlen", run_hlen, false},
+    {"hexists", run_hexists, false},   {"hgetall", run_hgetall, false},
+    {"hincrby", run_hincrby, false},   {"hkeys", run_hkeys, false},
+    {"hvals", run_hvals, false},       {"hscan", run_hscan, false},
+    {"keys", run_keys, true},          {"scan", run_scan, true},
 };
 const uint32_t sim__model_command_count =
     sizeof sim__model_commands / sizeof sim__model_commands[0];

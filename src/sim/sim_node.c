@@ -17,9 +17,8 @@
 
 enum {
     SHARD_ID = 1,
-    DISK_CAPACITY_SEGMENTS = 1024, /* In effect none: the disk is full when the run says so. */
     KILL_COUNT_MAX = 40,
-    KILL_CALL_COUNT_MAX = 60,
+    KILL_CALL_COUNT_MAX = 128,
     RETRY_US = 3000,
     PREPARATION_CHANCE = 16, /* One in so many rounds prepares a segment under load. */
 };
@@ -71,7 +70,9 @@ static void arm_kill(struct sim *sim)
 {
     struct sim__node *node = sim->node;
     node->is_kill_power_loss = sim__percent(sim, sim->nature.power_percent);
-    node->calls_to_live = 1 + (uint32_t)random_below(&sim->random, KILL_CALL_COUNT_MAX);
+    /* Soon or later, so that each call of a recovery has its turn. */
+    uint64_t bound = KILL_CALL_COUNT_MAX >> random_below(&sim->random, 6);
+    node->calls_to_live = 1 + (uint32_t)random_below(&sim->random, bound);
 }
 
 /* ---- The store, which can die too
@@ -197,7 +198,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
 
 /* Open store, shard and log, and begin. On failure what was opened stays for
  * sim__node_close_cores(). */
-int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error)
+int sim__node_open_shard(struct sim__node *node, bool is_watched, struct error *error)
 {
     struct sim *sim = node->sim;
     node->kv = kv_create();
@@ -207,20 +208,32 @@ int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *
     }
     struct shard_options options = shard_options_of(node, machine);
     int status = shard_open(&node->shard, &options, error);
-    if (status != 0) {
-        return status;
-    }
-    if (is_watched) {
+    if (status == 0 && is_watched) {
         sim__oracle_started(sim, shard_stored_index(node->shard));
     }
-    struct wal_options wal_options = {
+    return status;
+}
+
+int sim__node_open_log(struct sim__node *node, bool is_read_only, struct error *error)
+{
+    const struct sim__nature *nature = &node->sim->nature;
+    struct wal_options options = {
         .files = sim__disk_interface(node->disk),
-        .segment_size_bytes = sim->nature.segment_size_bytes,
-        .spare_size_bytes_max = sim->nature.spare_size_bytes,
+        .segment_size_bytes = nature->segment_size_bytes,
+        .spare_size_bytes_max = nature->spare_size_bytes,
+        .is_read_only = is_read_only,
         .first_needed = first_needed,
         .context = node,
     };
-    status = wal_open(&node->wal, &wal_options, error);
+    return wal_open(&node->wal, &options, error);
+}
+
+int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error)
+{
+    int status = sim__node_open_shard(node, is_watched, error);
+    if (status == 0) {
+        status = sim__node_open_log(node, false, error);
+    }
     if (status != 0) {
         return status;
     }
@@ -310,6 +323,11 @@ static void damage(struct sim *sim)
     }
 }
 
+static bool has_little_space(const struct sim *sim)
+{
+    return sim->nature.capacity_bytes < 1u << 30;
+}
+
 static void start_failed(struct sim *sim, int status, const struct error *error)
 {
     struct sim__node *node = sim->node;
@@ -322,7 +340,7 @@ static void start_failed(struct sim *sim, int status, const struct error *error)
         sim__disk_repair(sim->disk);
         node->was_repaired =
             true; /* So the next start succeeds, or the log saw what is not there. */
-    } else if (!(status == -ENOSPC && node->is_full) &&
+    } else if (!(status == -ENOSPC && (node->is_full || has_little_space(sim))) &&
                !(status == -EIO && sim__disk_flush_error_count(sim->disk) > 0)) {
         sim__fail(sim, "the node does not start: %s (%s)", error->message, error_text(status));
     }
@@ -547,6 +565,9 @@ static void write_round(struct sim *sim)
     int status = wal_write(node->wal, &error);
     if (status == -ENOSPC) {
         sim__note(sim, "log.full", node->round_count, 0, 0);
+        if (node->release_index > 0) {
+            release(sim); /* What the log itself holds may be all that is missing. */
+        }
         sim__schedule(sim, sim__delay(sim, RETRY_US), SIM__EVENT_WRITER, node->incarnation,
                       WRITER_WRITE, NULL);
     } else if (status != 0) {
@@ -604,8 +625,10 @@ static void maintain(struct sim *sim, uint64_t stage)
 {
     struct sim__node *node = sim->node;
     if (stage == 0) {
-        /* What is applied when the flush begins is in it; what comes meanwhile may be. */
-        node->flush_index = shard_stored_index(node->shard);
+        /* What is applied when the flush begins is in it; what comes meanwhile may be. Now and then
+         * a store flushes for reasons of its own, and the log is not told. */
+        node->flush_index =
+            random_chance(&sim->random, 1, 4) ? 0 : shard_stored_index(node->shard);
         if (BUG("node.log_released_before_store_flush") && node->flush_index > 0) {
             node->release_index = node->flush_index;
         }
@@ -764,7 +787,7 @@ struct sim__node *sim__node_create(struct sim *sim)
     node->sim = sim;
     list_init(&node->reads);
     struct sim__disk_options options = {
-        .capacity_bytes = (uint64_t)DISK_CAPACITY_SEGMENTS * sim->nature.segment_size_bytes,
+        .capacity_bytes = sim->nature.capacity_bytes,
         .does_cache_lie = sim->nature.does_cache_lie,
         .does_directory_reorder = sim->nature.does_directory_reorder,
         .touch = touch,

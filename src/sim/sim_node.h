@@ -62,6 +62,9 @@ struct sim__node {
     uint64_t rehearsed_content;
 };
 
+int sim__node_open_shard(struct sim__node *node, bool is_watched, struct error *error);
+/* After the shard, which says what of the log is needed. */
+int sim__node_open_log(struct sim__node *node, bool is_read_only, struct error *error);
 /* Open store, shard and log, and begin. What was opened stays for closing, also on failure.
  * `is_watched`: by the oracle. */
 int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error);

@@ -469,12 +469,46 @@ static struct sim__pending *find_lost(struct sim__oracle *oracle, uint64_t posit
     LIST_EACH(member, next, &oracle->lost)
     {
         struct sim__pending *pending = LIST_ITEM(member, struct sim__pending, link);
-        if (pending->is_write && pending->class_hash == executed->class_hash &&
-            pending->submitted_at <= position) {
+        if (pending->is_write && !pending->is_executed &&
+            pending->class_hash == executed->class_hash && pending->submitted_at <= position) {
             return pending;
         }
     }
     return NULL;
+}
+
+/* Did only one lost request look like this one? Else it is not sure which of them was executed. */
+static bool is_unique(const struct sim__oracle *oracle, const struct sim__pending *wanted)
+{
+    LIST_EACH(member, next, &oracle->lost)
+    {
+        const struct sim__pending *pending = LIST_ITEM(member, struct sim__pending, link);
+        if (pending != wanted && pending->class_hash == wanted->class_hash) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of the requests that a session lost, a first part was executed and the rest was not. */
+static void check_lost_sessions(struct sim *sim)
+{
+    const struct sim__oracle *oracle = sim->oracle;
+    LIST_EACH(member, next, &oracle->lost)
+    {
+        const struct sim__pending *skipped = LIST_ITEM(member, struct sim__pending, link);
+        if (!skipped->is_write || skipped->is_executed || !is_unique(oracle, skipped)) {
+            continue;
+        }
+        for (struct list *later = member->next; later != &oracle->lost; later = later->next) {
+            const struct sim__pending *pending = LIST_ITEM(later, struct sim__pending, link);
+            if (pending->is_executed && is_unique(oracle, pending) &&
+                pending->session_position == skipped->session_position) {
+                sim__fail(sim, "a session's later request was executed and an earlier one (%s) not",
+                          skipped->command != NULL ? skipped->command->name : "transaction");
+            }
+        }
+    }
 }
 
 void sim__oracle_ready(struct sim *sim)
@@ -499,8 +533,9 @@ void sim__oracle_ready(struct sim *sim)
                       executed->version >> 16, executed->version & 0xffff);
             return;
         }
-        pending_end(asked);
+        asked->is_executed = true;
     }
+    check_lost_sessions(sim);
     /* What was not executed by now never will be. */
     while (!list_is_empty(&oracle->lost)) {
         pending_end(LIST_ITEM(oracle->lost.next, struct sim__pending, link));
