@@ -115,6 +115,28 @@ static void flush(struct node_log *log)
     log->has_unflushed = false;
 }
 
+static void release(struct node_log *log, wal_shard shard, raft_index index)
+{
+    struct error error = {0};
+    if (wal_release(log->wal, shard, index, &error) != 0) {
+        stop_at_once(log, &error);
+    }
+}
+
+/* What the log itself holds may be all that is missing: when the store was flushed, release it. */
+static void release_while_waiting(struct node_log *log)
+{
+    os_mutex_lock(log->mutex);
+    bool has_release = log->has_release;
+    wal_shard shard = log->release_shard;
+    raft_index index = log->release_index;
+    log->has_release = false;
+    os_mutex_unlock(log->mutex);
+    if (has_release) {
+        release(log, shard, index);
+    }
+}
+
 /* Until there is space again, the records stay appended and their clients wait. */
 static void write_when_there_is_space(struct node_log *log)
 {
@@ -136,6 +158,7 @@ static void write_when_there_is_space(struct node_log *log)
             os_mutex_unlock(log->mutex);
         }
         os_sleep_ms(OUT_OF_SPACE_RETRY_MS);
+        release_while_waiting(log);
     }
     if (log->is_out_of_space) {
         log->is_out_of_space = false;
@@ -169,14 +192,6 @@ static void prepare(struct node_log *log)
     if (status == -ENOSPC) {
         log->is_prepared = true; /* Without a spare segment flushes are slower, that is all. */
     } else if (status != 0) {
-        stop_at_once(log, &error);
-    }
-}
-
-static void release(struct node_log *log, wal_shard shard, raft_index index)
-{
-    struct error error = {0};
-    if (wal_release(log->wal, shard, index, &error) != 0) {
         stop_at_once(log, &error);
     }
 }
