@@ -16,14 +16,9 @@
 #include "sim/sim_node.h"
 
 enum {
-    SHARD_ID = 1,
     KILL_COUNT_MAX = 40,
     KILL_CALL_COUNT_MAX = 128,
-    RETRY_US = 3000,
-    PREPARATION_CHANCE = 16, /* One in so many rounds prepares a segment under load. */
 };
-
-enum writer_stage { WRITER_GATHER, WRITER_WRITE, WRITER_FLUSH };
 
 /* ---- Dying
  * ---------------------------------------------------------------------------------------- */
@@ -33,7 +28,7 @@ bool sim__node_is_alive(const struct sim__node *node)
     return node != NULL && node->is_running && !node->is_dead;
 }
 
-static void die(struct sim__node *node, bool is_power_lost, const char *how)
+void sim__node_die(struct sim__node *node, bool is_power_lost, const char *how)
 {
     if (!node->is_dead) {
         node->is_dead = true;
@@ -54,7 +49,7 @@ static bool touch(void *context, const char *operation)
     if (node->calls_to_live > 0 && --node->calls_to_live == 0) {
         node->died_in_this_call = true;
         sim__note(sim, operation, 0, 0, 0);
-        die(node, node->is_kill_power_loss, "node.killed_in_call");
+        sim__node_die(node, node->is_kill_power_loss, "node.killed_in_call");
         return false;
     }
     return true;
@@ -128,7 +123,7 @@ static void host_persist(void *context, struct shard *shard, const struct wal_re
     if (!node->is_rehearsal && !node->is_writer_busy) {
         node->is_writer_busy = true;
         sim__schedule(node->sim, sim__delay(node->sim, node->sim->nature.disk_us / 10 + 1),
-                      SIM__EVENT_WRITER, node->incarnation, WRITER_GATHER, NULL);
+                      SIM__EVENT_WRITER, node->incarnation, SIM__WRITER_GATHER, NULL);
     }
 }
 
@@ -169,7 +164,7 @@ static void host_failed(void *context, struct shard *shard, int status, const st
 static raft_index first_needed(void *context, wal_shard shard)
 {
     const struct sim__node *node = context;
-    return shard == SHARD_ID ? shard_stored_index(node->shard) + 1 : 1;
+    return shard == SIM__SHARD ? shard_stored_index(node->shard) + 1 : 1;
 }
 
 /* ---- Start and end
@@ -179,7 +174,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
 {
     struct sim *sim = node->sim;
     return (struct shard_options){
-        .id = SHARD_ID,
+        .id = SIM__SHARD,
         .self = 1,
         .store = store_interface(sim, node->memstore),
         .cache_size_bytes = sim->nature.cache_size_bytes,
@@ -238,7 +233,7 @@ int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *
         return status;
     }
     struct wal_shard_state state;
-    bool is_known = wal_get_shard_state(node->wal, SHARD_ID, &state);
+    bool is_known = wal_get_shard_state(node->wal, SIM__SHARD, &state);
     return shard_start(node->shard, is_known ? &state : NULL, error);
 }
 
@@ -344,7 +339,7 @@ static void start_failed(struct sim *sim, int status, const struct error *error)
                !(status == -EIO && sim__disk_flush_error_count(sim->disk) > 0)) {
         sim__fail(sim, "the node does not start: %s (%s)", error->message, error_text(status));
     }
-    die(node, false, "node.exited");
+    sim__node_die(node, false, "node.exited");
 }
 
 static void start(struct sim *sim)
@@ -471,153 +466,6 @@ static void run_read(struct sim *sim, const struct sim__event *event)
     sim__node_wake(sim);
 }
 
-/* ---- The log writer
- * --------------------------------------------------------------------------------- */
-
-static void next_stage(struct sim *sim, uint64_t mean_us, enum writer_stage stage)
-{
-    sim__schedule(sim, sim__delay(sim, mean_us), SIM__EVENT_WRITER, sim->node->incarnation, stage,
-                  NULL);
-}
-
-/* A status of the log that the node cannot go on with: it must be one that was provoked, it must
- * last, and the process ends. */
-static void log_failed(struct sim *sim, int status, const struct error *error)
-{
-    struct sim__node *node = sim->node;
-    if (node->is_dead) {
-        return;
-    }
-    if (sim__disk_flush_error_count(sim->disk) == 0) {
-        sim__fail(sim, "the log failed: %s (%s)", error->message, error_text(status));
-    } else if (wal_flush(node->wal, NULL) == 0) {
-        sim__fail(sim, "the log goes on after: %s", error->message);
-    }
-    die(node, false, "node.exited");
-}
-
-static void release(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    struct error error = {0};
-    int status = wal_release(node->wal, SHARD_ID, node->release_index, &error);
-    node->release_index = 0;
-    if (status != 0 && status != -ENOSPC) {
-        log_failed(sim, status, &error);
-    }
-}
-
-/* True when there is more to prepare. */
-static bool prepare(struct sim *sim)
-{
-    bool is_ready = false;
-    struct error error = {0};
-    int status = wal_prepare(sim->node->wal, &is_ready, &error);
-    if (status != 0 && status != -ENOSPC) {
-        log_failed(sim, status, &error);
-    }
-    return status == 0 && !is_ready && !sim->node->is_dead;
-}
-
-static void gather(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    if (node->release_index > 0) {
-        release(sim);
-    }
-    if (node->is_dead) {
-        return;
-    }
-    bool is_idle = node->queue_count == 0;
-    bool does_prepare_more = false;
-    if (is_idle || random_chance(&sim->random, 1, PREPARATION_CHANCE)) {
-        does_prepare_more = prepare(sim);
-    }
-    if (node->is_dead || is_idle) {
-        node->is_writer_busy = does_prepare_more;
-        if (does_prepare_more) {
-            next_stage(sim, sim->nature.disk_us, WRITER_GATHER);
-        }
-        return;
-    }
-    ASSERT(node->round == NULL);
-    node->round = node->queue;
-    node->round_count = node->queue_count;
-    node->queue = NULL;
-    node->queue_count = node->queue_capacity = 0;
-    for (uint32_t i = 0; i < node->round_count; i++) {
-        wal_append(node->wal, &node->round[i].record);
-    }
-    next_stage(sim, sim->nature.disk_us / 10, WRITER_WRITE);
-}
-
-static void post_persisted(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    sim__schedule(sim, random_below(&sim->random, sim->nature.disk_us + 1), SIM__EVENT_PERSISTED,
-                  node->incarnation, node->round[node->round_count - 1].sequence, NULL);
-}
-
-static void write_round(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    struct error error = {0};
-    int status = wal_write(node->wal, &error);
-    if (status == -ENOSPC) {
-        sim__note(sim, "log.full", node->round_count, 0, 0);
-        if (node->release_index > 0) {
-            release(sim); /* What the log itself holds may be all that is missing. */
-        }
-        sim__schedule(sim, sim__delay(sim, RETRY_US), SIM__EVENT_WRITER, node->incarnation,
-                      WRITER_WRITE, NULL);
-    } else if (status != 0) {
-        log_failed(sim, status, &error);
-    } else {
-        if (BUG("node.acknowledged_before_flush")) {
-            post_persisted(sim);
-        }
-        next_stage(sim, sim->nature.disk_us, WRITER_FLUSH);
-    }
-}
-
-static void flush_round(struct sim *sim)
-{
-    struct sim__node *node = sim->node;
-    struct error error = {0};
-    int status = wal_flush(node->wal, &error);
-    if (status != 0 && BUG("node.flush_error_ignored") && !node->is_dead) {
-        status = 0;
-    }
-    if (status != 0) {
-        log_failed(sim, status, &error);
-        return;
-    }
-    sim__disk_next_round(sim->disk);
-    if (!BUG("node.acknowledged_before_flush")) {
-        post_persisted(sim);
-    }
-    /* The payloads are borrowed until shard_persisted(), the list of them only until here. */
-    memory_free(node->round);
-    node->round = NULL;
-    node->round_count = 0;
-    next_stage(sim, sim->nature.disk_us / 10, WRITER_GATHER);
-}
-
-static void writer(struct sim *sim, enum writer_stage stage)
-{
-    switch (stage) {
-    case WRITER_GATHER:
-        gather(sim);
-        break;
-    case WRITER_WRITE:
-        write_round(sim);
-        break;
-    case WRITER_FLUSH:
-        flush_round(sim);
-        break;
-    }
-}
-
 /* ---- The store's maintenance
  * ------------------------------------------------------------------------ */
 
@@ -627,8 +475,7 @@ static void maintain(struct sim *sim, uint64_t stage)
     if (stage == 0) {
         /* What is applied when the flush begins is in it; what comes meanwhile may be. Now and then
          * a store flushes for reasons of its own, and the log is not told. */
-        node->flush_index =
-            random_chance(&sim->random, 1, 4) ? 0 : shard_stored_index(node->shard);
+        node->flush_index = random_chance(&sim->random, 1, 4) ? 0 : shard_stored_index(node->shard);
         if (BUG("node.log_released_before_store_flush") && node->flush_index > 0) {
             node->release_index = node->flush_index;
         }
@@ -642,7 +489,7 @@ static void maintain(struct sim *sim, uint64_t stage)
         sim__note(sim, "store.flushed", node->flush_index, 0, 0);
         if (!node->is_writer_busy) {
             node->is_writer_busy = true;
-            next_stage(sim, sim->nature.disk_us / 10, WRITER_GATHER);
+            sim__writer_next(sim, sim->nature.disk_us / 10, SIM__WRITER_GATHER);
         }
     }
     sim__schedule(sim, sim__delay(sim, sim->nature.store_flush_us), SIM__EVENT_STORE,
@@ -681,11 +528,11 @@ static void kill_event(struct sim *sim)
     if (sim__node_is_alive(node)) {
         if (sim__percent(sim, sim->nature.stop_percent)) {
             node->is_stopped = true;
-            die(node, false, "node.stopped");
+            sim__node_die(node, false, "node.stopped");
         } else if (sim__percent(sim, sim->nature.kill_in_call_percent)) {
             arm_kill(sim);
         } else {
-            die(node, sim__percent(sim, sim->nature.power_percent), "node.killed");
+            sim__node_die(node, sim__percent(sim, sim->nature.power_percent), "node.killed");
         }
     }
     sim__schedule(sim, sim__delay(sim, sim->nature.kill_every_us), SIM__EVENT_KILL, 0, 0, NULL);
@@ -700,7 +547,7 @@ static void live_event(struct sim *sim, const struct sim__event *event)
     if (event->kind == SIM__EVENT_TICK) {
         tick(sim, event);
     } else if (event->kind == SIM__EVENT_WRITER) {
-        writer(sim, (enum writer_stage)event->value);
+        sim__writer_run(sim, (enum sim__writer_stage)event->value);
     } else if (event->kind == SIM__EVENT_PERSISTED) {
         shard_persisted(node->shard, event->value);
         look_at_shard(sim);
@@ -735,7 +582,7 @@ void sim__node_settle(struct sim *sim)
 
 void sim__node_kill(struct sim *sim, bool is_power_lost)
 {
-    die(sim->node, is_power_lost, "node.killed");
+    sim__node_die(sim->node, is_power_lost, "node.killed");
     sim__node_settle(sim);
 }
 

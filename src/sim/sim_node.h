@@ -5,6 +5,8 @@
 
 #include "sim/sim_internal.h"
 
+#define SIM__SHARD 1u
+
 /* A record that a shard wants durable. */
 struct sim__item {
     struct wal_record record;
@@ -18,6 +20,8 @@ struct sim__read {
     struct sim__model *model; /* What its snapshot must show. */
     bool was_run;
 };
+
+enum sim__writer_stage { SIM__WRITER_GATHER, SIM__WRITER_WRITE, SIM__WRITER_FLUSH };
 
 struct sim__node {
     struct sim *sim;
@@ -61,6 +65,14 @@ struct sim__node {
     uint64_t rehearsed_digest;
     uint64_t rehearsed_content;
 };
+
+/* From now on nobody hears the node; it is buried when the call stack is empty. */
+void sim__node_die(struct sim__node *node, bool is_power_lost, const char *how);
+
+/* sim_writer.c */
+void sim__writer_run(struct sim *sim, enum sim__writer_stage stage);
+/* Have a stage come after a while. */
+void sim__writer_next(struct sim *sim, uint64_t mean_us, enum sim__writer_stage stage);
 
 int sim__node_open_shard(struct sim__node *node, bool is_watched, struct error *error);
 /* After the shard, which says what of the log is needed. */
