@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert/assert.h"
@@ -19,6 +20,8 @@
 
 /* A flush that did nothing meets, when it is tried again, the error that the first one hid. */
 #define FLUSH_TRIES_MAX 5
+/* An attempt to resume writes as much as fits on a full disk, so they have a distance. */
+#define RESUME_INTERVAL_MS 500
 
 struct store {
     struct store_engine *engine;
@@ -26,7 +29,8 @@ struct store {
     enum store_health health;
     struct error reason;
     uint64_t trouble_count; /* Background errors, so that one during a flush is not overlooked. */
-    pthread_mutex_t flush_lock; /* One flush or resumption at a time. */
+    pthread_mutex_t flush_lock;    /* One flush or resumption at a time. */
+    uint64_t resume_refused_at_ms; /* Under the flush lock. */
     /* Written by the writer, read by who asks for statistics. */
     _Atomic uint64_t refused_write_count;
     _Atomic uint64_t written_batch_count;
@@ -91,6 +95,25 @@ bool store_is_stalled(const struct store *store)
 /* ---- Flushing ----------------------------------------------------------------------------------
  */
 
+static uint64_t now_ms(void)
+{
+    struct timespec time;
+    ASSERT(clock_gettime(CLOCK_MONOTONIC, &time) == 0);
+    return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+
+static int resume(struct store *store, const struct error *reason, struct error *error)
+{
+    if (now_ms() < store->resume_refused_at_ms + RESUME_INTERVAL_MS) {
+        return error_say(error, reason->code, "%s", reason->message);
+    }
+    int status = store__engine_resume(store->engine, error);
+    if (status != 0) {
+        store->resume_refused_at_ms = now_ms();
+    }
+    return status;
+}
+
 static int flush_once(struct store *store, struct error *error)
 {
     struct error reason = {0};
@@ -101,7 +124,7 @@ static int flush_once(struct store *store, struct error *error)
         return error_say(error, reason.code, "%s", reason.message);
     }
     if (health == STORE_FULL) {
-        status = store__engine_resume(store->engine, error);
+        status = resume(store, &reason, error);
     }
     if (status == 0) {
         status = store__engine_flush(store->engine, error);

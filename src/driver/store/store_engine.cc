@@ -18,6 +18,7 @@
 #include <atomic>
 #include <chrono>
 #include <cinttypes>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -36,7 +37,7 @@ constexpr size_t batch_kept_bytes = 1 << 20;
 constexpr int open_files_max = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int background_work_wait_ms = 10000;
-constexpr int background_work_poll_ms = 10;
+constexpr int background_work_poll_ms = 20;
 
 int code_of(const rocksdb::Status &status)
 {
@@ -472,10 +473,25 @@ static void wait_for_background_work(struct store_engine *engine)
     }
 }
 
+/* Resume() waits for flushes, and RocksDB may forget to start one: after an error nothing looks at its
+ * queue until the next occasion. Letting background work pause and go on is such an occasion. */
+static void keep_background_work_going(rocksdb::DB *database, const std::atomic<bool> &is_done)
+{
+    while (!is_done.load()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(background_work_poll_ms));
+        (void)database->PauseBackgroundWork();
+        (void)database->ContinueBackgroundWork();
+    }
+}
+
 int store__engine_resume(struct store_engine *engine, struct error *error)
 {
     wait_for_background_work(engine);
+    std::atomic<bool> is_done{false};
+    std::thread helper(keep_background_work_going, engine->database.get(), std::cref(is_done));
     rocksdb::Status status = engine->database->Resume();
+    is_done.store(true);
+    helper.join();
     return status.ok() ? 0 : report(status, code_of(status), error);
 }
 
