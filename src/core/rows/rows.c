@@ -483,6 +483,7 @@ int rows_commit(struct rows *rows, struct error *error)
         return status;
     }
     rows->changes_seen++;
+    rows->is_commit_wanted = false;
     changes_settle(rows);
     ASSERT(rows->changed_size_bytes == 0);
     return 0;
@@ -496,6 +497,11 @@ uint64_t rows_digest(const struct rows *rows)
 void rows_set_digest(struct rows *rows, uint64_t digest)
 {
     rows->digest = digest;
+}
+
+bool rows_is_commit_wanted(const struct rows *rows)
+{
+    return rows->is_commit_wanted;
 }
 
 uint32_t rows_change_count(const struct rows *rows)

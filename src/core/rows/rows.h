@@ -67,6 +67,9 @@ uint64_t rows_change_size_bytes(const struct rows *rows);
  * the memory tier does not open an iterator then, but answers ERROR_INCOMPLETE. */
 #define ROWS_ITERATE_CHANGE_COUNT_MAX 256
 
+/* Was that the reason of an ERROR_INCOMPLETE since the last commit? */
+bool rows_is_commit_wanted(const struct rows *rows);
+
 /* Rows in order, the view's own changes included. Changing the view ends every iterator of it
  * (rows_iterator_next() asserts), so collect first and change afterwards. */
 struct rows_iterator;

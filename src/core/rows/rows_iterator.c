@@ -229,6 +229,7 @@ int rows_iterator_open(struct rows *rows, struct bytes lower, struct bytes upper
 {
     if (rows->snapshot == NULL && rows->tier == ENV_TIER_MEMORY &&
         rows_change_count(rows) > ROWS_ITERATE_CHANGE_COUNT_MAX) {
+        rows->is_commit_wanted = true;
         return ERROR_INCOMPLETE;
     }
     struct rows_iterator *opened = memory_allocate_zeroed(1, sizeof *opened);

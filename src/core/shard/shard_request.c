@@ -98,7 +98,7 @@ static bool is_in_memory(struct shard *shard, const struct shard_command *comman
     if (machine->prefetch(machine->context, shard->rows, command) == 0) {
         return true;
     }
-    return shard__has_unstored(shard) && has_stored(shard) &&
+    return rows_is_commit_wanted(shard->rows) && has_stored(shard) &&
            machine->prefetch(machine->context, shard->rows, command) == 0;
 }
 
@@ -180,8 +180,9 @@ void shard__answer(struct shard *shard, struct shard_request *request, struct by
 static void go_elsewhere(struct shard *shard, struct shard_request *request, bool is_prefetch)
 {
     copy_command(request);
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too. */
-    if (has_stored(shard)) {
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too. What only warms
+     * the store's cache may miss it. */
+    if (is_prefetch || has_stored(shard)) {
         struct shard_read *read = memory_allocate_zeroed(1, sizeof *read);
         struct env_store *store = &shard->options.store;
         *read = (struct shard_read){
@@ -234,7 +235,7 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
-    if (status == ERROR_INCOMPLETE && shard__has_unstored(shard) && has_stored(shard)) {
+    if (status == ERROR_INCOMPLETE && rows_is_commit_wanted(shard->rows) && has_stored(shard)) {
         reply->target->size_bytes = before;
         status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
     }
