@@ -12,7 +12,7 @@ import time
 import pytest
 import redis
 
-from harness import BINARY, Node
+from harness import BINARY, ROOT, Node
 
 STOP_SECONDS = 5
 IDLE_RESIDENT_MIB = 40
@@ -326,6 +326,13 @@ def test_metrics_are_well_formed_and_grow(node):
     assert after["tutti_memory_store_bytes"] > 0 and after["tutti_memory_limit_bytes"] >= 64 << 20
     assert after["tutti_disk_free_bytes"] > 0 and after["tutti_disk_full"] == 0
     assert {after[f'tutti_log_lines_total{{level="{level}"}}'] for level in ("warn", "error")} == {0}
+
+
+def test_every_metric_is_documented(node):
+    page = (ROOT / "docs" / "operations.md").read_text()
+    documented = set(re.findall(r"^\| `(tutti_[a-z_]+)` \|", page, re.MULTILINE))
+    served = set(re.findall(r"^# HELP (tutti_[a-z_]+) ", node.get("/metrics")[1], re.MULTILINE))
+    assert documented == served
 
 
 def test_metrics_tell_of_a_replay(make_node):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--memory is a bound: resident memory stays below it, plus a fixed overhead, whatever clients do."""
+import multiprocessing
+import os
+import pathlib
+import random
+import socket
+import time
+
+MIB = 1 << 20
+MEMORY_MIB = 256
+OVERHEAD_MIB = 64  # Code, stacks, what RocksDB keeps outside of its cache, what malloc leaves unused.
+DATA_MIB = int(os.environ.get("DATA_MIB", "512"))
+VALUE_SIZE = 1024
+CLIENTS = 4
+BATCH = 512  # Requests that a client sends before it reads the replies.
+
+
+def resident_mib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmRSS")
+
+
+class Client:
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=120)
+        self.file = self.socket.makefile("rb", 1 << 16)
+
+    def ask(self, requests):
+        self.socket.sendall(b"".join(requests))
+        return [self.reply() for _ in requests]
+
+    def reply(self):
+        line = self.file.readline()
+        assert line.endswith(b"\r\n") and line[:1] in b"+$:", line
+        size = int(line[1:]) if line[:1] == b"$" else -1
+        return self.file.read(size + 2)[:-2] if size >= 0 else line
+
+
+def set_request(key):
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(key), key, VALUE_SIZE, os.urandom(VALUE_SIZE))
+
+
+def get_request(key):
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n" % (len(key), key)
+
+
+def load(port, number, count):
+    """SET `count` keys; among them GET and overwrite keys of any age."""
+    choose = random.Random(number)
+    client = Client(port)
+    done = 0
+    while done < count:
+        batch = []
+        for _ in range(BATCH):
+            old = b"k:%d:%d" % (number, choose.randrange(done + 1))
+            what = choose.random()
+            if what < 0.60:
+                batch.append(set_request(b"k:%d:%d" % (number, done)))
+                done += 1
+            elif what < 0.65:
+                batch.append(set_request(old))
+            else:
+                batch.append(get_request(old))
+        client.ask(batch)
+
+
+def test_memory_stays_within_its_bound(make_node):
+    node = make_node("--memory", f"{MEMORY_MIB}mb").start()
+    count = DATA_MIB * MIB // VALUE_SIZE // CLIENTS
+    processes = [multiprocessing.Process(target=load, args=(node.redis_port, number, count), daemon=True)
+                 for number in range(CLIENTS)]
+    started = time.monotonic()
+    for process in processes:
+        process.start()
+    samples = []
+    while any(process.is_alive() for process in processes):
+        samples.append(resident_mib(node.process.pid))
+        time.sleep(0.1)
+    assert [process.exitcode for process in processes] == [0] * CLIENTS, node.log()[-2000:]
+    samples.sort()
+    print(f"{DATA_MIB} MiB in {time.monotonic() - started:.0f} s; resident MiB: median {samples[len(samples) // 2]:.0f}, "
+          f"p99 {samples[len(samples) * 99 // 100]:.0f}, most {samples[-1]:.0f}")
+    assert samples[-1] < MEMORY_MIB + OVERHEAD_MIB
+    assert node.client().dbsize() >= count * CLIENTS
