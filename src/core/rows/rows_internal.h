@@ -120,7 +120,7 @@ struct rows {
     uint32_t range_capacity;
     uint32_t range_committed_count;
     uint64_t digest;
-    bool is_commit_wanted; /* An iterator was refused for it. */
+    bool is_commit_wanted;    /* An iterator was refused for it. */
     struct env_change *batch; /* Reused by commits. */
     struct rows_sorted *sorted;
     uint32_t batch_capacity;
