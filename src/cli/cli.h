@@ -2,8 +2,8 @@
 /* cli: the commands of the `tutti` binary. Layer: cli.
  *
  * Each function is one command: it gets the arguments after its name and returns the process's exit
- * code. What a person asked for goes to standard output, why it failed to standard error, with what to
- * do next. */
+ * code. What a person asked for goes to standard output, why it failed to standard error, with what
+ * to do next. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tutti status`: asks the admin port of a running node, which answers for people or for programs. */
+/* `tutti status`: asks the admin port of a running node, which answers for people or for
+ * programs. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

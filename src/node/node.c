@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting and stopping, in an order in which each part finds what it needs:
  *
- *   start  directory → listeners and admin (a taken port is told at once) → store → shard, log, replay → node.conf
- *          → pool, log writer, maintenance → reactors
- *   stop   gateways (what is under way is answered) → loops → admin → maintenance → log writer → shard → store
+ *   start  directory → listeners and admin (a taken port is told at once) → store → shard, log,
+ *          replay → node.conf → pool, log writer, maintenance → reactors
+ *   stop   gateways (what is under way is answered) → loops → admin → maintenance → log writer →
+ *          shard → store
  *
  * Whatever fails on the way up, the way down begins there. */
 #include "node/node.h"
@@ -21,8 +22,8 @@ enum {
     POOL_WORK_COUNT_MAX = 256,
 };
 
-/* How the memory is shared out; the rest of the shares is in node_shard.c. The store's write buffers are
- * part of its cache's budget. */
+/* How the memory is shared out; the rest of the shares is in node_shard.c. The store's write
+ * buffers are part of its cache's budget. */
 #define STORE_CACHE_NUMERATOR 3
 #define STORE_CACHE_DENOMINATOR 8
 #define WRITE_BUFFER_SHARE 6
@@ -43,7 +44,7 @@ static uint64_t at_most(uint64_t value, uint64_t limit)
     return value < limit ? value : limit;
 }
 
-/* ---- Reactors ---------------------------------------------------------------------------------- */
+/* ---- Reactors -------------------------------------------------------------------------------- */
 
 static int submit(void *context, struct shard_request *request, const struct reply *reply)
 {
@@ -150,9 +151,10 @@ static void reactor_run(void *context)
     os_loop_run(((struct reactor *)context)->loop);
 }
 
-/* ---- Stopping ----------------------------------------------------------------------------------- */
+/* ---- Stopping -------------------------------------------------------------------------------- */
 
-/* On reactor 0: the last gateway that stopped stops the loops, so that errands still found theirs. */
+/* On reactor 0: the last gateway that stopped stops the loops, so that errands still found
+ * theirs. */
 static void gateway_stopped_here(struct os_message *message)
 {
     struct node *node = LIST_ITEM(message, struct reactor, stopped_message)->node;
@@ -192,7 +194,7 @@ static void stop(void *context)
     }
 }
 
-/* ---- Starting ----------------------------------------------------------------------------------- */
+/* ---- Starting -------------------------------------------------------------------------------- */
 
 static int open_listeners(struct node *node, struct error *error)
 {
@@ -384,9 +386,9 @@ static void new_run_id(struct node *node)
 
 int node_run(const struct node_options *options, struct error *error)
 {
-    /* By default malloc gives each thread a heap of its own. Blocks of the store's cache are allocated
-     * by one thread and freed by another, so every heap kept its own peak: 242 MB resident for a cache
-     * of 134 MB. With one heap it is 149 MB, and no slower. */
+    /* By default malloc gives each thread a heap of its own. Blocks of the store's cache are
+     * allocated by one thread and freed by another, so every heap kept its own peak: 242 MB
+     * resident for a cache of 134 MB. With one heap it is 149 MB, and no slower. */
     (void)mallopt(M_ARENA_MAX, 1);
     struct node *node = memory_allocate_zeroed(1, sizeof *node);
     node->options = *options;

@@ -31,8 +31,7 @@ struct node_admin {
     struct os_address address;
 };
 
-/* ---- The verdict --------------------------------------------------------------------------------
- */
+/* ---- The verdict ----------------------------------------------------------------------------- */
 
 static void say(struct admin_verdict *verdict, bool is_ready, bool is_well, const char *text)
 {
@@ -90,8 +89,7 @@ static void judge(void *context, struct admin_verdict *verdict)
     ASSERT(false);
 }
 
-/* ---- Figures -------------------------------------------------------------------------------------
- */
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 static void collect_node(struct node *node, struct metrics *metrics)
 {
@@ -264,8 +262,7 @@ static void collect(void *context, struct metrics *metrics)
     memory_free(resp);
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void run(void *context)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The data directory:
  *
- *   node.conf   format, cluster id, node id; written once, last, so that a directory which has it is whole
+ *   node.conf   format, cluster id, node id; written once, last, so that a directory which has it
+ *               is whole
  *   lock        one process per directory
  *   wal/        the log's segments
  *   store/      RocksDB

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of other reactors travel to the shard's loop as messages, and their replies come back so.
+/* Requests of other reactors travel to the shard's loop as messages, and their replies come back
+ * so.
  *
- * The session of a connection lives in the gateway's memory but is touched on the shard's thread only,
- * from the first request to the last answer; the gateway keeps a connection until its last request is
- * answered, and messages of one loop arrive in order, so a session's order is kept. */
+ * The session of a connection lives in the gateway's memory but is touched on the shard's thread
+ * only, from the first request to the last answer; the gateway keeps a connection until its last
+ * request is answered, and messages of one loop arrive in order, so a session's order is kept. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "node/node_internal.h"

@@ -17,8 +17,7 @@
 #define NODE_DATA_SHARD 1u
 #define NODE_SELF 1u
 
-/* ---- node_data.c: the data directory ----------------------------------------------------------
- */
+/* ---- node_data.c: the data directory --------------------------------------------------------- */
 
 struct node_data;
 
@@ -36,8 +35,7 @@ bool node_data_is_new(const struct node_data *data);
 MUST_USE int node_data_commit(struct node_data *data, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
 
-/* ---- node_log.c: the log writer's thread -------------------------------------------------------
- */
+/* ---- node_log.c: the log writer's thread ----------------------------------------------------- */
 
 struct node_log;
 
@@ -87,7 +85,7 @@ struct node_log_histograms {
 /* Any thread; as of the last round. Large: not for a small stack. */
 void node_log_get_histograms(struct node_log *log, struct node_log_histograms *histograms);
 
-/* ---- node_maintenance.c: the store's thread ---------------------------------------------------- */
+/* ---- node_maintenance.c: the store's thread -------------------------------------------------- */
 
 struct node_maintenance;
 
@@ -109,7 +107,7 @@ void node_maintenance_applied(struct node_maintenance *maintenance, raft_index i
 bool node_maintenance_is_full(const struct node_maintenance *maintenance);
 uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance);
 
-/* ---- node_shard.c: the shard's host ------------------------------------------------------------- */
+/* ---- node_shard.c: the shard's host ---------------------------------------------------------- */
 
 /* What the data shard needs of reactor 0 while it serves, and of nobody while it starts. */
 struct node_shard {
@@ -144,8 +142,8 @@ struct node_figures {
 /* Any thread: a moment old. */
 void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures);
 
-/* Recover: open the shard over the store and the log, apply what the store lacks. On failure nothing
- * is left open. The log stays in `wal`. */
+/* Recover: open the shard over the store and the log, apply what the store lacks. On failure
+ * nothing is left open. The log stays in `wal`. */
 MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
                              const struct node_options *options, const char *wal_directory,
                              struct error *error);
@@ -153,15 +151,16 @@ MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
 void node_shard_attach(struct node_shard *shard, struct os_loop *loop);
 void node_shard_close(struct node_shard *shard);
 
-/* ---- node_forward.c: requests of other reactors ------------------------------------------------- */
+/* ---- node_forward.c: requests of other reactors ---------------------------------------------- */
 
-/* As shard_submit(), on the thread of `home`, for a shard on another loop: done() comes on `home`. */
+/* As shard_submit(), on the thread of `home`, for a shard on another loop: done() comes on
+ * `home`. */
 MUST_USE int node_forward_submit(struct node_shard *shard, struct os_loop *home,
                                  struct shard_request *request);
 /* Reactor 0, each tick: submit again what the shard refused for being too busy. */
 void node_forward_retry(struct node_shard *shard);
 
-/* ---- node_status.c: what INFO says ------------------------------------------------------------ */
+/* ---- node_status.c: what INFO says ----------------------------------------------------------- */
 
 struct node;
 void node_status_information(struct node *node, struct resp_information *information);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store's maintenance: one thread that flushes the store when the log behind it has grown, tells
- * the log what it may forget, and watches the free space.
+/* The store's maintenance: one thread that flushes the store when the log behind it has grown,
+ * tells the log what it may forget, and watches the free space.
  *
- * The applied index is read before the flush begins, and the flush covers every batch that was written
- * before it began. So everything up to that index is durable when the flush ends. */
+ * The applied index is read before the flush begins, and the flush covers every batch that was
+ * written before it began. So everything up to that index is durable when the flush ends. */
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -13,8 +13,8 @@
 
 enum { INTERVAL_MS = 100 };
 
-/* Writes are refused below the reserve: what remains is for flushing what is in memory, for compaction
- * and for the deletes that make room. A small disk has a small reserve. */
+/* Writes are refused below the reserve: what remains is for flushing what is in memory, for
+ * compaction and for the deletes that make room. A small disk has a small reserve. */
 #define RESERVE_SIZE_BYTES_MIN (32ull << 20)
 #define RESERVE_SIZE_BYTES_MAX (1ull << 30)
 #define RESERVE_SHARE 20

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The data shard's host: first recovery, in the thread that starts the node, with the log in its own
- * hands; then service on reactor 0, with the log writer and the disk pool behind it. */
+/* The data shard's host: first recovery, in the thread that starts the node, with the log in its
+ * own hands; then service on reactor 0, with the log writer and the disk pool behind it. */
 #include <inttypes.h>
 #include <unistd.h>
 

@@ -21,8 +21,7 @@ enum {
     WALL_START_MS = 1700000000,
 };
 
-/* ---- Telling what happens
- * ------------------------------------------------------------------------- */
+/* ---- Telling what happens -------------------------------------------------------------------- */
 
 void sim__fail(struct sim *sim, const char *format, ...)
 {
@@ -86,8 +85,7 @@ static bool hook_bug(void *context, const char *name)
     return sim->options.bug != NULL && strcmp(sim->options.bug, name) == 0;
 }
 
-/* ---- Events
- * --------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static bool is_before(const struct sim__event *left, const struct sim__event *right)
 {
@@ -151,8 +149,7 @@ bool sim__percent(struct sim *sim, uint32_t percent)
     return percent > 0 && random_chance(&sim->random, percent, 100);
 }
 
-/* ---- Time
- * ----------------------------------------------------------------------------------------- */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 static uint64_t clock_now_ms(void *context)
 {
@@ -192,8 +189,7 @@ void sim__clock_boot(struct sim *sim)
     sim->monotonic_base_ms = random_below(&sim->random, 1000000);
 }
 
-/* ---- Nature
- * --------------------------------------------------------------------------------------- */
+/* ---- Nature ---------------------------------------------------------------------------------- */
 
 static uint32_t between(struct random *random, uint32_t lower, uint32_t upper)
 {
@@ -258,8 +254,7 @@ void sim__draw_nature(struct sim *sim)
     draw_faults(nature, random);
 }
 
-/* ---- The run
- * -------------------------------------------------------------------------------------- */
+/* ---- The run --------------------------------------------------------------------------------- */
 
 static void schedule_faults(struct sim *sim)
 {

@@ -20,8 +20,7 @@
 
 enum { STEP_COUNT_MAX = 200000, SEEN_COUNT_FIRST = 1024 };
 
-/* ---- Replies
- * ------------------------------------------------------------------------------------- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 static bool is_unordered(const struct kv_command *command)
 {
@@ -102,8 +101,7 @@ uint64_t sim__command_hash(const struct shard_command *command)
     return hash;
 }
 
-/* ---- The search
- * ---------------------------------------------------------------------------------- */
+/* ---- The search ------------------------------------------------------------------------------ */
 
 /* One operation that was taken, and what is needed to take it back. */
 struct frame {

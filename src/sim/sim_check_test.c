@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The search for a linear order accepts histories that have one and refuses those that have none. */
+/* The search for a linear order accepts histories that have one and refuses those that have
+ * none. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

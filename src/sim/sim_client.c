@@ -70,8 +70,7 @@ struct sim__clients {
     struct history histories[REGISTER_COUNT_MAX];
 };
 
-/* ---- Histories of registers
- * ------------------------------------------------------------------------ */
+/* ---- Histories of registers ------------------------------------------------------------------ */
 
 static struct bytes copy_bytes(struct bytes source)
 {
@@ -224,8 +223,7 @@ void sim__clients_check(struct sim *sim)
     }
 }
 
-/* ---- Requests
- * -------------------------------------------------------------------------------------- */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 static void request_end(struct request *request)
 {
@@ -352,8 +350,7 @@ static void request_from_command(struct request *request)
     request->base.does_grow = (command->known->flags & KV_FLAG_GROWS) != 0;
 }
 
-/* ---- Transactions
- * ---------------------------------------------------------------------------------- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 static struct request *make_watch(struct client *client)
 {
@@ -410,8 +407,7 @@ static struct request *make_transaction(struct client *client)
     return request;
 }
 
-/* ---- What a client does next
- * ------------------------------------------------------------------------ */
+/* ---- What a client does next ----------------------------------------------------------------- */
 
 static struct request *make_audit(struct client *client)
 {
@@ -530,8 +526,8 @@ void sim__clients_lost(struct sim *sim)
             history_end(clients, request, BYTES(""), false, true);
             request_end(request);
         }
-        /* Never submitted, so it can go into the next life; but a transaction's versions are stale.
-         */
+        /* Never submitted, so it can go into the next life; but a transaction's versions are
+         * stale. */
         if (client->held != NULL) {
             request_end(client->held);
             client->held = NULL;

@@ -100,8 +100,7 @@ static void change_directory(struct sim__disk *disk, const struct sim__change *c
     disk->changes[disk->change_count++] = *change;
 }
 
-/* ---- Files --------------------------------------------------------------------------------------
- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static struct sim__inode *inode_create(struct sim__disk *disk)
 {
@@ -252,8 +251,7 @@ static void inode_settle_some(struct sim__disk *disk, struct sim__inode *inode)
     }
 }
 
-/* ---- env_files ----------------------------------------------------------------------------------
- */
+/* ---- env_files ------------------------------------------------------------------------------- */
 
 static int touch(struct sim__disk *disk, const char *operation, struct error *error)
 {
@@ -491,8 +489,7 @@ struct env_files sim__disk_interface(struct sim__disk *disk)
     return (struct env_files){&disk_ops, disk};
 }
 
-/* ---- Life and death -----------------------------------------------------------------------------
- */
+/* ---- Life and death -------------------------------------------------------------------------- */
 
 struct sim__disk *sim__disk_create(const struct sim__disk_options *options, struct random *random)
 {
@@ -621,8 +618,7 @@ void sim__disk_next_round(struct sim__disk *disk)
     disk->round++;
 }
 
-/* ---- Damage -------------------------------------------------------------------------------------
- */
+/* ---- Damage ---------------------------------------------------------------------------------- */
 
 /* A sector that the log can know to have been durable: some later round was made durable too. */
 static bool is_followed(const struct sim__disk *disk, const struct sim__inode *inode,

@@ -23,8 +23,7 @@
 
 struct sim;
 
-/* ---- sim_disk.c ---------------------------------------------------------------------------------
- */
+/* ---- sim_disk.c ------------------------------------------------------------------------------ */
 
 struct sim__disk;
 
@@ -75,8 +74,7 @@ uint64_t sim__disk_hash(const struct sim__disk *disk);
 /* For the trace: which files there are. */
 void sim__disk_print(const struct sim__disk *disk, FILE *file);
 
-/* ---- sim_model.c, sim_model_commands.c: Redis, naively
- * ------------------------------------------- */
+/* ---- sim_model.c, sim_model_commands.c: Redis, naively --------------------------------------- */
 
 struct sim__field {
     struct buffer name;
@@ -162,8 +160,7 @@ void sim__key_put_field(struct sim__key *key, struct bytes name, struct bytes va
 void sim__key_drop_field(struct sim__key *key, struct sim__field *field);
 void sim__assign(struct buffer *target, struct bytes bytes);
 
-/* ---- sim_check.c: histories
- * ---------------------------------------------------------------------- */
+/* ---- sim_check.c: histories ------------------------------------------------------------------ */
 
 /* A hash of a reply in which the order of the elements of maps and sets does not count, nor the
  * text of an error after its first word. `command` may be NULL. */
@@ -188,8 +185,7 @@ struct sim__operation {
  * was too long. */
 bool sim__is_linearizable(struct sim__operation *operations, uint32_t count, bool *is_given_up);
 
-/* ---- sim.c: the world
- * ---------------------------------------------------------------------------- */
+/* ---- sim.c: the world ------------------------------------------------------------------------ */
 
 enum sim__event_kind {
     SIM__EVENT_TICK,
@@ -221,9 +217,8 @@ struct sim__nature {
     uint32_t client_count;
     uint32_t pipeline_max;
     uint32_t key_count;
-    uint32_t
-        register_count;     /* Keys of single-key commands without expiry, for the per-key check. */
-    uint32_t request_count; /* When to stop. */
+    uint32_t register_count; /* Keys of single-key commands without expiry, checked key by key. */
+    uint32_t request_count;  /* When to stop. */
     uint32_t think_us;
     uint32_t disk_us;
     uint32_t segment_size_bytes;
@@ -305,8 +300,7 @@ void sim__clock_jump(struct sim *sim);
 void sim__clock_boot(struct sim *sim);
 void sim__draw_nature(struct sim *sim);
 
-/* ---- sim_node.c: the wiring of the node
- * ----------------------------------------------------------- */
+/* ---- sim_node.c: the wiring of the node ------------------------------------------------------ */
 
 struct sim__node *sim__node_create(struct sim *sim);
 void sim__node_destroy(struct sim__node *node);
@@ -328,8 +322,7 @@ void sim__node_settle(struct sim *sim);
 /* Verify every row of the store that the node left behind. */
 void sim__node_verify(struct sim *sim);
 
-/* ---- sim_oracle.c: what the log ordered, checked against the model
- * -------------------------------- */
+/* ---- sim_oracle.c: what the log ordered, checked against the model --------------------------- */
 
 /* What a request of a client waits for. */
 struct sim__pending {
@@ -384,8 +377,7 @@ void sim__oracle_use(struct sim *sim, const struct sim__model *model);
 uint64_t sim__oracle_position(const struct sim *sim);
 const struct sim__model *sim__oracle_model(const struct sim *sim);
 
-/* ---- sim_client.c
- * ---------------------------------------------------------------------------------- */
+/* ---- sim_client.c ---------------------------------------------------------------------------- */
 
 struct sim__clients *sim__clients_create(struct sim *sim);
 void sim__clients_destroy(struct sim__clients *clients);

@@ -77,8 +77,7 @@ static const char usage[] =
     "wrong\n"
     "usage.\n";
 
-/* ---- Probes
- * ---------------------------------------------------------------------------------------- */
+/* ---- Probes ---------------------------------------------------------------------------------- */
 
 struct probes {
     const char *names[PROBE_COUNT_MAX];
@@ -116,8 +115,7 @@ static void collect_probes(char known[][48], uint32_t *count, const struct messa
     }
 }
 
-/* ---- Workers
- * --------------------------------------------------------------------------------------- */
+/* ---- Workers --------------------------------------------------------------------------------- */
 
 static void run_seed(const struct arguments *arguments, struct probes *probes,
                      struct message *message)
@@ -207,8 +205,8 @@ static bool read_message(struct worker *worker, struct message *message)
     return true;
 }
 
-/* The next result of a worker; a death is a failure of the seed it was at. False: it has no more.
- */
+/* The next result of a worker; a death is a failure of the seed it was at. False: it has no
+ * more. */
 static bool next_result(const struct arguments *arguments, struct worker *worker, uint64_t end,
                         struct message *message)
 {
@@ -236,8 +234,7 @@ static bool next_result(const struct arguments *arguments, struct worker *worker
     return true;
 }
 
-/* ---- Many seeds
- * ------------------------------------------------------------------------------------- */
+/* ---- Many seeds ------------------------------------------------------------------------------ */
 
 struct totals {
     uint64_t passed;
@@ -360,8 +357,7 @@ static int run_one(const struct arguments *arguments)
     return is_passed ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* ---- Arguments
- * -------------------------------------------------------------------------------------- */
+/* ---- Arguments ------------------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint64_t *value)
 {

@@ -20,8 +20,7 @@ void sim__assign(struct buffer *target, struct bytes bytes)
     *target = fresh;
 }
 
-/* ---- Keys and fields
- * ----------------------------------------------------------------------------- */
+/* ---- Keys and fields ------------------------------------------------------------------------- */
 
 static void key_drop_content(struct sim__key *key)
 {
@@ -180,8 +179,7 @@ uint64_t sim__model_hash(const struct sim__model *model)
     return sum;
 }
 
-/* ---- Execution
- * ----------------------------------------------------------------------------------- */
+/* ---- Execution ------------------------------------------------------------------------------- */
 
 static const struct sim__model_command *command_of(uint16_t opcode)
 {

@@ -82,8 +82,7 @@ static void answer_string(struct sim__call *call, const struct sim__key *key)
     }
 }
 
-/* ---- Strings
- * ------------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 static void run_set(struct sim__call *call)
 {
@@ -345,8 +344,7 @@ static void run_setrange(struct sim__call *call)
     reply_integer(call->reply, key == NULL ? 0 : (int64_t)key->value.size_bytes);
 }
 
-/* ---- Keys
- * ---------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------------------ */
 
 static void run_del(struct sim__call *call)
 {
@@ -539,8 +537,7 @@ static void run_flushall(struct sim__call *call)
     reply_ok(call->reply);
 }
 
-/* ---- Hashes
- * -------------------------------------------------------------------------------------- */
+/* ---- Hashes ---------------------------------------------------------------------------------- */
 
 static void run_hset(struct sim__call *call)
 {

@@ -20,8 +20,7 @@ enum {
     KILL_CALL_COUNT_MAX = 128,
 };
 
-/* ---- Dying
- * ---------------------------------------------------------------------------------------- */
+/* ---- Dying ----------------------------------------------------------------------------------- */
 
 bool sim__node_is_alive(const struct sim__node *node)
 {
@@ -70,8 +69,7 @@ static void arm_kill(struct sim *sim)
     node->calls_to_live = 1 + (uint32_t)random_below(&sim->random, bound);
 }
 
-/* ---- The store, which can die too
- * ------------------------------------------------------------------ */
+/* ---- The store, which can die too ------------------------------------------------------------ */
 
 /* One simulation per thread at a time: the memstore's interface has no room for another context. */
 static _Thread_local struct sim *current;
@@ -107,8 +105,7 @@ static struct env_store store_interface(struct sim *sim, struct memstore *memsto
     return (struct env_store){&sim->store_ops, store.context};
 }
 
-/* ---- What the shard asks of its host
- * ---------------------------------------------------------------- */
+/* ---- What the shard asks of its host --------------------------------------------------------- */
 
 static void host_persist(void *context, struct shard *shard, const struct wal_record *record,
                          uint64_t sequence)
@@ -167,8 +164,7 @@ static raft_index first_needed(void *context, wal_shard shard)
     return shard == SIM__SHARD ? shard_stored_index(node->shard) + 1 : 1;
 }
 
-/* ---- Start and end
- * ---------------------------------------------------------------------------------- */
+/* ---- Start and end --------------------------------------------------------------------------- */
 
 static struct shard_options shard_options_of(struct sim__node *node, struct shard_machine machine)
 {
@@ -299,7 +295,7 @@ static void bury(struct sim *sim)
     sim__schedule(sim, delay, SIM__EVENT_START, 0, 0, NULL);
 }
 
-/* ---- Starting ---- */
+/* ---- Starting -------------------------------------------------------------------------------- */
 
 /* Damage is found or does not matter; it is never a reason to lose anything. */
 static void damage(struct sim *sim)
@@ -386,8 +382,7 @@ static void start(struct sim *sim)
                   node->incarnation, 0, NULL);
 }
 
-/* ---- The reactor
- * ------------------------------------------------------------------------------------ */
+/* ---- The reactor ----------------------------------------------------------------------------- */
 
 /* After each call into the shard. */
 static void look_at_shard(struct sim *sim)
@@ -466,8 +461,7 @@ static void run_read(struct sim *sim, const struct sim__event *event)
     sim__node_wake(sim);
 }
 
-/* ---- The store's maintenance
- * ------------------------------------------------------------------------ */
+/* ---- The store's maintenance ----------------------------------------------------------------- */
 
 static void maintain(struct sim *sim, uint64_t stage)
 {
@@ -514,8 +508,7 @@ static void change_space(struct sim *sim, bool is_full)
     }
 }
 
-/* ---- Events
- * ----------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static void kill_event(struct sim *sim)
 {

@@ -112,8 +112,7 @@ static void say_mismatch(struct sim *sim, const char *what, const struct shard_c
     buffer_deinit(&text);
 }
 
-/* ---- Transactions
- * -------------------------------------------------------------------------------- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 static void transaction_destroy(struct sim__transaction *transaction)
 {
@@ -151,8 +150,7 @@ static const struct sim__transaction *transaction_of(const struct sim__oracle *o
     return NULL;
 }
 
-/* ---- Candidates of pending reads
- * ----------------------------------------------------------------- */
+/* ---- Candidates of pending reads ------------------------------------------------------------- */
 
 /* Replies that say how long a key has to live depend on the moment; only what they say of the key
  * counts. */
@@ -207,8 +205,7 @@ static void add_candidate(struct sim__oracle *oracle, struct sim__pending *pendi
     pending->candidate_count = count + 1;
 }
 
-/* ---- The machine that the shard drives
- * ------------------------------------------------------------ */
+/* ---- The machine that the shard drives ------------------------------------------------------- */
 
 static int machine_load(void *context, struct rows *rows, struct bytes saved, struct error *error)
 {
@@ -389,8 +386,7 @@ void sim__oracle_use(struct sim *sim, const struct sim__model *model)
     sim->oracle->elsewhere = model;
 }
 
-/* ---- Lives of the node
- * ---------------------------------------------------------------------------- */
+/* ---- Lives of the node ----------------------------------------------------------------------- */
 
 static uint64_t content_hash(const struct sim *sim)
 {
@@ -542,8 +538,7 @@ void sim__oracle_ready(struct sim *sim)
     }
 }
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------- */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 static void copy_command(struct sim__pending *pending, const struct shard_command *command)
 {

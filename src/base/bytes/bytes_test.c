@@ -21,8 +21,8 @@ static void test_equal_bytes_are_equal_wherever_they_lie(void **state)
 
 static void test_order_is_that_of_unsigned_bytes(void **state)
 {
-    /* A prefix comes before what it is a prefix of, and 0xff after 0x00: the order of keys on disk.
-     */
+    /* A prefix comes before what it is a prefix of, and 0xff after 0x00: the order of keys on
+     * disk. */
     assert_true(bytes_compare(BYTES("a"), BYTES("ab")) < 0);
     assert_true(bytes_compare(BYTES("ab"), BYTES("a")) > 0);
     assert_true(bytes_compare(BYTES("\xff"), BYTES("\x00z")) > 0);

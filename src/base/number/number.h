@@ -16,8 +16,8 @@
 /* Longest text that number_format_double() and number_format_long_double() write. */
 #define NUMBER_DOUBLE_SIZE_MAX 5200
 
-/* False, and `*value` untouched, when `text` is not the canonical text of a signed 64-bit integer.
- */
+/* False, and `*value` untouched, when `text` is not the canonical text of a signed 64-bit
+ * integer. */
 MUST_USE bool number_parse_integer(struct bytes text, int64_t *value);
 
 /* The same for unsigned integers. */

@@ -5,12 +5,13 @@
  * files, RocksDB and clocks; the simulator with simulated ones. Cores call nothing else.
  *
  *   struct env_files   the log's directory: plain files, blocking, used by the log writer's thread
- * only struct env_store   ordered rows; reads may come from several threads, writes from one at a
- * time struct env_clock   time
+ *                      only
+ *   struct env_store   ordered rows; reads may come from several threads, writes from one at a time
+ *   struct env_clock   time
  *
  * Statuses are those of base/error. Names of files are relative to the directory that the
- * implementation was made for. Everything passed is borrowed for the call unless it says otherwise.
- */
+ * implementation was made for. Everything passed is borrowed for the call unless it says
+ * otherwise. */
 #ifndef CORE_ENV_ENV_H
 #define CORE_ENV_ENV_H
 
@@ -20,8 +21,7 @@
 #include "base/bytes/bytes.h"
 #include "base/error/error.h"
 
-/* ---- Files ------------------------------------------------------------------------------------
- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 /* An open file; the implementation's. */
 struct env_file;
@@ -70,8 +70,7 @@ struct env_files {
     void *context;
 };
 
-/* ---- The ordered store ------------------------------------------------------------------------
- */
+/* ---- The ordered store ----------------------------------------------------------------------- */
 
 /* How far a read may go. */
 enum env_tier {
@@ -99,8 +98,8 @@ struct env_store_ops {
 
     /* Apply all changes, in order, at once: after a crash either all or none are there. They are
      * visible to reads when this returns and durable after a flush of the store (until then the log
-     * is what makes them durable). -EBUSY: the store would stall; nothing changed, try again later.
-     */
+     * is what makes them durable). -EBUSY: the store would stall; nothing changed, try again
+     * later. */
     int (*write)(void *context, const struct env_change *changes, uint32_t change_count,
                  struct error *error);
 
@@ -127,13 +126,12 @@ struct env_store {
     void *context;
 };
 
-/* ---- Time -------------------------------------------------------------------------------------
- */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 struct env_clock {
     void *context;
-    /* Milliseconds that never go back and count the time a machine sleeps; for timers and leases.
-     */
+    /* Milliseconds that never go back and count the time a machine sleeps; for timers and
+     * leases. */
     uint64_t (*now_ms)(void *context);
     /* Milliseconds since 1970; may jump. Only stamps of log entries and expiry look at it. */
     uint64_t (*wall_ms)(void *context);

@@ -69,8 +69,7 @@ static struct bytes row_key(const struct memrow *row)
     return bytes_make(&row->next[row->height], row->key_size_bytes);
 }
 
-/* ---- Versions ----------------------------------------------------------------------------------
- */
+/* ---- Versions -------------------------------------------------------------------------------- */
 
 /* What a view at `batch` sees of the row; NULL when there is nothing. */
 static const struct version *row_at(const struct memrow *row, uint64_t batch)
@@ -137,8 +136,7 @@ static void row_add_version(struct memstore *memstore, struct memrow *row, bool 
     list_push_back(&memstore->unsettled, &row->unsettled);
 }
 
-/* ---- The skip list -----------------------------------------------------------------------------
- */
+/* ---- The skip list --------------------------------------------------------------------------- */
 
 /* The first row at or after `key`. `links`, unless NULL, gets for each height the link that leads
  * to it or would. */
@@ -222,8 +220,7 @@ static void row_settle(struct memstore *memstore, struct memrow *row)
     }
 }
 
-/* ---- Reading and writing -----------------------------------------------------------------------
- */
+/* ---- Reading and writing --------------------------------------------------------------------- */
 
 static bool happens(struct memstore *memstore, uint32_t percent)
 {
@@ -301,8 +298,7 @@ static int memstore_write(void *context, const struct env_change *changes, uint3
     return 0;
 }
 
-/* ---- Snapshots and iterators -------------------------------------------------------------------
- */
+/* ---- Snapshots and iterators ----------------------------------------------------------------- */
 
 static struct env_store_snapshot *memstore_snapshot_create(void *context)
 {
@@ -424,8 +420,7 @@ static const struct env_store_ops memstore_ops = {
     .snapshot_release = memstore_snapshot_release,
 };
 
-/* ---- The store ---------------------------------------------------------------------------------
- */
+/* ---- The store ------------------------------------------------------------------------------- */
 
 struct memstore *memstore_create(uint64_t seed)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* raft: consensus for one shard (Ongaro, "Consensus: Bridging Theory and Practice", 2014). Layer:
- * core.
+/* raft: consensus for one shard (Ongaro, "Consensus: Bridging Theory and Practice", 2014).
+ * Layer: core.
  *
  * A pure core: raft_step() takes an input and yields an output. It keeps indexes and terms, never
  * payloads; whoever drives it keeps the entries. Ordering between disk and decisions is data: each

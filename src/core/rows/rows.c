@@ -39,8 +39,7 @@
 #define MALLOC_HEADER_BYTES 8
 #define SLOT_SHARE_BYTES (2 * sizeof(struct rows_slot))
 
-/* ---- Rows and their account --------------------------------------------------------------------
- */
+/* ---- Rows and their account ------------------------------------------------------------------ */
 
 static uint64_t round_up_to_malloc(uint64_t size_bytes)
 {
@@ -144,8 +143,7 @@ static void evict(struct rows *rows, const struct row *spare)
     }
 }
 
-/* ---- Ranges ------------------------------------------------------------------------------------
- */
+/* ---- Ranges ---------------------------------------------------------------------------------- */
 
 static bool range_covers(const struct rows_range *range, struct bytes key)
 {
@@ -225,8 +223,7 @@ void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper
     rows->range_count++;
 }
 
-/* ---- Reading -----------------------------------------------------------------------------------
- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static struct rows_slot *find(const struct rows *rows, uint64_t hash, struct bytes key)
 {
@@ -307,8 +304,7 @@ int rows_get(struct rows *rows, struct bytes key, struct bytes *value)
     return 0;
 }
 
-/* ---- Changing ----------------------------------------------------------------------------------
- */
+/* ---- Changing -------------------------------------------------------------------------------- */
 
 static void note_change(struct rows *rows, struct row *row)
 {
@@ -389,8 +385,7 @@ void rows_delete(struct rows *rows, struct bytes key)
     change(rows, key, (struct bytes){0}, true);
 }
 
-/* ---- Committing --------------------------------------------------------------------------------
- */
+/* ---- Committing ------------------------------------------------------------------------------ */
 
 /* What is to be written: uncommitted range `i`, or after those, changed row. */
 static struct env_change change_at(const struct rows *rows, uint32_t i)
@@ -444,8 +439,9 @@ static int compare_sorted(const void *left, const void *right)
     return bytes_compare(row_key(left_row->row), row_key(right_row->row));
 }
 
-/* The store inserts rows that come in order at half the cost, because neighbours are near each other in
- * its memory. Most comparisons are of the first bytes behind the space, without looking at the row. */
+/* The store inserts rows that come in order at half the cost, because neighbours are near each
+ * other in its memory. Most comparisons are of the first bytes behind the space, without looking at
+ * the row. */
 static void sort_changes(struct rows *rows)
 {
     for (uint32_t i = 0; i < rows->change_count; i++) {
@@ -514,8 +510,7 @@ uint64_t rows_change_size_bytes(const struct rows *rows)
     return rows->changed_size_bytes;
 }
 
-/* ---- The view ----------------------------------------------------------------------------------
- */
+/* ---- The view -------------------------------------------------------------------------------- */
 
 struct rows *rows_create(struct env_store store, uint64_t cache_size_bytes)
 {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rows: what a state machine sees of the ordered store. Layer: core.
  *
- * A `struct rows` is a view with three levels: the changes of the log entry being applied, a cache
- * of hot rows, and the store. A state machine reads and writes through it and sees its own changes
- * at once; rows_commit() hands them to the store as one batch.
+ * A `struct rows` is a view with three levels: the changes that the store does not have yet, a
+ * cache of hot rows, and the store. A state machine reads and writes through it and sees its own
+ * changes at once; rows_commit() hands them to the store as one batch.
  *
  * Invariants
  *   I1. A read returns the newest change made through this view, else the row of the store.
  *   I2. Nothing reaches the store before rows_commit(); everything reaches it in one write.
  *   I3. A cached row (or cached absence) equals the store's row unless it is changed and
- * uncommitted. I4. Cached bytes never exceed the limit by more than the uncommitted changes.
+ *       uncommitted.
+ *   I4. Cached bytes never exceed the limit by more than the uncommitted changes.
  *
  * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
@@ -40,8 +41,8 @@ void rows_destroy(struct rows *rows);
  * worker, ENV_TIER_DISK while an entry is applied (counted, because it blocks the reactor). */
 void rows_set_tier(struct rows *rows, enum env_tier tier);
 
-/* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the store.
- */
+/* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the
+ * store. */
 MUST_USE int rows_get(struct rows *rows, struct bytes key, struct bytes *value);
 
 /* Live views only. `rows_put` copies key and value. A range is lower <= row < upper, none when
@@ -54,8 +55,9 @@ void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper
  * before any other change. Other errors are final. */
 MUST_USE int rows_commit(struct rows *rows, struct error *error);
 
-/* The digest chained over every change made through this view, in the order of the calls: equal histories
- * give equal digests on every replica, whenever they commit. It starts from what was set. */
+/* The digest chained over every change made through this view, in the order of the calls: equal
+ * histories give equal digests on every replica, whenever they commit. It starts from what was
+ * set. */
 uint64_t rows_digest(const struct rows *rows);
 void rows_set_digest(struct rows *rows, uint64_t digest);
 
@@ -63,8 +65,8 @@ void rows_set_digest(struct rows *rows, uint64_t digest);
 uint32_t rows_change_count(const struct rows *rows);
 uint64_t rows_change_size_bytes(const struct rows *rows);
 
-/* With more uncommitted changes than this, merging them costs more than committing them: a live view in
- * the memory tier does not open an iterator then, but answers ERROR_INCOMPLETE. */
+/* With more uncommitted changes than this, merging them costs more than committing them: a live
+ * view in the memory tier does not open an iterator then, but answers ERROR_INCOMPLETE. */
 #define ROWS_ITERATE_CHANGE_COUNT_MAX 256
 
 /* Was that the reason of an ERROR_INCOMPLETE since the last commit? */

@@ -10,8 +10,7 @@
 #include "core/env/env.h"
 #include "core/rows/rows.h"
 
-/* ---- A row -------------------------------------------------------------------------------------
- */
+/* ---- A row ----------------------------------------------------------------------------------- */
 
 #define ROW_UNCHANGED UINT32_MAX
 
@@ -43,8 +42,7 @@ static inline bool row_is_changed(const struct row *row)
     return row->change_position != ROW_UNCHANGED;
 }
 
-/* ---- The table of rows -------------------------------------------------------------------------
- */
+/* ---- The table of rows ----------------------------------------------------------------------- */
 
 /* Open addressing with linear probing, ordered by the upper bits of the hash; see rows_table.c. */
 struct rows_slot {
@@ -84,8 +82,7 @@ struct rows_slot *rows__table_sweep(struct rows_table *table);
  * at the end. The table must not change meanwhile. */
 struct row *rows__table_next(const struct rows_table *table, uint64_t *position);
 
-/* ---- A view ------------------------------------------------------------------------------------
- */
+/* ---- A view ---------------------------------------------------------------------------------- */
 
 struct rows_range {
     struct buffer lower;

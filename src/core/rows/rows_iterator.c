@@ -28,8 +28,7 @@ struct rows_iterator {
     enum source current;
 };
 
-/* ---- The store's side --------------------------------------------------------------------------
- */
+/* ---- The store's side ------------------------------------------------------------------------ */
 
 static int open_inner(struct rows_iterator *iterator, enum env_tier tier)
 {
@@ -94,8 +93,7 @@ static int store_next(struct rows_iterator *iterator)
     return iterator->store_status;
 }
 
-/* ---- The merge ---------------------------------------------------------------------------------
- */
+/* ---- The merge ------------------------------------------------------------------------------- */
 
 /* Step over what is not to be seen and rest at the least row of the two sides. */
 static int settle(struct rows_iterator *iterator)
@@ -183,8 +181,7 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator)
                : row_value(iterator->changes[iterator->change_at]);
 }
 
-/* ---- Opening -----------------------------------------------------------------------------------
- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static int compare_rows(const void *left, const void *right)
 {

@@ -18,8 +18,7 @@
 #define KEY_SIZE 16
 #define VALUE_SIZE_MAX 8000
 
-/* ---- The model: an array of values -------------------------------------------------------------
- */
+/* ---- The model: an array of values ----------------------------------------------------------- */
 
 struct cell {
     bool is_present;
@@ -70,8 +69,7 @@ static uint32_t any_key(struct world *world)
     return (uint32_t)random_below(&world->random, world->key_count);
 }
 
-/* ---- Comparing ---------------------------------------------------------------------------------
- */
+/* ---- Comparing ------------------------------------------------------------------------------- */
 
 static void check_get(struct world *world, struct rows *view, enum env_tier tier, uint32_t number,
                       const struct cell *cells)
@@ -143,8 +141,7 @@ static void check_snapshot(struct world *world, int i)
     store.ops->snapshot_release(store.context, snapshot);
 }
 
-/* ---- Doing -------------------------------------------------------------------------------------
- */
+/* ---- Doing ----------------------------------------------------------------------------------- */
 
 static void put(struct world *world)
 {
@@ -299,8 +296,7 @@ static bool history_is_right(uint64_t seed, uint32_t key_count, uint32_t step_co
     return is_right;
 }
 
-/* ---- Tests -------------------------------------------------------------------------------------
- */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 
 /* Whatever is put, deleted, deleted by range, committed, refused, evicted or iterated over, a view
  * answers as a plain array does, and its digest does not depend on the cache. */

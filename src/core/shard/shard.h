@@ -8,12 +8,14 @@
  * Invariants
  *   I1. A write is answered only after the entry that holds it is committed and applied.
  *   I2. Entries are applied in the order of their index, each exactly once in the life of the
- * store: the applied index is part of the batch that applying yields. I3. Applying depends on
- * nothing but the entry and the rows: time is the stamp in the entry, and stamps never go back. I4.
- * Requests of one session take effect and are answered in the order of their submission. I5. A read
- * sees every write that was answered before it was submitted. That a key has expired is seen by
- * nobody before an entry of the log says so. I6. A request is answered exactly once, or refused by
- * shard_submit().
+ *       store: the changes of one or more entries go there as one batch, with the index of the
+ *       last. The store may lag behind what was answered; the log then has the rest.
+ *   I3. Applying depends on nothing but the entry and the rows: time is the stamp in the entry, and
+ *       stamps never go back.
+ *   I4. Requests of one session take effect and are answered in the order of their submission.
+ *   I5. A read sees every write that was answered before it was submitted. That a key has expired
+ *       is seen by nobody before an entry of the log says so.
+ *   I6. A request is answered exactly once, or refused by shard_submit().
  *
  * Driven by a reactor of the node, or by the simulator. A shard belongs to one thread; only
  * shard_read_run() is called on another. Entries of the log: docs/formats/entry.md. */
@@ -32,8 +34,7 @@
 #include "core/rows/rows.h"
 #include "core/wal/wal.h"
 
-/* ---- Commands and the state machine -----------------------------------------------------------
- */
+/* ---- Commands and the state machine ---------------------------------------------------------- */
 
 #define SHARD_ARGUMENT_COUNT_MAX (1u << 20)
 
@@ -46,8 +47,7 @@ struct shard_command {
 /* What the log says of the entry that is being applied. */
 struct shard_stamp {
     uint64_t time_ms; /* The leader's wall clock; never goes back. */
-    uint64_t
-        version; /* (index << 16 | ordinal of the command): unique, grows with every command. */
+    uint64_t version; /* index << 16 | ordinal of the command: unique, grows with each command. */
 };
 
 /* When a read happens. What expired by `durable_time_ms` is gone for ever: an applied entry of the
@@ -91,8 +91,7 @@ struct shard_machine {
                        struct shard_command *command, uint64_t *next_ms);
 };
 
-/* ---- Requests ---------------------------------------------------------------------------------
- */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 /* One client's order of requests; embedded in what the gateway keeps of a connection. */
 struct shard_session {
@@ -124,8 +123,7 @@ enum shard_submitted {
     SHARD_PENDING = 1,  /* done() will be called. */
 };
 
-/* ---- What drives a shard -----------------------------------------------------------------------
- */
+/* ---- What drives a shard --------------------------------------------------------------------- */
 
 struct shard;
 struct shard_read; /* A read that goes to the disk. */
@@ -156,8 +154,8 @@ struct shard_options {
     raft_node self;
     struct env_store store;
     uint64_t cache_size_bytes; /* Of hot rows. */
-    /* The log may have been written without waiting for flushes: one that ends before what the store has
-     * lost nothing that the store does not have. */
+    /* The log may have been written without waiting for flushes: one that ends before what the
+     * store has lost nothing that the store does not have. */
     bool may_log_end_early;
     uint32_t store_row_count;          /* Changed rows per batch of the store; 0: the default. */
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
@@ -200,8 +198,8 @@ uint64_t shard_tick(struct shard *shard);
 MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
                           const struct reply *reply);
 
-/* Hand everything that was applied to the store now; before it is closed or looked at. -EBUSY: it would
- * stall, try again later. */
+/* Hand everything that was applied to the store now; before it is closed or looked at. -EBUSY: it
+ * would stall, try again later. */
 MUST_USE int shard_settle(struct shard *shard);
 
 /* Refuse requests that grow (the disk is nearly full), or accept them again. */
@@ -217,8 +215,7 @@ struct shard_statistics {
     raft_index last_index;
     raft_index applied_index;
     raft_index stored_index;
-    uint64_t
-        digest; /* Chained over all changes ever applied: equal on replicas at equal indexes. */
+    uint64_t digest; /* Chained over all changes: equal on replicas at equal indexes. */
     uint64_t in_flight_size_bytes;
     uint64_t pending_request_count;
     uint64_t entry_count;   /* Applied since the start. */

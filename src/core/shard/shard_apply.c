@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Applying committed entries. One entry is one batch of the store: the rows that its commands
- * change and the meta row that says it was applied.
+/* Applying committed entries, and handing what they changed to the store.
+ *
+ * An entry is answered once it is executed: the log has it, and readers of the rows see it. Its
+ * changes go to the store later, together with those of other entries, as one batch with the meta
+ * row that says which entry was the last. When they are too many, answers wait for the store.
  *
  * Meta row, at 0x01 'S' and the shard's id (big-endian); integers are little-endian:
  *
@@ -212,8 +215,8 @@ bool shard__store(struct shard *shard)
     return true;
 }
 
-/* Answer the entry; where the store is due, it must have the changes first, so that they cannot grow
- * without end. False: stalled or failed. */
+/* Answer the entry; where the store is due, it must have the changes first, so that they cannot
+ * grow without end. False: stalled or failed. */
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
     bool is_due = rows_change_count(shard->rows) >= shard->options.store_row_count ||
@@ -261,8 +264,8 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     return finish_entry(shard, entry);
 }
 
-/* The committed entry after the applied one: in flight, or from before the restart. NULL: failed.
- */
+/* The committed entry after the applied one: in flight, or from before the restart. NULL:
+ * failed. */
 static struct shard_entry *next_entry(struct shard *shard)
 {
     raft_index index = shard->applied_index + 1;

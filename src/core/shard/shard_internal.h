@@ -5,8 +5,8 @@
 
 #include "core/shard/shard.h"
 
-/* Changes are handed to the store in batches of at least so much, unless they get old: rows that come
- * in order and in number cost the store half of what each costs alone. */
+/* Changes are handed to the store in batches of at least so much, unless they get old: rows that
+ * come in order and in number cost the store half of what each costs alone. */
 #define SHARD_STORE_ROW_COUNT 8192u
 #define SHARD_STORE_SIZE_BYTES (4u << 20)
 #define SHARD_STORE_DELAY_MS 50u
@@ -72,10 +72,9 @@ struct shard {
     struct list in_flight;    /* Proposed and not applied, in order of index. */
     uint32_t in_flight_count;
     uint64_t in_flight_size_bytes; /* Of proposed and gathered payload. */
-    struct shard_entry
-        *stalled;               /* Applied and not answered: the store must take its batch first. */
-    raft_index stored_index;    /* The store has everything up to here. */
-    uint64_t unstored_since_ms; /* When the oldest change that it does not have was made. */
+    struct shard_entry *stalled;   /* Applied, not answered: the store must take its batch first. */
+    raft_index stored_index;       /* The store has everything up to here. */
+    uint64_t unstored_since_ms;    /* When the oldest change that it does not have was made. */
     struct list free_entries;
 
     struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */

@@ -180,8 +180,8 @@ void shard__answer(struct shard *shard, struct shard_request *request, struct by
 static void go_elsewhere(struct shard *shard, struct shard_request *request, bool is_prefetch)
 {
     copy_command(request);
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too. What only warms
-     * the store's cache may miss it. */
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too. What
+     * only warms the store's cache may miss it. */
     if (is_prefetch || has_stored(shard)) {
         struct shard_read *read = memory_allocate_zeroed(1, sizeof *read);
         struct env_store *store = &shard->options.store;

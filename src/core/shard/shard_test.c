@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A shard with a toy machine: SET, APPEND and GET of single rows; a value that begins with "late"
- * has expired unless the log says otherwise. The test is the host: it decides what is durable when.
- */
+ * has expired unless the log says otherwise. The test is the host: it decides what is durable
+ * when. */
 #include "core/shard/shard.h"
 
 #include <setjmp.h>
@@ -35,7 +35,7 @@ struct host {
     uint32_t executed_count;
 };
 
-/* ---- The machine ---- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 static int toy_load(void *context, struct rows *rows, struct bytes saved, struct error *error)
 {
@@ -114,7 +114,7 @@ static bool toy_background(void *context, struct rows *rows, uint64_t time_ms,
     return false;
 }
 
-/* ---- The host ---- */
+/* ---- The host -------------------------------------------------------------------------------- */
 
 static uint64_t host_clock(void *context)
 {
@@ -226,7 +226,7 @@ static void destroy(struct host *host)
     memory_free(host);
 }
 
-/* ---- A client ---- */
+/* ---- A client -------------------------------------------------------------------------------- */
 
 struct client {
     struct shard_request request;
@@ -273,7 +273,7 @@ static void expect(struct client *client, const char *answer)
     buffer_deinit(&client->answer);
 }
 
-/* ---- Claims ---- */
+/* ---- Claims ---------------------------------------------------------------------------------- */
 
 /* I1: a write is answered when it is durable and applied, not before. */
 static void a_write_is_answered_when_it_is_durable(void **state)
@@ -434,8 +434,8 @@ static void what_the_store_refused_is_not_applied(void **state)
     destroy(host);
 }
 
-/* Entries are answered before the store has them, and go to it together: when they get old, or when a
- * reader elsewhere must see them. */
+/* Entries are answered before the store has them, and go to it together: when they get old, or when
+ * a reader elsewhere must see them. */
 static void changes_go_to_the_store_together(void **state)
 {
     struct host *host = create();

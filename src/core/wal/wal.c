@@ -3,12 +3,12 @@
  *
  * Why a write ends at a sector, and goes on with zeros to the end of its page
  *   A disk promises at most that one sector is written whole or not at all. If the next write began
- * in the sector where the last one ended, a disk that tears it would destroy records that were
- * flushed and acknowledged. So records begin at a new sector after each write; in the mean 256
- * bytes are lost, which costs nothing measurable: the kernel writes whole pages anyway. The zeros
- * up to the end of the page are not part of the log; the next write overwrites them. With them the
- * kernel never has to read a page from the disk before it can change a part of it, which it
- * otherwise must for each new page of a recycled segment that has left the page cache. */
+ *   in the sector where the last one ended, a disk that tears it would destroy records that were
+ *   flushed and acknowledged. So records begin at a new sector after each write; in the mean 256
+ *   bytes are lost, which costs nothing measurable: the kernel writes whole pages anyway. The zeros
+ *   up to the end of the page are not part of the log; the next write overwrites them. With them
+ *   the kernel never has to read a page from the disk before it can change a part of it, which it
+ *   otherwise must for each new page of a recycled segment that has left the page cache. */
 #include <inttypes.h>
 
 #include "base/assert/assert.h"
@@ -23,8 +23,7 @@ enum {
     APPENDED_CAPACITY_KEPT = 16384,
 };
 
-/* ---- Open and close ----------------------------------------------------------------------------
- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static int check_options(const struct wal_options *options, struct error *error)
 {
@@ -105,8 +104,7 @@ void wal_get_statistics(const struct wal *wal, struct wal_statistics *statistics
     }
 }
 
-/* ---- Append ------------------------------------------------------------------------------------
- */
+/* ---- Append ---------------------------------------------------------------------------------- */
 
 static void check_record(const struct wal_record *record)
 {
@@ -143,8 +141,7 @@ void wal_append(struct wal *wal, const struct wal_record *record)
     wal->appended_count++;
 }
 
-/* ---- Gathering a write -------------------------------------------------------------------------
- */
+/* ---- Gathering a write ----------------------------------------------------------------------- */
 
 static void add_piece(struct wal__gathering *gathering, struct bytes bytes)
 {
@@ -324,8 +321,7 @@ static void gather(struct wal *wal)
     gathering->size_bytes = wal__align(end, WAL__SECTOR_SIZE_BYTES) - wal->written.offset;
 }
 
-/* ---- Write and flush ---------------------------------------------------------------------------
- */
+/* ---- Write and flush ------------------------------------------------------------------------- */
 
 static int write_gathered(struct wal *wal, struct error *error)
 {
@@ -427,8 +423,7 @@ int wal_flush(struct wal *wal, struct error *error)
     return wal__flush_segment(wal, error);
 }
 
-/* ---- Read --------------------------------------------------------------------------------------
- */
+/* ---- Read ------------------------------------------------------------------------------------ */
 
 /* Borrow `size_bytes` at `position`, through the bytes that were read ahead. */
 static int read_ahead(struct wal *wal, const struct wal__segment *segment,

@@ -6,13 +6,13 @@
  *
  * Invariants
  *   I1. A record is believed only if its header and payload checksums hold and it says that it
- * belongs to the very segment (number in the life of the log) and offset it was found at. I2. What
- * was flushed is never cut. An invalid place is the torn tail only if no valid record behind it was
- * written after the place had been flushed (every record says up to where the log was durable when
- * it was written); otherwise it is damage and wal_open() says so. I3. A segment is reused only when
- * every entry in it is released (durable in the store) or truncated, and the newest hard state of
- * every shard stands in a later segment. I4. After a failed flush or write every call fails with
- * the same status: the node must stop.
+ *       belongs to the very segment (number in the life of the log) and offset it was found at.
+ *   I2. What was flushed is never cut. An invalid place is the torn tail only if no valid record
+ *       behind it was written after the place had been flushed (every record says up to where the
+ *       log was durable when it was written); otherwise it is damage and wal_open() says so.
+ *   I3. A segment is reused only when every entry in it is released (durable in the store) or
+ *       truncated, and the newest hard state of every shard stands in a later segment.
+ *   I4. After a failed flush or write every call fails with the same status: the node must stop.
  *
  * Driven by the log writer's thread (real node) or the simulator; never by two threads at once. */
 #ifndef CORE_WAL_WAL_H
@@ -80,8 +80,7 @@ struct wal_shard_state {
     wal_shard shard;
     struct raft_hard_state hard_state;
     raft_index first_index; /* Of the entries that can be read; 0 when there are none. */
-    raft_index
-        last_index; /* Of the last entry the log ever had, even when it was released since. */
+    raft_index last_index;  /* Of the last entry the log ever had, even if released since. */
     raft_term last_term;
 };
 

@@ -83,8 +83,7 @@ void fake_destroy(struct fake_disk *disk)
     memory_free(disk);
 }
 
-/* ---- Failing -----------------------------------------------------------------------------------
- */
+/* ---- Failing --------------------------------------------------------------------------------- */
 
 void fake_fail_after(struct fake_disk *disk, uint32_t countdown, int status, bool is_for_good)
 {
@@ -123,8 +122,7 @@ static int count_operation(struct fake_disk *disk, const char *what, struct erro
     return 0;
 }
 
-/* ---- Directories -------------------------------------------------------------------------------
- */
+/* ---- Directories ----------------------------------------------------------------------------- */
 
 static struct name *find(struct directory *directory, const char *text)
 {
@@ -181,8 +179,7 @@ static uint64_t used_bytes(const struct fake_disk *disk)
     return used;
 }
 
-/* ---- Operations --------------------------------------------------------------------------------
- */
+/* ---- Operations ------------------------------------------------------------------------------ */
 
 static struct content *add_content(struct fake_disk *disk)
 {
@@ -390,8 +387,7 @@ struct env_files fake_files(struct fake_disk *disk)
     return (struct env_files){&ops, disk};
 }
 
-/* ---- Power loss and damage ---------------------------------------------------------------------
- */
+/* ---- Power loss and damage ------------------------------------------------------------------- */
 
 /* What becomes of a sector whose newest bytes were not flushed. */
 static void lose_sector(struct fake_disk *disk, struct content *content, size_t offset)

@@ -17,8 +17,8 @@ void fake_destroy(struct fake_disk *disk);
 struct env_files fake_files(struct fake_disk *disk);
 
 /* Fail operation number `countdown` from now (1: the next) with `status`, and all after it when
- * `is_for_good`. A failing write leaves some of its sectors written. Reads and closes do not count.
- */
+ * `is_for_good`. A failing write leaves some of its sectors written. Reads and closes do not
+ * count. */
 void fake_fail_after(struct fake_disk *disk, uint32_t countdown, int status, bool is_for_good);
 /* Whether the failure happened. */
 bool fake_has_failed(const struct fake_disk *disk);

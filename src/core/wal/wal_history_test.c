@@ -517,8 +517,7 @@ static void test_random_histories(void **state)
     }
 }
 
-/* ---- Planted bugs ------------------------------------------------------------------------------
- */
+/* ---- Planted bugs ---------------------------------------------------------------------------- */
 
 /* These histories see what they are for: each deliberate bug shows in some of them. */
 static void test_planted_bugs_are_found(void **state)

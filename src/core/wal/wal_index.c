@@ -29,8 +29,7 @@ static struct wal__position unpack(uint64_t packed)
     };
 }
 
-/* ---- Finding shards ----------------------------------------------------------------------------
- */
+/* ---- Finding shards -------------------------------------------------------------------------- */
 
 static uint32_t slot_of(const struct wal__index *index, wal_shard id)
 {
@@ -96,8 +95,7 @@ void wal__index_deinit(struct wal__index *index)
     *index = (struct wal__index){0};
 }
 
-/* ---- Terms -------------------------------------------------------------------------------------
- */
+/* ---- Terms ----------------------------------------------------------------------------------- */
 
 raft_term wal__shard_term(const struct wal__shard *shard, raft_index index)
 {
@@ -136,8 +134,7 @@ static void forget_terms(struct wal__shard *shard)
     }
 }
 
-/* ---- Entries -----------------------------------------------------------------------------------
- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 bool wal__shard_accepts(const struct wal__shard *shard, raft_index index)
 {

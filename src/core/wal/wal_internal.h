@@ -19,8 +19,7 @@
 
 #include "core/wal/wal.h"
 
-/* ---- Format (docs/formats/wal.md) --------------------------------------------------------------
- */
+/* ---- Format (docs/formats/wal.md) ------------------------------------------------------------ */
 
 #define WAL__FORMAT_VERSION 1u
 #define WAL__HEADER_SIZE_BYTES 64u /* Of a segment's header and of a record's. */
@@ -111,8 +110,7 @@ bool wal__parse_segment_name(const char *name, uint64_t *sequence);
 bool wal__parse_spare_name(const char *name, uint64_t *number);
 #define WAL__PREPARE_NAME "prepare"
 
-/* ---- Index -------------------------------------------------------------------------------------
- */
+/* ---- Index ----------------------------------------------------------------------------------- */
 
 /* The terms of entries change rarely: a run holds from `index` to before the next run. */
 struct wal__term_run {
@@ -125,8 +123,8 @@ struct wal__shard {
     struct raft_hard_state hard_state;
     raft_index last_index; /* Of the last entry the log ever had and did not truncate. */
     raft_index released_index;
-    /* Where the last `position_count` entries, up to last_index, stand: a ring of packed positions.
-     */
+    /* Where the last `position_count` entries, up to last_index, stand: a ring of packed
+     * positions. */
     uint64_t *positions;
     uint32_t position_capacity; /* 0 or a power of two. */
     uint32_t position_start;
@@ -134,8 +132,8 @@ struct wal__shard {
     struct wal__term_run *runs; /* Ascending; the last one covers last_index. */
     uint32_t run_capacity;
     uint32_t run_count;
-    /* During recovery: entries up to here are lost, unless they are truncated; and where they were.
-     */
+    /* During recovery: entries up to here are lost, unless they are truncated; and where they
+     * were. */
     raft_index lost_index;
     struct wal__position lost_at;
     const char *lost_reason;
@@ -176,8 +174,7 @@ void wal__shard_reset(struct wal__shard *shard, const struct wal__table_item *it
 /* Give memory back after entries were removed. */
 void wal__shard_shrink(struct wal__shard *shard);
 
-/* ---- The log -----------------------------------------------------------------------------------
- */
+/* ---- The log --------------------------------------------------------------------------------- */
 
 struct wal__segment {
     struct env_file *file;
@@ -277,8 +274,7 @@ uint32_t wal__shard_count_max(const struct wal *wal);
 /* An entry left the index. */
 void wal__forget_entry(struct wal *wal, struct wal__position position);
 
-/* ---- Recovery ----------------------------------------------------------------------------------
- */
+/* ---- Recovery -------------------------------------------------------------------------------- */
 
 struct wal__damaged_entry {
     wal_shard shard;
@@ -345,8 +341,8 @@ struct wal__recovery {
 
 /* Read the directory, build the index, mend the tail. */
 int wal__recover(struct wal *wal, struct error *error);
-/* Say that something is damaged. What is needed makes recovery fail, after it has looked for more.
- */
+/* Say that something is damaged. What is needed makes recovery fail, after it has looked for
+ * more. */
 void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage *damage);
 /* Go on with another segment. The file stays the caller's. */
 int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uint64_t sequence,

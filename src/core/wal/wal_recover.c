@@ -15,8 +15,7 @@
 
 enum { SEQUENCE_CAPACITY_MIN = 64 };
 
-/* ---- Damage ------------------------------------------------------------------------------------
- */
+/* ---- Damage ---------------------------------------------------------------------------------- */
 
 void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage *damage)
 {
@@ -90,8 +89,7 @@ static void judge_lost_entries(struct wal__recovery *recovery)
     }
 }
 
-/* ---- The directory -----------------------------------------------------------------------------
- */
+/* ---- The directory --------------------------------------------------------------------------- */
 
 static void found_name(void *context, const char *name)
 {
@@ -155,8 +153,7 @@ static int read_header(struct wal *wal, struct env_file *file, uint64_t sequence
     return 0;
 }
 
-/* ---- Which segments make up the log ------------------------------------------------------------
- */
+/* ---- Which segments make up the log ---------------------------------------------------------- */
 
 /* Whether the newest file was taken into use: its head is good, or a record shows that it was. */
 static int examine_newest(struct wal__recovery *recovery, uint64_t sequence, bool *is_begun,
@@ -311,8 +308,7 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
     return 0;
 }
 
-/* ---- Mending -----------------------------------------------------------------------------------
- */
+/* ---- Mending --------------------------------------------------------------------------------- */
 
 /* Write again what no record proves to be on the disk. A process before this one may have seen a
  * flush fail: the kernel then takes the pages for clean, reads them back as if all were well, and
@@ -439,8 +435,7 @@ static int mend(struct wal__recovery *recovery, const struct wal__scan *scan, st
     return status == 0 ? tidy_directory(recovery, error) : status;
 }
 
-/* ---- All of it ---------------------------------------------------------------------------------
- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 static int read_all(struct wal__recovery *recovery, struct error *error)
 {

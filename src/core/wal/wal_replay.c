@@ -6,8 +6,8 @@
  *   Anything else that was lost (a bad header, a whole segment) may have been an entry, a vote or a
  *   truncation. It is of no account only if a later segment begins with a good table, which carries
  *   the hard states and the last index of every shard at that moment, and the store has every entry
- * up to those. Then the index starts anew from the table. A segment that was released and reused
- * before the first one there is treated alike: nothing else tells it from one that was lost. */
+ *   up to those. Then the index starts anew from the table. A segment that was released and reused
+ *   before the first one there is treated alike: nothing else tells it from one that was lost. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -120,8 +120,7 @@ static void replay_truncation(struct wal__recovery *recovery,
     }
 }
 
-/* ---- Tables ------------------------------------------------------------------------------------
- */
+/* ---- Tables ---------------------------------------------------------------------------------- */
 
 /* Begin again with what the table says. False when the store lacks entries that the log had: they
  * are lost, unless a truncation behind the table makes them void. */

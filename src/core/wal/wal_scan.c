@@ -3,17 +3,17 @@
  *
  * Torn or damaged?
  *   Every record says up to where its segment was durable when it was written. So a place is known
- * to have been flushed when any record of the segment tells of a durable place behind it, or when
- * the segment is not the last one (the next one begins only after this one was flushed to its end).
- * An invalid place that was flushed is damage. Any other is a torn tail, and with it the whole
- * write that it belongs to: none of it was acknowledged.
+ *   to have been flushed when any record of the segment tells of a durable place behind it, or when
+ *   the segment is not the last one (the next one begins only after this one was flushed to its
+ *   end). An invalid place that was flushed is damage. Any other is a torn tail, and with it the
+ *   whole write that it belongs to: none of it was acknowledged.
  *
  * What was cut stays cut
  *   The bytes of a torn write, and good writes behind it, are left where they are. Each opening of
- * the log writes with an incarnation above all that it found, and a record is not believed behind
- * one with a higher incarnation. So what was cut cannot follow what is written in its place,
- * whichever sectors of that reach the disk, and cutting needs no write that could itself be torn or
- * lost. */
+ *   the log writes with an incarnation above all that it found, and a record is not believed behind
+ *   one with a higher incarnation. So what was cut cannot follow what is written in its place,
+ *   whichever sectors of that reach the disk, and cutting needs no write that could itself be torn
+ *   or lost. */
 #include <inttypes.h>
 
 #include "base/assert/assert.h"
@@ -125,8 +125,7 @@ int wal__is_evidence(struct wal__recovery *recovery, uint32_t start, uint32_t of
     return 0;
 }
 
-/* ---- Records -----------------------------------------------------------------------------------
- */
+/* ---- Records --------------------------------------------------------------------------------- */
 
 /* Whether a header whose checksum holds makes sense where it stands. */
 static bool header_is_sound(const struct wal__record_header *header, uint32_t limit)
@@ -197,8 +196,7 @@ int wal__has_good_table(struct wal__recovery *recovery, bool *is_good, struct er
     return status;
 }
 
-/* ---- Writes ------------------------------------------------------------------------------------
- */
+/* ---- Writes ---------------------------------------------------------------------------------- */
 
 /* How a write was found. */
 struct found_write {

@@ -85,8 +85,7 @@ uint32_t wal__shard_count_max(const struct wal *wal)
     return wal->options.segment_size_bytes / WAL__TABLE_SHARE / WAL__TABLE_ITEM_SIZE_BYTES;
 }
 
-/* ---- Beginning a segment -----------------------------------------------------------------------
- */
+/* ---- Beginning a segment --------------------------------------------------------------------- */
 
 /* Give the file of a new segment under its name: a spare one, the one that is being prepared, or a
  * new one. */
@@ -271,8 +270,7 @@ int wal__begin_segment(struct wal *wal, struct error *error)
     return wal->failure.code != 0 ? status : wal__fail(wal, status, error);
 }
 
-/* ---- Preparing ---------------------------------------------------------------------------------
- */
+/* ---- Preparing ------------------------------------------------------------------------------- */
 
 /* Give the file up; there may be space for it later. */
 static int drop_prepared(struct wal *wal, int status, struct error *error)
@@ -391,8 +389,7 @@ int wal_prepare(struct wal *wal, bool *is_ready, struct error *error)
     return 0;
 }
 
-/* ---- Releasing ---------------------------------------------------------------------------------
- */
+/* ---- Releasing ------------------------------------------------------------------------------- */
 
 void wal__forget_entry(struct wal *wal, struct wal__position position)
 {

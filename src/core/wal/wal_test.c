@@ -15,8 +15,7 @@ enum { SEGMENT = 32768, SHARD = 7, HEAD = 8192 + 512 };
 
 #define FIRST_NAME "0000000000000001.wal"
 
-/* ---- Helpers -----------------------------------------------------------------------------------
- */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 static raft_index needed_from; /* What the store of a test needs, of every shard. */
 
@@ -124,11 +123,10 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- What is written is read back --------------------------------------------------------------
- */
+/* ---- What is written is read back ------------------------------------------------------------ */
 
-/* What was flushed is there after a restart, with its hard state, and can be read before and after.
- */
+/* What was flushed is there after a restart, with its hard state, and can be read before and
+ * after. */
 static void test_written_entries_return(void **state)
 {
     struct wal *wal = open_log(*state);
@@ -180,8 +178,8 @@ static void test_long_entry(void **state)
     wal_close(wal);
 }
 
-/* Many records of one batch go with one write, whatever their sizes; payloads are not needed after.
- */
+/* Many records of one batch go with one write, whatever their sizes; payloads are not needed
+ * after. */
 static void test_batch_is_one_write(void **state)
 {
     struct wal *wal = open_log(*state);
@@ -224,8 +222,7 @@ static void test_truncation(void **state)
     wal_close(wal);
 }
 
-/* ---- Segments ----------------------------------------------------------------------------------
- */
+/* ---- Segments -------------------------------------------------------------------------------- */
 
 /* Released segments are recycled, the oldest first, and what they held is not missed. */
 static void test_release_recycles(void **state)
@@ -309,8 +306,7 @@ static void test_prepare(void **state)
     wal_close(wal);
 }
 
-/* ---- Damage ------------------------------------------------------------------------------------
- */
+/* ---- Damage ---------------------------------------------------------------------------------- */
 
 static void write_entries_one_by_one(struct fake_disk *disk, raft_index last)
 {
@@ -510,8 +506,7 @@ static void test_newer_format(void **state)
     assert_int_equal(bytes[12], 2);
 }
 
-/* ---- Failing disks -----------------------------------------------------------------------------
- */
+/* ---- Failing disks --------------------------------------------------------------------------- */
 
 /* I4: after a failed flush every call fails with the same status. */
 static void test_failed_flush_is_final(void **state)
@@ -531,8 +526,8 @@ static void test_failed_flush_is_final(void **state)
     fake_stop_failing(*state);
 }
 
-/* After a failed flush the page cache may show what the disk does not have. What recovery believed of
- * it and what is acknowledged behind it survive a power loss together. */
+/* After a failed flush the page cache may show what the disk does not have. What recovery believed
+ * of it and what is acknowledged behind it survive a power loss together. */
 static void test_tail_believed_after_a_failed_flush_is_durable(void **state)
 {
     raft_index last_index = 0;

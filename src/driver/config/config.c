@@ -36,8 +36,7 @@ int config__set(const struct config_option *option, const char *where, const cha
     return error_say(error, -EINVAL, "%s: \"%.80s\" %s", where, text, reason.message);
 }
 
-/* ---- Misspelt names ---------------------------------------------------------------------------
- */
+/* ---- Misspelt names -------------------------------------------------------------------------- */
 
 static uint32_t smallest(uint32_t left, uint32_t middle, uint32_t right)
 {
@@ -82,8 +81,7 @@ const struct config_option *config__find_near(const struct config_table *table, 
     return nearest;
 }
 
-/* ---- Flags ------------------------------------------------------------------------------------
- */
+/* ---- Flags ----------------------------------------------------------------------------------- */
 
 bool config_is_help_wanted(const struct config_sources *sources)
 {
@@ -167,8 +165,7 @@ static int load_flags(const struct config_table *table, const struct config_sour
     return 0;
 }
 
-/* ---- Environment ------------------------------------------------------------------------------
- */
+/* ---- Environment ----------------------------------------------------------------------------- */
 
 /* The option's name in a variable's: "LOG_FORMAT" is log-format. */
 static struct bytes option_name(const char *variable, size_t size_bytes, char *target)
@@ -224,8 +221,7 @@ static int load_environment(const struct config_table *table, const char *const 
     return 0;
 }
 
-/* ---- All ----------------------------------------------------------------------------------------
- */
+/* ---- All ------------------------------------------------------------------------------------- */
 
 static void load_defaults(const struct config_table *table, void *target)
 {

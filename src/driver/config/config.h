@@ -10,7 +10,7 @@
  *   C1. A flag beats a variable, a variable beats the file, the file beats the default.
  *   C2. Every value is checked, also one that a stronger source beats.
  *   C3. An error names its place (flag, variable, or file and line) and what was expected; secrets
- * are never repeated in it. On an error the caller's struct is untouched.
+ *       are never repeated in it. On an error the caller's struct is untouched.
  *
  * The file is INI without sections: `name = value` lines, whole-line comments with # or ;. Values
  * are taken as they are: no quotes, no comments behind them, no continued lines.
@@ -97,8 +97,7 @@ bool config_is_help_wanted(const struct config_sources *sources);
 /* Append the description of all options. */
 void config_help(const struct config_table *table, struct buffer *text);
 
-/* ---- The options of `tutti start` -------------------------------------------------------------
- */
+/* ---- The options of `tutti start` ------------------------------------------------------------ */
 
 enum config_flush { CONFIG_FLUSH_ALWAYS, CONFIG_FLUSH_EVERYSEC };
 

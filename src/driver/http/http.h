@@ -26,8 +26,7 @@
 /* Longest answer that the client takes. */
 #define HTTP_ANSWER_SIZE_BYTES_MAX (64 * 1024 * 1024)
 
-/* ---- Server -----------------------------------------------------------------------------------
- */
+/* ---- Server ---------------------------------------------------------------------------------- */
 
 struct http_server;
 
@@ -58,8 +57,8 @@ struct http_server_options {
 MUST_USE int http_server_open(struct http_server **server, struct os_loop *loop,
                               const struct http_server_options *options, struct error *error);
 
-/* Close the listener and all connections. They are gone when the loop has turned, or was destroyed.
- */
+/* Close the listener and all connections. They are gone when the loop has turned, or was
+ * destroyed. */
 void http_server_close(struct http_server *server);
 
 /* Where it listens, with the real port. */
@@ -73,8 +72,7 @@ uint32_t http_server_connection_count(const struct http_server *server);
 /* The words for a status ("Not Found"). Never NULL. */
 const char *http_status_text(int status);
 
-/* ---- Client -----------------------------------------------------------------------------------
- */
+/* ---- Client ---------------------------------------------------------------------------------- */
 
 struct http_answer {
     int status;

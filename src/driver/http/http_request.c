@@ -6,8 +6,7 @@
  * space in the first line or before a colon, versions other than 1.0 and 1.1, control characters.
  * Then llhttp parses what is left, and its answers decide about methods, headers and bodies. A
  * request never has a body here, so its end is the empty line, and nothing that follows can be
- * taken for a part of it.
- */
+ * taken for a part of it. */
 #include <llhttp.h>
 #include <string.h>
 
@@ -35,8 +34,7 @@ static enum http__outcome refuse(struct http__parsed *parsed, int status, const 
     return HTTP__REFUSED;
 }
 
-/* ---- Our own look -----------------------------------------------------------------------------
- */
+/* ---- Our own look ---------------------------------------------------------------------------- */
 
 /* Where the request begins: an empty line or two before it are left by some clients. */
 static size_t skip_empty_lines(struct bytes input)
@@ -127,8 +125,7 @@ static bool has_plain_names(struct bytes headers)
     return true;
 }
 
-/* ---- llhttp -----------------------------------------------------------------------------------
- */
+/* ---- llhttp ---------------------------------------------------------------------------------- */
 
 static int target_came(llhttp_t *parser, const char *text, size_t size_bytes)
 {

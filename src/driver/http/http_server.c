@@ -55,8 +55,7 @@ const char *http_status_text(int status)
     }
 }
 
-/* ---- Answers ----------------------------------------------------------------------------------
- */
+/* ---- Answers --------------------------------------------------------------------------------- */
 
 /* RFC 9110 §6.6.1: an origin server with a clock sends Date; its form knows no locale. */
 static void format_date(char *target)
@@ -171,8 +170,7 @@ static void serve(struct connection *connection)
     buffer_trim(&connection->input, 0); /* An idle connection keeps no memory. */
 }
 
-/* ---- Connections ------------------------------------------------------------------------------
- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 static void bytes_came(struct os_stream *stream, struct bytes bytes, void *context)
 {
@@ -252,8 +250,7 @@ static void sweep(void *context)
     }
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 int http_server_open(struct http_server **server, struct os_loop *loop,
                      const struct http_server_options *options, struct error *error)

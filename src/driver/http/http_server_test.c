@@ -90,8 +90,7 @@ static void test_get(void **state)
     buffer_deinit(&answer.body);
 }
 
-/* ---- A raw client -------------------------------------------------------------------------------
- */
+/* ---- A raw client ---------------------------------------------------------------------------- */
 
 struct raw {
     struct os_loop *loop;

@@ -26,7 +26,7 @@
 #include "base/error/error.h"
 #include "core/env/env.h"
 
-/* ---- Clocks and the machine (any thread) ---------------------------------------------------- */
+/* ---- Clocks and the machine (any thread) ----------------------------------------------------- */
 
 /* Time since boot, suspended time included: never goes back, not set by anybody. For leases,
  * deadlines and measuring. */
@@ -43,8 +43,8 @@ void os_random_fill(void *target, size_t size_bytes);
 /* Processors that this process may run on, at least 1. */
 uint32_t os_processor_count(void);
 
-/* Memory that this process may use: the machine's, or its control group's limit when that is lower.
- */
+/* Memory that this process may use: the machine's, or its control group's limit when that is
+ * lower. */
 uint64_t os_memory_total_bytes(void);
 
 /* Resident memory of this process now; 0 when unknown. */
@@ -83,8 +83,8 @@ void os_loop_destroy(struct os_loop *loop);
 /* Run until os_loop_stop(). Wakes and messages from before are not lost. May be run again. */
 void os_loop_run(struct os_loop *loop);
 
-/* Any thread: let os_loop_run() return at the end of this tick. Before running: it returns at once.
- */
+/* Any thread: let os_loop_run() return at the end of this tick. Before running: it returns at
+ * once. */
 void os_loop_stop(struct os_loop *loop);
 
 /* Call back at the end of each tick, always before the loop may sleep; several are called in the
@@ -99,8 +99,8 @@ void os_loop_tick_again(struct os_loop *loop);
 uint64_t os_loop_now_ns(const struct os_loop *loop);
 uint64_t os_loop_now_ms(const struct os_loop *loop);
 
-/* A message from any thread to a loop. Embed it in what is sent; it is the receiver's once posted.
- */
+/* A message from any thread to a loop. Embed it in what is sent; it is the receiver's once
+ * posted. */
 struct os_message {
     struct os_message *next;
     void (*deliver)(struct os_message *message);
@@ -111,8 +111,8 @@ struct os_message {
  * system call. */
 void os_loop_post(struct os_loop *loop, struct os_message *message);
 
-/* A wake: "look at your queue", from any thread. Signals that come before the callback ran are one.
- */
+/* A wake: "look at your queue", from any thread. Signals that come before the callback ran are
+ * one. */
 struct os_wake;
 struct os_wake *os_wake_create(struct os_loop *loop, void (*callback)(void *context),
                                void *context);
@@ -129,8 +129,8 @@ struct os_timer *os_timer_create(struct os_loop *loop, void (*callback)(void *co
                                  void *context);
 void os_timer_destroy(struct os_timer *timer);
 
-/* Call back after `delay_ms`, then each `repeat_ms` (0: never again). A running timer starts anew.
- */
+/* Call back after `delay_ms`, then each `repeat_ms` (0: never again). A running timer starts
+ * anew. */
 void os_timer_start(struct os_timer *timer, uint64_t delay_ms, uint64_t repeat_ms);
 void os_timer_stop(struct os_timer *timer);
 
@@ -157,15 +157,14 @@ struct os_address {
  * IPv6; may ask the resolver, so only at start). Errors: -EINVAL, with what was expected. */
 MUST_USE int os_address_parse(struct os_address *address, const char *text, struct error *error);
 
-/* Write "127.0.0.1:6379" or "[::1]:6379" to `text` of OS_ADDRESS_TEXT_SIZE bytes; returns `text`.
- */
+/* Write "127.0.0.1:6379" or "[::1]:6379" to `text` of OS_ADDRESS_TEXT_SIZE bytes; returns
+ * `text`. */
 char *os_address_format(const struct os_address *address, char *text);
 
 /* Can only this machine connect to it? */
 bool os_address_is_loopback(const struct os_address *address);
 
-/* ---- Streams: TCP connections -----------------------------------------------------------------
- */
+/* ---- Streams: TCP connections ---------------------------------------------------------------- */
 
 struct os_stream;
 
@@ -251,16 +250,15 @@ void os_stream_finish(struct os_stream *stream);
 /* True after close or finish. */
 bool os_stream_is_closing(const struct os_stream *stream);
 
-/* Write the address of the peer (or of our end) to `text` of OS_ADDRESS_TEXT_SIZE; "?" if unknown.
- */
+/* Write the address of the peer (or of our end) to `text` of OS_ADDRESS_TEXT_SIZE; "?" if
+ * unknown. */
 char *os_stream_peer(const struct os_stream *stream, char *text);
 char *os_stream_local(const struct os_stream *stream, char *text);
 
 /* The number that the system knows the connection by, as in CLIENT LIST. */
 int os_stream_descriptor(const struct os_stream *stream);
 
-/* ---- Listeners --------------------------------------------------------------------------------
- */
+/* ---- Listeners ------------------------------------------------------------------------------- */
 
 struct os_listener;
 
@@ -297,8 +295,7 @@ void os_listener_close(struct os_listener *listener);
 /* Where it listens, with the real port. */
 struct os_address os_listener_address(const struct os_listener *listener);
 
-/* ---- Threads ----------------------------------------------------------------------------------
- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 struct os_thread;
 
@@ -329,8 +326,7 @@ void os_condition_broadcast(struct os_condition *condition);
 
 void os_sleep_ms(uint64_t duration_ms);
 
-/* ---- Pool: blocking work off the loops --------------------------------------------------------
- */
+/* ---- Pool: blocking work off the loops ------------------------------------------------------- */
 
 struct os_pool;
 
@@ -362,8 +358,7 @@ MUST_USE int os_pool_submit(struct os_pool *pool, struct os_loop *loop, struct o
 /* Any thread: how many wait or run. */
 uint32_t os_pool_work_count(const struct os_pool *pool);
 
-/* ---- Files (any thread; all of these block) -----------------------------------------------------
- */
+/* ---- Files (any thread; all of these block) -------------------------------------------------- */
 
 /* The files of one directory, as the log core wants them. */
 struct os_files;
@@ -399,8 +394,7 @@ MUST_USE int os_file_write(const char *path, struct bytes content, struct error 
 MUST_USE int os_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
                            struct error *error);
 
-/* ---- Log (any thread) ---------------------------------------------------------------------------
- */
+/* ---- Log (any thread) ------------------------------------------------------------------------ */
 
 /* One line per event: a stable dotted name and key=value fields, written with one call. Quoting and
  * escaping are done here, so a value can hold anything. A place in the code that repeats itself
@@ -418,8 +412,8 @@ struct os_log_options {
     int descriptor; /* Usually 2; the caller's. */
     enum os_log_format format;
     enum os_log_level level; /* Lower ones are left out. */
-    /* On a terminal, logfmt is coloured and shows local time of day only, unless NO_COLOR is set.
-     */
+    /* On a terminal, logfmt is coloured and shows local time of day only, unless NO_COLOR is
+     * set. */
     bool is_plain; /* Never do that. */
 };
 

@@ -16,8 +16,7 @@
 
 enum { PATH_SIZE_MAX = 4096, READ_STEP_SIZE_BYTES = 16 * 1024, LOCK_TEXT_SIZE = 32 };
 
-/* ---- Directories ------------------------------------------------------------------------------
- */
+/* ---- Directories ----------------------------------------------------------------------------- */
 
 static int flush_directory(const char *path, struct error *error)
 {
@@ -90,8 +89,7 @@ int os_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
     return 0;
 }
 
-/* ---- The lock ---------------------------------------------------------------------------------
- */
+/* ---- The lock -------------------------------------------------------------------------------- */
 
 struct os_lock {
     int descriptor;
@@ -157,8 +155,7 @@ void os_lock_release(struct os_lock *lock)
     }
 }
 
-/* ---- Whole files ------------------------------------------------------------------------------
- */
+/* ---- Whole files ----------------------------------------------------------------------------- */
 
 static int read_all(int descriptor, size_t size_bytes_max, struct buffer *content)
 {

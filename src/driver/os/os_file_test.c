@@ -41,8 +41,8 @@ static int teardown(void **state)
     return system(command);
 }
 
-/* Claim: directories are made with those above them, twice is fine, and a file in the way is named.
- */
+/* Claim: directories are made with those above them, twice is fine, and a file in the way is
+ * named. */
 static void test_directory_create(void **state)
 {
     (void)state;
@@ -124,8 +124,7 @@ static void test_disk_space(void **state)
     assert_int_equal(os_disk_space(path_of("none"), &free_bytes, &total_bytes, NULL), -ENOENT);
 }
 
-/* ---- env_files --------------------------------------------------------------------------------
- */
+/* ---- env_files ------------------------------------------------------------------------------- */
 
 static struct os_files *files;
 static struct env_files env;

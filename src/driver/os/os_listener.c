@@ -107,8 +107,7 @@ static void readable(uv_poll_t *handle, int status, int events)
     }
 }
 
-/* ---- Opening ----------------------------------------------------------------------------------
- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static int set_option(int descriptor, int level, int name, int value)
 {

@@ -31,8 +31,7 @@ struct value {
     bool is_number; /* One integer or decimal conversion and nothing else. */
 };
 
-/* ---- Appending --------------------------------------------------------------------------------
- */
+/* ---- Appending ------------------------------------------------------------------------------- */
 
 static bool append(struct os__log_line *line, const char *text, size_t size_bytes)
 {
@@ -135,8 +134,7 @@ static void append_field(struct os__log_line *line, const char *key, size_t key_
     }
 }
 
-/* ---- Printing values --------------------------------------------------------------------------
- */
+/* ---- Printing values ------------------------------------------------------------------------- */
 
 /* A conversion of the format, such as "%-*.3llu", taken apart. */
 struct conversion {
@@ -244,8 +242,7 @@ static void print_value(struct value *value, const char *format, const char *end
     }
 }
 
-/* ---- Lines ------------------------------------------------------------------------------------
- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

@@ -78,8 +78,8 @@ static void test_logfmt(void **state)
     os_log_destroy(log);
 }
 
-/* Claim: every width of integer, strings with a length and a star, and percent signs print right.
- */
+/* Claim: every width of integer, strings with a length and a star, and percent signs print
+ * right. */
 static void test_conversions(void **state)
 {
     (void)state;
@@ -209,7 +209,8 @@ static void test_threads(void **state)
     os_log_destroy(log);
 }
 
-/* Claim: on a terminal lines are coloured and short; with NO_COLOR, or when told, they are plain. */
+/* Claim: on a terminal lines are coloured and short; with NO_COLOR, or when told, they are
+ * plain. */
 static void test_terminal(void **state)
 {
     (void)state;

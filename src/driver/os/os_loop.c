@@ -14,8 +14,7 @@ struct os_wake {
     bool is_dead; /* Destroyed by a callback while wakes are being delivered. */
 };
 
-/* ---- Senders: any thread ----------------------------------------------------------------------
- */
+/* ---- Senders: any thread --------------------------------------------------------------------- */
 
 static void alert(struct os_loop *loop)
 {
@@ -54,8 +53,7 @@ void os_loop_stop(struct os_loop *loop)
     alert(loop);
 }
 
-/* ---- The tick ---------------------------------------------------------------------------------
- */
+/* ---- The tick -------------------------------------------------------------------------------- */
 
 static void deliver_messages(struct os_loop *loop)
 {
@@ -158,8 +156,7 @@ void os_loop_tick_again(struct os_loop *loop)
     ASSERT(status == 0);
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 int os_loop_create(struct os_loop **loop, struct error *error)
 {
@@ -240,8 +237,7 @@ uint64_t os_loop_now_ms(const struct os_loop *loop)
     return loop->now_ns / 1000000;
 }
 
-/* ---- Wakes ------------------------------------------------------------------------------------
- */
+/* ---- Wakes ----------------------------------------------------------------------------------- */
 
 struct os_wake *os_wake_create(struct os_loop *loop, void (*callback)(void *context), void *context)
 {

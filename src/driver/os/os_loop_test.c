@@ -162,8 +162,7 @@ static void test_wake_destroyed_by_callback(void **state)
     os_loop_destroy(loop);
 }
 
-/* ---- Many threads -----------------------------------------------------------------------------
- */
+/* ---- Many threads ---------------------------------------------------------------------------- */
 
 struct sender {
     struct os_wake *wake;
@@ -207,8 +206,8 @@ static void receive(void *context)
     }
 }
 
-/* Claim: nothing that was queued before a signal is ever left lying, whether the loop slept or not.
- */
+/* Claim: nothing that was queued before a signal is ever left lying, whether the loop slept or
+ * not. */
 static void test_no_wake_is_lost(void **state)
 {
     (void)state;

@@ -58,8 +58,7 @@ static bool is_queue_empty(const struct os_stream *stream)
     return stream->in_flight == NULL && stream->connecting == NULL;
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 struct os_stream *os__stream_create(struct os_loop *loop)
 {
@@ -129,8 +128,7 @@ static void end(struct os_stream *stream, int status)
     }
 }
 
-/* ---- Reading ----------------------------------------------------------------------------------
- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static void give_space(uv_handle_t *handle, size_t suggested_size_bytes, uv_buf_t *space)
 {
@@ -207,8 +205,7 @@ bool os_stream_is_paused(const struct os_stream *stream)
     return stream->is_paused;
 }
 
-/* ---- Writing ----------------------------------------------------------------------------------
- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static void write_done(uv_write_t *request, int status);
 
@@ -281,8 +278,8 @@ static void write_done(uv_write_t *request, int status)
     }
 }
 
-/* Send what the socket takes now of some pieces. Returns the count of bytes or a negative status.
- */
+/* Send what the socket takes now of some pieces. Returns the count of bytes or a negative
+ * status. */
 static ssize_t try_write(struct os_stream *stream, const struct bytes *pieces, uint32_t piece_count)
 {
     uv_buf_t vector[PIECES_PER_CALL];
@@ -380,8 +377,7 @@ size_t os_stream_queued_bytes(const struct os_stream *stream)
     return stream->uv.write_queue_size + stream->pending.size_bytes;
 }
 
-/* ---- Finishing --------------------------------------------------------------------------------
- */
+/* ---- Finishing ------------------------------------------------------------------------------- */
 
 void os_stream_finish(struct os_stream *stream)
 {
@@ -422,8 +418,7 @@ void os__stream_finishing_cut(struct list *member)
     os_stream_close(LIST_ITEM(member, struct os_stream, finishing_member));
 }
 
-/* ---- Connecting -------------------------------------------------------------------------------
- */
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 static void connect_done(uv_connect_t *request, int status)
 {
@@ -480,8 +475,7 @@ int os_stream_connect(struct os_stream **stream, struct os_loop *loop,
     return 0;
 }
 
-/* ---- Questions --------------------------------------------------------------------------------
- */
+/* ---- Questions ------------------------------------------------------------------------------- */
 
 void *os_stream_context(const struct os_stream *stream)
 {

@@ -403,8 +403,8 @@ static void test_shared_port(void **state)
     connect_pair();
 }
 
-/* Claim: without open files left the listener rests and tells it, and then serves the same client.
- */
+/* Claim: without open files left the listener rests and tells it, and then serves the same
+ * client. */
 static void test_no_open_files(void **state)
 {
     (void)state;

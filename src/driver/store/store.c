@@ -36,8 +36,7 @@ struct store {
     _Atomic uint64_t written_batch_count;
 };
 
-/* ---- Health ------------------------------------------------------------------------------------
- */
+/* ---- Health ---------------------------------------------------------------------------------- */
 
 static void worsen(struct store *store, int code, const char *message)
 {
@@ -92,8 +91,7 @@ bool store_is_stalled(const struct store *store)
     return store__engine_is_stalled(store->engine);
 }
 
-/* ---- Flushing ----------------------------------------------------------------------------------
- */
+/* ---- Flushing -------------------------------------------------------------------------------- */
 
 static uint64_t now_ms(void)
 {
@@ -170,8 +168,7 @@ int store_verify(const char *directory, struct error *error)
     return store__engine_verify(directory, error);
 }
 
-/* ---- The interface -----------------------------------------------------------------------------
- */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 /* Reads go straight to the engine; only a write looks at the store's health. */
 
@@ -279,8 +276,7 @@ void store_get_statistics(struct store *store, struct store_statistics *statisti
         atomic_load_explicit(&store->written_batch_count, memory_order_relaxed);
 }
 
-/* ---- Opening -----------------------------------------------------------------------------------
- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 /* Say what is wrong with the directory before RocksDB does so in words of its own. */
 static int prepare_directory(const char *directory, struct error *error)

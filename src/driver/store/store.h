@@ -10,8 +10,8 @@
  *   I1. A batch is on the disk whole or not at all: there is one column family.
  *   I2. A write never waits for the disk: when RocksDB would make it wait, it is -EBUSY.
  *   I3. Once STORE_FAILED, always: every later write and flush fails. Reads may still work.
- *   I4. STORE_FULL ends by itself: who goes on calling store_flush() brings the store back, within a
- *       second after space was freed, with everything that was written to it.
+ *   I4. STORE_FULL ends by itself: who goes on calling store_flush() brings the store back, within
+ *       a second after space was freed, with everything that was written to it.
  *
  * Reads and iterators may be used by several threads (an iterator by one), writes by one at a time;
  * flush, compact and statistics by any, they block. RocksDB has background threads of its own.

@@ -21,8 +21,7 @@
 
 #define PATH_SIZE 128
 
-/* ---- Flushes that fail -------------------------------------------------------------------------
- */
+/* ---- Flushes that fail ----------------------------------------------------------------------- */
 
 /* RocksDB is linked statically, so these stand in for the C library's. */
 static _Atomic int flush_error_number;
@@ -46,8 +45,7 @@ int fdatasync(int file)
     return flush_file(SYS_fdatasync, file);
 }
 
-/* ---- A directory, a store, its interface -------------------------------------------------------
- */
+/* ---- A directory, a store, its interface ----------------------------------------------------- */
 
 struct place {
     char root[PATH_SIZE / 2];
@@ -127,8 +125,7 @@ static int put_noise(struct place *place, uint64_t number, size_t size_bytes)
     return put(place, bytes_make(&key, sizeof key), bytes_make(noise, size_bytes));
 }
 
-/* ---- Tests -------------------------------------------------------------------------------------
- */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 
 /* Changes of a batch take effect in their order, and iterators keep to their bounds. */
 static void test_batches_and_iterators(void **state)

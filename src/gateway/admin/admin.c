@@ -52,8 +52,7 @@ static struct admin_verdict judge(const struct admin_server *server)
     return verdict;
 }
 
-/* ---- Pages ------------------------------------------------------------------------------------
- */
+/* ---- Pages ----------------------------------------------------------------------------------- */
 
 static void show_metrics(const struct admin_server *server, struct http_response *response)
 {
@@ -131,8 +130,7 @@ static void handle(const struct http_request *request, struct http_response *res
     show_index(context, response);
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 int admin_server_open(struct admin_server **server, struct os_loop *loop,
                       const struct os_listener_options *listener, const struct admin_source *source,

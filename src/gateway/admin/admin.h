@@ -12,8 +12,7 @@
  * a `struct metrics`, from which every page is made, so that no two pages differ.
  *
  * Names follow Prometheus: `tutti_` and the subject first, base units last (`_seconds`, `_bytes`),
- * then
- * `_total` for counters. The second word is the section in which /status.txt shows the figure.
+ * then `_total` for counters. The second word is the section in which /status.txt shows the figure.
  *
  * A server belongs to one loop and its thread; the source is asked there. The status pages are 200
  * also when the node is not well: "well" in the JSON tells. */
@@ -27,8 +26,7 @@
 #include "base/histogram/histogram.h"
 #include "driver/os/os.h"
 
-/* ---- Figures ----------------------------------------------------------------------------------
- */
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 struct metrics;
 
@@ -79,8 +77,7 @@ void metrics_histogram(struct metrics *metrics, const char *name, const char *he
                        struct metrics_labels labels, const struct histogram *histogram,
                        enum metrics_unit unit);
 
-/* ---- Source and server ------------------------------------------------------------------------
- */
+/* ---- Source and server ----------------------------------------------------------------------- */
 
 #define ADMIN_VERDICT_SIZE 240
 
@@ -93,8 +90,8 @@ struct admin_verdict {
 struct admin_source {
     /* How the node is, in a sentence or two. */
     void (*judge)(void *context, struct admin_verdict *verdict);
-    /* All its figures. Those of the process (memory, processor time, files) the admin adds itself.
-     */
+    /* All its figures. Those of the process (memory, processor time, files) the admin adds
+     * itself. */
     void (*collect)(void *context, struct metrics *metrics);
     void *context;
 };

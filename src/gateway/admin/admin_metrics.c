@@ -150,8 +150,8 @@ void metrics_histogram(struct metrics *metrics, const char *name, const char *he
     struct admin__sample *sample = add_sample(family, &labels);
     struct histogram *copy = memory_allocate_zeroed(1, sizeof *copy);
     histogram_merge(copy, histogram);
-    /* Counts go on while we copy: the total is that of the copied buckets, so that the last bucket of
-     * what we write equals the count. */
+    /* Counts go on while we copy: the total is that of the copied buckets, so that the last bucket
+     * of what we write equals the count. */
     copy->count = 0;
     for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
         copy->count += copy->counts[i];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The status pages.
  *
- * JSON: {"ready": …, "well": …, "verdict": …, "metrics": {NAME: figure}}. A figure without labels is a number;
- * with labels it is a list of {"labels": {…}, "value": …}; one of text is the labels alone. A
- * histogram's value is {"count", "sum", "p50", "p99", "max"}, in base units.
+ * JSON: {"ready": …, "well": …, "verdict": …, "metrics": {NAME: figure}}. A figure without labels
+ * is a number; with labels it is a list of {"labels": {…}, "value": …}; one of text is the labels
+ * alone. A histogram's value is {"count", "sum", "p50", "p99", "max"}, in base units.
  *
  * Text: the verdict, then a section for each second word of the names, with figures as people read
  * them. */
@@ -17,8 +17,7 @@
 
 enum { LABEL_COLUMN = 34, FIGURE_SIZE = 96 };
 
-/* ---- JSON -------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static double quantile(const struct admin__family *family, const struct admin__sample *sample,
                        uint32_t per_mille)
@@ -99,8 +98,7 @@ void admin__write_json(const struct metrics *metrics, const struct admin_verdict
     buffer_append_byte(page, '\n');
 }
 
-/* ---- Text -------------------------------------------------------------------------------------
- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static bool ends_with(const char *text, const char *end)
 {

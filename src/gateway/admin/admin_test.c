@@ -16,8 +16,7 @@
 #include "driver/json/json.h"
 #include "gateway/admin/admin_internal.h"
 
-/* ---- A strict reader of the format of Prometheus ------------------------------------------------
- */
+/* ---- A strict reader of the format of Prometheus --------------------------------------------- */
 
 enum { SERIES_COUNT_MAX = 512, TEXT_SIZE = 256 };
 
@@ -240,8 +239,7 @@ static const char *check_page(const char *page)
     return reader.problem;
 }
 
-/* ---- Figures ----------------------------------------------------------------------------------
- */
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 static struct histogram latencies;
 
@@ -414,8 +412,7 @@ static void test_text_page(void **state)
     admin__metrics_destroy(metrics);
 }
 
-/* ---- Over HTTP ----------------------------------------------------------------------------------
- */
+/* ---- Over HTTP ------------------------------------------------------------------------------- */
 
 static void run_loop(void *context)
 {

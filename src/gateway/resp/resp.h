@@ -11,11 +11,13 @@
  *
  * Invariants
  *   I1. A connection's replies come in the order of its requests, whatever order they are answered
- *       in. I2. A request that the backend took is answered or dropped exactly once, also when its
- *       connection is gone. I3. What one client can make the server keep is bounded: unparsed
- *       input by one request's limit, requests under way by pipeline_*_max, output by
- *       output_size_bytes_max; what all clients together can, by client_memory_bytes_max. I4. Idle
- *       connections hold no buffers.
+ *       in.
+ *   I2. A request that the backend took is answered or dropped exactly once, also when its
+ *       connection is gone.
+ *   I3. What one client can make the server keep is bounded: unparsed input by one request's limit,
+ *       requests under way by pipeline_*_max, output by output_size_bytes_max; what all clients
+ *       together can, by client_memory_bytes_max.
+ *   I4. Idle connections hold no buffers.
  *
  * Threads. A group is made and ended on one thread while no loop runs; servers are created after
  * the group and before their loops run, and belong to their loops. Any thread may read statistics.
@@ -40,9 +42,7 @@
 /* The version of Redis whose behaviour clients may expect. */
 #define RESP_REDIS_VERSION "7.2.0"
 
-/* ---- What stands behind the gateway
- * --------------------------------------------------------------
- */
+/* ---- What stands behind the gateway ---------------------------------------------------------- */
 
 /* What INFO and MEMORY say of the node. All texts are borrowed and live as long as the backend. */
 struct resp_information {
@@ -88,8 +88,7 @@ struct resp_backend {
     void (*event)(void *context, const char *name, const char *text);
 };
 
-/* ---- The group ---------------------------------------------------------------------------------
- */
+/* ---- The group ------------------------------------------------------------------------------- */
 
 struct resp_options {
     uint32_t server_count; /* How many servers will be created; at most RESP_SERVER_COUNT_MAX. */
@@ -121,9 +120,7 @@ MUST_USE int resp_group_create(struct resp_group **group, const struct resp_opti
 /* After all its servers. */
 void resp_group_destroy(struct resp_group *group);
 
-/* ---- A server
- * ------------------------------------------------------------------------------------
- */
+/* ---- A server -------------------------------------------------------------------------------- */
 
 struct resp_server;
 
@@ -147,11 +144,11 @@ const struct os_listener *resp_server_listener(const struct resp_server *server)
 void resp_server_stop(struct resp_server *server, void (*stopped)(void *context), void *context);
 #define RESP_STOP_MS_MAX 3000
 
-/* Answer a request that shard_submit() refused with this status, for a backend that learns it later. */
+/* Answer a request that shard_submit() refused with this status, for a backend that learns it
+ * later. */
 void resp_reply_refusal(const struct reply *reply, int refused);
 
-/* ---- Statistics --------------------------------------------------------------------------------
- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 struct resp_statistics {
     uint64_t connection_count;

@@ -6,9 +6,7 @@
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
 
-/* ---- The password
- * ----------------------------------------------------------------------------------
- */
+/* ---- The password ---------------------------------------------------------------------------- */
 
 bool resp__password_set(struct resp_group *group, struct bytes password)
 {
@@ -76,9 +74,7 @@ RESP_HANDLER(auth)
     return HANDLED_DONE;
 }
 
-/* ---- HELLO
- * -----------------------------------------------------------------------------------------
- */
+/* ---- HELLO ----------------------------------------------------------------------------------- */
 
 bool resp__name_is_clean(struct bytes name)
 {
@@ -181,9 +177,7 @@ RESP_HANDLER(hello)
     return HANDLED_DONE;
 }
 
-/* ---- Small things
- * ------------------------------------------------------------------------------------
- */
+/* ---- Small things ---------------------------------------------------------------------------- */
 
 RESP_HANDLER(ping)
 {

@@ -15,9 +15,7 @@
 
 enum { CHOSEN_COUNT_MAX = 1024 };
 
-/* ---- Describing a connection
- * -----------------------------------------------------------------------
- */
+/* ---- Describing a connection ----------------------------------------------------------------- */
 
 static struct bytes extra_text(const struct connection *connection, struct buffer *buffer)
 {
@@ -66,9 +64,7 @@ static void describe(const struct connection *connection, struct buffer *text)
     buffer_append_byte(text, '\n');
 }
 
-/* ---- Choosing connections
- * --------------------------------------------------------------------------
- */
+/* ---- Choosing connections -------------------------------------------------------------------- */
 
 struct chosen {
     struct errand errand; /* First. */
@@ -285,9 +281,7 @@ CLIENT_HANDLER(client_kill)
     return HANDLED_DONE;
 }
 
-/* ---- Pausing
- * -----------------------------------------------------------------------------------------
- */
+/* ---- Pausing --------------------------------------------------------------------------------- */
 
 struct pause_errand {
     struct errand errand; /* First. */
@@ -350,9 +344,7 @@ CLIENT_HANDLER(client_unpause)
     return HANDLED_DONE;
 }
 
-/* ---- About this connection
- * -----------------------------------------------------------------------------
- */
+/* ---- About this connection ------------------------------------------------------------------- */
 
 CLIENT_HANDLER(client_id)
 {

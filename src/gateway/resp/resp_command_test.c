@@ -183,8 +183,8 @@ static void test_config(void **state)
     world_destroy(world);
 }
 
-/* The slow log has what was slow, newest first, without passwords; and no writes, which only waited for
- * their flush. */
+/* The slow log has what was slow, newest first, without passwords; and no writes, which only waited
+ * for their flush. */
 static void test_slow_log(void **state)
 {
     struct world *world = world_create(&(struct world_options){0});

@@ -14,9 +14,7 @@
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 enum { SLOW_LOG_COUNT_MAX = 100000, SET_PAIR_COUNT_MAX = 32 };
 
-/* ---- The settings
- * ----------------------------------------------------------------------------------
- */
+/* ---- The settings ---------------------------------------------------------------------------- */
 
 struct setting {
     const char *name;
@@ -227,9 +225,7 @@ static const struct setting settings[] = {
     {"timeout", get_timeout, set_timeout},
 };
 
-/* ---- CONFIG GET
- * --------------------------------------------------------------------------------------
- */
+/* ---- CONFIG GET ------------------------------------------------------------------------------ */
 
 static bool is_asked(const char *name, const struct bytes *patterns, uint32_t pattern_count)
 {
@@ -278,9 +274,7 @@ static enum handled config_get(struct connection *connection, const struct bytes
     return HANDLED_DONE;
 }
 
-/* ---- CONFIG SET
- * --------------------------------------------------------------------------------------
- */
+/* ---- CONFIG SET ------------------------------------------------------------------------------ */
 
 static const struct setting *find_setting(struct bytes name)
 {
@@ -341,9 +335,7 @@ static enum handled config_set(struct connection *connection, const struct bytes
     return HANDLED_DONE;
 }
 
-/* ---- The rest
- * ----------------------------------------------------------------------------------------
- */
+/* ---- The rest -------------------------------------------------------------------------------- */
 
 static void reset_visit(struct errand *errand, struct resp_server *server)
 {

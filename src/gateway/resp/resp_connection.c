@@ -25,9 +25,7 @@ enum {
 
 _Static_assert(sizeof(struct connection) <= 512, "idle connections must be cheap");
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void refuse(struct os_stream *stream);
 
@@ -179,9 +177,7 @@ static void closed(struct os_stream *stream, void *context)
     resp__connection_release_if_done(connection);
 }
 
-/* ---- Budget
- * ----------------------------------------------------------------------------------------
- */
+/* ---- Budget ---------------------------------------------------------------------------------- */
 
 void resp__connection_charge(struct connection *connection)
 {
@@ -199,9 +195,7 @@ void resp__connection_charge(struct connection *connection)
     connection->charged_bytes = held;
 }
 
-/* ---- In
- * --------------------------------------------------------------------------------------------
- */
+/* ---- In -------------------------------------------------------------------------------------- */
 
 void resp__connection_mark_dirty(struct connection *connection)
 {
@@ -395,9 +389,7 @@ static void ended(struct os_stream *stream, int status, void *context)
     }
 }
 
-/* ---- Out
- * -------------------------------------------------------------------------------------------
- */
+/* ---- Out ------------------------------------------------------------------------------------- */
 
 static void drained(struct os_stream *stream, void *context)
 {
@@ -470,9 +462,7 @@ const struct os_stream_events resp__stream_events = {
     .allocate = allocate,
 };
 
-/* ---- Too many clients
- * ------------------------------------------------------------------------------
- */
+/* ---- Too many clients ------------------------------------------------------------------------ */
 
 static void ignore_read(struct os_stream *stream, struct bytes bytes, void *context)
 {

@@ -23,9 +23,7 @@ static const struct command_map *map_of(const struct connection *connection)
     return &connection->server->group->commands;
 }
 
-/* ---- One command
- * -------------------------------------------------------------------------------------
- */
+/* ---- One command ----------------------------------------------------------------------------- */
 
 static void reply_flags(const struct kv_command *command, const struct reply *reply)
 {
@@ -149,9 +147,7 @@ static void reply_command(const struct kv_command *command, const struct reply *
     reply_array(reply, 0); /* Subcommands: they are part of their command here. */
 }
 
-/* ---- COUNT, INFO, DOCS, LIST
- * ---------------------------------------------------------------------------
- */
+/* ---- COUNT, INFO, DOCS, LIST ----------------------------------------------------------------- */
 
 static enum handled command_count(struct connection *connection, const struct bytes *arguments,
                                   uint32_t count, const struct reply *reply)
@@ -291,9 +287,7 @@ static enum handled command_list(struct connection *connection, const struct byt
     return HANDLED_DONE;
 }
 
-/* ---- GETKEYS
- * -----------------------------------------------------------------------------------------
- */
+/* ---- GETKEYS --------------------------------------------------------------------------------- */
 
 static void reply_keys(const struct kv_command *command, const struct bytes *arguments,
                        uint32_t count, bool has_flags, const struct reply *reply)

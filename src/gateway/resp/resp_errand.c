@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errands: what must be seen or done on the threads of all servers goes from one to the next and
- * comes home, so that nothing of a connection is ever touched by two threads and no lock is needed.
- */
+ * comes home, so that nothing of a connection is ever touched by two threads and no lock is
+ * needed. */
 #include "base/assert/assert.h"
 #include "gateway/resp/resp_internal.h"
 

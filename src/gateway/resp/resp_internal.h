@@ -20,9 +20,7 @@
 
 struct connection;
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------
- */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 /* What became of a command. */
 enum handled {
@@ -56,9 +54,7 @@ struct command_map {
 void resp__command_map_build(struct command_map *map);
 const struct command_entry *resp__command_find(const struct command_map *map, struct bytes name);
 
-/* ---- The group
- * -----------------------------------------------------------------------------------
- */
+/* ---- The group ------------------------------------------------------------------------------- */
 
 #define SLOW_ARGUMENT_COUNT_MAX 8
 #define SLOW_ARGUMENT_SIZE_MAX 64
@@ -110,9 +106,7 @@ struct resp_group {
     struct slow_log slow_log;
 };
 
-/* ---- Servers
- * -------------------------------------------------------------------------------------
- */
+/* ---- Servers --------------------------------------------------------------------------------- */
 
 /* Counters of one command; written by the server's thread, read by any. */
 struct command_counters {
@@ -215,9 +209,7 @@ bool resp__server_is_over_budget(const struct resp_server *server);
 bool resp__server_is_paused(const struct resp_server *server, bool is_write);
 void resp__server_pause(struct resp_server *server, uint64_t until_ms, bool is_for_all);
 
-/* ---- Connections
- * ---------------------------------------------------------------------------------
- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 enum reply_mode { REPLY_MODE_ON, REPLY_MODE_OFF, REPLY_MODE_SKIP_NEXT, REPLY_MODE_SKIP };
 
@@ -297,9 +289,7 @@ struct connection_extra *resp__connection_extra(struct connection *connection);
 /* Clients that have sent nothing for too long, or should have authenticated. */
 bool resp__connection_is_overdue(const struct connection *connection, uint64_t now_ms);
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------
- */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 /* A reply that will come. `following` holds what is to be sent behind it: replies of later commands
  * that were answered at once. */
@@ -349,9 +339,7 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
 /* Its reply is there. */
 void resp__slot_close(struct slot *slot, struct bytes answer);
 
-/* ---- Dispatch
- * ------------------------------------------------------------------------------------
- */
+/* ---- Dispatch -------------------------------------------------------------------------------- */
 
 /* Execute one command of a client: `server->arguments`. */
 enum handled resp__dispatch(struct connection *connection);
@@ -375,9 +363,7 @@ enum handled resp__run_subcommand(const struct subcommand *subcommands, uint32_t
                                   struct connection *connection, const struct bytes *arguments,
                                   uint32_t count, const struct reply *reply);
 
-/* ---- Transactions
- * --------------------------------------------------------------------------------
- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
                          const struct bytes *arguments, uint32_t count, const struct reply *reply);
@@ -385,9 +371,7 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
 void resp__transaction_drop(struct connection *connection);
 uint64_t resp__transaction_size_bytes(const struct connection *connection);
 
-/* ---- Errands
- * -------------------------------------------------------------------------------------
- */
+/* ---- Errands --------------------------------------------------------------------------------- */
 
 /* Visits every server on its own thread, beginning with the one where it is sent off, and comes
  * back to it. Embedded in what it carries. */
@@ -401,9 +385,7 @@ struct errand {
 /* With one server, all of it happens within the call. */
 void resp__errand_send(struct errand *errand, struct resp_server *origin);
 
-/* ---- The slow log and the password
- * ---------------------------------------------------------------
- */
+/* ---- The slow log and the password ----------------------------------------------------------- */
 
 void resp__slow_log_add(struct connection *connection, uint64_t duration_ns,
                         const struct bytes *arguments, uint32_t argument_count,
@@ -412,9 +394,7 @@ void resp__slow_log_add(struct connection *connection, uint64_t duration_ns,
 bool resp__password_is(struct resp_group *group, struct bytes password);
 bool resp__password_set(struct resp_group *group, struct bytes password);
 
-/* ---- The commands
- * --------------------------------------------------------------------------------
- */
+/* ---- The commands ---------------------------------------------------------------------------- */
 
 #define RESP_HANDLER(name)                                                                  \
     enum handled resp__##name(struct connection *connection, const struct bytes *arguments, \

@@ -8,12 +8,13 @@
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
-/* ---- SLOWLOG ---------------------------------------------------------------------------------------
- * As in Redis, what is logged is work and not waiting for the disk to flush. Precisely:
+/* ---- SLOWLOG --------------------------------------------------------------------------------- */
+
+/* As in Redis, what is logged is work and not waiting for the disk to flush. Precisely:
  *
  *   - a read that is answered at once and is not O(1) or O(log n): its execution;
- *   - a read that the disk pool executes, and one that another loop does: from the tick that read it
- *     to the tick that answers, with its name and first argument;
+ *   - a read that the disk pool executes, and one that another loop does: from the tick that read
+ *     it to the tick that answers, with its name and first argument;
  *   - a write: never. What it takes is one flush, shared with all that waited for it; see the
  *     histograms of commands and of flushes on the admin port;
  *   - a fast command that is answered at once: never, for it is not timed. */
@@ -212,9 +213,7 @@ RESP_HANDLER(latency)
                                 reply);
 }
 
-/* ---- MEMORY
- * ----------------------------------------------------------------------------------------
- */
+/* ---- MEMORY ---------------------------------------------------------------------------------- */
 
 static enum handled memory_usage(struct connection *connection, const struct bytes *arguments,
                                  uint32_t count, const struct reply *reply)

@@ -34,8 +34,7 @@ static void arguments_add(struct resp_arguments *arguments, const uint8_t *data,
     arguments->items[arguments->count++] = bytes_make(data, size);
 }
 
-/* ---- Numbers -----------------------------------------------------------------------------------
- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 enum line { LINE_WHOLE, LINE_PART, LINE_TOO_LONG, LINE_NO_NUMBER };
 
@@ -89,8 +88,7 @@ static enum resp_outcome broken(char *error, const char *text)
     return RESP_OUTCOME_BROKEN;
 }
 
-/* ---- Arrays of bulks ---------------------------------------------------------------------------
- */
+/* ---- Arrays of bulks ------------------------------------------------------------------------- */
 
 /* "*3\r\n". COMMAND means: go on. */
 static enum resp_outcome read_count(struct resp_parser *parser, const struct resp_limits *limits,
@@ -215,8 +213,7 @@ static enum resp_outcome read_array(struct resp_parser *parser, const struct res
     return outcome;
 }
 
-/* ---- Inline requests ---------------------------------------------------------------------------
- */
+/* ---- Inline requests ------------------------------------------------------------------------- */
 
 static bool is_space(uint8_t byte)
 {
@@ -333,8 +330,7 @@ static enum resp_outcome read_inline(struct resp_parser *parser, const struct re
     return arguments->count == 0 ? RESP_OUTCOME_NOTHING : RESP_OUTCOME_COMMAND;
 }
 
-/* ---- The whole ---------------------------------------------------------------------------------
- */
+/* ---- The whole ------------------------------------------------------------------------------- */
 
 static enum resp_outcome walk_on(struct resp_parser *parser, const struct resp_limits *limits,
                                  struct walk *walk, struct resp_arguments *arguments, char *error)
@@ -407,8 +403,7 @@ uint64_t resp__parser_wanted_bytes(const struct resp_parser *parser)
     return parser->position + parser->bulk_size_bytes + LINE_END_SIZE;
 }
 
-/* ---- Replies -----------------------------------------------------------------------------------
- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 size_t resp__reply_size(struct bytes bytes)
 {

@@ -40,8 +40,8 @@ struct resp_limits {
 };
 
 /* What came out. The items point into the input, or (inline requests) into `unescaped`; they are
- * valid until the input goes or the next resp__parse() with the same scratch. All zeros is empty.
- */
+ * valid until the input goes or the next resp__parse() with the same scratch. All zeros is
+ * empty. */
 struct resp_arguments {
     struct bytes *items;
     uint32_t count;

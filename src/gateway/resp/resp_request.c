@@ -11,9 +11,7 @@
 
 enum { OUTPUT_AT_ONCE_BYTES = 1024 * 1024 };
 
-/* ---- Slots
- * -----------------------------------------------------------------------------------------
- */
+/* ---- Slots ----------------------------------------------------------------------------------- */
 
 static struct slot *slot_take(struct resp_server *server)
 {
@@ -212,9 +210,7 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
     return slot;
 }
 
-/* ---- Submitting
- * --------------------------------------------------------------------------------------
- */
+/* ---- Submitting ------------------------------------------------------------------------------ */
 
 static uint64_t size_of(const struct shard_command *command)
 {

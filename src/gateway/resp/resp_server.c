@@ -24,8 +24,7 @@ enum {
     SCRATCH_KEPT_BYTES = 64 * 1024,
 };
 
-/* ---- The group ---------------------------------------------------------------------------------
- */
+/* ---- The group ------------------------------------------------------------------------------- */
 
 #define OR_DEFAULT(field, value) ((field) = (field) != 0 ? (field) : (value))
 
@@ -89,9 +88,7 @@ void resp_group_destroy(struct resp_group *group)
     memory_free(group);
 }
 
-/* ---- Pools
- * ---------------------------------------------------------------------------------------
- */
+/* ---- Pools ----------------------------------------------------------------------------------- */
 
 void resp__pool_take(struct resp_server *server, struct buffer *buffer)
 {
@@ -128,9 +125,7 @@ void resp__event(const struct resp_server *server, const char *name, const char 
     server->backend->event(server->backend->context, name, text);
 }
 
-/* ---- Ticks
- * -----------------------------------------------------------------------------------------
- */
+/* ---- Ticks ----------------------------------------------------------------------------------- */
 
 static void record_latencies(struct resp_server *server)
 {
@@ -149,9 +144,9 @@ static void record_latencies(struct resp_server *server)
     }
 }
 
-/* ---- The budget ------------------------------------------------------------------------------------
- *
- * What clients make the servers hold is bounded in steps. Always: a tick replies at most
+/* ---- The budget ------------------------------------------------------------------------------ */
+
+/* What clients make the servers hold is bounded in steps. Always: a tick replies at most
  * TICK_OUTPUT_BYTES_MAX, so that large replies of some do not make others wait. Above half of the
  * budget: only little per tick, nothing to who has not read the last; and who has not read for
  * STALE_MS is cut off. Above the budget: those that hold most are cut off until it is kept, as
@@ -332,9 +327,7 @@ static void busy_over(void *context)
 {
 }
 
-/* ---- CLIENT PAUSE
- * ----------------------------------------------------------------------------------
- */
+/* ---- CLIENT PAUSE ---------------------------------------------------------------------------- */
 
 bool resp__server_is_paused(const struct resp_server *server, bool is_write)
 {
@@ -364,9 +357,7 @@ void resp__server_pause(struct resp_server *server, uint64_t until_ms, bool is_f
     os_timer_start(server->pause_timer, until_ms - now_ms + 1, 0);
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 struct resp_server *resp_server_create(struct resp_group *group, struct os_loop *loop,
                                        const struct resp_backend *backend)
@@ -488,9 +479,7 @@ void resp__server_check_stopped(struct resp_server *server)
     server->stopped(server->stopped_context); /* May destroy the server's loop later, not now. */
 }
 
-/* ---- Statistics
- * ------------------------------------------------------------------------------------
- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 void resp_group_get_statistics(const struct resp_group *group, struct resp_statistics *statistics)
 {

@@ -122,9 +122,7 @@ const struct kv_command *resp_command_at(uint32_t index)
     return &own_commands[index].command;
 }
 
-/* ---- The index
- * -------------------------------------------------------------------------------------
- */
+/* ---- The index ------------------------------------------------------------------------------- */
 
 enum { PLACE_COUNT = 2 * COMMAND_COUNT_MAX, WORD_COUNT = COMMAND_NAME_SIZE_MAX / 8 };
 

@@ -22,9 +22,7 @@ struct queued {
     uint32_t count;
 };
 
-/* ---- The queue
- * ---------------------------------------------------------------------------------------
- */
+/* ---- The queue ------------------------------------------------------------------------------- */
 
 static void queued_clear(struct connection_extra *extra)
 {
@@ -177,9 +175,7 @@ static void settle_queue(struct connection *connection)
     queued_clear(extra);
 }
 
-/* ---- MULTI, EXEC, DISCARD
- * ------------------------------------------------------------------------------
- */
+/* ---- MULTI, EXEC, DISCARD -------------------------------------------------------------------- */
 
 RESP_HANDLER(multi)
 {
@@ -239,9 +235,7 @@ RESP_HANDLER(exec)
     return HANDLED_DONE;
 }
 
-/* ---- WATCH
- * -------------------------------------------------------------------------------------------
- */
+/* ---- WATCH ----------------------------------------------------------------------------------- */
 
 /* The versions of the keys that `watching` holds: each a length of 4 bytes and the key. */
 static void watched(struct slot *slot, struct bytes answer, const struct reply *reply)

@@ -52,9 +52,7 @@ struct world {
     _Atomic uint32_t stopped_count;
 };
 
-/* ---- The database
- * ----------------------------------------------------------------------------------
- */
+/* ---- The database ---------------------------------------------------------------------------- */
 
 static struct pair *pair_of(struct place *place, struct bytes key)
 {
@@ -166,9 +164,7 @@ static void stop_node(void *context)
     (void)atomic_fetch_add(&place->world->stop_count, 1);
 }
 
-/* ---- Threads
- * -----------------------------------------------------------------------------------------
- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 static void run(void *context)
 {
@@ -291,9 +287,7 @@ struct resp_group *world_group(struct world *world)
     return world->group;
 }
 
-/* ---- Clients
- * -----------------------------------------------------------------------------------------
- */
+/* ---- Clients --------------------------------------------------------------------------------- */
 
 int world_connect(struct world *world)
 {

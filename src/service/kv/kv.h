@@ -9,19 +9,18 @@
  * Rows (docs/formats/rows.md). A key's hash stands before the key, so that a cursor of SCAN is a
  * number. All begin with 0x10 and the slot:
  *
- *   - 0x00 | hash BE32 | key: a key, with its type, version, expiry, and value or count
- *   - 0x01 | generation BE64 | hash BE32 | field: a field of a hash
- *   - 0x02 | expire_ms BE64 | key: what expires when
- *   - 0x03 | generation BE64: fields that nothing refers to any more
+ *   0x00 | hash BE32 | key                       a key: type, version, expiry, and value or count
+ *   0x01 | generation BE64 | hash BE32 | field   a field of a hash
+ *   0x02 | expire_ms BE64 | key                  what expires when
+ *   0x03 | generation BE64                       fields that nothing refers to any more
  *
  * Invariants
- *
- *   - I1. A key row's version is that of the command that last changed the key; equal versions mean
- *     an unchanged key (WATCH).
- *   - I2. A key has an expiry row exactly when its key row has an expiry, with the same time.
- *   - I3. The count in a hash's key row is the number of its field rows; no hash is empty.
- *   - I4. A generation is used by one key, or is in the garbage rows, or has no field rows.
- *   - I5. The number of keys that the machine saves is the number of key rows. */
+ *   I1. A key row's version is that of the command that last changed the key; equal versions mean
+ *       an unchanged key (WATCH).
+ *   I2. A key has an expiry row exactly when its key row has an expiry, with the same time.
+ *   I3. The count in a hash's key row is the number of its field rows; no hash is empty.
+ *   I4. A generation is used by one key, or is in the garbage rows, or has no field rows.
+ *   I5. The number of keys that the machine saves is the number of key rows. */
 #ifndef SERVICE_KV_KV_H
 #define SERVICE_KV_KV_H
 
@@ -113,12 +112,10 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
- * An answer of any other size is an error, for the client.
- */
+ * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
 
-/* ---- The machine -------------------------------------------------------------------------------
- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 struct kv;
 struct kv *kv_create(void);

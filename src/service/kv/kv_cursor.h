@@ -5,8 +5,8 @@
  * hash alone for the fields of one hash (HSCAN). Nothing is remembered between two calls. What has
  * the same position is returned by the same call, so that a walk which goes on behind a position
  * misses nothing: whatever exists during the whole walk is returned, once. 0 begins a walk and ends
- * it. Any number is a valid cursor, as in Redis; one behind the last position ends the walk. Pure.
- */
+ * it. Any number is a valid cursor, as in Redis; one behind the last position ends the walk.
+ * Pure. */
 #ifndef SERVICE_KV_KV_CURSOR_H
 #define SERVICE_KV_KV_CURSOR_H
 

@@ -32,8 +32,7 @@ static int lookup(struct kv_call *call, struct kv_key *key, struct kv_value *val
     return kv__key_lookup(call, key, value);
 }
 
-/* ---- EXPIRE and its kin ------------------------------------------------------------------------
- */
+/* ---- EXPIRE and its kin ---------------------------------------------------------------------- */
 
 struct expire_options {
     bool is_only_without; /* NX */
@@ -207,8 +206,7 @@ int kv__command_pexpiretime(struct kv_call *call)
     return answer_time(call, (struct kv__expiry_unit){0});
 }
 
-/* ---- Hints -------------------------------------------------------------------------------------
- */
+/* ---- Hints ----------------------------------------------------------------------------------- */
 
 static void group_update(struct kv *kv, uint32_t group)
 {
@@ -323,8 +321,7 @@ bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command 
     return false;
 }
 
-/* ---- The sweep ---------------------------------------------------------------------------------
- */
+/* ---- The sweep ------------------------------------------------------------------------------- */
 
 /* Collect the names of what is due, each with its size before it, and take their number off
  * `*count_left`. `*next_ms` is when the slot has something due again. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claim: rows that are not in memory, disks that fail and stores that stall change no answer and no
- * state: a machine over a faulty store answers, after the shard's usual detours, what its twin over a
- * good one answers. And what a write reads, prefetch has read before. */
+ * state: a machine over a faulty store answers, after the shard's usual detours, what its twin over
+ * a good one answers. And what a write reads, prefetch has read before. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -5,8 +5,9 @@
  * generation. When a hash of up to KV_DISCARD_AT_ONCE_MAX fields is gone, the same command deletes
  * their rows: whoever makes such garbage pays for it. A larger hash leaves a garbage row, which
  * takes the same time whatever its size, and background work deletes what that row names, about
- * KV_COLLECT_ROW_COUNT rows at a time (fewer when they are cold), each step a command of the log. Which slots have garbage is
- * remembered in memory only, as a hint: a slot that is not marked has none. */
+ * KV_COLLECT_ROW_COUNT rows at a time (fewer when they are cold), each step a command of the log.
+ * Which slots have garbage is remembered in memory only, as a hint: a slot that is not marked has
+ * none. */
 #ifndef SERVICE_KV_KV_FIELD_H
 #define SERVICE_KV_KV_FIELD_H
 
@@ -51,8 +52,7 @@ MUST_USE int kv__discards_finish(struct kv_call *call);
 /* Bring into memory what discarding the hash of `key` would read, should it be one. */
 MUST_USE int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key);
 
-/* ---- Collecting garbage ------------------------------------------------------------------------
- */
+/* ---- Collecting garbage ---------------------------------------------------------------------- */
 
 /* After loading: any slot may have garbage when the saved count says that some has. */
 void kv__garbage_hints_reset(struct kv *kv);

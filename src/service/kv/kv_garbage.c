@@ -154,8 +154,7 @@ int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key)
     return status == -ENOENT ? 0 : status;
 }
 
-/* ---- Collecting -------------------------------------------------------------------------------
- */
+/* ---- Collecting ------------------------------------------------------------------------------ */
 
 void kv__garbage_hints_reset(struct kv *kv)
 {

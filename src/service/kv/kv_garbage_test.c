@@ -197,8 +197,7 @@ static void test_flushing_forgets_garbage(void **state)
     kv__world_deinit(&world);
 }
 
-/* ---- Planted bugs ------------------------------------------------------------------------------
- */
+/* ---- Planted bugs ---------------------------------------------------------------------------- */
 
 #ifdef TUTTI_PLANTED_BUGS
 static bool is_bug(void *context, const char *name)

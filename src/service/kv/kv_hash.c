@@ -51,8 +51,7 @@ static int get_field(struct kv_call *call, const struct kv_key *key, const struc
     return rows_get(call->rows, field.row, value);
 }
 
-/* ---- Changing ----------------------------------------------------------------------------------
- */
+/* ---- Changing -------------------------------------------------------------------------------- */
 
 /* The hash as it will be: `before`, or a new one without fields. */
 static struct kv_value prepare(struct kv_call *call, const struct kv_value *before)
@@ -287,8 +286,7 @@ int kv__command_hdel(struct kv_call *call)
     return 0;
 }
 
-/* ---- Reading -----------------------------------------------------------------------------------
- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 int kv__command_hget(struct kv_call *call)
 {
@@ -373,11 +371,10 @@ int kv__command_hstrlen(struct kv_call *call)
     return answer_field_number(call, true);
 }
 
-/* ---- Before executing --------------------------------------------------------------------------
- */
+/* ---- Before executing ------------------------------------------------------------------------ */
 
-/* The fields that are named from the second argument on, each followed by step - 1 other arguments.
- */
+/* The fields that are named from the second argument on, each followed by step - 1 other
+ * arguments. */
 static int prefetch_fields(struct kv_call *call, uint32_t end, uint32_t step)
 {
     if (call->arguments[0].size_bytes > KV_KEY_SIZE_BYTES_MAX) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands of hashes. Opcodes are stored in the log and never change (docs/formats/entry.md).
- */
+/* The commands of hashes. Opcodes are stored in the log and never change
+ * (docs/formats/entry.md). */
 #include "service/kv/kv_hash.h"
 #include "service/kv/kv_walk.h"
 

@@ -76,8 +76,7 @@ static void expect_integer(const char *answer, int64_t expected)
     assert_int_equal(strtol(answer + 1, NULL, 10), expected);
 }
 
-/* ---- What changes ------------------------------------------------------------------------------
- */
+/* ---- What changes ---------------------------------------------------------------------------- */
 
 static void step_hset(int key)
 {
@@ -225,8 +224,7 @@ static void step_restart(int key)
     }
 }
 
-/* ---- What looks --------------------------------------------------------------------------------
- */
+/* ---- What looks ------------------------------------------------------------------------------ */
 
 /* `names` and, unless NULL, `values` are all fields of the hash, in any order. */
 static void check_all_fields(int key, const int *numbers, int pair_count, bool has_values)
@@ -355,8 +353,7 @@ static void step_hrandfield(int key)
     }
 }
 
-/* ---- Together ----------------------------------------------------------------------------------
- */
+/* ---- Together -------------------------------------------------------------------------------- */
 
 /* With all garbage collected there is a row for each key and field, and no other. */
 static void check_rows(void)
@@ -414,7 +411,8 @@ static void count_draws(const char *command, int draw_count, int *counts)
 
 static void test_chance_is_fair(void **state)
 {
-    /* A small hash: equally likely. Few keys, or a large hash: nobody is left out, nobody favoured. */
+    /* A small hash: equally likely. Few keys, or a large hash: nobody is left out, nobody
+     * favoured. */
     enum { DRAW_COUNT = 30000, LARGE_COUNT = 1000 };
     kv__world_init(&world, 1);
     (void)kv__world_say(&world, "HSET h f0 x f1 x f2 x");

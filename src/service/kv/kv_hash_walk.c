@@ -19,8 +19,7 @@ enum {
     RANDOM_PICK_SHARE = 8,
 };
 
-/* ---- All fields --------------------------------------------------------------------------------
- */
+/* ---- All fields ------------------------------------------------------------------------------ */
 
 enum parts { PART_NAME = 1, PART_VALUE = 2 };
 
@@ -90,8 +89,7 @@ int kv__command_hvals(struct kv_call *call)
     return answer_all(call, PART_VALUE);
 }
 
-/* ---- HSCAN -------------------------------------------------------------------------------------
- */
+/* ---- HSCAN ----------------------------------------------------------------------------------- */
 
 /* As scan_page() of SCAN; the position is the hash alone. */
 static int scan_fields(struct kv_call *call, struct rows_iterator *iterator,
@@ -159,8 +157,7 @@ int kv__command_hscan(struct kv_call *call)
     return status;
 }
 
-/* ---- HRANDFIELD --------------------------------------------------------------------------------
- */
+/* ---- HRANDFIELD ------------------------------------------------------------------------------ */
 
 /* A search for fields by chance. */
 struct draw {
@@ -228,8 +225,8 @@ static int draw_repeating(struct draw *draw, uint64_t wanted_count)
 static int draw_few(struct draw *draw, uint64_t wanted_count)
 {
     ASSERT(wanted_count <= RANDOM_PICK_COUNT_MAX && wanted_count < draw->hash->count);
-    uint64_t
-        drawn[RANDOM_PICK_COUNT_MAX]; /* Hashes of the names; a collision only means a step more. */
+    /* Hashes of the names; a collision only means a step more. */
+    uint64_t drawn[RANDOM_PICK_COUNT_MAX];
     int status = 0;
     for (uint64_t count = 0; count < wanted_count && status == 0; count++) {
         status = draw_one(draw);

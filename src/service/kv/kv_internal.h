@@ -26,8 +26,7 @@ enum {
     KV_SCRATCH_KEEP_BYTES = 1 << 20,
 };
 
-/* ---- Keys and their rows -----------------------------------------------------------------------
- */
+/* ---- Keys and their rows --------------------------------------------------------------------- */
 
 /* A key with the name of its row. 64 KiB on the stack, of which a short key touches one page. */
 struct kv_key {
@@ -61,8 +60,7 @@ struct kv_row_name {
 };
 MUST_USE bool kv__row_parse(struct bytes row, struct kv_row_name *name);
 
-/* ---- Values of key rows ------------------------------------------------------------------------
- */
+/* ---- Values of key rows ---------------------------------------------------------------------- */
 
 enum kv_type {
     KV_TYPE_NONE = 0, /* No such key. */
@@ -84,8 +82,7 @@ MUST_USE int kv__value_decode(struct bytes row, struct kv_value *value);
 /* Replace the content of `row`. `value->type` is not NONE. */
 void kv__value_encode(struct buffer *row, const struct kv_value *value);
 
-/* ---- A command being executed ------------------------------------------------------------------
- */
+/* ---- A command being executed ---------------------------------------------------------------- */
 
 struct kv_call {
     struct kv *kv; /* Read-only unless is_execute; a read may be on another thread. */
@@ -144,8 +141,7 @@ MUST_USE int kv__prefetch(struct kv_call *call);
 /* Run one command (also each one inside EXEC): its arity and key sizes are checked first. */
 MUST_USE int kv__dispatch(struct kv_call *call);
 
-/* ---- Looking at keys ---------------------------------------------------------------------------
- */
+/* ---- Looking at keys ------------------------------------------------------------------------- */
 
 /* The value of a key as of now; `value->type` is KV_TYPE_NONE when there is no such key. In a
  * command of the log an expired key is removed on the way, so that a handler never sees one; in a
@@ -161,13 +157,12 @@ MUST_USE int kv__value_is_expired(const struct kv_call *call, const struct kv_va
 MUST_USE bool kv__is_wrong_type(struct kv_call *call, const struct kv_value *value,
                                 enum kv_type type);
 
-/* ---- Changing keys (commands of the log only) --------------------------------------------------
- */
+/* ---- Changing keys (commands of the log only) ------------------------------------------------ */
 
 /* Replace `before` (as looked up in this command) by `after`, of the version of the command: the
  * key row, the expiry row, the garbage of a hash that is gone, the counts. `after` of type NONE
- * deletes; `after->version` is ignored. What `after->data` points to may be borrowed from the rows.
- */
+ * deletes; `after->version` is ignored. What `after->data` points to may be borrowed from the
+ * rows. */
 void kv__key_write(struct kv_call *call, const struct kv_key *key, const struct kv_value *before,
                    const struct kv_value *after);
 void kv__key_delete(struct kv_call *call, const struct kv_key *key, const struct kv_value *before);
@@ -175,8 +170,7 @@ void kv__key_delete(struct kv_call *call, const struct kv_key *key, const struct
 /* A generation that no hash has or had; deterministic. */
 uint64_t kv__generation_next(struct kv_call *call);
 
-/* ---- Answers and arguments ---------------------------------------------------------------------
- */
+/* ---- Answers and arguments ------------------------------------------------------------------- */
 
 void kv__reply_syntax_error(struct kv_call *call);
 void kv__reply_not_integer(struct kv_call *call);
@@ -211,8 +205,7 @@ MUST_USE bool kv__add_float(struct kv_call *call, struct bytes value, struct byt
 /* Unsigned integers in the arguments of internal commands, little-endian. False: malformed. */
 MUST_USE bool kv__argument_u64(struct bytes argument, uint64_t *value);
 
-/* ---- The machine's own state -------------------------------------------------------------------
- */
+/* ---- The machine's own state ----------------------------------------------------------------- */
 
 /* How many slots a step of the collection of garbage looks at, at most. */
 enum { KV_COLLECT_SLOT_COUNT = 16 };
@@ -281,8 +274,7 @@ MUST_USE int kv__fields_copy(struct kv_call *call, const struct kv__fields_copy 
 
 const char *kv__type_name(enum kv_type type);
 
-/* ---- Handlers, by the file that has them -------------------------------------------------------
- */
+/* ---- Handlers, by the file that has them ----------------------------------------------------- */
 
 /* kv_string.c */
 kv__handler kv__command_get, kv__command_strlen, kv__command_mget, kv__command_set;

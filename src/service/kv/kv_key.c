@@ -84,8 +84,7 @@ int kv__command_type(struct kv_call *call)
     return 0;
 }
 
-/* ---- RENAME and COPY ---------------------------------------------------------------------------
- */
+/* ---- RENAME and COPY ------------------------------------------------------------------------- */
 
 /* Append the field rows of a generation to `rows`: sizes (4 bytes each), field, value. */
 static int collect_fields(struct kv_call *call, uint16_t slot, uint64_t generation,
@@ -324,8 +323,7 @@ int kv__command_copy(struct kv_call *call)
     return 0;
 }
 
-/* ---- The whole keyspace ------------------------------------------------------------------------
- */
+/* ---- The whole keyspace ---------------------------------------------------------------------- */
 
 int kv__command_dbsize(struct kv_call *call)
 {

@@ -2,8 +2,8 @@
 /* The table of the textbook, row by row: cell (i, j) is the length for the first i bytes of `left`
  * and the first j of `right`. Two rows of it are enough for the length. The way back from the last
  * cell asks only one thing of each cell with different bytes: is the cell above greater than the
- * one to the left? So one bit per cell is kept instead of the number, 16 MiB where Redis takes 512.
- */
+ * one to the left? So one bit per cell is kept instead of the number, 16 MiB where Redis takes
+ * 512. */
 #include "service/kv/kv_lcs.h"
 
 #include "base/assert/assert.h"
@@ -105,8 +105,7 @@ uint32_t kv__lcs_find(struct bytes left, struct bytes right, struct buffer *text
     return length;
 }
 
-/* ---- The command ------------------------------------------------------------------------------
- */
+/* ---- The command ----------------------------------------------------------------------------- */
 
 struct options {
     bool wants_length;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kv_lcs: the longest common subsequence of two strings, and the answers of LCS.
  *
- * Among several longest subsequences it finds the one that Redis 7 finds. Pure: no rows, no state.
- */
+ * Among several longest subsequences it finds the one that Redis 7 finds. Pure: no rows, no
+ * state. */
 #ifndef SERVICE_KV_KV_LCS_H
 #define SERVICE_KV_KV_LCS_H
 
@@ -17,8 +17,8 @@
  * compares at most 2^27 pairs of bytes. Our own table is 32 times smaller. */
 #define KV_LCS_TABLE_SIZE_BYTES_MAX (512u << 20)
 
-/* Bytes left_first to left_last of the one string are bytes right_first to right_last of the other.
- */
+/* Bytes left_first to left_last of the one string are bytes right_first to right_last of the
+ * other. */
 struct kv__lcs_match {
     uint32_t left_first;
     uint32_t left_last;

@@ -78,8 +78,7 @@ void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
     };
 }
 
-/* ---- Commands ----------------------------------------------------------------------------------
- */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 /* The positions of a command's keys among its arguments (without the name). */
 struct key_positions {
@@ -239,8 +238,7 @@ struct shard_machine kv_machine(struct kv *kv)
     };
 }
 
-/* ---- Answers and arguments ---------------------------------------------------------------------
- */
+/* ---- Answers and arguments ------------------------------------------------------------------- */
 
 void kv__reply_syntax_error(struct kv_call *call)
 {

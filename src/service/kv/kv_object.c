@@ -122,8 +122,7 @@ int kv__command_object(struct kv_call *call)
     return 0;
 }
 
-/* ---- MEMORY USAGE ------------------------------------------------------------------------------
- */
+/* ---- MEMORY USAGE ---------------------------------------------------------------------------- */
 
 /* What `sample_count` fields of a hash (0: all) take, with their rows. */
 static int sample_fields(struct kv_call *call, const struct kv_key *key,

@@ -116,8 +116,7 @@ bool kv__row_parse(struct bytes row, struct kv_row_name *name)
     return true;
 }
 
-/* ---- Values ------------------------------------------------------------------------------------
- */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 int kv__value_decode(struct bytes row, struct kv_value *value)
 {
@@ -178,8 +177,7 @@ void kv__value_encode(struct buffer *row, const struct kv_value *value)
     }
 }
 
-/* ---- Changing keys -----------------------------------------------------------------------------
- */
+/* ---- Changing keys --------------------------------------------------------------------------- */
 
 /* Put or delete the row that says when a key expires. */
 static void change_expiry_row(struct kv_call *call, const struct kv_key *key, uint64_t expire_ms,
@@ -255,8 +253,7 @@ uint64_t kv__generation_next(struct kv_call *call)
     return kv->generation_last;
 }
 
-/* ---- Looking at keys ---------------------------------------------------------------------------
- */
+/* ---- Looking at keys ------------------------------------------------------------------------- */
 
 int kv__value_is_expired(const struct kv_call *call, const struct kv_value *value)
 {

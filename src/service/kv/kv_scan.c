@@ -45,8 +45,8 @@ static int read_name(const struct rows_iterator *iterator, struct kv_row_name *n
     return kv__row_parse(rows_iterator_key(iterator), name) ? 0 : ERROR_CORRUPT;
 }
 
-/* The key at the iterator: has it the wanted type (NONE: any), and not expired? 1, 0, or a status.
- */
+/* The key at the iterator: has it the wanted type (NONE: any), and not expired? 1, 0, or a
+ * status. */
 static int is_alive(struct kv_call *call, const struct rows_iterator *iterator, bool has_type,
                     enum kv_type type)
 {
@@ -149,8 +149,7 @@ int kv__command_keys(struct kv_call *call)
     return status;
 }
 
-/* ---- RANDOMKEY --------------------------------------------------------------------------------
- */
+/* ---- RANDOMKEY ------------------------------------------------------------------------------- */
 
 /* Move to the first key that is alive, at the iterator or behind it. */
 static int find_alive(struct kv_call *call, struct rows_iterator *iterator, int status)

@@ -87,8 +87,7 @@ int kv__command_mget(struct kv_call *call)
     return 0;
 }
 
-/* ---- Options of SET and GETEX ------------------------------------------------------------------
- */
+/* ---- Options of SET and GETEX ---------------------------------------------------------------- */
 
 struct set_options {
     bool is_only_new;           /* NX */
@@ -176,8 +175,7 @@ bool kv__parse_expiry(struct kv_call *call, struct bytes text, struct kv__expiry
     return true;
 }
 
-/* ---- Writing -----------------------------------------------------------------------------------
- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static int set_with_options(struct kv_call *call)
 {
@@ -347,8 +345,7 @@ int kv__command_getex(struct kv_call *call)
     return 0;
 }
 
-/* ---- Several keys ------------------------------------------------------------------------------
- */
+/* ---- Several keys ---------------------------------------------------------------------------- */
 
 static int set_pairs(struct kv_call *call)
 {

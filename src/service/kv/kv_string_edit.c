@@ -138,8 +138,7 @@ int kv__command_setrange(struct kv_call *call)
     return 0;
 }
 
-/* ---- Numbers -----------------------------------------------------------------------------------
- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 static int add_integer(struct kv_call *call, int64_t increment)
 {

@@ -113,8 +113,7 @@ static void submit(struct world *world, const struct shard_command *command, boo
     assert_int_equal(status, 0);
 }
 
-/* ---- Reading the text --------------------------------------------------------------------------
- */
+/* ---- Reading the text ------------------------------------------------------------------------ */
 
 static uint8_t hex_digit(char digit)
 {
@@ -154,8 +153,7 @@ static uint32_t split(const char *line, struct bytes *words, uint8_t *storage)
     return count;
 }
 
-/* ---- Showing replies ---------------------------------------------------------------------------
- */
+/* ---- Showing replies ------------------------------------------------------------------------- */
 
 static void show_bytes(struct buffer *output, struct bytes bytes)
 {
@@ -183,8 +181,8 @@ struct level {
     int64_t shown_count;
 };
 
-/* Show one reply of RESP at `*place` without what is in it; the number of replies that follow it.
- */
+/* Show one reply of RESP at `*place` without what is in it; the number of replies that follow
+ * it. */
 static int64_t show_one(struct buffer *output, const char **place, char *type)
 {
     const char *line = *place;
@@ -289,8 +287,7 @@ static void show_reply(struct buffer *output, struct bytes reply)
     assert_true(place == end); /* One reply and nothing after it. */
 }
 
-/* ---- Directives --------------------------------------------------------------------------------
- */
+/* ---- Directives ------------------------------------------------------------------------------ */
 
 static void run_sweep(struct world *world, struct buffer *output)
 {
@@ -356,8 +353,7 @@ static bool run_directive(struct world *world, const struct bytes *words, uint32
     return true;
 }
 
-/* ---- What a gateway does -----------------------------------------------------------------------
- */
+/* ---- What a gateway does --------------------------------------------------------------------- */
 
 static void transaction_reset(struct world *world)
 {
@@ -429,8 +425,7 @@ static void run_command(struct world *world, const struct bytes *words, uint32_t
     submit(world, &submitted, (command->flags & KV_FLAG_WRITE) != 0);
 }
 
-/* ---- Files -------------------------------------------------------------------------------------
- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static void run_line(struct world *world, const char *line, struct buffer *output)
 {

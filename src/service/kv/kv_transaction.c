@@ -18,8 +18,7 @@
 
 enum { COMMAND_HEADER_SIZE_BYTES = 6 };
 
-/* ---- Building, on the side of the gateway ------------------------------------------------------
- */
+/* ---- Building, on the side of the gateway ---------------------------------------------------- */
 
 /* The bytes move while they grow, so pieces are kept as offsets until the command is built. */
 struct pieces {
@@ -129,8 +128,7 @@ struct shard_command kv_transaction_command(struct kv_transaction *transaction, 
     return (struct shard_command){KV_OPCODE_TRANSACTION, count, arguments};
 }
 
-/* ---- Reading it again --------------------------------------------------------------------------
- */
+/* ---- Reading it again ------------------------------------------------------------------------ */
 
 /* A cursor over the queued commands. */
 struct queued {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Claim: a transaction is what was put into it, however often it grew; one that is malformed is refused
- * as a whole and changes nothing; keys and values keep their limits everywhere. */
+/* Claim: a transaction is what was put into it, however often it grew; one that is malformed is
+ * refused as a whole and changes nothing; keys and values keep their limits everywhere. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -126,8 +126,7 @@ static void test_a_malformed_transaction_changes_nothing(void **state)
     kv__world_deinit(&world);
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------
- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 static const char *run(struct kv__world *world, const struct bytes *words, uint32_t word_count)
 {

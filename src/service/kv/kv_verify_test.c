@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Claim: kv_verify() accepts what kv writes and tells each kind of damage by what is wrong; a machine
- * does not load a state that it cannot know. */
+/* Claim: kv_verify() accepts what kv writes and tells each kind of damage by what is wrong; a
+ * machine does not load a state that it cannot know. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -46,8 +46,7 @@ void kv__late_end_array(const struct kv_call *call, const struct kv__late_answer
     insert_head(call, answer, &head);
 }
 
-/* ---- Options -----------------------------------------------------------------------------------
- */
+/* ---- Options --------------------------------------------------------------------------------- */
 
 static enum kv_type type_of_word(struct bytes word)
 {
@@ -103,8 +102,7 @@ bool kv__scan_matches(const struct kv__scan_options *options, struct bytes name)
     return !options->has_pattern || glob_matches(options->pattern, name, false);
 }
 
-/* ---- Chance ------------------------------------------------------------------------------------
- */
+/* ---- Chance ---------------------------------------------------------------------------------- */
 
 uint64_t kv__random(struct kv_call *call)
 {
@@ -116,8 +114,7 @@ uint64_t kv__random(struct kv_call *call)
     return hash_bytes(bytes_make(seed, sizeof seed), 0);
 }
 
-/* ---- Before executing --------------------------------------------------------------------------
- */
+/* ---- Before executing ------------------------------------------------------------------------ */
 
 int kv__prefetch_by_reading(struct kv_call *call)
 {

@@ -9,8 +9,7 @@
 #include "service/kv/kv_cursor.h"
 #include "service/kv/kv_internal.h"
 
-/* ---- Answers whose number is known last --------------------------------------------------------
- */
+/* ---- Answers whose number is known last ------------------------------------------------------ */
 
 /* An answer that begins after what the reply holds already. */
 struct kv__late_answer {
@@ -25,8 +24,7 @@ void kv__late_end_scan(const struct kv_call *call, const struct kv__late_answer 
                        uint64_t cursor);
 void kv__late_end_array(const struct kv_call *call, const struct kv__late_answer *answer);
 
-/* ---- Options of SCAN and HSCAN -----------------------------------------------------------------
- */
+/* ---- Options of SCAN and HSCAN --------------------------------------------------------------- */
 
 struct kv__scan_options {
     struct bytes pattern; /* Of MATCH; borrowed from the command. */
@@ -45,16 +43,14 @@ MUST_USE bool kv__scan_cursor_parse(struct kv_call *call, struct bytes text, uin
 
 bool kv__scan_matches(const struct kv__scan_options *options, struct bytes name);
 
-/* ---- Chance ------------------------------------------------------------------------------------
- */
+/* ---- Chance ---------------------------------------------------------------------------------- */
 
 /* A number that nobody should be able to tell in advance, for RANDOMKEY and HRANDFIELD. It is made
  * of the time and of how often it was asked for, so it needs no source of randomness; it is part of
  * answers only, never of what is stored, so replicas need not agree on it. */
 uint64_t kv__random(struct kv_call *call);
 
-/* ---- Before executing --------------------------------------------------------------------------
- */
+/* ---- Before executing ------------------------------------------------------------------------ */
 
 /* The prefetch of a command that only reads: run it and drop the answer. */
 kv__handler kv__prefetch_by_reading;
