@@ -85,3 +85,7 @@ def test_memory_stays_within_its_bound(make_node):
           f"p99 {samples[len(samples) * 99 // 100]:.0f}, most {samples[-1]:.0f}")
     assert samples[-1] < MEMORY_MIB + OVERHEAD_MIB
     assert node.client().dbsize() >= count * CLIENTS
+    # The data did not fit: what was not in memory came from the disk, and the figures say so.
+    figures = dict(line.rsplit(" ", 1) for line in node.get("/metrics")[1].splitlines() if line[:1] != "#")
+    assert float(figures["tutti_shard_reads_elsewhere_total"]) > 0
+    assert float(figures["tutti_store_block_hits_total"]) > 0 and float(figures["tutti_store_block_misses_total"]) > 0

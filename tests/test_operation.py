@@ -209,6 +209,36 @@ def test_status_of_the_weaker_mode(make_node):
     assert "node.weaker_durability" in node.log()
 
 
+def test_status_of_a_full_disk(mounted):
+    point = mounted("size=512m")
+    node = Node(point / "data", ["--memory", "64mb"])
+    node.log_path = pathlib.Path(str(point) + ".log")
+    with node:
+        time.sleep(0.5)  # Spare segments of the log are written now, and take space.
+        space = os.statvfs(point)
+        (point / "ballast").write_bytes(bytes(space.f_bavail * space.f_bsize - (24 << 20)))
+        wait_for_verdict(node, "disk full: ")
+        text = status(node)
+        assert text.returncode == 1 and "Delete keys or free space" in text.stdout.splitlines()[0]
+        said = json.loads(status(node, "--json").stdout)
+        assert said["ready"] is True and said["well"] is False
+        assert said["metrics"]["tutti_disk_full"] == 1
+        assert node.get("/readyz")[0] == 200
+        with pytest.raises(redis.ResponseError, match="disk is full"):
+            node.client().set("k", "v")
+        (point / "ballast").unlink()
+        wait_for_verdict(node, "well: ")
+        assert node.client().set("k", "v")
+        assert node.stop() == 0
+
+
+def wait_for_verdict(node, start):
+    deadline = time.monotonic() + 10
+    while not status(node).stdout.startswith(start):
+        assert time.monotonic() < deadline, status(node).stdout
+        time.sleep(0.05)
+
+
 def test_status_of_nobody(make_node):
     node = make_node()
     answer = status(node)

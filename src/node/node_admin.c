@@ -216,7 +216,8 @@ static void collect_store(const struct store_statistics *store, struct metrics *
     COUNTER("tutti_store_refused_writes_total", "Batches refused for the moment.",
             store->refused_write_count);
     COUNTER("tutti_store_block_hits_total", "Blocks found in memory.", store->cache_hit_count);
-    COUNTER("tutti_store_block_misses_total", "Blocks read from the disk.",
+    COUNTER("tutti_store_block_misses_total",
+            "Blocks not found in memory; a read that then goes to the disk pool counts them again.",
             store->cache_miss_count);
 }
 

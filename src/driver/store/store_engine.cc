@@ -407,7 +407,9 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
 {
     auto opened = std::make_unique<store_engine>();
     opened->cache = rocksdb::NewLRUCache(options->cache_size_bytes);
-    opened->statistics = nullptr;
+    /* Counters only, which are per core; timers would look at the clock in every read. */
+    opened->statistics = rocksdb::CreateDBStatistics();
+    opened->statistics->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);
     opened->events = std::make_shared<listener>(target);
     opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
     opened->read_options[ENV_TIER_DISK].read_tier = rocksdb::kReadAllTier;
