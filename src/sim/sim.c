@@ -210,6 +210,7 @@ static void draw_faults(struct sim__nature *nature, struct random *random)
     nature->power_percent = between(random, 0, 4) * 25;
     nature->stop_percent = maybe(random, 5, 30);
     nature->recovery_kill_percent = maybe(random, 10, 90);
+    nature->ready_kill_percent = maybe(random, 10, 60);
     nature->damage_percent = maybe(random, 20, 80);
     nature->twice_percent = maybe(random, 10, 50);
     nature->flush_error_every_us = random_chance(random, 1, 4) ? between(random, 50000, 300000) : 0;
@@ -244,7 +245,9 @@ void sim__draw_nature(struct sim *sim)
     }
     nature->store_flush_us = between(random, 1, 20) * between(random, 500, 10000);
     nature->read_limit = between(random, 1, 8);
-    nature->value_size_max = random_chance(random, 1, 8) ? 12000 : between(random, 1, 300);
+    /* Small values make entries of one sector, which are the ones that can take each other's place. */
+    static const uint32_t value_sizes[] = {1, 1, 30, 30, 300, 300, 300, 12000};
+    nature->value_size_max = between(random, 1, value_sizes[random_below(random, 8)]);
     nature->expiry_percent = maybe(random, 2, 40);
     nature->transaction_percent = maybe(random, 2, 30);
     nature->flushall_per_mille = maybe(random, 1, 10);

@@ -233,13 +233,14 @@ static void inode_settle_all(struct sim__disk *disk, struct sim__inode *inode)
 static void inode_settle_some(struct sim__disk *disk, struct sim__inode *inode)
 {
     struct random *random = disk->random;
-    uint64_t kind = random_below(random, 4);
+    uint64_t kind = random_below(random, 6);
     uint64_t prefix = random_below(random, inode->version_count + 1);
     uint32_t chance = 1 + (uint32_t)random_below(random, 9);
     for (uint32_t i = 0; i < inode->version_count; i++) {
         bool is_kept = kind == 0   ? false
                        : kind == 1 ? true
                        : kind == 2 ? i < prefix
+                       : kind == 3 ? i >= prefix
                                    : random_chance(random, chance, 10);
         if (is_kept) {
             inode_settle(disk, inode, &inode->versions[i]);

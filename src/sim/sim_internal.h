@@ -232,8 +232,9 @@ struct sim__nature {
     uint32_t power_percent;        /* Of the kills. */
     uint32_t stop_percent;         /* Of the kills: clean stops instead. */
     uint32_t recovery_kill_percent;
-    uint32_t damage_percent; /* Of the restarts. */
-    uint32_t twice_percent;  /* Of the restarts: recover twice and compare. */
+    uint32_t ready_kill_percent; /* Of the starts: killed as soon as it is ready. */
+    uint32_t damage_percent;     /* Of the restarts. */
+    uint32_t twice_percent;      /* Of the restarts: recover twice and compare. */
     uint32_t flush_error_every_us;
     uint32_t full_every_us;
     uint32_t clock_jump_every_us;

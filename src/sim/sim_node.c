@@ -404,6 +404,11 @@ static void look_at_shard(struct sim *sim)
         sim__rehearsal_compare(sim);
         sim__oracle_ready(sim);
         sim__clients_ready(sim);
+        /* What was cut is overwritten by the first writes of a life: end it before the next. */
+        if (sim__percent(sim, sim->nature.ready_kill_percent)) {
+            sim__schedule(sim, sim__delay(sim, sim->nature.disk_us), SIM__EVENT_KILL,
+                          node->incarnation, 0, NULL);
+        }
     }
 }
 
@@ -510,7 +515,7 @@ static void change_space(struct sim *sim, bool is_full)
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
-static void kill_event(struct sim *sim)
+static void kill_event(struct sim *sim, const struct sim__event *event)
 {
     struct sim__node *node = sim->node;
     /* So many that no life is long enough to get anywhere would make a run that does not end. */
@@ -518,7 +523,8 @@ static void kill_event(struct sim *sim)
         sim->result->kill_count + sim->result->power_loss_count >= KILL_COUNT_MAX) {
         return;
     }
-    if (sim__node_is_alive(node)) {
+    bool is_meant = event->incarnation == 0 || event->incarnation == node->incarnation;
+    if (is_meant && sim__node_is_alive(node)) {
         if (sim__percent(sim, sim->nature.stop_percent)) {
             node->is_stopped = true;
             sim__node_die(node, false, "node.stopped");
@@ -528,7 +534,9 @@ static void kill_event(struct sim *sim)
             sim__node_die(node, sim__percent(sim, sim->nature.power_percent), "node.killed");
         }
     }
-    sim__schedule(sim, sim__delay(sim, sim->nature.kill_every_us), SIM__EVENT_KILL, 0, 0, NULL);
+    if (event->incarnation == 0) {
+        sim__schedule(sim, sim__delay(sim, sim->nature.kill_every_us), SIM__EVENT_KILL, 0, 0, NULL);
+    }
 }
 
 static void live_event(struct sim *sim, const struct sim__event *event)
@@ -555,7 +563,7 @@ static void live_event(struct sim *sim, const struct sim__event *event)
 void sim__node_event(struct sim *sim, const struct sim__event *event)
 {
     if (event->kind == SIM__EVENT_KILL) {
-        kill_event(sim);
+        kill_event(sim, event);
     } else if (event->kind == SIM__EVENT_START) {
         start(sim);
     } else if (event->kind == SIM__EVENT_SPACE) {
