@@ -10,7 +10,7 @@ SEEDS   ?= 10000
 TIME    ?= 60
 # SEED=n runs that one seed; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
 # data-driven tests.
-export UPDATE TIME SEEDS
+export UPDATE TIME SEEDS ROUNDS
 
 MESON_FILES := meson.build meson_options.txt $(shell find src tests -name meson.build)
 SANITIZED   := -Dslow_checks=true -Db_lundef=false
@@ -34,7 +34,7 @@ demo: bootstrap ## Install what is missing, build, start a node and walk through
 	@tools/demo
 
 .PHONY: test
-test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n)
+test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n, ROUNDS=n of kill -9)
 	@tools/test all
 
 .PHONY: check
@@ -67,11 +67,11 @@ fuzz: build-fuzz/build.ninja ## Fuzz every parser and decoder for TIME seconds e
 	@tools/fuzz --time $(TIME) $(FUZZ)
 
 .PHONY: asan
-asan: build-asan/build.ninja ## Unit tests and a short simulation under the address and undefined-behaviour sanitizers
+asan: build-asan/build.ninja ## Unit tests, a short simulation and a node under the address and undefined-behaviour sanitizers
 	@tools/test asan
 
 .PHONY: tsan
-tsan: build-tsan/build.ninja ## Tests of what has threads under the thread sanitizer
+tsan: build-tsan/build.ninja ## Tests of what has threads, and a node, under the thread sanitizer
 	@tools/test tsan
 
 .PHONY: format
@@ -96,7 +96,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS TIME TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS TIME ROUNDS TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)
