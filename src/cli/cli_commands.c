@@ -98,9 +98,7 @@ static void gather(struct commands *commands)
         add(commands, resp_command_at(i)); /* The gateway answers these before the machine does. */
     }
     for (uint32_t i = 0; i < kv_command_count(); i++) {
-        if (kv_command_at(i)->opcode != 0) {
-            add(commands, kv_command_at(i));
-        }
+        add(commands, kv_command_at(i));
     }
 }
 

@@ -189,7 +189,7 @@ static const struct sim__model_command *command_of(uint16_t opcode)
         for (uint32_t i = 0; i < sim__model_command_count; i++) {
             const struct sim__model_command *command = &sim__model_commands[i];
             const struct kv_command *known = kv_command_find(bytes_of_text(command->name));
-            if (known != NULL && known->opcode != 0) {
+            if (known != NULL) {
                 ASSERT(known->opcode < OPCODE_COUNT_MAX);
                 table[known->opcode] = command;
             }

@@ -80,7 +80,7 @@ static const char *name_of(uint16_t opcode)
 
 static const struct kv_command *command_of(uint16_t opcode)
 {
-    for (uint32_t i = 0; opcode != 0 && i < kv_command_count(); i++) {
+    for (uint32_t i = 0; i < kv_command_count(); i++) {
         if (kv_command_at(i)->opcode == opcode) {
             return kv_command_at(i);
         }

@@ -194,9 +194,6 @@ void resp__command_map_build(struct command_map *map)
         add(map, &own_commands[i].command, own_commands[i].handler);
     }
     for (uint32_t i = 0; i < kv_command_count(); i++) {
-        const struct kv_command *command = kv_command_at(i);
-        if (command->opcode != 0 && (command->flags & KV_FLAG_INTERNAL) == 0) {
-            add(map, command, NULL);
-        }
+        add(map, kv_command_at(i), NULL);
     }
 }

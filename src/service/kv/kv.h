@@ -42,7 +42,7 @@ enum kv_flag {
     KV_FLAG_READ = 1 << 1,  /* Changes nothing. */
     KV_FLAG_GROWS = 1 << 2, /* May need more space: refused while the disk is full (denyoom). */
     KV_FLAG_FAST = 1 << 3,  /* O(1) or O(log n), as COMMAND INFO says. */
-    KV_FLAG_CONNECTION = 1 << 4, /* A gateway's own command; never reaches a shard. */
+    KV_FLAG_CONNECTION = 1 << 4, /* In the tables of gateways only: never reaches a shard. */
     KV_FLAG_NO_MULTI = 1 << 5,   /* Not inside MULTI. */
     KV_FLAG_NO_AUTH = 1 << 6,    /* Allowed before AUTH. */
     KV_FLAG_INTERNAL = 1 << 7,   /* Not for clients. */
@@ -68,7 +68,7 @@ struct kv_key_range { /* As COMMAND INFO reports; counted with the command's nam
 
 struct kv_command {
     const char *name; /* Lower case; subcommands are part of the handler. */
-    uint16_t opcode;  /* Stable for ever; 0 for commands of gateways. */
+    uint16_t opcode;  /* Stable for ever; 0 in the tables of gateways. */
     int8_t arity;     /* With the name; negative: at least. */
     uint16_t flags;   /* enum kv_flag */
     enum kv_family family;
@@ -79,7 +79,8 @@ struct kv_command {
     const char *complexity;
 };
 
-/* The command of that name in any case, or NULL. */
+/* The command of that name in any case, or NULL. Commands of gateways (PING, MULTI, …) are
+ * theirs. */
 const struct kv_command *kv_command_find(struct bytes name);
 /* The commands of clients in order of name: index 0 to kv_command_count() - 1. */
 uint32_t kv_command_count(void);

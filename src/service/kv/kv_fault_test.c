@@ -27,8 +27,7 @@ static uint32_t make_command(struct random *random, struct bytes words[WORD_COUN
     const struct kv_command *command;
     do {
         command = kv_command_at((uint32_t)random_below(random, kv_command_count()));
-    } while (command->opcode == 0 || strcmp(command->name, "randomkey") == 0 ||
-             strcmp(command->name, "hrandfield") == 0 ||
+    } while (strcmp(command->name, "randomkey") == 0 || strcmp(command->name, "hrandfield") == 0 ||
              (strncmp(command->name, "flush", 5) == 0 && !random_chance(random, 1, 20)));
     words[0] = bytes_of_text(command->name);
     uint32_t arity = (uint32_t)(command->arity < 0 ? -command->arity : command->arity);

@@ -104,7 +104,7 @@ typedef int kv__handler(struct kv_call *call);
 
 struct kv__entry {
     struct kv_command command;
-    kv__handler *execute; /* NULL: a gateway's own. */
+    kv__handler *execute;
     /* Read what execute() will read, beyond the rows of the command's keys; or NULL. Answers
      * nothing and changes nothing. */
     kv__handler *prefetch;
@@ -118,7 +118,6 @@ struct kv__table {
 extern const struct kv__table kv__string_table;
 extern const struct kv__table kv__key_table;
 extern const struct kv__table kv__hash_table;
-extern const struct kv__table kv__connection_table;
 extern const struct kv__table kv__internal_table;
 
 /* Opcodes of commands that no client sends. Stable for ever. */

@@ -95,11 +95,9 @@ static void add_table(const struct kv__table *table)
     for (uint32_t i = 0; i < table->entry_count; i++) {
         const struct kv__entry *entry = &table->entries[i];
         uint16_t opcode = entry->command.opcode;
-        ASSERT((opcode == 0) == (entry->execute == NULL) && opcode < KV_OPCODE_COUNT);
-        if (opcode != 0) {
-            ASSERT(entries_of_opcodes[opcode] == NULL);
-            entries_of_opcodes[opcode] = entry;
-        }
+        ASSERT(opcode != 0 && opcode < KV_OPCODE_COUNT && entry->execute != NULL);
+        ASSERT(entries_of_opcodes[opcode] == NULL);
+        entries_of_opcodes[opcode] = entry;
         if ((entry->command.flags & KV_FLAG_INTERNAL) == 0) {
             add_name(entry);
         }
@@ -111,7 +109,6 @@ __attribute__((constructor)) static void fill_indexes(void)
     add_table(&kv__string_table);
     add_table(&kv__key_table);
     add_table(&kv__hash_table);
-    add_table(&kv__connection_table);
     add_table(&kv__internal_table);
 }
 

@@ -13,7 +13,7 @@
  *   sweep        do all background work that is due, and count the commands
  *   statistics   what kv_get_statistics() says
  *   rows         the rows of the store, for people
- *   WATCH, MULTI, EXEC, DISCARD: what a gateway makes of them */
+ *   WATCH, MULTI, EXEC, DISCARD, PING in MULTI: what a gateway makes of them */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -384,8 +384,35 @@ static void run_exec(struct world *world)
     transaction_reset(world);
 }
 
+/* What a gateway does itself. False: the command is not one of these. */
+static bool run_as_gateway(struct world *world, const struct bytes *words, uint32_t word_count)
+{
+    struct reply reply = {&world->reply, world->protocol};
+    buffer_clear(&world->reply);
+    if (bytes_equal(words[0], BYTES("WATCH"))) {
+        run_watch(world, words, word_count);
+    } else if (bytes_equal(words[0], BYTES("MULTI"))) {
+        world->is_queueing = true;
+        reply_ok(&reply);
+    } else if (bytes_equal(words[0], BYTES("EXEC"))) {
+        run_exec(world);
+    } else if (bytes_equal(words[0], BYTES("DISCARD"))) {
+        transaction_reset(world);
+        reply_ok(&reply);
+    } else if (bytes_equal(words[0], BYTES("PING")) && world->is_queueing) {
+        kv_transaction_add_answer(world->transaction, BYTES("+PONG\r\n"));
+        reply_status(&reply, "QUEUED");
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static void run_command(struct world *world, const struct bytes *words, uint32_t word_count)
 {
+    if (run_as_gateway(world, words, word_count)) {
+        return;
+    }
     const struct kv_command *command = kv_command_find(words[0]);
     struct reply reply = {&world->reply, world->protocol};
     buffer_clear(&world->reply);
@@ -395,25 +422,6 @@ static void run_command(struct world *world, const struct bytes *words, uint32_t
     }
     if (!kv_command_arity_fits(command, word_count)) {
         reply_error(&reply, "ERR wrong number of arguments for '%s' command", command->name);
-        return;
-    }
-    if (command->family == KV_FAMILY_TRANSACTION) {
-        if (strcmp(command->name, "watch") == 0) {
-            run_watch(world, words, word_count);
-        } else if (strcmp(command->name, "exec") == 0) {
-            run_exec(world);
-        } else {
-            world->is_queueing = strcmp(command->name, "multi") == 0;
-            if (!world->is_queueing) {
-                transaction_reset(world);
-            }
-            reply_ok(&reply);
-        }
-        return;
-    }
-    if (world->is_queueing && command->opcode == 0) {
-        kv_transaction_add_answer(world->transaction, BYTES("+PONG\r\n"));
-        reply_status(&reply, "QUEUED");
         return;
     }
     if (world->is_queueing) {
