@@ -44,7 +44,8 @@ static const struct config_option options[] = {
     {
         .name = "reactors",
         .unit = "N",
-        .default_note = "the number of processors",
+        .default_note = "half the number of processors, at least 1: the log writer, the store and "
+                        "the kernel need some too",
         .help = "How many threads serve connections.",
         .parse = config_parse_number,
         .lowest = 1,
