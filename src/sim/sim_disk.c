@@ -122,6 +122,21 @@ static void inode_destroy(struct sim__inode *inode)
     memory_free(inode);
 }
 
+/* What was damaged in these sectors was written over, or is gone. */
+static void forget_damage(struct sim__disk *disk, const struct sim__inode *inode,
+                          uint64_t first_sector, uint64_t end_sector)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < disk->damage_count; i++) {
+        const struct damage *damage = &disk->damages[i];
+        if (damage->inode != inode || damage->sector < first_sector ||
+            damage->sector >= end_sector) {
+            disk->damages[kept++] = *damage;
+        }
+    }
+    disk->damage_count = kept;
+}
+
 /* Free the files that nothing can reach any more. */
 static void forget_unreachable(struct sim__disk *disk)
 {
@@ -133,12 +148,10 @@ static void forget_unreachable(struct sim__disk *disk)
         for (uint32_t k = 0; k < disk->change_count && !is_reachable; k++) {
             is_reachable = disk->changes[k].inode == inode;
         }
-        for (uint32_t k = 0; k < disk->damage_count && !is_reachable; k++) {
-            is_reachable = disk->damages[k].inode == inode;
-        }
         if (is_reachable) {
             disk->inodes[kept++] = inode;
         } else {
+            forget_damage(disk, inode, 0, UINT32_MAX);
             inode_destroy(inode);
         }
     }
@@ -194,13 +207,15 @@ static void inode_remember(struct sim__inode *inode, uint32_t sector)
     memcpy(version->data, inode->cache + (uint64_t)sector * SECTOR_SIZE, SECTOR_SIZE);
 }
 
-static void inode_write(struct sim__inode *inode, uint64_t offset, struct bytes bytes)
+static void inode_write(struct sim__disk *disk, struct sim__inode *inode, uint64_t offset,
+                        struct bytes bytes)
 {
     if (bytes.size_bytes == 0) {
         return;
     }
     memcpy(inode->cache + offset, bytes.data, bytes.size_bytes);
     uint64_t end = offset + bytes.size_bytes;
+    forget_damage(disk, inode, offset / SECTOR_SIZE, (end + SECTOR_SIZE - 1) / SECTOR_SIZE);
     for (uint64_t sector = offset / SECTOR_SIZE; sector * SECTOR_SIZE < end; sector++) {
         inode_remember(inode, (uint32_t)sector);
     }
@@ -348,7 +363,7 @@ static int file_write(void *context, struct env_file *file, uint64_t offset,
         size_bytes = offset < room ? (size_t)random_below(disk->random, room - offset + 1) : 0;
         size_bytes = size_bytes < whole.size_bytes ? size_bytes : whole.size_bytes;
     }
-    inode_write(file->inode, offset, bytes_make(whole.data, size_bytes));
+    inode_write(disk, file->inode, offset, bytes_make(whole.data, size_bytes));
     buffer_deinit(&whole);
     return status;
 }
@@ -526,7 +541,7 @@ static void *image_copy(const void *source, uint64_t size_bytes)
 
 struct sim__disk *sim__disk_copy(const struct sim__disk *source)
 {
-    if (source->change_count > 0 || source->damage_count > 0) {
+    if (source->change_count > 0) {
         return NULL;
     }
     for (uint32_t i = 0; i < source->seen.count; i++) {
@@ -709,11 +724,6 @@ void sim__disk_repair(struct sim__disk *disk)
                SECTOR_SIZE);
         damage_end(damage->inode, damage->sector);
     }
-    disk->damage_count = 0;
-}
-
-void sim__disk_forget_damage(struct sim__disk *disk)
-{
     disk->damage_count = 0;
 }
 

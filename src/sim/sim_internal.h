@@ -44,7 +44,7 @@ struct sim__disk_options {
 
 struct sim__disk *sim__disk_create(const struct sim__disk_options *options, struct random *random);
 void sim__disk_destroy(struct sim__disk *disk);
-/* A copy of a stopped disk; NULL while something on it is unflushed or damaged. */
+/* A copy of a stopped disk; NULL while something on it is unflushed. */
 struct sim__disk *sim__disk_copy(const struct sim__disk *source);
 struct env_files sim__disk_interface(struct sim__disk *disk);
 
@@ -65,10 +65,9 @@ void sim__disk_next_round(struct sim__disk *disk);
 /* Damage a stopped disk where two later rounds are durable, so that the log can tell damage from a
  * torn tail. False when there is no such place yet. */
 bool sim__disk_damage(struct sim__disk *disk, enum sim__damage kind);
+/* Damages that nothing has written over. */
 uint32_t sim__disk_damage_count(const struct sim__disk *disk);
 void sim__disk_repair(struct sim__disk *disk);
-/* The damage stays on the disk but is not counted any more. */
-void sim__disk_forget_damage(struct sim__disk *disk);
 /* Of names and contents, as processes see them. */
 uint64_t sim__disk_hash(const struct sim__disk *disk);
 /* For the trace: which files there are. */

@@ -17,6 +17,7 @@
 
 enum {
     KILL_COUNT_MAX = 40,
+    DAMAGE_COUNT_MAX = 4,
     KILL_CALL_COUNT_MAX = 128,
 };
 
@@ -302,7 +303,7 @@ static void damage(struct sim *sim)
 {
     bool was_repaired = sim->node->was_repaired;
     sim->node->was_repaired = false;
-    if (was_repaired || sim->is_ending || sim__disk_damage_count(sim->disk) > 0 ||
+    if (was_repaired || sim->is_ending || sim__disk_damage_count(sim->disk) >= DAMAGE_COUNT_MAX ||
         !sim__percent(sim, sim->nature.damage_percent)) {
         return;
     }
@@ -374,7 +375,6 @@ static void start(struct sim *sim)
         start_failed(sim, status, &error);
         return;
     }
-    sim__disk_forget_damage(sim->disk);
     shard_set_full(node->shard, node->is_full);
     sim__note(sim, "node.started", shard_stored_index(node->shard), 0, 0);
     sim__node_wake(sim);

@@ -70,8 +70,7 @@ void sim__rehearse(struct sim *sim)
 {
     struct sim__node *node = sim->node;
     node->has_rehearsed = false;
-    if (sim->is_ending || node->is_full || !sim__percent(sim, sim->nature.twice_percent) ||
-        sim__disk_damage_count(sim->disk) > 0) {
+    if (sim->is_ending || node->is_full || !sim__percent(sim, sim->nature.twice_percent)) {
         return;
     }
     struct sim__disk *disk = sim__disk_copy(sim->disk);
@@ -90,7 +89,9 @@ void sim__rehearse(struct sim *sim)
     if (status == 0) {
         status = run_rehearsal(&copy, &error);
     }
-    if (status != 0 && status != -ENOSPC) {
+    bool is_excused =
+        status == -ENOSPC || (status == ERROR_CORRUPT && sim__disk_damage_count(sim->disk) > 0);
+    if (status != 0 && !is_excused) {
         sim__fail(sim, "a rehearsal of the recovery failed: %s", error.message);
     } else if (status == 0 && shard_is_ready(copy.shard)) {
         sim__node_store_all(&copy);
