@@ -9,7 +9,7 @@ import time
 
 MIB = 1 << 20
 MEMORY_MIB = 256
-OVERHEAD_MIB = 64  # Code, stacks, what RocksDB keeps outside of its cache, what malloc leaves unused.
+OVERHEAD_MIB = 32  # Code, stacks, what RocksDB keeps outside of its cache, what malloc leaves unused.
 DATA_MIB = int(os.environ.get("DATA_MIB", "512"))
 VALUE_SIZE = 1024
 CLIENTS = 4

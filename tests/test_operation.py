@@ -7,6 +7,7 @@ import pty
 import re
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -356,6 +357,35 @@ def test_metrics_are_well_formed_and_grow(node):
     assert after["tutti_memory_store_bytes"] > 0 and after["tutti_memory_limit_bytes"] >= 64 << 20
     assert after["tutti_disk_free_bytes"] > 0 and after["tutti_disk_full"] == 0
     assert {after[f'tutti_log_lines_total{{level="{level}"}}'] for level in ("warn", "error")} == {0}
+
+
+def test_counters_never_fall_while_the_node_is_busy(make_node):
+    node = make_node("--reactors", "2").start()
+    stop = threading.Event()
+
+    def work(number):
+        client = node.client()
+        while not stop.is_set():
+            pipeline = client.pipeline(transaction=False)
+            for i in range(50):
+                pipeline.set(f"k:{number}:{i}", "v").get(f"k:{number}:{i}")
+            pipeline.execute()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    try:
+        before = metrics(node)
+        for _ in range(20):
+            now = metrics(node)
+            for name, value in before.items():
+                assert now[name] >= value or not re.search(r"(_total|_count|_sum|_bucket)($|\{)", name), name
+            before = now
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert before['tutti_command_calls_total{family="string"}'] > 0
 
 
 def test_every_metric_is_documented(node):
