@@ -46,8 +46,13 @@ static void append_option(const struct config_table *table, const struct config_
     buffer_append_format(target, "  --%s %s\n", option->name, option->unit);
     append_wrapped(target, option->help);
     const char *value = option->default_text != NULL ? option->default_text : option->default_note;
-    buffer_append_format(target, "%*sDefault: %s. Variable: %s.\n\n", INDENT, "",
+    struct buffer line = {0};
+    buffer_append_format(&line, "Default: %s. Variable: %s.",
                          value != NULL && value[0] != '\0' ? value : "none", variable);
+    buffer_append_byte(&line, 0);
+    append_wrapped(target, (const char *)line.data);
+    buffer_append_byte(target, '\n');
+    buffer_deinit(&line);
 }
 
 void config_help(const struct config_table *table, struct buffer *text)
