@@ -228,6 +228,7 @@ void sim__clients_check(struct sim *sim)
 static void request_end(struct request *request)
 {
     list_remove(&request->link);
+    memory_free(request->base.copy); /* Of a shard that was closed without an answer. */
     buffer_deinit(&request->reply);
     sim__command_deinit(&request->command);
     if (request->encoded != NULL) {
