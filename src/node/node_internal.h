@@ -165,9 +165,9 @@ void node_forward_retry(struct node_shard *shard);
 struct node;
 void node_status_information(struct node *node, struct resp_information *information);
 
-/* ---- node_admin.c: the admin port, with a loop and a thread of its own --------------------------
- *
- * So it answers while the log is replayed, when the reactors are busy, and until the node has
+/* ---- node_admin.c: the admin port, with a loop and a thread of its own ----------------------- */
+
+/* So it answers while the log is replayed, when the reactors are busy, and until the node has
  * stopped; and asking the store, which may wait for its locks, delays nobody. */
 
 struct node_admin;

@@ -245,7 +245,8 @@ void sim__draw_nature(struct sim *sim)
     }
     nature->store_flush_us = between(random, 1, 20) * between(random, 500, 10000);
     nature->read_limit = between(random, 1, 8);
-    /* Small values make entries of one sector, which are the ones that can take each other's place. */
+    /* Small values make entries of one sector, which are the ones that can take each other's
+     * place. */
     static const uint32_t value_sizes[] = {1, 1, 30, 30, 300, 300, 300, 12000};
     nature->value_size_max = between(random, 1, value_sizes[random_below(random, 8)]);
     nature->expiry_percent = maybe(random, 2, 40);

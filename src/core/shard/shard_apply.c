@@ -10,7 +10,7 @@
  *   offset  size  meaning
  *        0     1  version of this format, 1
  *        1     7  zero
- *        8     8  applied index
+ *        8     8  index of the last entry in the store
  *       16     8  its term
  *       24     8  stamp of the newest applied entry, milliseconds since 1970
  *       32     8  digest over all changes so far

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the store does alone: random gets of rows that exist, in one thread and in several.
  *
- * For `make bench`, which sets a node's reads of cold data beside it. It is the same RocksDB with the
- * options of the node, and nothing around it: no protocol, no loop, no hand-over between threads.
- * The whole of the memory is given to its block cache, where a node shares it out. */
+ * For `make bench`, which sets a node's reads of cold data beside it. It is the same RocksDB with
+ * the options of the node, and nothing around it: no protocol, no loop, no hand-over between
+ * threads. The whole of the memory is given to its block cache, where a node shares it out. */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>

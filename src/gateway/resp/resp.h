@@ -168,9 +168,9 @@ struct resp_statistics {
 /* Any thread: the sums over the group's servers, a moment old. Large: not for a small stack. */
 void resp_group_get_statistics(const struct resp_group *group, struct resp_statistics *statistics);
 
-/* ---- The gateway's own commands
- * ------------------------------------------------------------------ For COMMAND and for the
- * documentation; kv_command_at() has the others. In order of name. */
+/* ---- The gateway's own commands -------------------------------------------------------------- */
+
+/* For COMMAND and for the documentation; kv_command_at() has the others. In order of name. */
 uint32_t resp_command_count(void);
 const struct kv_command *resp_command_at(uint32_t index);
 

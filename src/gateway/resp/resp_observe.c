@@ -158,9 +158,9 @@ RESP_HANDLER(slowlog)
                                 reply);
 }
 
-/* ---- LATENCY
- * --------------------------------------------------------------------------------------- Redis
- * samples events of its main thread here. Ours are histograms, in the metrics. */
+/* ---- LATENCY --------------------------------------------------------------------------------- */
+
+/* Redis samples events of its main thread here. Ours are histograms, in the metrics. */
 
 static enum handled latency_nothing(struct connection *connection, const struct bytes *arguments,
                                     uint32_t count, const struct reply *reply)

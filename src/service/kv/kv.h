@@ -93,8 +93,9 @@ bool kv_command_arity_fits(const struct kv_command *command, uint64_t argument_c
 /* The slot of a key, with hash tags, as in the Redis Cluster specification. */
 uint16_t kv_slot_of_key(struct bytes key);
 
-/* ---- Transactions ------------------------------------------------------------------------------
- * A gateway that saw WATCH submits kv_versions_command() for the keys and keeps the versions. At
+/* ---- Transactions ---------------------------------------------------------------------------- */
+
+/* A gateway that saw WATCH submits kv_versions_command() for the keys and keeps the versions. At
  * EXEC it builds one command from them and the queued commands; the machine compares and executes
  * all or, when a version differs, answers a null array. */
 struct kv_transaction;
