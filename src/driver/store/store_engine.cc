@@ -268,6 +268,13 @@ int engine_get(void *context, const struct env_store_snapshot *snapshot, enum en
     if (!status.ok()) {
         return code_of(status);
     }
+    /* A table file that is not open cannot be read without blocking. RocksDB then says "found", and
+     * gives no value (TableCache::Get takes every such read for KeyMayExist). Files are opened as they
+     * are needed, beyond the first few, so that is every large store after its start. A row that is
+     * really empty pays with a read that may block. */
+    if (tier == ENV_TIER_MEMORY && pinned.empty()) {
+        return ERROR_INCOMPLETE;
+    }
     buffer_append(value, bytes_of(pinned));
     return 0;
 }
