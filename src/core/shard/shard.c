@@ -277,14 +277,12 @@ uint64_t shard_tick(struct shard *shard)
     if (shard->has_failed || !shard_is_ready(shard)) {
         return now_ms + RETRY_INTERVAL_MS;
     }
-    if (!list_is_empty(&shard->delayed)) {
-        shard__retry_delayed(shard);
-    }
     uint64_t wake_at_ms = background(shard, now_ms);
     if (shard->open->item_count > 0 && shard->in_flight_count < SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX) {
         shard__propose_open(shard);
     }
-    if (shard->stalled != NULL || !list_is_empty(&shard->delayed)) {
+    shard__start_reads(shard);
+    if (shard->stalled != NULL || shard->delayed_count > 0) {
         wake_at_ms = now_ms + RETRY_INTERVAL_MS;
     }
     uint64_t store_at_ms = store_what_is_old(shard, now_ms);

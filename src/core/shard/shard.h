@@ -98,7 +98,7 @@ struct shard_machine {
 struct shard_session {
     struct list waiting;    /* Requests that may not start yet. */
     uint32_t pending_count; /* Started and not answered. */
-    bool is_alone;          /* The started one must be answered before the next may start. */
+    bool is_alone;          /* The started ones must be answered before the next may start. */
 };
 
 struct shard_request {
@@ -127,7 +127,7 @@ enum shard_submitted {
 /* ---- What drives a shard --------------------------------------------------------------------- */
 
 struct shard;
-struct shard_read; /* A read that goes to the disk. */
+struct shard_read; /* Reads that go to the disk together. */
 
 struct shard_host {
     void *context;

@@ -41,14 +41,23 @@ struct shard_entry {
     struct buffer replies;
 };
 
+/* A read, or the prefetch of a write, which goes into the log afterwards. */
+struct shard_read_item {
+    struct shard_request *request;
+    int status;       /* ERROR_INCOMPLETE: not reached. */
+    size_t reply_end; /* Where its reply ends in `replies`. */
+};
+
+#define SHARD_READ_ITEM_COUNT_MAX 64u
+
+/* Requests that go to the disk together. Those of one session are neighbours. */
 struct shard_read {
     struct shard *shard;
-    struct shard_request *request;
     struct env_store_snapshot *snapshot;
     struct shard_moment moment;
-    bool is_prefetch; /* Of a write, which goes into the log afterwards. */
-    int status;
-    struct buffer reply;
+    uint32_t item_count;
+    struct shard_read_item items[SHARD_READ_ITEM_COUNT_MAX];
+    struct buffer replies;
 };
 
 struct shard {
@@ -78,7 +87,8 @@ struct shard {
     struct list free_entries;
 
     struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
-    uint32_t reads_elsewhere;
+    uint32_t delayed_count;
+    uint32_t reads_elsewhere; /* Batches of them that are under way. */
     bool is_background_pending;
     uint64_t background_at_ms;
     bool is_full;
@@ -120,8 +130,20 @@ struct shard_moment shard__now(const struct shard *shard);
 /* shard_request.c */
 void shard__add_command(struct shard *shard, struct shard_request *request,
                         const struct shard_command *command);
+void shard__add_write(struct shard *shard, struct shard_request *request);
 void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply);
-void shard__retry_delayed(struct shard *shard);
+/* The arguments of a request outlive its submission. */
+void shard__copy_command(struct shard_request *request);
+/* Does the store have all that was applied? It gets it now if need be. */
+MUST_USE bool shard__has_stored(struct shard *shard);
+/* Start what waits in the session, as far as it may. Answers go through done(). */
+void shard__resume_session(struct shard *shard, struct shard_session *session);
+
+/* shard_read.c */
+/* The request will be read, or its rows prefetched, by a worker. Its session is alone until then. */
+void shard__go_elsewhere(struct shard *shard, struct shard_request *request);
+/* Hand what was delayed to the workers, as far as they are free. */
+void shard__start_reads(struct shard *shard);
 
 /* shard.c */
 void shard__propose_open(struct shard *shard);

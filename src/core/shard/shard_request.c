@@ -19,7 +19,7 @@ void shard_session_init(struct shard_session *session)
 }
 
 /* The arguments of a request outlive its submission. */
-static void copy_command(struct shard_request *request)
+void shard__copy_command(struct shard_request *request)
 {
     if (request->copy != NULL) {
         return;
@@ -77,7 +77,7 @@ void shard__add_command(struct shard *shard, struct shard_request *request,
     }
 }
 
-static void add_write(struct shard *shard, struct shard_request *request)
+void shard__add_write(struct shard *shard, struct shard_request *request)
 {
     request->session->pending_count++;
     shard__add_command(shard, request, &request->command);
@@ -85,7 +85,7 @@ static void add_write(struct shard *shard, struct shard_request *request)
 }
 
 /* Does the store have all that was applied? It gets it now if need be. */
-static bool has_stored(struct shard *shard)
+bool shard__has_stored(struct shard *shard)
 {
     return shard->stalled == NULL && (!shard__has_unstored(shard) || shard__store(shard));
 }
@@ -98,7 +98,7 @@ static bool is_in_memory(struct shard *shard, const struct shard_command *comman
     if (machine->prefetch(machine->context, shard->rows, command) == 0) {
         return true;
     }
-    return rows_is_commit_wanted(shard->rows) && has_stored(shard) &&
+    return rows_is_commit_wanted(shard->rows) && shard__has_stored(shard) &&
            machine->prefetch(machine->context, shard->rows, command) == 0;
 }
 
@@ -122,14 +122,14 @@ static bool may_be_ordered(struct shard *shard, const struct shard_request *requ
 
 static void add_ordered_read(struct shard *shard, struct shard_request *request)
 {
-    copy_command(request);
+    shard__copy_command(request);
     request->session->pending_count++;
     add_item(entry_for_read(shard), request, false);
 }
 
 static void wait_in_session(struct shard_request *request, bool is_first)
 {
-    copy_command(request);
+    shard__copy_command(request);
     if (is_first) {
         list_push_front(&request->session->waiting, &request->link);
     } else {
@@ -140,7 +140,7 @@ static void wait_in_session(struct shard_request *request, bool is_first)
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply);
 
 /* Start what waits in the session, as far as it may. Answers go through done(). */
-static void resume_session(struct shard *shard, struct shard_session *session)
+void shard__resume_session(struct shard *shard, struct shard_session *session)
 {
     while (!session->is_alone && !list_is_empty(&session->waiting)) {
         struct shard_request *request =
@@ -172,50 +172,17 @@ void shard__answer(struct shard *shard, struct shard_request *request, struct by
     /* The session may end in done(), but not while requests of it wait. */
     request->done(request, reply); /* I6 */
     if (has_waiting) {
-        resume_session(shard, session);
+        shard__resume_session(shard, session);
     }
-}
-
-/* Hand the request to a worker, with the store as it is now. */
-static void go_elsewhere(struct shard *shard, struct shard_request *request, bool is_prefetch)
-{
-    copy_command(request);
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too. What
-     * only warms the store's cache may miss it. */
-    if (is_prefetch || has_stored(shard)) {
-        struct shard_read *read = memory_allocate_zeroed(1, sizeof *read);
-        struct env_store *store = &shard->options.store;
-        *read = (struct shard_read){
-            .shard = shard,
-            .request = request,
-            .snapshot = store->ops->snapshot_create(store->context),
-            .moment = shard__now(shard),
-            .is_prefetch = is_prefetch,
-        };
-        struct shard_host *host = &shard->options.host;
-        if (host->read_elsewhere(host->context, read) == 0) {
-            shard->reads_elsewhere++;
-            shard->statistics.read_elsewhere_count++;
-            request->session->pending_count++;
-            /* Also for a read: it may have to go through the log, and must not meet there what its
-             * session did later (I4). */
-            request->session->is_alone = true;
-            return;
-        }
-        store->ops->snapshot_release(store->context, read->snapshot);
-        memory_free(read);
-    }
-    request->session->is_alone = true;
-    list_push_back(&shard->delayed, &request->link);
 }
 
 static int start_write(struct shard *shard, struct shard_request *request)
 {
     if (is_in_memory(shard, &request->command)) {
-        add_write(shard, request);
+        shard__add_write(shard, request);
     } else {
         PROBE("shard.write_prefetched");
-        go_elsewhere(shard, request, true);
+        shard__go_elsewhere(shard, request);
     }
     return SHARD_PENDING;
 }
@@ -235,7 +202,8 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
-    if (status == ERROR_INCOMPLETE && rows_is_commit_wanted(shard->rows) && has_stored(shard)) {
+    if (status == ERROR_INCOMPLETE && rows_is_commit_wanted(shard->rows) &&
+        shard__has_stored(shard)) {
         reply->target->size_bytes = before;
         status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
     }
@@ -245,10 +213,10 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
     reply->target->size_bytes = before;
     if (status == ERROR_EXPIRED_SEEN) {
         PROBE("shard.read_through_log");
-        add_write(shard, request); /* I5 */
+        shard__add_write(shard, request); /* I5 */
     } else {
         /* Incomplete, or a disk that fails: the worker finds out. */
-        go_elsewhere(shard, request, false);
+        shard__go_elsewhere(shard, request);
     }
     return SHARD_PENDING;
 }
@@ -289,59 +257,4 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
         shard->statistics.pending_request_count++;
     }
     return submitted;
-}
-
-void shard__retry_delayed(struct shard *shard)
-{
-    struct list delayed;
-    list_init(&delayed);
-    list_append_all(&delayed, &shard->delayed);
-    for (struct list *member; (member = list_pop_front(&delayed)) != NULL;) {
-        struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
-        request->session->is_alone = false;
-        go_elsewhere(shard, request, request->is_write);
-        if (!request->session->is_alone) {
-            resume_session(shard, request->session);
-        }
-    }
-}
-
-void shard_read_run(struct shard_read *read)
-{
-    const struct shard_options *options = &read->shard->options;
-    const struct shard_machine *machine = &options->machine;
-    struct rows *rows = rows_create_at(options->store, read->snapshot);
-    struct reply reply = {&read->reply, read->request->protocol};
-    if (read->is_prefetch) {
-        read->status = machine->prefetch(machine->context, rows, &read->request->command);
-    } else {
-        read->status =
-            machine->read(machine->context, rows, &read->moment, &read->request->command, &reply);
-    }
-    rows_destroy(rows);
-}
-
-void shard_read_done(struct shard_read *read)
-{
-    struct shard *shard = read->shard;
-    struct shard_request *request = read->request;
-    struct shard_session *session = request->session;
-    struct env_store *store = &shard->options.store;
-    store->ops->snapshot_release(store->context, read->snapshot);
-    ASSERT(shard->reads_elsewhere > 0);
-    shard->reads_elsewhere--;
-    session->is_alone = false;
-    if (read->status != 0 && read->status != ERROR_EXPIRED_SEEN) {
-        struct error error = {0};
-        (void)error_set(&error, read->status, "shard %u: read from the store", shard->options.id);
-        shard__fail(shard, read->status, &error);
-    } else if (read->is_prefetch || read->status == ERROR_EXPIRED_SEEN) {
-        session->pending_count--;
-        add_write(shard, request);
-        resume_session(shard, session);
-    } else {
-        shard__answer(shard, request, buffer_bytes(&read->reply));
-    }
-    buffer_deinit(&read->reply);
-    memory_free(read);
 }

@@ -464,6 +464,7 @@ static void changes_go_to_the_store_together(void **state)
     buffer_deinit(&client.answer);
     memstore_set_faults(host->memstore, (struct memstore_faults){.incomplete_percent = 100});
     assert_int_equal(submit(host, &client, &session, OPCODE_GET, "cold", ""), SHARD_PENDING);
+    (void)shard_tick(host->shard);
     assert_int_equal(shard_stored_index(host->shard), before + 4);
     shard_read_run(host->read);
     shard_read_done(host->read);
@@ -555,6 +556,7 @@ static void a_cold_read_goes_elsewhere(void **state)
     settle(host);
     memstore_set_faults(host->memstore, (struct memstore_faults){.incomplete_percent = 100});
     assert_int_equal(submit(host, &get, &session, OPCODE_GET, "k", ""), SHARD_PENDING);
+    (void)shard_tick(host->shard);
     assert_non_null(host->read);
     /* A write to it needs the row too: it waits for room in the pool. */
     assert_int_equal(submit(host, &again, &session, OPCODE_APPEND, "k", "w"), SHARD_PENDING);
@@ -573,6 +575,48 @@ static void a_cold_read_goes_elsewhere(void **state)
     (void)shard_tick(host->shard);
     settle(host);
     expect(&again, ":2\r\n");
+    destroy(host);
+}
+
+/* The reads of a session go to the disk together, and are answered in order (I4). */
+static void cold_reads_of_a_session_go_together(void **state)
+{
+    struct host *host = create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct client client, gets[3], append;
+    const char *keys[] = {"a", "late", "b"};
+    for (int i = 0; i < 3; i++) {
+        (void)submit(host, &client, &session, OPCODE_SET, keys[i], keys[i]);
+        settle(host);
+        expect(&client, "+OK\r\n");
+    }
+    memstore_flush(host->memstore);
+    shard_close(host->shard);
+    start(host, true);
+    settle(host);
+    memstore_set_faults(host->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    host->wall_ms += 10; /* "late" expires, and nobody knows yet. */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(submit(host, &gets[i], &session, OPCODE_GET, keys[i], ""), SHARD_PENDING);
+    }
+    assert_int_equal(submit(host, &append, &session, OPCODE_APPEND, "b", "!"), SHARD_PENDING);
+    (void)shard_tick(host->shard);
+    struct shard_read *read = host->read;
+    host->read = NULL;
+    shard_read_run(read);
+    shard_read_done(read);
+    expect(&gets[0], "$1\r\na\r\n");
+    /* The second goes through the log, so the third, behind it, is not answered yet, nor is the
+     * append done that is behind both. */
+    assert_int_equal(gets[1].answer_count, 0);
+    assert_int_equal(gets[2].answer_count, 0);
+    memstore_set_faults(host->memstore, (struct memstore_faults){0});
+    (void)shard_tick(host->shard);
+    settle(host);
+    expect(&gets[1], "$-1\r\n");
+    expect(&gets[2], "$1\r\nb\r\n");
+    expect(&append, ":2\r\n");
     destroy(host);
 }
 
@@ -648,6 +692,7 @@ int main(void)
         cmocka_unit_test(a_stalled_replay_goes_on),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
         cmocka_unit_test(a_cold_expired_read_keeps_its_place),
+        cmocka_unit_test(cold_reads_of_a_session_go_together),
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),
         cmocka_unit_test(a_full_shard_refuses_what_grows),

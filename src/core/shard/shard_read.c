@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads by a worker, and prefetches for writes.
+ *
+ * What is gathered during a tick goes together, a part for each free worker, and each part has one
+ * snapshot: handing over costs more than a read of a block that the kernel has. While all workers are
+ * busy the next parts grow, so that their number follows the speed of the disk and not the load.
+ *
+ * A session has its first read here, and along with it go the reads that wait behind it, up to the
+ * first write: they are read in their order, from one snapshot, and answered in their order (I4). A
+ * worker may find that one of them must go through the log, because a key has expired (I5). What the
+ * session read behind it is then dropped and read again, behind that entry: it would have been read
+ * from an older state than its predecessor. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/shard/shard_internal.h"
+
+/* So many parts are under way at a time. */
+#define SHARD_READS_ELSEWHERE_MAX 4u
+
+/* A worker that has read so much leaves the rest of its part for later. */
+#define SHARD_READ_SIZE_BYTES_SOFT_MAX (4u << 20)
+
+/* ---- On the shard's thread: gather, and hand over ---------------------------------------------- */
+
+void shard__go_elsewhere(struct shard *shard, struct shard_request *request)
+{
+    ASSERT(!request->session->is_alone);
+    shard__copy_command(request);
+    request->session->pending_count++;
+    /* Also for a read: it may have to go through the log, and must not meet there what its session
+     * did later (I4). */
+    request->session->is_alone = true;
+    list_push_back(&shard->delayed, &request->link);
+    shard->delayed_count++;
+}
+
+static void add_item(struct shard_read *read, struct shard_request *request)
+{
+    read->items[read->item_count++] =
+        (struct shard_read_item){.request = request, .status = ERROR_INCOMPLETE};
+}
+
+/* A delayed request, with the reads that wait behind it. */
+static void take_delayed(struct shard *shard, struct shard_read *read)
+{
+    struct shard_request *first =
+        LIST_ITEM(list_pop_front(&shard->delayed), struct shard_request, link);
+    shard->delayed_count--;
+    add_item(read, first);
+    struct shard_session *session = first->session;
+    ASSERT(session->is_alone);
+    while (!first->is_write && !list_is_empty(&session->waiting) &&
+           read->item_count < SHARD_READ_ITEM_COUNT_MAX) {
+        struct shard_request *next = LIST_ITEM(session->waiting.next, struct shard_request, link);
+        if (next->is_write) {
+            return;
+        }
+        list_remove(&next->link);
+        session->pending_count++;
+        add_item(read, next);
+    }
+}
+
+/* What waited is where it was; nobody has seen that it was gone. */
+static void put_back(struct shard *shard, struct shard_read *read)
+{
+    struct shard_session *session = NULL;
+    for (uint32_t i = read->item_count; i-- > 0;) {
+        struct shard_request *request = read->items[i].request;
+        session = request->session;
+        if (i > 0 && read->items[i - 1].request->session == session) {
+            session->pending_count--;
+            list_push_front(&session->waiting, &request->link);
+        } else {
+            list_push_front(&shard->delayed, &request->link);
+            shard->delayed_count++;
+        }
+    }
+}
+
+/* False: the pool is full. */
+static bool start_read(struct shard *shard, uint32_t delayed_count)
+{
+    struct shard_read *read = memory_allocate(sizeof *read);
+    struct env_store *store = &shard->options.store;
+    read->shard = shard;
+    read->item_count = 0;
+    read->replies = (struct buffer){0};
+    for (uint32_t i = 0; i < delayed_count && read->item_count < SHARD_READ_ITEM_COUNT_MAX; i++) {
+        take_delayed(shard, read);
+    }
+    uint32_t item_count = read->item_count; /* The worker owns it after the hand-over. */
+    read->snapshot = store->ops->snapshot_create(store->context);
+    read->moment = shard__now(shard);
+    struct shard_host *host = &shard->options.host;
+    if (host->read_elsewhere(host->context, read) != 0) {
+        put_back(shard, read);
+        store->ops->snapshot_release(store->context, read->snapshot);
+        memory_free(read);
+        return false;
+    }
+    shard->reads_elsewhere++;
+    shard->statistics.read_elsewhere_count += item_count;
+    return true;
+}
+
+void shard__start_reads(struct shard *shard)
+{
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too. */
+    while (shard->delayed_count > 0 && shard->reads_elsewhere < SHARD_READS_ELSEWHERE_MAX &&
+           shard__has_stored(shard)) {
+        uint32_t free_count = SHARD_READS_ELSEWHERE_MAX - shard->reads_elsewhere;
+        uint32_t part = (shard->delayed_count + free_count - 1) / free_count;
+        if (!start_read(shard, part)) {
+            return;
+        }
+    }
+}
+
+/* ---- On a worker ------------------------------------------------------------------------------- */
+
+static int run_item(struct shard_read *read, struct rows *rows, struct shard_request *request)
+{
+    const struct shard_machine *machine = &read->shard->options.machine;
+    if (request->is_write) {
+        return machine->prefetch(machine->context, rows, &request->command);
+    }
+    struct reply reply = {&read->replies, request->protocol};
+    size_t before = read->replies.size_bytes;
+    int status = machine->read(machine->context, rows, &read->moment, &request->command, &reply);
+    if (status != 0) {
+        read->replies.size_bytes = before;
+    }
+    return status == ERROR_INCOMPLETE ? -EIO : status; /* A worker may block: nothing is missing. */
+}
+
+void shard_read_run(struct shard_read *read)
+{
+    struct rows *rows = rows_create_at(read->shard->options.store, read->snapshot);
+    for (uint32_t i = 0; i < read->item_count; i++) {
+        struct shard_read_item *item = &read->items[i];
+        item->status = run_item(read, rows, item->request);
+        item->reply_end = read->replies.size_bytes;
+        if (read->replies.size_bytes > SHARD_READ_SIZE_BYTES_SOFT_MAX) {
+            break;
+        }
+    }
+    rows_destroy(rows);
+}
+
+/* ---- Back on the shard's thread: answer -------------------------------------------------------- */
+
+/* The session's requests from `first` on wait again, before what came later. */
+static void wait_again(struct shard_read *read, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = end; i-- > first;) {
+        struct shard_request *request = read->items[i].request;
+        ASSERT(request->session->pending_count > 0);
+        request->session->pending_count--;
+        list_push_front(&request->session->waiting, &request->link);
+    }
+}
+
+/* Item `i` has no answer; `end` is where its session's items end. */
+static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
+{
+    struct shard *shard = read->shard;
+    const struct shard_read_item *item = &read->items[i];
+    struct shard_request *request = item->request;
+    struct shard_session *session = request->session;
+    session->is_alone = false;
+    if (item->status == ERROR_INCOMPLETE) {
+        PROBE("shard.read_not_reached");
+        wait_again(read, i, end);
+    } else if (item->status == 0 || item->status == ERROR_EXPIRED_SEEN) {
+        ASSERT(request->is_write || item->status == ERROR_EXPIRED_SEEN);
+        if (i + 1 < end) {
+            PROBE("shard.read_again_behind_log");
+        }
+        wait_again(read, i + 1, end);
+        session->pending_count--;
+        shard__add_write(shard, request); /* I5 */
+    } else {
+        struct error error = {0};
+        (void)error_set(&error, item->status, "shard %u: read from the store", shard->options.id);
+        shard__fail(shard, item->status, &error);
+        return;
+    }
+    shard__resume_session(shard, session);
+}
+
+/* Answer the items of one session, from `first` on; returns where they end. */
+static uint32_t finish_session(struct shard_read *read, uint32_t first)
+{
+    struct shard_session *session = read->items[first].request->session;
+    uint32_t end = first + 1;
+    while (end < read->item_count && read->items[end].request->session == session) {
+        end++;
+    }
+    for (uint32_t i = first; i < end; i++) {
+        const struct shard_read_item *item = &read->items[i];
+        if (item->status != 0 || item->request->is_write) {
+            finish_unanswered(read, i, end);
+            return end;
+        }
+        size_t start = i == 0 ? 0 : read->items[i - 1].reply_end;
+        if (i + 1 == end) {
+            session->is_alone = false; /* Before the answer, after which the session may be gone. */
+        }
+        shard__answer(read->shard, item->request,
+                      bytes_make(read->replies.data + start, item->reply_end - start));
+    }
+    return end;
+}
+
+void shard_read_done(struct shard_read *read)
+{
+    struct shard *shard = read->shard;
+    struct env_store *store = &shard->options.store;
+    store->ops->snapshot_release(store->context, read->snapshot);
+    ASSERT(shard->reads_elsewhere > 0);
+    shard->reads_elsewhere--;
+    for (uint32_t i = 0; i < read->item_count;) {
+        i = finish_session(read, i);
+    }
+    buffer_deinit(&read->replies);
+    memory_free(read);
+}
