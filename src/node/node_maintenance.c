@@ -11,13 +11,16 @@
 #include "base/memory/memory.h"
 #include "node/node_internal.h"
 
-enum { INTERVAL_MS = 100 };
+enum { INTERVAL_MS = 100, COMPACT_INTERVAL_MS = 1000 };
 
 /* Writes are refused below the reserve: what remains is for flushing what is in memory, for
  * compaction and for the deletes that make room. A small disk has a small reserve. */
 #define RESERVE_SIZE_BYTES_MIN (32ull << 20)
 #define RESERVE_SIZE_BYTES_MAX (1ull << 30)
 #define RESERVE_SHARE 20
+
+/* On a full disk, a store up to this size is compacted whole after it changed; a stop waits for it. */
+#define COMPACT_SIZE_BYTES_MAX (512ull << 20)
 
 struct node_maintenance {
     struct node_maintenance_options options;
@@ -29,6 +32,8 @@ struct node_maintenance {
     _Atomic uint64_t free_size_bytes;
     atomic_bool is_full;
     raft_index released_index;
+    raft_index compacted_index;
+    uint64_t compacted_at_ms;
     bool is_flush_failing;
 };
 
@@ -89,6 +94,32 @@ static void flush_store(struct node_maintenance *maintenance)
     node_log_release(maintenance->options.node_log, NODE_DATA_SHARD, index);
 }
 
+/* While the disk is full, give back the space of what was deleted. The store's own compactions would,
+ * but on a small disk the reserve may be less than one of them needs: it fails, is tried again, fails,
+ * and the deletion that would let it pass waits behind it. Compacting everything takes the deletion
+ * along. Where the store is larger, so is the reserve, and nothing has to be done. */
+static void compact_when_full(struct node_maintenance *maintenance)
+{
+    raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);
+    uint64_t now = os_monotonic_ms();
+    if (!node_maintenance_is_full(maintenance) || index == maintenance->compacted_index ||
+        now - maintenance->compacted_at_ms < COMPACT_INTERVAL_MS) {
+        return;
+    }
+    struct store_statistics statistics;
+    store_get_statistics(maintenance->options.store, &statistics);
+    if (statistics.table_size_bytes > COMPACT_SIZE_BYTES_MAX) {
+        return;
+    }
+    flush_store(maintenance);
+    struct error error = {0};
+    int status = store_compact_range(maintenance->options.store, BYTES(""), BYTES(""), &error);
+    maintenance->compacted_at_ms = os_monotonic_ms();
+    if (status == 0) {
+        maintenance->compacted_index = index;
+    } /* Otherwise the store's health tells what is wrong, and it is tried again. */
+}
+
 static void run(void *context)
 {
     struct node_maintenance *maintenance = context;
@@ -103,6 +134,7 @@ static void run(void *context)
             /* A store whose own flushes failed accepts nothing until one of ours succeeds. */
             flush_store(maintenance);
         }
+        compact_when_full(maintenance);
         os_mutex_lock(maintenance->mutex);
         if (!maintenance->is_stopping) {
             (void)os_condition_wait_for(maintenance->condition, maintenance->mutex, INTERVAL_MS);
