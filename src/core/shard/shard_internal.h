@@ -88,6 +88,7 @@ struct shard {
 
     struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
     uint32_t delayed_count;
+    uint32_t delayed_read_count; /* Of these, not the prefetches of writes. */
     uint32_t reads_elsewhere; /* Batches of them that are under way. */
     bool is_background_pending;
     uint64_t background_at_ms;

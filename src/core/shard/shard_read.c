@@ -33,6 +33,7 @@ void shard__go_elsewhere(struct shard *shard, struct shard_request *request)
     request->session->is_alone = true;
     list_push_back(&shard->delayed, &request->link);
     shard->delayed_count++;
+    shard->delayed_read_count += !request->is_write;
 }
 
 static void add_item(struct shard_read *read, struct shard_request *request)
@@ -47,6 +48,7 @@ static void take_delayed(struct shard *shard, struct shard_read *read)
     struct shard_request *first =
         LIST_ITEM(list_pop_front(&shard->delayed), struct shard_request, link);
     shard->delayed_count--;
+    shard->delayed_read_count -= !first->is_write;
     add_item(read, first);
     struct shard_session *session = first->session;
     ASSERT(session->is_alone);
@@ -75,6 +77,7 @@ static void put_back(struct shard *shard, struct shard_read *read)
         } else {
             list_push_front(&shard->delayed, &request->link);
             shard->delayed_count++;
+            shard->delayed_read_count += !request->is_write;
         }
     }
 }
@@ -107,9 +110,10 @@ static bool start_read(struct shard *shard, uint32_t delayed_count)
 
 void shard__start_reads(struct shard *shard)
 {
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too. */
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too; but what only
+     * warms the store's cache for a write may miss it, and leaves the waiting changes to grow. */
     while (shard->delayed_count > 0 && shard->reads_elsewhere < SHARD_READS_ELSEWHERE_MAX &&
-           shard__has_stored(shard)) {
+           (shard->delayed_read_count == 0 || shard__has_stored(shard))) {
         uint32_t free_count = SHARD_READS_ELSEWHERE_MAX - shard->reads_elsewhere;
         uint32_t part = (shard->delayed_count + free_count - 1) / free_count;
         if (!start_read(shard, part)) {
