@@ -10,23 +10,6 @@
 #include "service/kv/kv_field.h"
 #include "service/kv/kv_hash.h"
 
-/* Look the first argument up as a hash. 0: go on. 1: it is none, which is answered. */
-int kv__hash_lookup(struct kv_call *call, struct kv_key *key, struct kv_value *value)
-{
-    kv__key_init(key, call->arguments[0]);
-    int status = kv__key_lookup(call, key, value);
-    if (status != 0) {
-        return status;
-    }
-    return kv__is_wrong_type(call, value, KV_TYPE_HASH) ? 1 : 0;
-}
-
-/* What a handler returns when a look-up did not give 0. */
-static int ended(int status)
-{
-    return status < 0 ? status : 0;
-}
-
 /* Are the fields among the arguments from `first` on short enough? Else the error is answered. */
 static bool are_fields_short(struct kv_call *call, uint32_t first, uint32_t step)
 {
@@ -103,7 +86,7 @@ static int set_fields(struct kv_call *call, uint64_t *added_count)
     }
     struct kv_key key;
     struct kv_value before;
-    int status = kv__hash_lookup(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &before);
     if (status != 0) {
         return status;
     }
@@ -130,7 +113,7 @@ int kv__command_hset(struct kv_call *call)
     uint64_t added_count;
     int status = set_fields(call, &added_count);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_integer(call->reply, (int64_t)added_count);
     return 0;
@@ -141,7 +124,7 @@ int kv__command_hmset(struct kv_call *call)
     uint64_t added_count;
     int status = set_fields(call, &added_count);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_ok(call->reply);
     return 0;
@@ -152,7 +135,7 @@ int kv__command_hmset(struct kv_call *call)
 static int lookup_field(struct kv_call *call, struct kv_key *key, struct kv_value *before,
                         struct bytes *value, bool *is_found)
 {
-    int status = kv__hash_lookup(call, key, before);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, key, before);
     if (status != 0) {
         return status;
     }
@@ -172,7 +155,7 @@ int kv__command_hsetnx(struct kv_call *call)
     bool is_found;
     int status = lookup_field(call, &key, &before, &old, &is_found);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     if (!is_found) {
         status = put_only_field(call, &key, &before, call->arguments[1], call->arguments[2]);
@@ -195,7 +178,7 @@ int kv__command_hincrby(struct kv_call *call)
     bool is_found;
     int status = lookup_field(call, &key, &before, &old, &is_found);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     int64_t number = 0;
     if (is_found && !number_parse_integer(old, &number)) {
@@ -232,7 +215,7 @@ int kv__command_hincrbyfloat(struct kv_call *call)
     bool is_found;
     int status = lookup_field(call, &key, &before, &old, &is_found);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     const char *value_error = "ERR hash value is not a float";
     if (is_found && old.size_bytes == 0) {
@@ -257,9 +240,9 @@ int kv__command_hdel(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = kv__hash_lookup(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     uint64_t deleted_count = 0;
     struct kv_value after = before;
@@ -292,9 +275,9 @@ int kv__command_hget(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     struct bytes value;
     status = get_field(call, &key, &hash, call->arguments[1], &value);
@@ -311,9 +294,9 @@ int kv__command_hmget(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_array(call->reply, call->argument_count - 1);
     for (uint32_t i = 1; i < call->argument_count; i++) {
@@ -334,9 +317,9 @@ int kv__command_hlen(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_integer(call->reply, (int64_t)hash.count);
     return 0;
@@ -347,9 +330,9 @@ static int answer_field_number(struct kv_call *call, bool wants_size)
 {
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     struct bytes value = {0};
     status = get_field(call, &key, &hash, call->arguments[1], &value);

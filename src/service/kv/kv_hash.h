@@ -8,9 +8,6 @@
 /* How many fields HRANDFIELD draws at most when they may repeat: each takes a look at the rows. */
 #define KV_RANDOM_FIELD_COUNT_MAX 65536
 
-/* Look the first argument up as a hash. 0: go on. 1: it is none, which is answered. */
-MUST_USE int kv__hash_lookup(struct kv_call *call, struct kv_key *key, struct kv_value *value);
-
 /* kv_hash.c */
 kv__handler kv__command_hset;
 kv__handler kv__command_hmset;

@@ -62,9 +62,9 @@ static int answer_all(struct kv_call *call, unsigned parts)
 {
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return status < 0 ? status : 0;
+        return kv__ended(status);
     }
     if (parts == (PART_NAME | PART_VALUE)) {
         reply_map(call->reply, hash.count);
@@ -122,9 +122,9 @@ int kv__command_hscan(struct kv_call *call)
     }
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return status < 0 ? status : 0;
+        return kv__ended(status);
     }
     struct kv__late_answer answer = kv__late_begin(call);
     if (hash.type == KV_TYPE_NONE) {
@@ -321,9 +321,9 @@ int kv__command_hrandfield(struct kv_call *call)
     }
     struct kv_key key;
     struct kv_value hash;
-    int status = kv__hash_lookup(call, &key, &hash);
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &hash);
     if (status != 0) {
-        return status < 0 ? status : 0;
+        return kv__ended(status);
     }
     if (hash.type == KV_TYPE_NONE || count == 0) {
         if (has_count) {

@@ -156,6 +156,17 @@ MUST_USE int kv__value_is_expired(const struct kv_call *call, const struct kv_va
 MUST_USE bool kv__is_wrong_type(struct kv_call *call, const struct kv_value *value,
                                 enum kv_type type);
 
+/* Look the first argument up as a key of that type, or none. 0: go on. 1: WRONGTYPE is answered.
+ * Else a status of kv__key_lookup(). */
+MUST_USE int kv__typed_lookup(struct kv_call *call, enum kv_type type, struct kv_key *key,
+                              struct kv_value *value);
+
+/* What a handler returns when kv__typed_lookup() did not give 0. */
+static inline int kv__ended(int status)
+{
+    return status < 0 ? status : 0;
+}
+
 /* ---- Changing keys (commands of the log only) ------------------------------------------------ */
 
 /* Replace `before` (as looked up in this command) by `after`, of the version of the command: the

@@ -314,3 +314,14 @@ bool kv__is_wrong_type(struct kv_call *call, const struct kv_value *value, enum 
     reply_error(call->reply, "WRONGTYPE Operation against a key holding the wrong kind of value");
     return true;
 }
+
+int kv__typed_lookup(struct kv_call *call, enum kv_type type, struct kv_key *key,
+                     struct kv_value *value)
+{
+    kv__key_init(key, call->arguments[0]);
+    int status = kv__key_lookup(call, key, value);
+    if (status != 0) {
+        return status;
+    }
+    return kv__is_wrong_type(call, value, type) ? 1 : 0;
+}

@@ -4,18 +4,6 @@
 #include "base/assert/assert.h"
 #include "service/kv/kv_internal.h"
 
-/* Look up a key that must be a string or absent. 0: go on. 1: WRONGTYPE is answered. */
-static int lookup_string(struct kv_call *call, struct kv_key *key, struct bytes name,
-                         struct kv_value *value)
-{
-    kv__key_init(key, name);
-    int status = kv__key_lookup(call, key, value);
-    if (status != 0) {
-        return status;
-    }
-    return kv__is_wrong_type(call, value, KV_TYPE_STRING) ? 1 : 0;
-}
-
 static void reply_value(struct kv_call *call, const struct kv_value *value)
 {
     if (value->type == KV_TYPE_NONE) {
@@ -23,12 +11,6 @@ static void reply_value(struct kv_call *call, const struct kv_value *value)
     } else {
         reply_bulk(call->reply, value->data);
     }
-}
-
-/* What a handler returns when lookup_string() did not give 0. */
-static int ended(int status)
-{
-    return status < 0 ? status : 0;
 }
 
 static void write_string(struct kv_call *call, const struct kv_key *key,
@@ -46,9 +28,9 @@ int kv__command_get(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value value;
-    int status = lookup_string(call, &key, call->arguments[0], &value);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &value);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_value(call, &value);
     return 0;
@@ -58,9 +40,9 @@ int kv__command_strlen(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value value;
-    int status = lookup_string(call, &key, call->arguments[0], &value);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &value);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_integer(call->reply, value.type == KV_TYPE_NONE ? 0 : (int64_t)value.data.size_bytes);
     return 0;
@@ -284,9 +266,9 @@ int kv__command_getset(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, call->arguments[0], &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_value(call, &before);
     write_string(call, &key, &before, call->arguments[1], 0);
@@ -297,9 +279,9 @@ int kv__command_getdel(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, call->arguments[0], &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_value(call, &before);
     kv__key_delete(call, &key, &before);
@@ -327,9 +309,9 @@ int kv__command_getex(struct kv_call *call)
     }
     struct kv_key key;
     struct kv_value value;
-    int status = lookup_string(call, &key, call->arguments[0], &value);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &value);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     /* Redis looks at the time only when there is a key. */
     uint64_t expire_ms = 0;

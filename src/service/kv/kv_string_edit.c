@@ -7,22 +7,6 @@
 #include "service/kv/kv_internal.h"
 #include "service/kv/kv_lcs.h"
 
-/* Look up a key that must be a string or absent. 0: go on. 1: WRONGTYPE is answered. */
-static int lookup_string(struct kv_call *call, struct kv_key *key, struct kv_value *value)
-{
-    kv__key_init(key, call->arguments[0]);
-    int status = kv__key_lookup(call, key, value);
-    if (status != 0) {
-        return status;
-    }
-    return kv__is_wrong_type(call, value, KV_TYPE_STRING) ? 1 : 0;
-}
-
-static int ended(int status)
-{
-    return status < 0 ? status : 0;
-}
-
 static void replace_data(struct kv_call *call, const struct kv_key *key,
                          const struct kv_value *before, struct bytes data)
 {
@@ -44,9 +28,9 @@ int kv__command_append(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     struct bytes more = call->arguments[1];
     if (!fits_limit(call, before.data.size_bytes, more.size_bytes)) {
@@ -90,9 +74,9 @@ int kv__command_getrange(struct kv_call *call)
     }
     struct kv_key key;
     struct kv_value value;
-    int status = lookup_string(call, &key, &value);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &value);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     reply_bulk(call->reply, part_of(value.data, start, end));
     return 0;
@@ -110,9 +94,9 @@ int kv__command_setrange(struct kv_call *call)
     }
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     struct bytes part = call->arguments[2];
     if (part.size_bytes == 0) {
@@ -144,9 +128,9 @@ static int add_integer(struct kv_call *call, int64_t increment)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     int64_t value = 0;
     if (before.type != KV_TYPE_NONE && !kv__parse_integer(call, before.data, &value)) {
@@ -218,9 +202,9 @@ int kv__command_incrbyfloat(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    int status = lookup_string(call, &key, &before);
+    int status = kv__typed_lookup(call, KV_TYPE_STRING, &key, &before);
     if (status != 0) {
-        return ended(status);
+        return kv__ended(status);
     }
     const char *value_error = "ERR value is not a valid float";
     if (before.type != KV_TYPE_NONE && before.data.size_bytes == 0) {
