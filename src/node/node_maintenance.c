@@ -19,7 +19,8 @@ enum { INTERVAL_MS = 100, COMPACT_INTERVAL_MS = 1000 };
 #define RESERVE_SIZE_BYTES_MAX (1ull << 30)
 #define RESERVE_SHARE 20
 
-/* On a full disk, a store up to this size is compacted whole after it changed; a stop waits for it. */
+/* On a full disk, a store up to this size is compacted whole after it changed; a stop waits for
+ * it. */
 #define COMPACT_SIZE_BYTES_MAX (512ull << 20)
 
 struct node_maintenance {
@@ -94,10 +95,11 @@ static void flush_store(struct node_maintenance *maintenance)
     node_log_release(maintenance->options.node_log, NODE_DATA_SHARD, index);
 }
 
-/* While the disk is full, give back the space of what was deleted. The store's own compactions would,
- * but on a small disk the reserve may be less than one of them needs: it fails, is tried again, fails,
- * and the deletion that would let it pass waits behind it. Compacting everything takes the deletion
- * along. Where the store is larger, so is the reserve, and nothing has to be done. */
+/* While the disk is full, give back the space of what was deleted. The store's own compactions
+ * would, but on a small disk the reserve may be less than one of them needs: it fails, is tried
+ * again, fails, and the deletion that would let it pass waits behind it. Compacting everything
+ * takes the deletion along. Where the store is larger, so is the reserve, and nothing has to be
+ * done. */
 static void compact_when_full(struct node_maintenance *maintenance)
 {
     raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);

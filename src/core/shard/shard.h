@@ -12,8 +12,8 @@
  *       last. The store may lag behind what was answered; the log then has the rest.
  *   I3. Applying depends on nothing but the entry and the rows: time is the stamp in the entry, and
  *       stamps never go back.
- *   I4. Requests of one session take effect in the order of their submission. Answers may come out of
- *       order where that shows nothing (a read that goes to the disk): gateways order replies.
+ *   I4. Requests of one session take effect in the order of their submission. Answers may come out
+ *       of order where that shows nothing (a read that goes to the disk): gateways order replies.
  *   I5. A read sees every write that was answered before it was submitted. That a key has expired
  *       is seen by nobody before an entry of the log says so.
  *   I6. A request is answered exactly once, or refused by shard_submit().

@@ -89,7 +89,7 @@ struct shard {
     struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
     uint32_t delayed_count;
     uint32_t delayed_read_count; /* Of these, not the prefetches of writes. */
-    uint32_t reads_elsewhere; /* Batches of them that are under way. */
+    uint32_t reads_elsewhere;    /* Batches of them that are under way. */
     bool is_background_pending;
     uint64_t background_at_ms;
     bool is_full;
@@ -141,7 +141,8 @@ MUST_USE bool shard__has_stored(struct shard *shard);
 void shard__resume_session(struct shard *shard, struct shard_session *session);
 
 /* shard_read.c */
-/* The request will be read, or its rows prefetched, by a worker. Its session is alone until then. */
+/* The request will be read, or its rows prefetched, by a worker. Its session is alone until
+ * then. */
 void shard__go_elsewhere(struct shard *shard, struct shard_request *request);
 /* Hand what was delayed to the workers, as far as they are free. */
 void shard__start_reads(struct shard *shard);

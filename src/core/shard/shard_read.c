@@ -2,14 +2,15 @@
 /* Reads by a worker, and prefetches for writes.
  *
  * What is gathered during a tick goes together, a part for each free worker, and each part has one
- * snapshot: handing over costs more than a read of a block that the kernel has. While all workers are
- * busy the next parts grow, so that their number follows the speed of the disk and not the load.
+ * snapshot: handing over costs more than a read of a block that the kernel has. While all workers
+ * are busy the next parts grow, so that their number follows the speed of the disk and not the
+ * load.
  *
  * A session has its first read here, and along with it go the reads that wait behind it, up to the
  * first write: they are read in their order, from one snapshot, and answered in their order (I4). A
- * worker may find that one of them must go through the log, because a key has expired (I5). What the
- * session read behind it is then dropped and read again, behind that entry: it would have been read
- * from an older state than its predecessor. */
+ * worker may find that one of them must go through the log, because a key has expired (I5). What
+ * the session read behind it is then dropped and read again, behind that entry: it would have been
+ * read from an older state than its predecessor. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -21,7 +22,7 @@
 /* A worker that has read so much leaves the rest of its part for later. */
 #define SHARD_READ_SIZE_BYTES_SOFT_MAX (4u << 20)
 
-/* ---- On the shard's thread: gather, and hand over ---------------------------------------------- */
+/* ---- On the shard's thread: gather, and hand over -------------------------------------------- */
 
 void shard__go_elsewhere(struct shard *shard, struct shard_request *request)
 {
@@ -110,8 +111,9 @@ static bool start_read(struct shard *shard, uint32_t delayed_count)
 
 void shard__start_reads(struct shard *shard)
 {
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too; but what only
-     * warms the store's cache for a write may miss it, and leaves the waiting changes to grow. */
+    /* Readers have seen what the store does not have yet, and a snapshot must have it too; but what
+     * only warms the store's cache for a write may miss it, and leaves the waiting changes to
+     * grow. */
     while (shard->delayed_count > 0 && shard->reads_elsewhere < SHARD_READS_ELSEWHERE_MAX &&
            (shard->delayed_read_count == 0 || shard__has_stored(shard))) {
         uint32_t free_count = SHARD_READS_ELSEWHERE_MAX - shard->reads_elsewhere;
@@ -122,7 +124,7 @@ void shard__start_reads(struct shard *shard)
     }
 }
 
-/* ---- On a worker ------------------------------------------------------------------------------- */
+/* ---- On a worker ----------------------------------------------------------------------------- */
 
 static int run_item(struct shard_read *read, struct rows *rows, struct shard_request *request)
 {
@@ -153,7 +155,7 @@ void shard_read_run(struct shard_read *read)
     rows_destroy(rows);
 }
 
-/* ---- Back on the shard's thread: answer -------------------------------------------------------- */
+/* ---- Back on the shard's thread: answer ------------------------------------------------------ */
 
 /* The session's requests from `first` on wait again, before what came later. */
 static void wait_again(struct shard_read *read, uint32_t first, uint32_t end)
