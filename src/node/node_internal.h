@@ -125,6 +125,7 @@ struct node_shard {
     struct os_log *log;
     struct error failure;
     _Atomic uint64_t replayed_count; /* Also read by the admin while starting. */
+    uint64_t replayed_size_bytes;    /* Of entries, without the headers of records. */
     uint64_t replay_took_ms;
     uint64_t replay_reported_at_ms;
     uint64_t start_sequence; /* Made durable while starting. */

@@ -84,7 +84,10 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
         OS_LOG_INFO(shard->log, "node.replaying", "entry=%" PRIu64 " last=%" PRIu64, index,
                     state.last_index);
     }
-    return wal_read(shard->wal, id, index, term, payload, error);
+    size_t before = payload->size_bytes;
+    int status = wal_read(shard->wal, id, index, term, payload, error);
+    shard->replayed_size_bytes += payload->size_bytes - before;
+    return status;
 }
 
 static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
@@ -204,14 +207,21 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     if (status != 0) {
         goto failed_wal;
     }
+    uint64_t scanned_at_ms = os_monotonic_ms();
     status = replay(shard, error);
     if (status != 0) {
         goto failed_replay;
     }
     shard->replay_took_ms = os_monotonic_ms() - started_at_ms;
     if (shard->replayed_count > 0) {
-        OS_LOG_INFO(shard->log, "node.replayed", "entries=%" PRIu64 " took_ms=%" PRIu64,
-                    shard->replayed_count, shard->replay_took_ms);
+        uint64_t apply_ms = started_at_ms + shard->replay_took_ms - scanned_at_ms;
+        OS_LOG_INFO(shard->log, "node.replayed",
+                    "entries=%" PRIu64 " log_bytes=%" PRIu64 " scan_ms=%" PRIu64
+                    " apply_ms=%" PRIu64 " took_ms=%" PRIu64 " mb_per_s=%" PRIu64,
+                    shard->replayed_count, shard->replayed_size_bytes,
+                    scanned_at_ms - started_at_ms, apply_ms, shard->replay_took_ms,
+                    shard->replayed_size_bytes / 1000 /
+                        (shard->replay_took_ms > 0 ? shard->replay_took_ms : 1));
     }
     return 0;
 
