@@ -10,7 +10,6 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
-#include <rocksdb/slice_transform.h>
 #include <rocksdb/statistics.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -210,9 +209,6 @@ void set_write_buffers(rocksdb::Options *target, const struct store_options &opt
     target->memtable_prefix_bloom_size_ratio = 0.01;
     /* There is one writer, so insertion needs no care for others. */
     target->allow_concurrent_memtable_write = false;
-    /* Batches come in order. Without a hint the buffer looks for the place of each row from the top,
-     * with one from where the last row went. */
-    target->memtable_insert_with_hint_prefix_extractor.reset(rocksdb::NewFixedPrefixTransform(1));
 }
 
 /* No messages and no periodic statistics of RocksDB's own. */
