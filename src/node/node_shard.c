@@ -15,6 +15,8 @@ enum {
 };
 
 #define SPARE_LOG_SIZE_BYTES_MAX (4ull * WAL_SEGMENT_SIZE_BYTES)
+/* Of the disk, spare segments take at most this part: a small disk needs its space for rows. */
+#define SPARE_LOG_DISK_SHARE 16
 
 static uint64_t now_ms(void *context)
 {
@@ -176,6 +178,17 @@ static int open_shard(struct node_shard *shard, struct store *store,
     return shard_open(&shard->shard, &shard_options, error);
 }
 
+static uint64_t spare_log_size_bytes(const char *wal_directory)
+{
+    uint64_t free_size_bytes;
+    uint64_t total_size_bytes;
+    if (os_disk_space(wal_directory, &free_size_bytes, &total_size_bytes, NULL) != 0) {
+        return 0;
+    }
+    uint64_t share = total_size_bytes / SPARE_LOG_DISK_SHARE;
+    return share < SPARE_LOG_SIZE_BYTES_MAX ? share : SPARE_LOG_SIZE_BYTES_MAX;
+}
+
 int node_shard_open(struct node_shard *shard, struct store *store,
                     const struct node_options *options, const char *wal_directory,
                     struct error *error)
@@ -198,7 +211,7 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     struct wal_options wal_options = {
         .files = os_files_env(shard->files),
         .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
-        .spare_size_bytes_max = SPARE_LOG_SIZE_BYTES_MAX,
+        .spare_size_bytes_max = spare_log_size_bytes(wal_directory),
         .first_needed = first_needed,
         .context = shard,
         .progress = scanning,
