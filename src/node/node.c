@@ -365,7 +365,7 @@ static void node_close(struct node *node)
 static void flush_before_close(struct node *node)
 {
     struct error error = {0};
-    int status = shard_settle(node->shard.shard);
+    int status = node_shard_settle(&node->shard);
     if (status == 0) {
         status = store_flush(node->store, &error);
     }

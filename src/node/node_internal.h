@@ -85,6 +85,25 @@ struct node_log_histograms {
 /* Any thread; as of the last round. Large: not for a small stack. */
 void node_log_get_histograms(struct node_log *log, struct node_log_histograms *histograms);
 
+/* ---- node_writer.c: the thread that writes to the store -------------------------------------- */
+
+/* It writes the shard's batches, one at a time, so that neither the reactor nor the replay waits for
+ * rows to be sorted and inserted. All but the writing is called on the shard's thread. */
+struct node_writer;
+
+MUST_USE int node_writer_start(struct node_writer **writer, struct error *error);
+/* End the thread; what was handed over was taken back before. */
+void node_writer_destroy(struct node_writer *writer);
+
+/* Hand a batch over. The one before was taken back. */
+void node_writer_submit(struct node_writer *writer, struct shard_write *write);
+/* The batch that is done, for shard_write_done(); NULL: there is none, or it is under way. */
+struct shard_write *node_writer_take(struct node_writer *writer);
+/* The same, waiting for the one that is under way. */
+struct shard_write *node_writer_wait(struct node_writer *writer);
+/* Signal when a batch is done, from now on; NULL: no more. */
+void node_writer_set_wake(struct node_writer *writer, struct os_wake *wake);
+
 /* ---- node_maintenance.c: the store's thread -------------------------------------------------- */
 
 struct node_maintenance;
@@ -118,6 +137,8 @@ struct node_shard {
     struct wal *wal;        /* While starting; then the log writer's. */
     struct node_log *node_log;
     struct node_log_client client;
+    struct node_writer *writer;
+    struct os_wake *written;
     struct os_loop *loop;
     struct os_pool *pool;
     struct os_timer *timer;
@@ -150,6 +171,8 @@ MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
                              struct error *error);
 /* Serve on `loop` from now on. */
 void node_shard_attach(struct node_shard *shard, struct os_loop *loop);
+/* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
+MUST_USE int node_shard_settle(struct node_shard *shard);
 void node_shard_close(struct node_shard *shard);
 
 /* ---- node_forward.c: requests of other reactors ---------------------------------------------- */

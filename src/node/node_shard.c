@@ -72,6 +72,12 @@ static int read_elsewhere(void *context, struct shard_read *read)
     return status;
 }
 
+static void write_elsewhere(void *context, struct shard_write *write)
+{
+    struct node_shard *shard = context;
+    node_writer_submit(shard->writer, write);
+}
+
 static int load_entry(void *context, wal_shard id, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error)
 {
@@ -120,7 +126,39 @@ static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
     }
 }
 
-/* Campaign, and apply what the log has and the store lacks: in this thread, step by step. */
+/* Make durable what the shard wants to be, and apply what that commits. */
+static int persist_now(struct node_shard *shard, struct error *error)
+{
+    uint64_t sequence = shard->start_sequence;
+    int status = wal_write(shard->wal, error);
+    if (status == 0) {
+        status = wal_flush(shard->wal, error);
+    }
+    if (status == 0) {
+        shard_persisted(shard->shard, sequence);
+    }
+    return status;
+}
+
+/* The store has more, or has refused it. False: it has all that was handed over. */
+static bool wait_for_store(struct node_shard *shard)
+{
+    struct shard_write *write = node_writer_wait(shard->writer);
+    if (write != NULL) {
+        shard_write_done(write);
+    }
+    return write != NULL;
+}
+
+/* What waited for one may begin another. */
+static void finish_writes(struct node_shard *shard)
+{
+    while (wait_for_store(shard)) {
+    }
+}
+
+/* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
+ * writer inserts what was applied before. */
 static int replay(struct node_shard *shard, struct error *error)
 {
     struct wal_shard_state state;
@@ -134,17 +172,12 @@ static int replay(struct node_shard *shard, struct error *error)
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
     uint64_t persisted = 0;
     while (status == 0 && shard->failure.code == 0 && !shard_is_ready(shard->shard)) {
-        if (persisted == shard->start_sequence) {
+        if (persisted != shard->start_sequence) {
+            persisted = shard->start_sequence;
+            status = persist_now(shard, error);
+        } else if (!wait_for_store(shard)) {
             (void)shard_tick(shard->shard);
             os_sleep_ms(REPLAY_STALL_MS); /* The store is behind: nothing else to wait for. */
-        }
-        persisted = shard->start_sequence;
-        status = wal_write(shard->wal, error);
-        if (status == 0) {
-            status = wal_flush(shard->wal, error);
-        }
-        if (status == 0) {
-            shard_persisted(shard->shard, persisted);
         }
     }
     if (status == 0 && shard->failure.code != 0) {
@@ -171,6 +204,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .clock = {.now_ms = now_ms, .wall_ms = wall_ms},
                 .persist = persist,
                 .read_elsewhere = read_elsewhere,
+                .write_elsewhere = write_elsewhere,
                 .load_entry = load_entry,
                 .failed = failed,
             },
@@ -189,6 +223,22 @@ static uint64_t spare_log_size_bytes(const char *wal_directory)
     return share < SPARE_LOG_SIZE_BYTES_MAX ? share : SPARE_LOG_SIZE_BYTES_MAX;
 }
 
+static void report_replay(struct node_shard *shard, uint64_t started_at_ms, uint64_t scanned_at_ms)
+{
+    uint64_t now = os_monotonic_ms();
+    shard->replay_took_ms = now - started_at_ms;
+    if (shard->replayed_count == 0) {
+        return;
+    }
+    OS_LOG_INFO(shard->log, "node.replayed",
+                "entries=%" PRIu64 " log_bytes=%" PRIu64 " scan_ms=%" PRIu64 " apply_ms=%" PRIu64
+                " took_ms=%" PRIu64 " mb_per_s=%" PRIu64,
+                shard->replayed_count, shard->replayed_size_bytes, scanned_at_ms - started_at_ms,
+                now - scanned_at_ms, shard->replay_took_ms,
+                shard->replayed_size_bytes / 1000 /
+                    (shard->replay_took_ms > 0 ? shard->replay_took_ms : 1));
+}
+
 int node_shard_open(struct node_shard *shard, struct store *store,
                     const struct node_options *options, const char *wal_directory,
                     struct error *error)
@@ -200,7 +250,11 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     shard->log = options->log;
     shard->replay_reported_at_ms = started_at_ms;
     shard->kv = kv_create();
-    int status = open_shard(shard, store, options, error);
+    int status = node_writer_start(&shard->writer, error);
+    if (status != 0) {
+        goto failed_writer;
+    }
+    status = open_shard(shard, store, options, error);
     if (status != 0) {
         goto failed_shard;
     }
@@ -225,20 +279,11 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     if (status != 0) {
         goto failed_replay;
     }
-    shard->replay_took_ms = os_monotonic_ms() - started_at_ms;
-    if (shard->replayed_count > 0) {
-        uint64_t apply_ms = started_at_ms + shard->replay_took_ms - scanned_at_ms;
-        OS_LOG_INFO(shard->log, "node.replayed",
-                    "entries=%" PRIu64 " log_bytes=%" PRIu64 " scan_ms=%" PRIu64
-                    " apply_ms=%" PRIu64 " took_ms=%" PRIu64 " mb_per_s=%" PRIu64,
-                    shard->replayed_count, shard->replayed_size_bytes,
-                    scanned_at_ms - started_at_ms, apply_ms, shard->replay_took_ms,
-                    shard->replayed_size_bytes / 1000 /
-                        (shard->replay_took_ms > 0 ? shard->replay_took_ms : 1));
-    }
+    report_replay(shard, started_at_ms, scanned_at_ms);
     return 0;
 
 failed_replay:
+    finish_writes(shard);
     wal_close(shard->wal);
     shard->wal = NULL;
 failed_wal:
@@ -248,6 +293,9 @@ failed_files:
     shard_close(shard->shard);
     shard->shard = NULL;
 failed_shard:
+    node_writer_destroy(shard->writer);
+    shard->writer = NULL;
+failed_writer:
     kv_destroy(shard->kv);
     shard->kv = NULL;
     os_mutex_destroy(shard->figures_mutex);
@@ -304,20 +352,44 @@ static void log_is_durable(void *context)
                     atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire));
 }
 
+static void store_has_written(void *context)
+{
+    struct node_shard *shard = context;
+    struct shard_write *write = node_writer_take(shard->writer);
+    if (write != NULL) {
+        shard_write_done(write);
+    }
+}
+
 void node_shard_attach(struct node_shard *shard, struct os_loop *loop)
 {
     shard->loop = loop;
     shard->timer = os_timer_create(loop, timer_expired, shard);
     shard->client.wake = os_wake_create(loop, log_is_durable, shard);
+    shard->written = os_wake_create(loop, store_has_written, shard);
+    node_writer_set_wake(shard->writer, shard->written);
     os_loop_at_end_of_tick(loop, tick, shard);
     publish_figures(shard, os_monotonic_ms()); /* Nobody sees the zeros from before. */
 }
 
+int node_shard_settle(struct node_shard *shard)
+{
+    int status = shard_settle(shard->shard);
+    while (status == -EBUSY && wait_for_store(shard)) {
+        status = shard_settle(shard->shard);
+    }
+    return status;
+}
+
 void node_shard_close(struct node_shard *shard)
 {
+    finish_writes(shard);
+    node_writer_set_wake(shard->writer, NULL);
+    node_writer_destroy(shard->writer);
     if (shard->timer != NULL) {
         os_timer_destroy(shard->timer);
         os_wake_destroy(shard->client.wake);
+        os_wake_destroy(shard->written);
     }
     shard_close(shard->shard);
     kv_destroy(shard->kv);

@@ -255,6 +255,7 @@ void sim__draw_nature(struct sim *sim)
     nature->large_hash_per_mille = maybe(random, 1, 20);
     nature->read_percent = between(random, 10, 70);
     nature->store_row_count = random_chance(random, 1, 3) ? 1 : between(random, 2, 60);
+    nature->store_write_us = between(random, 1, 3) * between(random, 1, 3000);
     draw_faults(nature, random);
 }
 
@@ -311,6 +312,8 @@ static void dispatch(struct sim *sim, const struct sim__event *event)
     case SIM__EVENT_PERSISTED:
     case SIM__EVENT_READ:
     case SIM__EVENT_READ_DONE:
+    case SIM__EVENT_WRITE:
+    case SIM__EVENT_WRITE_DONE:
     case SIM__EVENT_STORE:
     case SIM__EVENT_KILL:
     case SIM__EVENT_START:

@@ -192,6 +192,8 @@ enum sim__event_kind {
     SIM__EVENT_PERSISTED,
     SIM__EVENT_READ,
     SIM__EVENT_READ_DONE,
+    SIM__EVENT_WRITE,
+    SIM__EVENT_WRITE_DONE,
     SIM__EVENT_STORE,
     SIM__EVENT_CLIENT,
     SIM__EVENT_KILL,
@@ -225,7 +227,8 @@ struct sim__nature {
     uint64_t capacity_bytes; /* Of the log's disk. */
     uint32_t cache_size_bytes;
     uint32_t in_flight_size_bytes;
-    uint32_t store_row_count;      /* 1: the store gets each entry by itself. */
+    uint32_t store_row_count; /* 1: the store gets each entry by itself. */
+    uint32_t store_write_us;
     uint32_t kill_every_us;        /* 0: never. */
     uint32_t kill_in_call_percent; /* Of the kills: at a call of the environment. */
     uint32_t power_percent;        /* Of the kills. */
@@ -352,7 +355,9 @@ struct shard_machine sim__oracle_machine(struct sim__oracle *oracle, struct shar
 void sim__oracle_started(struct sim *sim, raft_index applied);
 /* It has replayed the log. */
 void sim__oracle_ready(struct sim *sim);
-/* A batch was written to the store. */
+/* What was executed so far is a batch; it will be written as it is now. */
+void sim__oracle_frozen(struct sim *sim);
+/* It was written to the store. Without sim__oracle_frozen() before it: what was executed so far. */
 void sim__oracle_written(struct sim *sim);
 /* The digest of the shard at an index that it has applied. */
 void sim__oracle_digest(struct sim *sim, raft_index index, uint64_t digest);
@@ -371,7 +376,8 @@ void sim__oracle_answered(struct sim *sim, struct sim__pending *pending);
 void sim__oracle_delivered(struct sim *sim, struct sim__pending *pending, struct bytes reply);
 /* Every pending request was lost by a kill. */
 void sim__oracle_lost(struct sim *sim);
-/* Reads elsewhere see the model as it is now: keep a copy, use it, drop it. */
+/* Reads elsewhere see the model as it is in the store now: keep a copy, use it, drop it. NULL while
+ * the store has less than this life has found executed: only prefetches may go elsewhere then. */
 struct sim__model *sim__oracle_keep(struct sim *sim);
 void sim__oracle_use(struct sim *sim, const struct sim__model *model);
 uint64_t sim__oracle_position(const struct sim *sim);

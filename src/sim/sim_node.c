@@ -38,7 +38,7 @@ void sim__node_die(struct sim__node *node, bool is_power_lost, const char *how)
 }
 
 /* Count a call of the environment; the one that the countdown ends at is the last. */
-static bool touch(void *context, const char *operation)
+bool sim__node_touch(void *context, const char *operation)
 {
     struct sim *sim = context;
     struct sim__node *node = sim->node;
@@ -68,42 +68,6 @@ static void arm_kill(struct sim *sim)
     /* Soon or later, so that each call of a recovery has its turn. */
     uint64_t bound = KILL_CALL_COUNT_MAX >> random_below(&sim->random, 6);
     node->calls_to_live = 1 + (uint32_t)random_below(&sim->random, bound);
-}
-
-/* ---- The store, which can die too ------------------------------------------------------------ */
-
-/* One simulation per thread at a time: the memstore's interface has no room for another context. */
-static _Thread_local struct sim *current;
-
-static int store_write(void *context, const struct env_change *changes, uint32_t change_count,
-                       struct error *error)
-{
-    struct sim *sim = current;
-    bool is_mine = context == memstore_interface(sim->memstore).context;
-    if (!is_mine) {
-        return sim->memstore_ops.write(context, changes, change_count, error);
-    }
-    if (!touch(sim, "store.write")) {
-        return error_say(error, -EIO, "the simulated process is dead");
-    }
-    int status = sim->memstore_ops.write(context, changes, change_count, error);
-    sim->node->is_store_behind = status == -EBUSY;
-    if (status == 0) {
-        sim__oracle_written(sim);
-        if (!touch(sim, "store.written")) {
-            return error_say(error, -EIO, "the simulated process is dead");
-        }
-    }
-    return status;
-}
-
-static struct env_store store_interface(struct sim *sim, struct memstore *memstore)
-{
-    struct env_store store = memstore_interface(memstore);
-    sim->memstore_ops = *store.ops;
-    sim->store_ops = *store.ops;
-    sim->store_ops.write = store_write;
-    return (struct env_store){&sim->store_ops, store.context};
 }
 
 /* ---- What the shard asks of its host --------------------------------------------------------- */
@@ -173,7 +137,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
     return (struct shard_options){
         .id = SIM__SHARD,
         .self = 1,
-        .store = store_interface(sim, node->memstore),
+        .store = sim__store_interface(sim, node->memstore),
         .cache_size_bytes = sim->nature.cache_size_bytes,
         .store_row_count = sim->nature.store_row_count,
         .in_flight_size_bytes_max = sim->nature.in_flight_size_bytes,
@@ -182,6 +146,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
                  .clock = sim__clock(sim),
                  .persist = host_persist,
                  .read_elsewhere = host_read_elsewhere,
+                 .write_elsewhere = sim__store_write_elsewhere,
                  .load_entry = host_load_entry,
                  .failed = host_failed},
         .random_seed = sim->options.seed + node->incarnation,
@@ -252,6 +217,15 @@ void sim__node_close_cores(struct sim__node *node)
     node->round_count = 0;
 }
 
+static void job_free(struct sim__read *job)
+{
+    if (job->model != NULL) {
+        sim__model_deinit(job->model);
+        memory_free(job->model);
+    }
+    memory_free(job);
+}
+
 /* Reads under way end before the shard does; nobody hears them. */
 static void drop_reads(struct sim__node *node)
 {
@@ -261,11 +235,17 @@ static void drop_reads(struct sim__node *node)
             shard_read_run(job->read);
         }
         shard_read_done(job->read);
-        sim__model_deinit(job->model);
-        memory_free(job->model);
-        memory_free(job);
+        job_free(job);
     }
     node->read_count = 0;
+}
+
+/* What waited for one may begin another. */
+static void drop_writes(struct sim__node *node)
+{
+    while (node->write != NULL) {
+        sim__store_finish_write(node);
+    }
 }
 
 static void bury(struct sim *sim)
@@ -273,6 +253,7 @@ static void bury(struct sim *sim)
     struct sim__node *node = sim->node;
     ASSERT(node->is_dead);
     drop_reads(node);
+    drop_writes(node);
     sim__node_close_cores(node);
     node->is_running = false;
     node->is_ready = false;
@@ -385,7 +366,7 @@ static void start(struct sim *sim)
 /* ---- The reactor ----------------------------------------------------------------------------- */
 
 /* After each call into the shard. */
-static void look_at_shard(struct sim *sim)
+void sim__node_look_at_shard(struct sim *sim)
 {
     struct sim__node *node = sim->node;
     if (!sim__node_is_alive(node)) {
@@ -436,7 +417,7 @@ static void tick(struct sim *sim, const struct sim__event *event)
     }
     node->tick_at_us = UINT64_MAX;
     uint64_t wake_at_ms = shard_tick(node->shard);
-    look_at_shard(sim);
+    sim__node_look_at_shard(sim);
     if (sim__node_is_alive(node)) {
         uint64_t now_ms = sim__clock(sim).now_ms(sim);
         uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
@@ -459,10 +440,8 @@ static void run_read(struct sim *sim, const struct sim__event *event)
     list_remove(&job->link);
     sim->node->read_count--;
     shard_read_done(job->read);
-    sim__model_deinit(job->model);
-    memory_free(job->model);
-    memory_free(job);
-    look_at_shard(sim);
+    job_free(job);
+    sim__node_look_at_shard(sim);
     sim__node_wake(sim);
 }
 
@@ -551,10 +530,12 @@ static void live_event(struct sim *sim, const struct sim__event *event)
         sim__writer_run(sim, (enum sim__writer_stage)event->value);
     } else if (event->kind == SIM__EVENT_PERSISTED) {
         shard_persisted(node->shard, event->value);
-        look_at_shard(sim);
+        sim__node_look_at_shard(sim);
         sim__node_wake(sim);
     } else if (event->kind == SIM__EVENT_STORE) {
         maintain(sim, event->value);
+    } else if (event->kind == SIM__EVENT_WRITE || event->kind == SIM__EVENT_WRITE_DONE) {
+        sim__store_event(sim, event);
     } else {
         run_read(sim, event);
     }
@@ -605,20 +586,13 @@ bool sim__node_is_ready(const struct sim__node *node)
 bool sim__node_is_quiet(const struct sim__node *node)
 {
     return sim__node_is_ready(node) && node->queue_count == 0 && node->round_count == 0 &&
-           node->read_count == 0 && !node->is_store_behind;
-}
-
-void sim__node_store_all(struct sim__node *node)
-{
-    while (shard_settle(node->shard) == -EBUSY) {
-        PROBE("sim.settle_stalled");
-    }
+           node->read_count == 0 && node->write == NULL && !node->is_store_behind;
 }
 
 void sim__node_verify(struct sim *sim)
 {
     struct sim__node *node = sim->node;
-    sim__node_store_all(node);
+    sim__store_all(node);
     struct kv_statistics statistics;
     kv_get_statistics(node->kv, &statistics);
     struct error error = {0};
@@ -631,14 +605,13 @@ void sim__node_verify(struct sim *sim)
 struct sim__node *sim__node_create(struct sim *sim)
 {
     struct sim__node *node = memory_allocate_zeroed(1, sizeof *node);
-    current = sim;
     node->sim = sim;
     list_init(&node->reads);
     struct sim__disk_options options = {
         .capacity_bytes = sim->nature.capacity_bytes,
         .does_cache_lie = sim->nature.does_cache_lie,
         .does_directory_reorder = sim->nature.does_directory_reorder,
-        .touch = touch,
+        .touch = sim__node_touch,
         .dies_now = dies_now,
         .context = sim,
     };
@@ -651,6 +624,7 @@ void sim__node_destroy(struct sim__node *node)
     struct sim *sim = node->sim;
     node->is_dead = true;
     drop_reads(node);
+    drop_writes(node);
     sim__node_close_cores(node);
     memory_free(node->queue);
     sim__disk_destroy(sim->disk);

@@ -57,6 +57,9 @@ struct sim__node {
 
     struct list reads; /* struct sim__read */
     uint32_t read_count;
+    struct shard_write *write; /* A batch on its way to the store and back; NULL: none. */
+    uint64_t write_number;     /* Of it, so that its events are known. */
+    bool was_written;          /* Or refused. */
     uint64_t tick_at_us;
     raft_term newest_term; /* That any life of it has led. */
 
@@ -68,6 +71,21 @@ struct sim__node {
 
 /* From now on nobody hears the node; it is buried when the call stack is empty. */
 void sim__node_die(struct sim__node *node, bool is_power_lost, const char *how);
+
+/* A call of the environment: false when the node is dead, or dies of it. */
+bool sim__node_touch(void *context, const char *operation);
+/* After each call into the shard. */
+void sim__node_look_at_shard(struct sim *sim);
+
+/* sim_store.c: the store, and batches on their way to it. */
+struct env_store sim__store_interface(struct sim *sim, struct memstore *memstore);
+/* The shard's host. */
+void sim__store_write_elsewhere(void *context, struct shard_write *write);
+void sim__store_event(struct sim *sim, const struct sim__event *event);
+/* End what is under way, of a node or of a rehearsal; without effect when the node is dead. */
+void sim__store_finish_write(struct sim__node *node);
+/* Have the store take everything that was applied, before it is looked at. */
+void sim__store_all(struct sim__node *node);
 
 /* sim_writer.c */
 void sim__writer_run(struct sim *sim, enum sim__writer_stage stage);
@@ -81,9 +99,6 @@ int sim__node_open_log(struct sim__node *node, bool is_read_only, struct error *
  * `is_watched`: by the oracle. */
 int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *error);
 void sim__node_close_cores(struct sim__node *node);
-
-/* Have the store take everything that was applied, before it is looked at. */
-void sim__node_store_all(struct sim__node *node);
 
 /* sim_rehearsal.c: maybe recover a copy of everything, and remember what came out, … */
 void sim__rehearse(struct sim *sim);

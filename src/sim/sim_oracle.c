@@ -41,6 +41,12 @@ struct sim__oracle {
     struct sim__model model;
     const struct sim__model *elsewhere; /* What a read of another thread sees; NULL: the present. */
 
+    /* The batch that is frozen: where in the order it ends, and the model there. */
+    bool is_frozen;
+    uint64_t frozen_position;
+    struct sim__model *frozen_model; /* NULL: of a replay, before all is executed again. */
+    struct sim__model *stored_model; /* Of the newest batch that was written. */
+
     struct executed *order;
     uint64_t order_count;
     uint64_t order_capacity;
@@ -373,12 +379,27 @@ struct shard_machine sim__oracle_machine(struct sim__oracle *oracle, struct shar
     };
 }
 
-struct sim__model *sim__oracle_keep(struct sim *sim)
+static struct sim__model *model_copy(const struct sim__model *model)
 {
     struct sim__model *copy = memory_allocate(sizeof *copy);
     sim__model_init(copy);
-    sim__model_copy(copy, &sim->oracle->model);
+    sim__model_copy(copy, model);
     return copy;
+}
+
+static void model_free(struct sim__model **model)
+{
+    if (*model != NULL) {
+        sim__model_deinit(*model);
+        memory_free(*model);
+    }
+    *model = NULL;
+}
+
+struct sim__model *sim__oracle_keep(struct sim *sim)
+{
+    const struct sim__model *stored = sim->oracle->stored_model;
+    return stored != NULL ? model_copy(stored) : NULL;
 }
 
 void sim__oracle_use(struct sim *sim, const struct sim__model *model)
@@ -418,13 +439,38 @@ void sim__oracle_started(struct sim *sim, raft_index applied)
     while (position > 0 && oracle->order[position - 1].version >> 16 > applied) {
         position--;
     }
+    oracle->is_frozen = false;
+    model_free(&oracle->frozen_model);
+    model_free(&oracle->stored_model);
     oracle->replay_position = oracle->newest_position = position;
     check_content(sim, position, "at start");
 }
 
+void sim__oracle_frozen(struct sim *sim)
+{
+    struct sim__oracle *oracle = sim->oracle;
+    if (oracle->is_frozen) {
+        return; /* It was refused, and comes again. */
+    }
+    oracle->is_frozen = true;
+    oracle->frozen_position = oracle->newest_position;
+    ASSERT(oracle->frozen_model == NULL);
+    if (oracle->newest_position == oracle->order_count) {
+        oracle->frozen_model = model_copy(&oracle->model);
+    }
+}
+
 void sim__oracle_written(struct sim *sim)
 {
-    check_content(sim, sim->oracle->newest_position, "after a batch");
+    struct sim__oracle *oracle = sim->oracle;
+    if (!oracle->is_frozen) {
+        sim__oracle_frozen(sim);
+    }
+    check_content(sim, oracle->frozen_position, "after a batch");
+    model_free(&oracle->stored_model);
+    oracle->stored_model = oracle->frozen_model;
+    oracle->frozen_model = NULL;
+    oracle->is_frozen = false;
 }
 
 void sim__oracle_digest(struct sim *sim, raft_index index, uint64_t digest)
@@ -679,6 +725,8 @@ void sim__oracle_destroy(struct sim__oracle *oracle)
     memory_free(oracle->transactions);
     memory_free(oracle->digests);
     memory_free(oracle->order);
+    model_free(&oracle->frozen_model);
+    model_free(&oracle->stored_model);
     sim__model_deinit(&oracle->model);
     memory_free(oracle);
 }

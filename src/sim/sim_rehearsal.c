@@ -61,6 +61,9 @@ static int run_rehearsal(struct sim__node *node, struct error *error)
         if (status == 0) {
             shard_persisted(node->shard, sequence);
         }
+        while (node->write != NULL) {
+            sim__store_finish_write(node);
+        }
     }
     return status;
 }
@@ -94,7 +97,7 @@ void sim__rehearse(struct sim *sim)
     if (status != 0 && !is_excused) {
         sim__fail(sim, "a rehearsal of the recovery failed: %s", error.message);
     } else if (status == 0 && shard_is_ready(copy.shard)) {
-        sim__node_store_all(&copy);
+        sim__store_all(&copy);
         struct shard_statistics statistics;
         shard_get_statistics(copy.shard, &statistics);
         node->has_rehearsed = true;
@@ -114,7 +117,7 @@ void sim__rehearsal_compare(struct sim *sim)
     if (!node->has_rehearsed) {
         return;
     }
-    sim__node_store_all(node);
+    sim__store_all(node);
     if (!sim__node_is_alive(node)) {
         return; /* Killed while storing: there is nothing left to compare. */
     }

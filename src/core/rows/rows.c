@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A live view keeps one table of rows. A row in it is *clean* (equal to the store's, may be
- * evicted) or *changed* (uncommitted, pinned, and listed in rows.changes). The state machine
- * changes a row as often as it likes; the batch has one change for it, with its last state.
+ * evicted), *changed* (pinned, and listed in the open generation) or *frozen* (pinned, listed in the
+ * generation that is being written, see rows_commit.c). The state machine changes a row as often as
+ * it likes; the batch has one change for it, with its last state. A frozen row is not touched: a
+ * change of it makes a new row, and the old one, superseded, leaves the table and lives on until its
+ * batch is written.
  *
  * Deleted ranges. rows_delete_range() only appends the range to rows.ranges. Each row knows how
  * many ranges it has been held against (`ranges_seen`); one that lags is compared with those it
- * missed when it is next looked at, and becomes absent if one covers it. So a range costs nothing
- * at once, and a hit costs one comparison of integers. After RANGE_COUNT_MAX ranges one walk over
- * the table brings every row up to date and the list starts anew.
- *
- * The batch is: all uncommitted ranges, then every changed row with its last state. That is right
- * for any order of calls: a row put before its range was deleted is absent by then and goes as a
- * delete, one put afterwards goes as a put, and a row that was not changed is under the range only.
+ * missed when it is next looked at, and becomes absent if one covers it, or superseded if it is
+ * frozen. So a range costs nothing at once, and a hit costs one comparison of integers. After
+ * RANGE_COUNT_MAX ranges one walk over the table brings every row up to date and the list starts
+ * anew.
  *
  * Eviction is a clock (Corbató 1968) with small counters in place of one bit, its hand walking the
  * hash table: no list to relink on a hit. A row enters with no heat, so a scan of cold rows passes
- * through without pushing hot ones out. */
+ * through without pushing hot ones out. A batch that is written leaves many clean rows at once; each
+ * later call evicts a few. */
 #include "core/rows/rows.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert/assert.h"
-#include "base/endian/endian.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -31,7 +30,8 @@
 #define HEAT_MAX 3
 /* A row larger than this part of the cache is not kept. */
 #define CACHE_SHARE 16
-#define RANGE_COUNT_MAX 64
+/* Slots that the eviction hand passes in one call. */
+#define EVICTION_STEP_COUNT 32
 #define SCRATCH_KEPT_BYTES (64 * 1024)
 /* A row keeps room that a smaller value leaves, up to so many bytes; beyond, it is made anew. */
 #define SLACK_BYTES_MAX 256
@@ -52,12 +52,12 @@ static uint64_t charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes)
            SLOT_SHARE_BYTES;
 }
 
-static uint64_t row_charge(const struct row *row)
+uint64_t rows__charge(const struct row *row)
 {
     return charge_of(row->key_size_bytes, row->capacity_bytes);
 }
 
-static bool is_worth_keeping(const struct rows *rows, uint64_t charge_bytes)
+bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes)
 {
     return charge_bytes <= rows->cache_size_bytes / CACHE_SHARE;
 }
@@ -74,10 +74,12 @@ static struct row *row_create(const struct rows *rows, uint64_t hash, struct byt
     row->key_size_bytes = (uint32_t)key.size_bytes;
     row->value_size_bytes = (uint32_t)value.size_bytes;
     row->capacity_bytes = (uint32_t)(size_bytes - offsetof(struct row, bytes) - key.size_bytes);
-    row->change_position = ROW_UNCHANGED;
+    row->change_position = 0;
     row->ranges_seen = rows->range_count;
     row->heat = 0;
     row->is_absent = false;
+    row->generation = ROW_CLEAN;
+    row->is_superseded = false;
     if (key.size_bytes > 0) {
         memcpy(row->bytes, key.data, key.size_bytes);
     }
@@ -87,49 +89,60 @@ static struct row *row_create(const struct rows *rows, uint64_t hash, struct byt
     return row;
 }
 
+static uint64_t *account_of(struct rows *rows, const struct row *row)
+{
+    return row_is_changed(row) ? &rows->generations[row->generation - 1u].size_bytes
+                               : &rows->clean_size_bytes;
+}
+
 static void account_add(struct rows *rows, const struct row *row)
 {
-    if (row_is_changed(row)) {
-        rows->changed_size_bytes += row_charge(row);
-    } else {
-        rows->clean_size_bytes += row_charge(row);
-    }
+    *account_of(rows, row) += rows__charge(row);
 }
 
 static void account_remove(struct rows *rows, const struct row *row)
 {
-    uint64_t *size_bytes =
-        row_is_changed(row) ? &rows->changed_size_bytes : &rows->clean_size_bytes;
-    ASSERT(*size_bytes >= row_charge(row));
-    *size_bytes -= row_charge(row);
+    uint64_t *size_bytes = account_of(rows, row);
+    ASSERT(*size_bytes >= rows__charge(row));
+    *size_bytes -= rows__charge(row);
 }
 
 static void drop(struct rows *rows, struct rows_slot *slot)
 {
     struct row *row = slot->row;
+    ASSERT(!row_is_changed(row));
     account_remove(rows, row);
     rows__table_remove(&rows->table, slot);
     memory_free(row);
 }
 
+void rows__drop(struct rows *rows, struct row *row)
+{
+    drop(rows, rows__table_find(&rows->table, row->hash, row_key(row)));
+}
+
 /* A planted bug: forget an uncommitted change, as an eviction without regard for it would. */
 static void lose_change(struct rows *rows, struct row *row)
 {
+    struct rows_generation *generation = rows__open(rows);
     account_remove(rows, row);
-    struct row *last = rows->changes[--rows->change_count];
-    rows->changes[row->change_position] = last;
+    struct row *last = generation->changes[--generation->change_count];
+    generation->changes[row->change_position] = last;
+    generation->ordered_count = 0;
     last->change_position = row->change_position;
-    row->change_position = ROW_UNCHANGED;
+    row->generation = ROW_CLEAN;
     account_add(rows, row);
 }
 
-/* Evict clean rows, but not `spare`, until they fit. Every row that is kept is a small part of the
- * cache, so there is always another one to evict. */
-static void evict(struct rows *rows, const struct row *spare)
+/* Evict clean rows, but not `spare`, until they fit or the hand has passed so many slots. Every row
+ * that is kept is a small part of the cache, so there is always another one to evict. */
+static void evict(struct rows *rows, const struct row *spare, uint64_t step_count_max)
 {
-    while (rows->clean_size_bytes > rows->cache_size_bytes) {
+    for (uint64_t i = 0; i < step_count_max && rows->clean_size_bytes > rows->cache_size_bytes;
+         i++) {
         struct rows_slot *slot = rows__table_sweep(&rows->table);
-        if (BUG("rows.eviction_loses_change") && row_is_changed(slot->row)) {
+        if (BUG("rows.eviction_loses_change") && row_is_changed(slot->row) &&
+            !rows__is_frozen(rows, slot->row)) {
             lose_change(rows, slot->row);
         }
         if (slot->row == spare || row_is_changed(slot->row)) {
@@ -143,6 +156,11 @@ static void evict(struct rows *rows, const struct row *spare)
     }
 }
 
+void rows__evict(struct rows *rows)
+{
+    evict(rows, NULL, UINT64_MAX);
+}
+
 /* ---- Ranges ---------------------------------------------------------------------------------- */
 
 static bool range_covers(const struct rows_range *range, struct bytes key)
@@ -151,16 +169,33 @@ static bool range_covers(const struct rows_range *range, struct bytes key)
            bytes_compare(key, buffer_bytes(&range->upper)) < 0;
 }
 
-void rows__settle(const struct rows *rows, struct row *row)
+static bool was_deleted(const struct rows *rows, const struct row *row)
 {
     for (uint32_t i = row->ranges_seen; i < rows->range_count; i++) {
         if (range_covers(&rows->ranges[i], row_key(row)) && !BUG("rows.stale_after_range_delete")) {
-            row->is_absent = true;
-            row->value_size_bytes = 0;
-            break;
+            return true;
         }
     }
+    return false;
+}
+
+void rows__settle(const struct rows *rows, struct row *row)
+{
+    ASSERT(!rows__is_frozen(rows, row));
+    if (was_deleted(rows, row)) {
+        row->is_absent = true;
+        row->value_size_bytes = 0;
+    }
     row->ranges_seen = rows->range_count;
+}
+
+bool rows__is_hidden(const struct rows *rows, struct row *row)
+{
+    if (rows__is_frozen(rows, row)) {
+        return row->is_superseded || was_deleted(rows, row);
+    }
+    rows__settle(rows, row);
+    return false;
 }
 
 const struct rows_range *rows__range_over(const struct rows *rows, struct bytes key)
@@ -173,27 +208,32 @@ const struct rows_range *rows__range_over(const struct rows *rows, struct bytes 
     return NULL;
 }
 
-static void ranges_free(struct rows *rows)
+static void ranges_free(struct rows *rows, uint32_t count)
 {
-    for (uint32_t i = 0; i < rows->range_count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         buffer_deinit(&rows->ranges[i].lower);
         buffer_deinit(&rows->ranges[i].upper);
     }
-    rows->range_count = 0;
-    rows->range_committed_count = 0;
 }
 
-/* Hold every row against all ranges, so that the list can start anew. */
-static void ranges_retire(struct rows *rows)
+/* Hold every row against all ranges, so that those of the store are not needed any more. */
+void rows__ranges_retire(struct rows *rows)
 {
     PROBE("rows.ranges.retired");
+    uint32_t kept_count = rows->range_count - rows->range_committed_count;
     uint64_t position = 0;
     for (struct row *row = rows__table_next(&rows->table, &position); row != NULL;
          row = rows__table_next(&rows->table, &position)) {
         rows__settle(rows, row);
-        row->ranges_seen = 0;
+        row->ranges_seen = kept_count;
     }
-    ranges_free(rows);
+    ranges_free(rows, rows->range_committed_count);
+    if (kept_count > 0) {
+        memmove(rows->ranges, rows->ranges + rows->range_committed_count,
+                kept_count * sizeof rows->ranges[0]);
+    }
+    rows->range_count = kept_count;
+    rows->range_committed_count = 0;
 }
 
 static void chain_digest(struct rows *rows, enum env_change_kind kind, struct bytes key,
@@ -225,11 +265,29 @@ void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static struct rows_slot *find(const struct rows *rows, uint64_t hash, struct bytes key)
+/* The row leaves the table, which has another in its place or none; its batch keeps it. */
+static void supersede(struct rows *rows, struct row *row)
+{
+    ASSERT(rows__is_frozen(rows, row) && !row->is_superseded);
+    row->is_superseded = true;
+}
+
+static struct rows_slot *find(struct rows *rows, uint64_t hash, struct bytes key)
 {
     struct rows_slot *slot = rows__table_find(&rows->table, hash, key);
-    if (slot != NULL && slot->row->ranges_seen != rows->range_count) {
-        rows__settle(rows, slot->row);
+    if (slot == NULL || slot->row->ranges_seen == rows->range_count) {
+        return slot;
+    }
+    struct row *row = slot->row;
+    if (!rows__is_frozen(rows, row)) {
+        rows__settle(rows, row);
+    } else if (was_deleted(rows, row)) {
+        PROBE("rows.frozen_row_deleted");
+        rows__table_remove(&rows->table, slot);
+        supersede(rows, row);
+        return NULL;
+    } else {
+        row->ranges_seen = rows->range_count;
     }
     return slot;
 }
@@ -264,12 +322,12 @@ static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struc
         return status;
     }
     struct bytes read = status == 0 ? buffer_bytes(&rows->scratch) : (struct bytes){0};
-    if (is_worth_keeping(rows, charge_of(key.size_bytes, read.size_bytes))) {
+    if (rows__is_worth_keeping(rows, charge_of(key.size_bytes, read.size_bytes))) {
         struct row *row = row_create(rows, hash, key, read);
         row->is_absent = status == -ENOENT;
         rows__table_insert(&rows->table, row);
         account_add(rows, row);
-        evict(rows, row);
+        evict(rows, row, EVICTION_STEP_COUNT);
         read = row_value(row);
     }
     if (status == 0) {
@@ -311,14 +369,18 @@ static void note_change(struct rows *rows, struct row *row)
     if (row_is_changed(row)) {
         return;
     }
-    if (rows->change_count == rows->change_capacity) {
-        ASSERT(rows->change_capacity < UINT32_MAX / 2);
-        rows->change_capacity = rows->change_capacity == 0 ? 64 : 2 * rows->change_capacity;
-        rows->changes = memory_resize(rows->changes, rows->change_capacity * sizeof(struct row *));
+    struct rows_generation *generation = rows__open(rows);
+    if (generation->change_count == generation->change_capacity) {
+        ASSERT(generation->change_capacity < UINT32_MAX / 2);
+        generation->change_capacity =
+            generation->change_capacity == 0 ? 64 : 2 * generation->change_capacity;
+        generation->changes =
+            memory_resize(generation->changes, generation->change_capacity * sizeof(struct row *));
     }
     account_remove(rows, row);
-    row->change_position = rows->change_count;
-    rows->changes[rows->change_count++] = row;
+    row->change_position = generation->change_count;
+    row->generation = (uint8_t)(1u + rows->open);
+    generation->changes[generation->change_count++] = row;
     account_add(rows, row);
 }
 
@@ -327,19 +389,29 @@ static void replace(struct rows *rows, struct rows_slot *slot, struct row *row)
 {
     struct row *old = slot->row;
     row->heat = old->heat;
+    slot->row = row;
+    if (rows__is_frozen(rows, old)) {
+        PROBE("rows.frozen_row_changed");
+        supersede(rows, old);
+        account_add(rows, row);
+        return;
+    }
     row->change_position = old->change_position;
+    row->generation = old->generation;
     if (row_is_changed(row)) {
-        rows->changes[row->change_position] = row;
+        rows__open(rows)->changes[row->change_position] = row;
     }
     account_remove(rows, old);
     account_add(rows, row);
-    slot->row = row;
     memory_free(old);
 }
 
-/* Does the value go where the old one is, without wasting much? */
-static bool fits(const struct row *row, size_t size_bytes)
+/* May the value go where the old one is, without wasting much? */
+static bool fits(const struct rows *rows, const struct row *row, size_t size_bytes)
 {
+    if (rows__is_frozen(rows, row) && !BUG("rows.frozen_row_changed")) {
+        return false;
+    }
     return size_bytes <= row->capacity_bytes &&
            row->capacity_bytes - size_bytes <= SLACK_BYTES_MAX + size_bytes;
 }
@@ -353,7 +425,7 @@ static void change(struct rows *rows, struct bytes key, struct bytes value, bool
     uint64_t hash = hash_bytes(key, 0);
     struct rows_slot *slot = rows__table_find(&rows->table, hash, key);
     struct row *row;
-    if (slot != NULL && fits(slot->row, value.size_bytes)) {
+    if (slot != NULL && fits(rows, slot->row, value.size_bytes)) {
         row = slot->row;
         if (value.size_bytes > 0) {
             memmove(row->bytes + row->key_size_bytes, value.data, value.size_bytes);
@@ -372,7 +444,7 @@ static void change(struct rows *rows, struct bytes key, struct bytes value, bool
     row->is_absent = is_absent;
     row->heat = row->heat == 0 ? 1 : row->heat;
     note_change(rows, row);
-    evict(rows, NULL);
+    evict(rows, NULL, EVICTION_STEP_COUNT);
 }
 
 void rows_put(struct rows *rows, struct bytes key, struct bytes value)
@@ -385,106 +457,6 @@ void rows_delete(struct rows *rows, struct bytes key)
     change(rows, key, (struct bytes){0}, true);
 }
 
-/* ---- Committing ------------------------------------------------------------------------------ */
-
-/* What is to be written: uncommitted range `i`, or after those, changed row. */
-static struct env_change change_at(const struct rows *rows, uint32_t i)
-{
-    uint32_t range_count = rows->range_count - rows->range_committed_count;
-    if (i < range_count) {
-        const struct rows_range *range = &rows->ranges[rows->range_committed_count + i];
-        return (struct env_change){.kind = ENV_CHANGE_DELETE_RANGE,
-                                   .key = buffer_bytes(&range->lower),
-                                   .value = buffer_bytes(&range->upper)};
-    }
-    struct row *row = rows->changes[i - range_count];
-    rows__settle(rows, row);
-    return (struct env_change){.kind = row->is_absent ? ENV_CHANGE_DELETE : ENV_CHANGE_PUT,
-                               .key = row_key(row),
-                               .value = row_value(row)};
-}
-
-static uint32_t uncommitted_count(const struct rows *rows)
-{
-    return rows->range_count - rows->range_committed_count + rows->change_count;
-}
-
-/* The store has everything: changed rows become clean ones. */
-static void changes_settle(struct rows *rows)
-{
-    for (uint32_t i = 0; i < rows->change_count; i++) {
-        struct row *row = rows->changes[i];
-        account_remove(rows, row);
-        row->change_position = ROW_UNCHANGED;
-        account_add(rows, row);
-        if (!is_worth_keeping(rows, row_charge(row))) {
-            drop(rows, rows__table_find(&rows->table, row->hash, row_key(row)));
-        }
-    }
-    rows->change_count = 0;
-    rows->range_committed_count = rows->range_count;
-    if (rows->range_count > RANGE_COUNT_MAX) {
-        ranges_retire(rows);
-    }
-    evict(rows, NULL);
-}
-
-static int compare_sorted(const void *left, const void *right)
-{
-    const struct rows_sorted *left_row = left;
-    const struct rows_sorted *right_row = right;
-    if (left_row->prefix != right_row->prefix) {
-        return left_row->prefix < right_row->prefix ? -1 : 1;
-    }
-    return bytes_compare(row_key(left_row->row), row_key(right_row->row));
-}
-
-/* The store inserts rows that come in order at half the cost, because neighbours are near each
- * other in its memory. Most comparisons are of the first bytes behind the space, without looking at
- * the row. */
-static void sort_changes(struct rows *rows)
-{
-    for (uint32_t i = 0; i < rows->change_count; i++) {
-        struct bytes key = row_key(rows->changes[i]);
-        uint8_t prefix[sizeof(uint64_t)] = {0};
-        memcpy(prefix, key.data, key.size_bytes < sizeof prefix ? key.size_bytes : sizeof prefix);
-        rows->sorted[i] =
-            (struct rows_sorted){.prefix = endian_get_u64_be(prefix), .row = rows->changes[i]};
-    }
-    qsort(rows->sorted, rows->change_count, sizeof rows->sorted[0], compare_sorted);
-    for (uint32_t i = 0; i < rows->change_count; i++) {
-        rows->changes[i] = rows->sorted[i].row;
-        rows->changes[i]->change_position = i;
-    }
-}
-
-int rows_commit(struct rows *rows, struct error *error)
-{
-    ASSERT(rows->snapshot == NULL);
-    uint32_t count = uncommitted_count(rows);
-    if (count == 0) {
-        return 0;
-    }
-    if (count > rows->batch_capacity) {
-        rows->batch_capacity = 2 * count;
-        rows->batch = memory_resize(rows->batch, rows->batch_capacity * sizeof rows->batch[0]);
-        rows->sorted = memory_resize(rows->sorted, rows->batch_capacity * sizeof rows->sorted[0]);
-    }
-    sort_changes(rows);
-    for (uint32_t i = 0; i < count; i++) {
-        rows->batch[i] = change_at(rows, i);
-    }
-    int status = rows->store.ops->write(rows->store.context, rows->batch, count, error);
-    if (status != 0) {
-        return status;
-    }
-    rows->changes_seen++;
-    rows->is_commit_wanted = false;
-    changes_settle(rows);
-    ASSERT(rows->changed_size_bytes == 0);
-    return 0;
-}
-
 uint64_t rows_digest(const struct rows *rows)
 {
     return rows->digest;
@@ -493,21 +465,6 @@ uint64_t rows_digest(const struct rows *rows)
 void rows_set_digest(struct rows *rows, uint64_t digest)
 {
     rows->digest = digest;
-}
-
-bool rows_is_commit_wanted(const struct rows *rows)
-{
-    return rows->is_commit_wanted;
-}
-
-uint32_t rows_change_count(const struct rows *rows)
-{
-    return uncommitted_count(rows);
-}
-
-uint64_t rows_change_size_bytes(const struct rows *rows)
-{
-    return rows->changed_size_bytes;
 }
 
 /* ---- The view -------------------------------------------------------------------------------- */
@@ -532,19 +489,31 @@ struct rows *rows_create_at(struct env_store store, const struct env_store_snaps
     return rows;
 }
 
+static void rows_free(struct rows *rows)
+{
+    struct rows_generation *frozen = rows__frozen(rows);
+    for (uint32_t i = 0; i < frozen->change_count; i++) {
+        if (frozen->changes[i]->is_superseded) {
+            memory_free(frozen->changes[i]);
+        }
+    }
+    uint64_t position = 0;
+    for (struct row *row = rows__table_next(&rows->table, &position); row != NULL;
+         row = rows__table_next(&rows->table, &position)) {
+        memory_free(row);
+    }
+}
+
 void rows_destroy(struct rows *rows)
 {
     if (rows->snapshot == NULL) {
-        uint64_t position = 0;
-        for (struct row *row = rows__table_next(&rows->table, &position); row != NULL;
-             row = rows__table_next(&rows->table, &position)) {
-            memory_free(row);
-        }
+        rows_free(rows);
         rows__table_deinit(&rows->table);
     }
-    ranges_free(rows);
+    ranges_free(rows, rows->range_count);
+    rows__generation_deinit(&rows->generations[0]);
+    rows__generation_deinit(&rows->generations[1]);
     memory_free(rows->ranges);
-    memory_free(rows->changes);
     memory_free(rows->batch);
     memory_free(rows->sorted);
     buffer_deinit(&rows->scratch);
@@ -562,12 +531,13 @@ void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)
     ASSERT(rows->snapshot == NULL);
     rows->changes_seen++;
     rows->cache_size_bytes = cache_size_bytes;
-    evict(rows, NULL);
+    rows__evict(rows);
 }
 
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics)
 {
     *statistics = rows->statistics;
     statistics->cached_row_count = rows->table.row_count;
-    statistics->cached_size_bytes = rows->clean_size_bytes + rows->changed_size_bytes;
+    statistics->cached_size_bytes =
+        rows->clean_size_bytes + rows->generations[0].size_bytes + rows->generations[1].size_bytes;
 }

@@ -3,14 +3,17 @@
  *
  * A `struct rows` is a view with three levels: the changes that the store does not have yet, a
  * cache of hot rows, and the store. A state machine reads and writes through it and sees its own
- * changes at once; rows_commit() hands them to the store as one batch.
+ * changes at once. The changes go to the store as batches, in two generations: while one is being
+ * written, on whatever thread, later changes gather for the next.
  *
  * Invariants
  *   I1. A read returns the newest change made through this view, else the row of the store.
- *   I2. Nothing reaches the store before rows_commit(); everything reaches it in one write.
- *   I3. A cached row (or cached absence) equals the store's row unless it is changed and
- *       uncommitted.
- *   I4. Cached bytes never exceed the limit by more than the uncommitted changes.
+ *   I2. Nothing reaches the store but by rows_commit_write(); what rows_commit_begin() found reaches
+ *       it in one write, as it was at that call.
+ *   I3. A cached row (or cached absence) equals the store's row unless it is changed and not yet
+ *       committed.
+ *   I4. Cached bytes exceed the limit by no more than the changes of two batches and the rows that
+ *       came last: what is too much, as after a commit, is evicted little by little by later calls.
  *
  * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
@@ -51,8 +54,26 @@ void rows_put(struct rows *rows, struct bytes key, struct bytes value);
 void rows_delete(struct rows *rows, struct bytes key);
 void rows_delete_range(struct rows *rows, struct bytes lower, struct bytes upper);
 
-/* Write all changes to the store as one batch. On -EBUSY nothing changed: commit again later,
- * before any other change. Other errors are final. */
+/* ---- Committing ------------------------------------------------------------------------------ */
+
+/* Freeze the changes made so far: they are the batch. Costs the same however many they are. Later
+ * changes belong to the next batch, reads see both. False: there is nothing to write. Not while
+ * another batch is frozen. */
+MUST_USE bool rows_commit_begin(struct rows *rows);
+
+/* Any thread, while the view is used on its own: write the batch to the store, sorted by key. On
+ * -EBUSY nothing changed: call again later. Other errors are final. The caller hands the view from
+ * thread to thread, so that this and what follows see what came before. */
+MUST_USE int rows_commit_write(struct rows *rows, struct error *error);
+
+/* The view's thread: the batch is written; its rows are clean ones now. */
+void rows_commit_end(struct rows *rows);
+
+/* Is there a batch between begin and end? */
+bool rows_is_committing(const struct rows *rows);
+
+/* All of it at once, first for the batch that is frozen: afterwards the store has every change. On
+ * -EBUSY a part of them: call again later. */
 MUST_USE int rows_commit(struct rows *rows, struct error *error);
 
 /* The digest chained over every change made through this view, in the order of the calls: equal
@@ -61,19 +82,15 @@ MUST_USE int rows_commit(struct rows *rows, struct error *error);
 uint64_t rows_digest(const struct rows *rows);
 void rows_set_digest(struct rows *rows, uint64_t digest);
 
-/* What waits for rows_commit(): rows (a deleted range counts as one), and bytes in memory. */
+/* What waits for rows_commit_begin(): rows (a deleted range counts as one), and bytes in memory. */
 uint32_t rows_change_count(const struct rows *rows);
 uint64_t rows_change_size_bytes(const struct rows *rows);
 
-/* With more uncommitted changes than this, merging them costs more than committing them: a live
- * view in the memory tier does not open an iterator then, but answers ERROR_INCOMPLETE. */
-#define ROWS_ITERATE_CHANGE_COUNT_MAX 256
-
-/* Was that the reason of an ERROR_INCOMPLETE since the last commit? */
-bool rows_is_commit_wanted(const struct rows *rows);
+/* ---- Iterating ------------------------------------------------------------------------------- */
 
 /* Rows in order, the view's own changes included. Changing the view ends every iterator of it
- * (rows_iterator_next() asserts), so collect first and change afterwards. */
+ * (rows_iterator_next() asserts), and so do the begin and the end of a commit; so collect first and
+ * change afterwards. */
 struct rows_iterator;
 MUST_USE int rows_iterator_open(struct rows *rows, struct bytes lower, struct bytes upper,
                                 struct rows_iterator **iterator);
@@ -84,12 +101,14 @@ MUST_USE int rows_iterator_next(struct rows_iterator *iterator);
 struct bytes rows_iterator_key(const struct rows_iterator *iterator);
 struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 
+/* ---- The cache ------------------------------------------------------------------------------- */
+
 /* Bound the cache anew; rows that are too many go at once. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);
 
 struct rows_statistics {
     uint64_t cached_row_count;
-    uint64_t cached_size_bytes;
+    uint64_t cached_size_bytes; /* With the changes that are not committed. */
     uint64_t hit_count;
     uint64_t miss_count;
     uint64_t blocking_read_count; /* Reads of a live view that went to the disk. */

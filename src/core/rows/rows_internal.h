@@ -12,18 +12,22 @@
 
 /* ---- A row ----------------------------------------------------------------------------------- */
 
-#define ROW_UNCHANGED UINT32_MAX
+/* Which generation a row's change belongs to: none, or 1 + its place in rows.generations. */
+#define ROW_CLEAN 0u
 
-/* One allocation: header, key, value. */
+/* One allocation: header, key, value. While it is frozen, another thread may read all of it but the
+ * fields that are marked; so nothing else of it is written then. */
 struct row {
     uint64_t hash;
     uint32_t key_size_bytes;
     uint32_t value_size_bytes;
     uint32_t capacity_bytes;  /* Room for a value. */
-    uint32_t change_position; /* In rows.changes, or ROW_UNCHANGED. */
-    uint32_t ranges_seen; /* Of rows.ranges, the first so many are known to have left it alone. */
-    uint8_t heat;         /* Visits of the eviction hand that it still survives. */
-    bool is_absent;       /* There is no such row; the value is empty. */
+    uint32_t change_position; /* In the changes of its generation. */
+    uint32_t ranges_seen;     /* Mark. Of rows.ranges, the first so many have left it as it is. */
+    uint8_t heat;             /* Mark. Visits of the eviction hand that it still survives. */
+    bool is_absent;           /* There is no such row; the value is empty. */
+    uint8_t generation;       /* Mark. ROW_CLEAN: it may be evicted. */
+    bool is_superseded;       /* Mark. Frozen, and no longer in the table: ends with the commit. */
     uint8_t bytes[];
 };
 
@@ -39,7 +43,7 @@ static inline struct bytes row_value(const struct row *row)
 
 static inline bool row_is_changed(const struct row *row)
 {
-    return row->change_position != ROW_UNCHANGED;
+    return row->generation != ROW_CLEAN;
 }
 
 /* ---- The table of rows ----------------------------------------------------------------------- */
@@ -82,17 +86,47 @@ struct rows_slot *rows__table_sweep(struct rows_table *table);
  * at the end. The table must not change meanwhile. */
 struct row *rows__table_next(const struct rows_table *table, uint64_t *position);
 
+/* ---- A generation of changes ----------------------------------------------------------------- */
+
+/* A changed row and the first bytes of its key that differ between rows, for sorting. */
+struct rows_sorted {
+    uint64_t prefix;
+    uint32_t position; /* In the changes: a row may be replaced by another of its key. */
+};
+
+struct rows_generation {
+    struct row **changes; /* In the order in which they were first changed. */
+    uint32_t change_count;
+    uint32_t change_capacity;
+    uint64_t size_bytes; /* Of these rows. */
+    /* The first so many changes in order of key, for iterators: brought up to date when the rest
+     * has grown to ROWS_UNORDERED_COUNT_MAX. */
+    struct rows_sorted *order;
+    uint32_t ordered_count;
+};
+
+/* An iterator sorts so many changes by itself. */
+#define ROWS_UNORDERED_COUNT_MAX 256u
+
+struct rows_sorted rows__sorted_make(const struct rows_generation *generation, uint32_t position);
+void rows__sort(const struct rows_generation *generation, struct rows_sorted *items,
+                uint32_t count);
+/* Leave at most ROWS_UNORDERED_COUNT_MAX changes out of the order. */
+void rows__generation_order(struct rows_generation *generation);
+void rows__generation_clear(struct rows_generation *generation);
+void rows__generation_deinit(struct rows_generation *generation);
+
+static inline struct row *rows__sorted_row(const struct rows_generation *generation,
+                                           const struct rows_sorted *item)
+{
+    return generation->changes[item->position];
+}
+
 /* ---- A view ---------------------------------------------------------------------------------- */
 
 struct rows_range {
     struct buffer lower;
     struct buffer upper;
-};
-
-/* A changed row and the first bytes of its key that differ between rows, for sorting. */
-struct rows_sorted {
-    uint64_t prefix;
-    struct row *row;
 };
 
 struct rows {
@@ -105,29 +139,62 @@ struct rows {
     /* Live views only. */
     struct rows_table table;
     uint64_t cache_size_bytes;
-    uint64_t clean_size_bytes;   /* Of rows that may be evicted. */
-    uint64_t changed_size_bytes; /* Of rows that may not. */
-    struct row **changes;
-    uint32_t change_count;
-    uint32_t change_capacity;
-    /* Deleted ranges, oldest first. Those from `range_committed_count` on are not in the store yet;
-     * those before are kept because rows that have not been looked at since may be stale. */
+    uint64_t clean_size_bytes; /* Of rows that may be evicted. */
+    struct rows_generation generations[2];
+    uint32_t open; /* Which of them takes changes; the other is frozen, or empty. */
+    bool is_committing;
+    /* Deleted ranges, oldest first. Those from `range_committed_count` on are not in the store yet,
+     * of them those before `range_frozen_count` are in the batch. Those that the store has are kept
+     * because rows that have not been looked at since may be stale. */
     struct rows_range *ranges;
     uint32_t range_count;
     uint32_t range_capacity;
     uint32_t range_committed_count;
+    uint32_t range_frozen_count;
     uint64_t digest;
-    bool is_commit_wanted;    /* An iterator was refused for it. */
-    struct env_change *batch; /* Reused by commits. */
+    struct rows_statistics statistics;
+
+    /* The batch, and room for sorting it. Between begin and end they are the writer's; the ranges
+     * are there from the beginning. */
+    struct env_change *batch;
     struct rows_sorted *sorted;
     uint32_t batch_capacity;
-    struct rows_statistics statistics;
+    uint32_t batch_range_count;
+    bool is_batch_complete; /* Also the rows are in it. */
 };
 
-/* Bring a row up to date with the ranges that were deleted since it was last looked at. */
+static inline struct rows_generation *rows__open(struct rows *rows)
+{
+    return &rows->generations[rows->open];
+}
+
+static inline struct rows_generation *rows__frozen(struct rows *rows)
+{
+    return &rows->generations[1 - rows->open];
+}
+
+static inline bool rows__is_frozen(const struct rows *rows, const struct row *row)
+{
+    return row->generation == 2 - rows->open;
+}
+
+/* Bring a row that is not frozen up to date with the ranges that were deleted since it was last
+ * looked at. */
 void rows__settle(const struct rows *rows, struct row *row);
+
+/* Is a changed row of an iterator's side not to be seen, because it was changed or deleted again?
+ * Brings it up to date if it is not frozen. */
+bool rows__is_hidden(const struct rows *rows, struct row *row);
 
 /* The newest uncommitted range that covers the key, or NULL. */
 const struct rows_range *rows__range_over(const struct rows *rows, struct bytes key);
+
+/* rows.c, for rows_commit.c */
+uint64_t rows__charge(const struct row *row);
+bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes);
+void rows__drop(struct rows *rows, struct row *row);
+void rows__evict(struct rows *rows);
+/* Forget the ranges that the store has. No row is frozen. */
+void rows__ranges_retire(struct rows *rows);
 
 #endif

@@ -1,13 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two sorted inputs are merged: the store's rows, and the changed rows in the bounds, collected and
- * sorted when the iterator is opened. Where both have a key, the changed row counts and the store's
- * is passed over. Store rows under an uncommitted range are passed over by a seek to its end. Clean
- * rows of the cache equal the store's and play no part. */
-#include <stdlib.h>
-
+/* Sorted inputs are merged: the store's rows, and on up to four sides changed rows: of each
+ * generation those that are in its order, and the few that came since, which the iterator sorts for
+ * itself. Where several have a key, the newest change counts: the frozen row of a key that was
+ * changed again is hidden, and the store's is passed over. Store rows under an uncommitted range are
+ * passed over by a seek to its end. Clean rows of the cache equal the store's and play no part.
+ *
+ * Whether the store shows a batch that is being written does not matter: whatever it changes is
+ * among the changes too. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "core/rows/rows_internal.h"
+
+#define SIDE_COUNT 4u
+
+/* Changed rows of one generation, in order. */
+struct side {
+    const struct rows_generation *generation;
+    const struct rows_sorted *items;
+    struct rows_sorted *mine; /* The same, where the iterator made them. */
+    uint32_t at;
+    uint32_t count;
+};
 
 enum source { SOURCE_NONE, SOURCE_STORE, SOURCE_CHANGE };
 
@@ -22,9 +35,8 @@ struct rows_iterator {
     int store_status;           /* 0: `inner` is at a row; -ENOENT: at its end. */
     struct buffer passed;       /* The key that `inner` was at, for going on in another tier. */
 
-    struct row **changes; /* Sorted by key. */
-    uint32_t change_count;
-    uint32_t change_at;
+    struct side sides[SIDE_COUNT];
+    struct side *least; /* The side with the least row; NULL: all are at their end. */
     enum source current;
 };
 
@@ -93,9 +105,62 @@ static int store_next(struct rows_iterator *iterator)
     return iterator->store_status;
 }
 
+/* ---- The changes' side ----------------------------------------------------------------------- */
+
+static struct row *side_row(const struct side *side)
+{
+    return rows__sorted_row(side->generation, &side->items[side->at]);
+}
+
+static void side_seek(struct side *side, struct bytes key)
+{
+    uint32_t first = 0;
+    uint32_t count = side->count;
+    while (count > 0) {
+        uint32_t half = count / 2;
+        const struct row *row = rows__sorted_row(side->generation, &side->items[first + half]);
+        if (bytes_compare(row_key(row), key) < 0) {
+            first += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    side->at = first;
+}
+
+/* Pass over what is hidden, and find the side with the least row. */
+static void find_least(struct rows_iterator *iterator)
+{
+    iterator->least = NULL;
+    for (uint32_t i = 0; i < SIDE_COUNT; i++) {
+        struct side *side = &iterator->sides[i];
+        while (side->at < side->count && rows__is_hidden(iterator->rows, side_row(side))) {
+            side->at++;
+        }
+        if (side->at < side->count &&
+            (iterator->least == NULL ||
+             bytes_compare(row_key(side_row(side)), row_key(side_row(iterator->least))) < 0)) {
+            iterator->least = side;
+        }
+    }
+    const struct side *least = iterator->least;
+    struct bytes upper = buffer_bytes(&iterator->upper);
+    if (least != NULL && upper.size_bytes > 0 &&
+        bytes_compare(row_key(side_row(least)), upper) >= 0) {
+        iterator->least = NULL;
+    }
+}
+
+static void change_next(struct rows_iterator *iterator)
+{
+    iterator->least->at++;
+    find_least(iterator);
+}
+
 /* ---- The merge ------------------------------------------------------------------------------- */
 
-/* Step over what is not to be seen and rest at the least row of the two sides. */
+/* Step over what is not to be seen and rest at the least row of all sides. */
 static int settle(struct rows_iterator *iterator)
 {
     for (;;) {
@@ -103,23 +168,22 @@ static int settle(struct rows_iterator *iterator)
             return iterator->store_status;
         }
         bool has_store = iterator->store_status == 0;
-        bool has_change = iterator->change_at < iterator->change_count;
+        bool has_change = iterator->least != NULL;
         if (!has_store && !has_change) {
             return -ENOENT;
         }
         int order = !has_store ? -1 : 1;
         if (has_store && has_change) {
-            order =
-                bytes_compare(row_key(iterator->changes[iterator->change_at]), store_key(iterator));
+            order = bytes_compare(row_key(side_row(iterator->least)), store_key(iterator));
         }
         if (order == 0) {
             (void)store_next(iterator); /* Its status is looked at above. */
         } else if (order < 0) {
-            if (!iterator->changes[iterator->change_at]->is_absent) {
+            if (!side_row(iterator->least)->is_absent) {
                 iterator->current = SOURCE_CHANGE;
                 return 0;
             }
-            iterator->change_at++;
+            change_next(iterator);
         } else {
             const struct rows_range *range = rows__range_over(iterator->rows, store_key(iterator));
             if (range == NULL) {
@@ -135,20 +199,13 @@ int rows_iterator_seek(struct rows_iterator *iterator, struct bytes key)
 {
     ASSERT(iterator->changes_seen == iterator->rows->changes_seen);
     iterator->current = SOURCE_NONE;
-    uint32_t first = 0;
-    uint32_t count = iterator->change_count;
-    while (count > 0) {
-        uint32_t half = count / 2;
-        if (bytes_compare(row_key(iterator->changes[first + half]), key) < 0) {
-            first += half + 1;
-            count -= half + 1;
-        } else {
-            count = half;
-        }
-    }
-    iterator->change_at = first;
     struct bytes lower = buffer_bytes(&iterator->lower);
-    (void)store_seek(iterator, bytes_compare(key, lower) < 0 ? lower : key);
+    struct bytes from = bytes_compare(key, lower) < 0 ? lower : key;
+    for (uint32_t i = 0; i < SIDE_COUNT; i++) {
+        side_seek(&iterator->sides[i], from);
+    }
+    find_least(iterator);
+    (void)store_seek(iterator, from);
     return settle(iterator);
 }
 
@@ -157,7 +214,7 @@ int rows_iterator_next(struct rows_iterator *iterator)
     ASSERT(iterator->changes_seen == iterator->rows->changes_seen);
     ASSERT(iterator->current != SOURCE_NONE);
     if (iterator->current == SOURCE_CHANGE) {
-        iterator->change_at++;
+        change_next(iterator);
     } else {
         (void)store_next(iterator);
     }
@@ -169,7 +226,7 @@ struct bytes rows_iterator_key(const struct rows_iterator *iterator)
 {
     ASSERT(iterator->current != SOURCE_NONE);
     return iterator->current == SOURCE_STORE ? store_key(iterator)
-                                             : row_key(iterator->changes[iterator->change_at]);
+                                             : row_key(side_row(iterator->least));
 }
 
 struct bytes rows_iterator_value(const struct rows_iterator *iterator)
@@ -178,38 +235,37 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator)
     const struct env_store *store = &iterator->rows->store;
     return iterator->current == SOURCE_STORE
                ? store->ops->iterator_value(store->context, iterator->inner)
-               : row_value(iterator->changes[iterator->change_at]);
+               : row_value(side_row(iterator->least));
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
-static int compare_rows(const void *left, const void *right)
+static bool is_within(const struct rows_iterator *iterator, const struct row *row)
 {
-    const struct row *const *left_row = left;
-    const struct row *const *right_row = right;
-    return bytes_compare(row_key(*left_row), row_key(*right_row));
+    struct bytes upper = buffer_bytes(&iterator->upper);
+    return bytes_compare(row_key(row), buffer_bytes(&iterator->lower)) >= 0 &&
+           (upper.size_bytes == 0 || bytes_compare(row_key(row), upper) < 0);
 }
 
-static void collect_changes(struct rows_iterator *iterator, struct bytes lower, struct bytes upper)
+static void open_sides(struct rows_iterator *iterator, struct rows_generation *generation,
+                       struct side *ordered, struct side *rest)
 {
-    const struct rows *rows = iterator->rows;
-    uint32_t capacity = 0;
-    for (uint32_t i = 0; i < rows->change_count; i++) {
-        struct row *row = rows->changes[i];
-        if (bytes_compare(row_key(row), lower) < 0 ||
-            (upper.size_bytes > 0 && bytes_compare(row_key(row), upper) >= 0)) {
-            continue;
-        }
-        if (iterator->change_count == capacity) {
-            capacity = capacity == 0 ? 16 : 2 * capacity;
-            iterator->changes = memory_resize(iterator->changes, capacity * sizeof(struct row *));
-        }
-        rows__settle(rows, row);
-        iterator->changes[iterator->change_count++] = row;
+    rows__generation_order(generation);
+    *ordered = (struct side){
+        .generation = generation, .items = generation->order, .count = generation->ordered_count};
+    uint32_t first = generation->ordered_count;
+    *rest = (struct side){.generation = generation};
+    if (generation->change_count == first) {
+        return;
     }
-    if (iterator->change_count > 1) {
-        qsort(iterator->changes, iterator->change_count, sizeof(struct row *), compare_rows);
+    rest->mine = memory_allocate((generation->change_count - first) * sizeof rest->mine[0]);
+    for (uint32_t i = first; i < generation->change_count; i++) {
+        if (is_within(iterator, generation->changes[i])) {
+            rest->mine[rest->count++] = rows__sorted_make(generation, i);
+        }
     }
+    rows__sort(generation, rest->mine, rest->count);
+    rest->items = rest->mine;
 }
 
 static void iterator_free(struct rows_iterator *iterator)
@@ -217,18 +273,15 @@ static void iterator_free(struct rows_iterator *iterator)
     buffer_deinit(&iterator->lower);
     buffer_deinit(&iterator->upper);
     buffer_deinit(&iterator->passed);
-    memory_free(iterator->changes);
+    for (uint32_t i = 0; i < SIDE_COUNT; i++) {
+        memory_free(iterator->sides[i].mine);
+    }
     memory_free(iterator);
 }
 
 int rows_iterator_open(struct rows *rows, struct bytes lower, struct bytes upper,
                        struct rows_iterator **iterator)
 {
-    if (rows->snapshot == NULL && rows->tier == ENV_TIER_MEMORY &&
-        rows_change_count(rows) > ROWS_ITERATE_CHANGE_COUNT_MAX) {
-        rows->is_commit_wanted = true;
-        return ERROR_INCOMPLETE;
-    }
     struct rows_iterator *opened = memory_allocate_zeroed(1, sizeof *opened);
     opened->rows = rows;
     opened->changes_seen = rows->changes_seen;
@@ -244,7 +297,8 @@ int rows_iterator_open(struct rows *rows, struct bytes lower, struct bytes upper
         iterator_free(opened);
         return status;
     }
-    collect_changes(opened, lower, upper);
+    open_sides(opened, rows__open(rows), &opened->sides[0], &opened->sides[1]);
+    open_sides(opened, rows__frozen(rows), &opened->sides[2], &opened->sides[3]);
     *iterator = opened;
     return 0;
 }

@@ -32,7 +32,9 @@ struct world {
     struct memstore *stores[2]; /* Two of everything, with caches of different sizes. */
     struct rows *views[2];
     struct cell now[KEY_COUNT_MAX];
+    struct cell frozen[KEY_COUNT_MAX];
     struct cell committed[KEY_COUNT_MAX];
+    enum { OPEN, FROZEN, WRITTEN } stage; /* Of the commit. */
     uint8_t expected[VALUE_SIZE_MAX];
     bool is_right; /* No difference was found yet. */
 };
@@ -202,6 +204,44 @@ static void delete_range(struct world *world)
     }
 }
 
+/* Refused until it is taken; reads go on. */
+static void write_frozen(struct world *world, int i)
+{
+    int status;
+    while ((status = rows_commit_write(world->views[i], NULL)) == -EBUSY) {
+        rows_set_tier(world->views[i], ENV_TIER_MEMORY);
+        check_get(world, world->views[i], ENV_TIER_MEMORY, any_key(world), world->now);
+    }
+    expect(world, status == 0);
+}
+
+/* The next stage of a commit; between them come other steps. */
+static void commit_a_part(struct world *world)
+{
+    bool is_changed = rows_change_count(world->views[0]) > 0;
+    for (int i = 0; i < 2; i++) {
+        expect(world, rows_is_committing(world->views[i]) == (world->stage != OPEN));
+        if (world->stage == OPEN) {
+            expect(world, rows_commit_begin(world->views[i]) == is_changed);
+            expect(world, rows_change_count(world->views[i]) == 0);
+            expect(world, rows_change_size_bytes(world->views[i]) == 0);
+        } else if (world->stage == FROZEN) {
+            write_frozen(world, i);
+        } else {
+            rows_commit_end(world->views[i]);
+        }
+    }
+    if (world->stage == OPEN) {
+        memcpy(world->frozen, world->now, sizeof world->now);
+        world->stage = is_changed ? FROZEN : OPEN;
+    } else if (world->stage == FROZEN) {
+        memcpy(world->committed, world->frozen, sizeof world->frozen);
+        world->stage = WRITTEN;
+    } else {
+        world->stage = OPEN;
+    }
+}
+
 static void commit(struct world *world)
 {
     uint64_t digest = rows_digest(world->views[0]);
@@ -209,6 +249,7 @@ static void commit(struct world *world)
     for (int i = 0; i < 2; i++) {
         int status = rows_commit(world->views[i], NULL);
         while (status == -EBUSY) {
+            rows_set_tier(world->views[i], ENV_TIER_MEMORY);
             check_get(world, world->views[i], ENV_TIER_MEMORY, any_key(world), world->now);
             expect(world, rows_digest(world->views[i]) == digest);
             status = rows_commit(world->views[i], NULL);
@@ -218,6 +259,7 @@ static void commit(struct world *world)
         expect(world, rows_change_size_bytes(world->views[i]) == 0);
     }
     memcpy(world->committed, world->now, sizeof world->now);
+    world->stage = OPEN;
 }
 
 static void read_something(struct world *world)
@@ -246,8 +288,10 @@ static void step(struct world *world)
         delete_one(world);
     } else if (choice < 59) {
         delete_range(world);
-    } else if (choice < 66) {
+    } else if (choice < 61) {
         commit(world);
+    } else if (choice < 66) {
+        commit_a_part(world);
     } else if (choice == 66) {
         check_snapshot(world, (int)random_below(&world->random, 2));
     } else {
@@ -285,6 +329,9 @@ static bool history_is_right(uint64_t seed, uint32_t key_count, uint32_t step_co
     expect(world, memstore_hash(world->stores[0], BYTES(""), BYTES("")) ==
                       memstore_hash(world->stores[1], BYTES(""), BYTES("")));
     struct rows_statistics statistics;
+    rows_get_statistics(world->views[0], &statistics);
+    expect(world, statistics.cached_size_bytes <= cache_size_bytes + cache_size_bytes / 8);
+    rows_set_cache_size(world->views[0], cache_size_bytes);
     rows_get_statistics(world->views[0], &statistics);
     expect(world, statistics.cached_size_bytes <= cache_size_bytes);
     for (int i = 0; i < 2; i++) {
@@ -345,6 +392,50 @@ static void test_one_change_per_row(void **state)
     /* Nothing to write is no write. */
     assert_int_equal(rows_commit(rows, NULL), 0);
     assert_int_equal(memstore_unflushed_batch_count(memstore), 1);
+    rows_destroy(rows);
+    memstore_destroy(memstore);
+}
+
+/* What is frozen reaches the store as it was, whatever happens to it before the writer comes; reads
+ * and iterators see what happened. */
+static void test_a_frozen_batch_stays_as_it_was(void **state)
+{
+    (void)state;
+    struct memstore *memstore = memstore_create(1);
+    struct env_store store = memstore_interface(memstore);
+    struct rows *rows = rows_create(store, 1 << 20);
+    struct buffer read = {0};
+    struct bytes value;
+    rows_put(rows, BYTES("changed"), BYTES("old"));
+    rows_put(rows, BYTES("deleted"), BYTES("old"));
+    rows_put(rows, BYTES("ranged"), BYTES("old"));
+    assert_true(rows_commit_begin(rows));
+    rows_put(rows, BYTES("changed"), BYTES("new"));
+    rows_delete(rows, BYTES("deleted"));
+    rows_delete_range(rows, BYTES("r"), BYTES("s"));
+    assert_int_equal(rows_get(rows, BYTES("ranged"), &value), -ENOENT);
+    struct rows_iterator *iterator;
+    assert_int_equal(rows_iterator_open(rows, BYTES(""), BYTES(""), &iterator), 0);
+    assert_int_equal(rows_iterator_seek(iterator, BYTES("")), 0);
+    assert_true(bytes_equal(rows_iterator_value(iterator), BYTES("new")));
+    assert_int_equal(rows_iterator_next(iterator), -ENOENT);
+    rows_iterator_close(iterator);
+    assert_int_equal(rows_change_count(rows), 3);
+    assert_int_equal(rows_commit_write(rows, NULL), 0);
+    assert_int_equal(memstore_row_count(memstore), 3);
+    assert_int_equal(store.ops->get(store.context, NULL, ENV_TIER_DISK, BYTES("changed"), &read),
+                     0);
+    assert_true(bytes_equal(buffer_bytes(&read), BYTES("old")));
+    rows_commit_end(rows);
+    assert_int_equal(rows_change_count(rows), 3);
+    assert_int_equal(rows_get(rows, BYTES("deleted"), &value), -ENOENT);
+    assert_int_equal(rows_commit(rows, NULL), 0);
+    assert_int_equal(memstore_row_count(memstore), 1);
+    /* A view may end with a batch that was never written. */
+    rows_put(rows, BYTES("changed"), BYTES("newer"));
+    assert_true(rows_commit_begin(rows));
+    rows_put(rows, BYTES("changed"), BYTES("newest"));
+    buffer_deinit(&read);
     rows_destroy(rows);
     memstore_destroy(memstore);
 }
@@ -455,6 +546,7 @@ static void test_planted_bugs_are_found(void **state)
     (void)state;
     assert_in_range(wrong_seed_count("rows.stale_after_range_delete"), 25, 50);
     assert_in_range(wrong_seed_count("rows.eviction_loses_change"), 25, 50);
+    assert_in_range(wrong_seed_count("rows.frozen_row_changed"), 25, 50);
 }
 #endif
 
@@ -462,6 +554,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_change_per_row),
+        cmocka_unit_test(test_a_frozen_batch_stays_as_it_was),
         cmocka_unit_test(test_hits_do_not_ask_the_store),
         cmocka_unit_test(test_tiers),
         cmocka_unit_test(test_scan_leaves_hot_rows),

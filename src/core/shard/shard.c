@@ -70,7 +70,8 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     created->rows = rows_create(options->store, options->cache_size_bytes);
     list_init(&created->in_flight);
     list_init(&created->free_entries);
-    list_init(&created->delayed);
+    list_init(&created->cold_reads);
+    list_init(&created->cold_writes);
     open_next_entry(created);
     int status = shard__meta_load(created, error);
     if (status != 0) {
@@ -80,6 +81,8 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     rows_set_tier(created->rows, ENV_TIER_MEMORY);
     created->commit_index = created->applied_index;
     created->stored_index = created->applied_index;
+    created->handed_index = created->applied_index;
+    created->stored_stamp_ms = created->applied_stamp_ms;
     if (created->options.store_row_count == 0) {
         created->options.store_row_count = SHARD_STORE_ROW_COUNT;
     }
@@ -94,6 +97,7 @@ void shard_close(struct shard *shard)
         return;
     }
     ASSERT(shard->reads_elsewhere == 0);
+    ASSERT(!shard->is_writing);
     entries_destroy(&shard->in_flight);
     entries_destroy(&shard->free_entries);
     entry_destroy(shard->open);
@@ -108,15 +112,6 @@ void shard_close(struct shard *shard)
 raft_index shard_stored_index(const struct shard *shard)
 {
     return shard->stored_index;
-}
-
-int shard_settle(struct shard *shard)
-{
-    shard__apply_committed(shard);
-    if (shard->has_failed) {
-        return -EIO;
-    }
-    return !shard__has_unstored(shard) || shard__store(shard) ? 0 : -EBUSY;
 }
 
 static struct shard_entry *entry_to_persist(struct shard *shard, const struct raft_persist *persist)
@@ -255,25 +250,11 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
     return next_ms;
 }
 
-/* Returns when to look again. */
-static uint64_t store_what_is_old(struct shard *shard, uint64_t now_ms)
-{
-    if (!shard__has_unstored(shard)) {
-        return UINT64_MAX;
-    }
-    if (now_ms < shard->unstored_since_ms + SHARD_STORE_DELAY_MS) {
-        return shard->unstored_since_ms + SHARD_STORE_DELAY_MS;
-    }
-    return shard__store(shard) ? UINT64_MAX : now_ms + RETRY_INTERVAL_MS;
-}
-
 uint64_t shard_tick(struct shard *shard)
 {
     uint64_t now_ms = shard->options.host.clock.now_ms(shard->options.host.clock.context);
     /* The store may also stall while the log is replayed, before the shard is ready. */
-    if (!shard->has_failed && shard->stalled != NULL) {
-        shard__apply_committed(shard);
-    }
+    uint64_t store_at_ms = shard->has_failed ? UINT64_MAX : shard__hand_over_due(shard, now_ms);
     if (shard->has_failed || !shard_is_ready(shard)) {
         return now_ms + RETRY_INTERVAL_MS;
     }
@@ -282,10 +263,9 @@ uint64_t shard_tick(struct shard *shard)
         shard__propose_open(shard);
     }
     shard__start_reads(shard);
-    if (shard->stalled != NULL || shard->delayed_count > 0) {
+    if (shard->cold_count > 0) {
         wake_at_ms = now_ms + RETRY_INTERVAL_MS;
     }
-    uint64_t store_at_ms = store_what_is_old(shard, now_ms);
     return wake_at_ms < store_at_ms ? wake_at_ms : store_at_ms;
 }
 

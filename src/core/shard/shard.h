@@ -9,7 +9,8 @@
  *   I1. A write is answered only after the entry that holds it is committed and applied.
  *   I2. Entries are applied in the order of their index, each exactly once in the life of the
  *       store: the changes of one or more entries go there as one batch, with the index of the
- *       last. The store may lag behind what was answered; the log then has the rest.
+ *       last. The store may lag behind what was answered; the log then has the rest. One batch is
+ *       being written while the next one gathers; when that is full too, answers wait.
  *   I3. Applying depends on nothing but the entry and the rows: time is the stamp in the entry, and
  *       stamps never go back.
  *   I4. Requests of one session take effect in the order of their submission. Answers may come out
@@ -19,7 +20,8 @@
  *   I6. A request is answered exactly once, or refused by shard_submit().
  *
  * Driven by a reactor of the node, or by the simulator. A shard belongs to one thread; only
- * shard_read_run() is called on another. Entries of the log: docs/formats/entry.md. */
+ * shard_read_run() and shard_write_run() are called on others. Entries of the log:
+ * docs/formats/entry.md. */
 #ifndef CORE_SHARD_SHARD_H
 #define CORE_SHARD_SHARD_H
 
@@ -114,7 +116,7 @@ struct shard_request {
     /* The shard's own, from submission until done. */
     struct list link;
     void *copy;
-    uint64_t submitted_at_ms;
+    raft_index needed_index; /* What a read must see at least: applied when it was submitted. */
 };
 
 void shard_session_init(struct shard_session *session);
@@ -127,7 +129,8 @@ enum shard_submitted {
 /* ---- What drives a shard --------------------------------------------------------------------- */
 
 struct shard;
-struct shard_read; /* Reads that go to the disk together. */
+struct shard_read;  /* Reads that go to the disk together. */
+struct shard_write; /* Changes that go to the store together. */
 
 struct shard_host {
     void *context;
@@ -141,6 +144,10 @@ struct shard_host {
     /* Have shard_read_run(read) called on another thread and then shard_read_done(read) on this
      * one. -EBUSY when too many are under way. */
     int (*read_elsewhere)(void *context, struct shard_read *read);
+
+    /* Have shard_write_run(write) called on another thread and then shard_write_done(write) on this
+     * one, from the loop, never from within. At most one of a shard is under way at a time. */
+    void (*write_elsewhere)(void *context, struct shard_write *write);
 
     /* Append the payload of an entry that was durable when the shard was opened. */
     int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
@@ -170,11 +177,11 @@ struct shard_options {
 MUST_USE int shard_open(struct shard **shard, const struct shard_options *options,
                         struct error *error);
 
-/* Without answering what is pending. No read may be under way elsewhere. */
+/* Without answering what is pending. No read or write may be under way elsewhere. */
 void shard_close(struct shard *shard);
 
 /* The store has the entries up to here, durably once it was flushed. Later ones may be applied, in
- * memory, and answered: the log has them. */
+ * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
 
 /* Begin with what the log holds (NULL: nothing): campaign for the next term. The shard answers
@@ -189,8 +196,8 @@ bool shard_is_ready(const struct shard *shard);
 /* Everything up to `sequence` is durable. Applies what became committed and answers it. */
 void shard_persisted(struct shard *shard, uint64_t sequence);
 
-/* End of a tick: propose what was gathered, retry what the store refused, background work. Returns
- * when to be called again at the latest (env_clock.now_ms). */
+/* End of a tick: propose what was gathered, hand old changes to the store and what it refused once
+ * more, background work. Returns when to be called again at the latest (env_clock.now_ms). */
 uint64_t shard_tick(struct shard *shard);
 
 /* Returns enum shard_submitted, or refuses with nothing changed: -EBUSY (too much in flight: the
@@ -199,8 +206,9 @@ uint64_t shard_tick(struct shard *shard);
 MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
                           const struct reply *reply);
 
-/* Hand everything that was applied to the store now; before it is closed or looked at. -EBUSY: it
- * would stall, try again later. */
+/* Write everything that was applied to the store now, on this thread; before it is closed or looked
+ * at. -EBUSY: a write is under way elsewhere and must be done first, or the store would stall; then
+ * try again. */
 MUST_USE int shard_settle(struct shard *shard);
 
 /* Refuse requests that grow (the disk is nearly full), or accept them again. */
@@ -210,6 +218,12 @@ void shard_set_full(struct shard *shard, bool is_full);
 void shard_read_run(struct shard_read *read);
 /* Back on the shard's thread: answer. */
 void shard_read_done(struct shard_read *read);
+
+/* On the other thread: write the batch to the store. */
+void shard_write_run(struct shard_write *write);
+/* Back on the shard's thread: the store has it, or it is handed over once more at a later tick.
+ * Entries that waited for it are answered, and those behind them applied. */
+void shard_write_done(struct shard_write *write);
 
 struct shard_statistics {
     raft_term term;

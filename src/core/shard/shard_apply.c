@@ -1,83 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Applying committed entries, and handing what they changed to the store.
- *
- * An entry is answered once it is executed: the log has it, and readers of the rows see it. Its
- * changes go to the store later, together with those of other entries, as one batch with the meta
- * row that says which entry was the last. When they are too many, answers wait for the store.
- *
- * Meta row, at 0x01 'S' and the shard's id (big-endian); integers are little-endian:
- *
- *   offset  size  meaning
- *        0     1  version of this format, 1
- *        1     7  zero
- *        8     8  index of the last entry in the store
- *       16     8  its term
- *       24     8  stamp of the newest applied entry, milliseconds since 1970
- *       32     8  digest over all changes so far
- *       40        what the state machine saved */
+/* Applying committed entries. An entry is answered once it is executed: the log has it, and readers
+ * of the rows see it. Its changes go to the store later, see shard_store.c. When they are too many,
+ * answers wait for it. */
 #include "base/assert/assert.h"
-#include "base/endian/endian.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
-
-enum { META_VERSION = 1, META_SIZE_BYTES = 40, META_KEY_SIZE_BYTES = 6 };
-
-static struct bytes meta_key(const struct shard *shard, uint8_t key[META_KEY_SIZE_BYTES])
-{
-    key[0] = 0x01;
-    key[1] = 'S';
-    endian_put_u32_be(key + 2, shard->options.id);
-    return bytes_make(key, META_KEY_SIZE_BYTES);
-}
-
-int shard__meta_load(struct shard *shard, struct error *error)
-{
-    uint8_t key[META_KEY_SIZE_BYTES];
-    struct bytes meta = {0};
-    struct bytes saved = {0};
-    rows_set_tier(shard->rows, ENV_TIER_DISK);
-    int status = rows_get(shard->rows, meta_key(shard, key), &meta);
-    if (status != 0 && status != -ENOENT) {
-        return error_set(error, status, "read the meta row of shard %u", shard->options.id);
-    }
-    if (status == 0) {
-        if (meta.size_bytes >= 1 && meta.data[0] > META_VERSION) {
-            return error_set(error, ERROR_NEWER_FORMAT, "meta row of shard %u", shard->options.id);
-        }
-        if (meta.size_bytes < META_SIZE_BYTES || meta.data[0] != META_VERSION) {
-            return error_set(error, ERROR_CORRUPT, "meta row of shard %u", shard->options.id);
-        }
-        shard->applied_index = endian_get_u64_le(meta.data + 8);
-        shard->applied_term = endian_get_u64_le(meta.data + 16);
-        shard->applied_stamp_ms = endian_get_u64_le(meta.data + 24);
-        shard->digest = endian_get_u64_le(meta.data + 32);
-        buffer_clear(&shard->scratch);
-        buffer_append(&shard->scratch,
-                      bytes_make(meta.data + META_SIZE_BYTES, meta.size_bytes - META_SIZE_BYTES));
-        saved = buffer_bytes(&shard->scratch);
-        if (BUG("shard.entry_applied_twice") && shard->applied_index > 0) {
-            shard->applied_index--;
-        }
-    }
-    struct shard_machine *machine = &shard->options.machine;
-    return machine->load(machine->context, shard->rows, saved, error);
-}
-
-static void meta_store(struct shard *shard)
-{
-    uint8_t key[META_KEY_SIZE_BYTES];
-    struct buffer *meta = &shard->scratch;
-    buffer_clear(meta);
-    uint8_t *place = buffer_extend(meta, META_SIZE_BYTES);
-    memset(place, 0, META_SIZE_BYTES);
-    place[0] = META_VERSION;
-    endian_put_u64_le(place + 8, shard->applied_index);
-    endian_put_u64_le(place + 16, shard->applied_term);
-    endian_put_u64_le(place + 24, shard->applied_stamp_ms);
-    endian_put_u64_le(place + 32, shard->digest);
-    shard->options.machine.save(shard->options.machine.context, meta);
-    rows_put(shard->rows, meta_key(shard, key), buffer_bytes(meta));
-}
 
 void shard__fail(struct shard *shard, int status, const struct error *error)
 {
@@ -95,14 +22,6 @@ uint64_t shard__time_ms(const struct shard *shard)
         return wall_ms;
     }
     return wall_ms > shard->stamp_ms ? wall_ms : shard->stamp_ms;
-}
-
-struct shard_moment shard__now(const struct shard *shard)
-{
-    return (struct shard_moment){
-        .time_ms = shard__time_ms(shard),
-        .durable_time_ms = shard->applied_stamp_ms,
-    };
 }
 
 static int execute_command(struct shard *shard, struct shard_decoder *decoder, raft_index index,
@@ -192,36 +111,13 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
     shard__entry_give(shard, entry);
 }
 
-bool shard__has_unstored(const struct shard *shard)
-{
-    return shard->stored_index < shard->applied_index;
-}
-
-bool shard__store(struct shard *shard)
-{
-    struct error error = {0};
-    meta_store(shard);
-    int status = rows_commit(shard->rows, &error);
-    if (status == -EBUSY) {
-        PROBE("shard.store_stalled");
-        shard->statistics.stall_count++;
-        return false;
-    }
-    if (status != 0) {
-        shard__fail(shard, status, &error);
-        return false;
-    }
-    shard->stored_index = shard->applied_index;
-    return true;
-}
-
-/* Answer the entry; where the store is due, it must have the changes first, so that they cannot
- * grow without end. False: stalled or failed. */
+/* Answer the entry; where the store is due, its changes must be on their way first, so that they
+ * cannot grow without end. False: those before them are not written yet. */
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
     bool is_due = rows_change_count(shard->rows) >= shard->options.store_row_count ||
                   rows_change_size_bytes(shard->rows) >= SHARD_STORE_SIZE_BYTES;
-    if (is_due && !shard__store(shard)) {
+    if (is_due && !shard__hand_over(shard)) {
         shard->stalled = entry;
         return false;
     }
@@ -235,15 +131,7 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
 {
     struct error error = {0};
     ASSERT(entry->index == shard->applied_index + 1); /* I2 */
-    if (BUG("shard.applied_saved_before_batch")) {
-        shard->applied_index = entry->index;
-        meta_store(shard);
-        if (rows_commit(shard->rows, &error) == 0) {
-            PROBE("shard.applied_saved_before_batch");
-        }
-        shard->applied_index = entry->index - 1;
-    }
-    if (!shard__has_unstored(shard)) {
+    if (shard->handed_index == shard->applied_index) {
         struct env_clock *clock = &shard->options.host.clock;
         shard->unstored_since_ms = clock->now_ms(clock->context);
     }

@@ -60,6 +60,15 @@ struct shard_read {
     struct buffer replies;
 };
 
+/* The batch on its way to the store. */
+struct shard_write {
+    struct shard *shard;
+    raft_index index;  /* Of the last entry in it. */
+    uint64_t stamp_ms; /* The newest up to that entry. */
+    int status;
+    struct error error;
+};
+
 struct shard {
     struct shard_options options;
     struct rows *rows;
@@ -81,15 +90,25 @@ struct shard {
     struct list in_flight;    /* Proposed and not applied, in order of index. */
     uint32_t in_flight_count;
     uint64_t in_flight_size_bytes; /* Of proposed and gathered payload. */
-    struct shard_entry *stalled;   /* Applied, not answered: the store must take its batch first. */
-    raft_index stored_index;       /* The store has everything up to here. */
-    uint64_t unstored_since_ms;    /* When the oldest change that it does not have was made. */
+    /* Applied, not answered: the batch before its own must be written first. */
+    struct shard_entry *stalled;
     struct list free_entries;
 
-    struct list delayed; /* Requests that wait for the disk pool or for `stalled`. */
-    uint32_t delayed_count;
-    uint32_t delayed_read_count; /* Of these, not the prefetches of writes. */
-    uint32_t reads_elsewhere;    /* Batches of them that are under way. */
+    /* stored <= handed <= applied. Up to `stored` the store has everything; up to `handed` it is in
+     * the batch, which is under way or was refused. */
+    raft_index stored_index;
+    raft_index handed_index;
+    uint64_t stored_stamp_ms;   /* The newest up to the stored entry. */
+    uint64_t unstored_since_ms; /* When the oldest change that was not handed over was made. */
+    struct shard_write write;
+    bool is_writing;      /* The host has it. */
+    uint64_t retry_at_ms; /* Of a batch that was refused. */
+
+    /* What waits for the disk pool, reads also for the store to have what they must see. */
+    struct list cold_reads;
+    struct list cold_writes;  /* Their prefetches. */
+    uint32_t cold_count;      /* Of both. */
+    uint32_t reads_elsewhere; /* Batches of them that are under way. */
     bool is_background_pending;
     uint64_t background_at_ms;
     bool is_full;
@@ -120,13 +139,16 @@ MUST_USE int shard__decode_next(struct shard *shard, struct shard_decoder *decod
 
 /* shard_apply.c */
 void shard__apply_committed(struct shard *shard);
-bool shard__has_unstored(const struct shard *shard);
-/* Hand what was applied to the store. False: it is stalled or failed. */
-MUST_USE bool shard__store(struct shard *shard);
-MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
 void shard__fail(struct shard *shard, int status, const struct error *error);
 uint64_t shard__time_ms(const struct shard *shard);
-struct shard_moment shard__now(const struct shard *shard);
+
+/* shard_store.c */
+MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
+/* Hand what was applied to the store, in the background. False: the batch before it is not written
+ * yet. */
+bool shard__hand_over(struct shard *shard);
+/* Hand over what is old or was refused. Returns when to look again. */
+uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms);
 
 /* shard_request.c */
 void shard__add_command(struct shard *shard, struct shard_request *request,
@@ -135,8 +157,6 @@ void shard__add_write(struct shard *shard, struct shard_request *request);
 void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply);
 /* The arguments of a request outlive its submission. */
 void shard__copy_command(struct shard_request *request);
-/* Does the store have all that was applied? It gets it now if need be. */
-MUST_USE bool shard__has_stored(struct shard *shard);
 /* Start what waits in the session, as far as it may. Answers go through done(). */
 void shard__resume_session(struct shard *shard, struct shard_session *session);
 

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads by a worker, and prefetches for writes.
  *
+ * A worker reads a snapshot of the store, so a read waits until the store has what it must see (I5):
+ * the entries that were applied when it was submitted, or when the last of its session before it was
+ * answered. If they are not on their way, they are handed over now. A prefetch only warms the
+ * store's cache and waits for nothing. The snapshot may be older than what is applied, so what it
+ * may tell of expired keys goes by the stamp of what the store has.
+ *
  * What is gathered during a tick goes together, a part for each free worker, and each part has one
  * snapshot: handing over costs more than a read of a block that the kernel has. While all workers
  * are busy the next parts grow, so that their number follows the speed of the disk and not the
@@ -32,9 +38,20 @@ void shard__go_elsewhere(struct shard *shard, struct shard_request *request)
     /* Also for a read: it may have to go through the log, and must not meet there what its session
      * did later (I4). */
     request->session->is_alone = true;
-    list_push_back(&shard->delayed, &request->link);
-    shard->delayed_count++;
-    shard->delayed_read_count += !request->is_write;
+    request->needed_index = shard->applied_index;
+    list_push_back(request->is_write ? &shard->cold_writes : &shard->cold_reads, &request->link);
+    shard->cold_count++;
+}
+
+/* The requests in order of submission, whose order is that of what they need. */
+static struct shard_request *first_of(const struct list *requests)
+{
+    return list_is_empty(requests) ? NULL : LIST_ITEM(requests->next, struct shard_request, link);
+}
+
+static bool does_store_suffice(const struct shard *shard, const struct shard_request *read)
+{
+    return read->needed_index <= shard->stored_index || BUG("shard.read_before_stored");
 }
 
 static void add_item(struct shard_read *read, struct shard_request *request)
@@ -43,20 +60,18 @@ static void add_item(struct shard_read *read, struct shard_request *request)
         (struct shard_read_item){.request = request, .status = ERROR_INCOMPLETE};
 }
 
-/* A delayed request, with the reads that wait behind it. */
-static void take_delayed(struct shard *shard, struct shard_read *read)
+/* A request, with the reads that wait behind it. */
+static void take(struct shard *shard, struct shard_request *first, struct shard_read *read)
 {
-    struct shard_request *first =
-        LIST_ITEM(list_pop_front(&shard->delayed), struct shard_request, link);
-    shard->delayed_count--;
-    shard->delayed_read_count -= !first->is_write;
+    list_remove(&first->link);
+    shard->cold_count--;
     add_item(read, first);
     struct shard_session *session = first->session;
     ASSERT(session->is_alone);
     while (!first->is_write && !list_is_empty(&session->waiting) &&
            read->item_count < SHARD_READ_ITEM_COUNT_MAX) {
-        struct shard_request *next = LIST_ITEM(session->waiting.next, struct shard_request, link);
-        if (next->is_write) {
+        struct shard_request *next = first_of(&session->waiting);
+        if (next->is_write || !does_store_suffice(shard, next)) {
             return;
         }
         list_remove(&next->link);
@@ -76,27 +91,47 @@ static void put_back(struct shard *shard, struct shard_read *read)
             session->pending_count--;
             list_push_front(&session->waiting, &request->link);
         } else {
-            list_push_front(&shard->delayed, &request->link);
-            shard->delayed_count++;
-            shard->delayed_read_count += !request->is_write;
+            list_push_front(request->is_write ? &shard->cold_writes : &shard->cold_reads,
+                            &request->link);
+            shard->cold_count++;
         }
     }
 }
 
-/* False: the pool is full. */
-static bool start_read(struct shard *shard, uint32_t delayed_count)
+/* Take so many requests, reads and prefetches in turn. */
+static void gather(struct shard *shard, uint32_t count, struct shard_read *read)
+{
+    for (uint32_t i = 0; i < count && read->item_count < SHARD_READ_ITEM_COUNT_MAX; i++) {
+        struct shard_request *cold_read = first_of(&shard->cold_reads);
+        struct shard_request *cold_write = first_of(&shard->cold_writes);
+        if (cold_read != NULL && !does_store_suffice(shard, cold_read)) {
+            cold_read = NULL;
+        }
+        if (cold_read == NULL && cold_write == NULL) {
+            return;
+        }
+        bool is_read = cold_write == NULL || (cold_read != NULL && i % 2 == 0);
+        take(shard, is_read ? cold_read : cold_write, read);
+    }
+}
+
+/* False: nothing may go, or the pool is full. */
+static bool start_read(struct shard *shard, uint32_t count)
 {
     struct shard_read *read = memory_allocate(sizeof *read);
     struct env_store *store = &shard->options.store;
     read->shard = shard;
     read->item_count = 0;
     read->replies = (struct buffer){0};
-    for (uint32_t i = 0; i < delayed_count && read->item_count < SHARD_READ_ITEM_COUNT_MAX; i++) {
-        take_delayed(shard, read);
-    }
+    gather(shard, count, read);
     uint32_t item_count = read->item_count; /* The worker owns it after the hand-over. */
+    if (item_count == 0) {
+        memory_free(read);
+        return false;
+    }
     read->snapshot = store->ops->snapshot_create(store->context);
-    read->moment = shard__now(shard);
+    read->moment = (struct shard_moment){.time_ms = shard__time_ms(shard),
+                                         .durable_time_ms = shard->stored_stamp_ms};
     struct shard_host *host = &shard->options.host;
     if (host->read_elsewhere(host->context, read) != 0) {
         put_back(shard, read);
@@ -111,13 +146,13 @@ static bool start_read(struct shard *shard, uint32_t delayed_count)
 
 void shard__start_reads(struct shard *shard)
 {
-    /* Readers have seen what the store does not have yet, and a snapshot must have it too; but what
-     * only warms the store's cache for a write may miss it, and leaves the waiting changes to
-     * grow. */
-    while (shard->delayed_count > 0 && shard->reads_elsewhere < SHARD_READS_ELSEWHERE_MAX &&
-           (shard->delayed_read_count == 0 || shard__has_stored(shard))) {
+    const struct shard_request *cold_read = first_of(&shard->cold_reads);
+    if (cold_read != NULL && cold_read->needed_index > shard->handed_index) {
+        (void)shard__hand_over(shard); /* Or when the batch under way is done. */
+    }
+    while (shard->cold_count > 0 && shard->reads_elsewhere < SHARD_READS_ELSEWHERE_MAX) {
         uint32_t free_count = SHARD_READS_ELSEWHERE_MAX - shard->reads_elsewhere;
-        uint32_t part = (shard->delayed_count + free_count - 1) / free_count;
+        uint32_t part = (shard->cold_count + free_count - 1) / free_count;
         if (!start_read(shard, part)) {
             return;
         }

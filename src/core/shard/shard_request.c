@@ -84,22 +84,12 @@ void shard__add_write(struct shard *shard, struct shard_request *request)
     free_copy(request); /* The entry has the arguments. */
 }
 
-/* Does the store have all that was applied? It gets it now if need be. */
-bool shard__has_stored(struct shard *shard)
-{
-    return shard->stalled == NULL && (!shard__has_unstored(shard) || shard__store(shard));
-}
-
-/* Is all that the command will read in memory? Iterating wants the changes to be in the store. */
+/* Is all that the command will read in memory? */
 static bool is_in_memory(struct shard *shard, const struct shard_command *command)
 {
     struct shard_machine *machine = &shard->options.machine;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
-    if (machine->prefetch(machine->context, shard->rows, command) == 0) {
-        return true;
-    }
-    return rows_is_commit_wanted(shard->rows) && shard__has_stored(shard) &&
-           machine->prefetch(machine->context, shard->rows, command) == 0;
+    return machine->prefetch(machine->context, shard->rows, command) == 0;
 }
 
 /* A read behind writes of its session joins the entry that holds the newest of them, or a later
@@ -198,15 +188,12 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
         return SHARD_PENDING;
     }
     struct shard_machine *machine = &shard->options.machine;
-    struct shard_moment moment = shard__now(shard);
+    /* What expired by the newest applied stamp is gone. */
+    struct shard_moment moment = {.time_ms = shard__time_ms(shard),
+                                  .durable_time_ms = shard->applied_stamp_ms};
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
-    if (status == ERROR_INCOMPLETE && rows_is_commit_wanted(shard->rows) &&
-        shard__has_stored(shard)) {
-        reply->target->size_bytes = before;
-        status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
-    }
     if (status == 0) {
         return SHARD_ANSWERED;
     }
@@ -232,6 +219,7 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
         return ERROR_NOT_LEADER;
     }
     request->copy = NULL;
+    request->needed_index = shard->applied_index;
     struct shard_session *session = request->session;
     bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     if (request->is_write) {

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The changes of a generation in order of key, for batches and iterators. Most comparisons are of the
+ * first bytes behind the space, without looking at the row. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "core/rows/rows_internal.h"
+
+struct rows_sorted rows__sorted_make(const struct rows_generation *generation, uint32_t position)
+{
+    struct bytes key = row_key(generation->changes[position]);
+    uint8_t prefix[sizeof(uint64_t)] = {0};
+    if (key.size_bytes > 0) {
+        memcpy(prefix, key.data, key.size_bytes < sizeof prefix ? key.size_bytes : sizeof prefix);
+    }
+    return (struct rows_sorted){.prefix = endian_get_u64_be(prefix), .position = position};
+}
+
+static int compare(const struct rows_sorted *left, const struct rows_sorted *right,
+                   const struct rows_generation *generation)
+{
+    if (left->prefix != right->prefix) {
+        return left->prefix < right->prefix ? -1 : 1;
+    }
+    return bytes_compare(row_key(rows__sorted_row(generation, left)),
+                         row_key(rows__sorted_row(generation, right)));
+}
+
+static int compare_items(const void *left, const void *right, void *generation)
+{
+    return compare(left, right, generation);
+}
+
+void rows__sort(const struct rows_generation *generation, struct rows_sorted *items, uint32_t count)
+{
+    if (count > 1) {
+        qsort_r(items, count, sizeof items[0], compare_items, (void *)(uintptr_t)generation);
+    }
+}
+
+void rows__generation_order(struct rows_generation *generation)
+{
+    uint32_t ordered_count = generation->ordered_count;
+    uint32_t added_count = generation->change_count - ordered_count;
+    if (added_count <= ROWS_UNORDERED_COUNT_MAX) {
+        return;
+    }
+    /* Sort what came since behind the rest, then merge both into a new array. */
+    struct rows_sorted *merged =
+        memory_allocate(generation->change_count * sizeof generation->order[0]);
+    struct rows_sorted *added =
+        memory_resize(generation->order, generation->change_count * sizeof generation->order[0]);
+    const struct rows_sorted *ordered = added;
+    added += ordered_count;
+    for (uint32_t i = 0; i < added_count; i++) {
+        added[i] = rows__sorted_make(generation, ordered_count + i);
+    }
+    rows__sort(generation, added, added_count);
+    uint32_t first = 0;
+    uint32_t second = 0;
+    for (uint32_t i = 0; i < generation->change_count; i++) {
+        bool is_first =
+            second == added_count ||
+            (first < ordered_count && compare(&ordered[first], &added[second], generation) < 0);
+        merged[i] = is_first ? ordered[first++] : added[second++];
+    }
+    memory_free((void *)(uintptr_t)ordered);
+    generation->order = merged;
+    generation->ordered_count = generation->change_count;
+}
+
+void rows__generation_clear(struct rows_generation *generation)
+{
+    generation->change_count = 0;
+    generation->ordered_count = 0;
+    generation->size_bytes = 0;
+    memory_free(generation->order);
+    generation->order = NULL;
+}
+
+void rows__generation_deinit(struct rows_generation *generation)
+{
+    memory_free(generation->changes);
+    memory_free(generation->order);
+    *generation = (struct rows_generation){0};
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/shard/shard_world.h"
+
+#include <string.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+
+/* ---- The machine ----------------------------------------------------------------------------- */
+
+static int toy_load(void *context, struct rows *rows, struct bytes saved, struct error *error)
+{
+    return 0;
+}
+
+static void toy_save(void *context, struct buffer *saved)
+{
+}
+
+static int toy_get(struct rows *rows, const struct shard_command *command,
+                   const struct reply *reply, bool is_late_secret)
+{
+    struct bytes value;
+    int status = rows_get(rows, command->arguments[0], &value);
+    if (status == -ENOENT) {
+        reply_null(reply);
+        return 0;
+    }
+    if (status == 0 && bytes_have_prefix(value, BYTES("late"))) {
+        if (is_late_secret) {
+            return ERROR_EXPIRED_SEEN;
+        }
+        reply_null(reply);
+        return 0;
+    }
+    if (status == 0) {
+        reply_bulk(reply, value);
+    }
+    return status;
+}
+
+static int toy_execute(void *context, struct rows *rows, const struct shard_stamp *stamp,
+                       const struct shard_command *command, const struct reply *reply)
+{
+    struct shard__world *world = context;
+    world->executed_count++;
+    struct bytes value = {0};
+    struct buffer joined = {0};
+    int status = 0;
+    switch (command->opcode) {
+    case OPCODE_SET:
+        rows_put(rows, command->arguments[0], command->arguments[1]);
+        reply_ok(reply);
+        return 0;
+    case OPCODE_APPEND:
+        status = rows_get(rows, command->arguments[0], &value);
+        buffer_append(&joined, status == 0 ? value : bytes_make(NULL, 0));
+        buffer_append(&joined, command->arguments[1]);
+        rows_put(rows, command->arguments[0], buffer_bytes(&joined));
+        reply_integer(reply, (int64_t)joined.size_bytes);
+        buffer_deinit(&joined);
+        return 0;
+    default:
+        return toy_get(rows, command, reply, false);
+    }
+}
+
+static int toy_read(void *context, struct rows *rows, const struct shard_moment *moment,
+                    const struct shard_command *command, const struct reply *reply)
+{
+    return toy_get(rows, command, reply, moment->durable_time_ms < moment->time_ms);
+}
+
+static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
+{
+    struct bytes value;
+    int status = rows_get(rows, command->arguments[0], &value);
+    return status == ERROR_INCOMPLETE ? status : 0;
+}
+
+static bool toy_background(void *context, struct rows *rows, uint64_t time_ms,
+                           struct shard_command *command, uint64_t *next_ms)
+{
+    *next_ms = UINT64_MAX;
+    return false;
+}
+
+/* ---- The host -------------------------------------------------------------------------------- */
+
+static uint64_t host_clock(void *context)
+{
+    return ((struct shard__world *)context)->wall_ms;
+}
+
+static void host_persist(void *context, struct shard *shard, const struct wal_record *record,
+                         uint64_t sequence)
+{
+    struct shard__world *world = context;
+    ASSERT(sequence == world->persisting_sequence + 1);
+    world->persisting_sequence = sequence;
+    if (record->kind == WAL_RECORD_HARD_STATE) {
+        world->hard_state = record->hard_state;
+        return;
+    }
+    ASSERT(record->index == world->last_index + 1);
+    world->last_index = record->index;
+    world->log[record->index].term = record->term;
+    buffer_clear(&world->log[record->index].payload);
+    buffer_append(&world->log[record->index].payload, record->payload);
+}
+
+static int host_read_elsewhere(void *context, struct shard_read *read)
+{
+    struct shard__world *world = context;
+    if (world->read != NULL) {
+        return -EBUSY;
+    }
+    world->read = read;
+    return 0;
+}
+
+static void host_write_elsewhere(void *context, struct shard_write *write)
+{
+    struct shard__world *world = context;
+    ASSERT(world->write == NULL);
+    world->write = write;
+}
+
+static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
+                           struct buffer *payload, struct error *error)
+{
+    struct shard__world *world = context;
+    ASSERT(index >= 1 && index <= world->last_index);
+    *term = world->log[index].term;
+    buffer_append(payload, buffer_bytes(&world->log[index].payload));
+    return 0;
+}
+
+static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
+{
+    ((struct shard__world *)context)->failed_status = status;
+}
+
+static struct env_store host_store(struct shard__world *world)
+{
+    struct env_store store = memstore_interface(world->memstore);
+    world->store_ops = *store.ops;
+    return (struct env_store){&world->store_ops, store.context};
+}
+
+struct shard_options shard__world_options(struct shard__world *world)
+{
+    return (struct shard_options){
+        .id = 1,
+        .self = 1,
+        .store = host_store(world),
+        .cache_size_bytes = 1 << 20,
+        .store_row_count = world->store_row_count,
+        .in_flight_size_bytes_max = 1 << 20,
+        .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background},
+        .host = {world,
+                 {world, host_clock, host_clock},
+                 host_persist,
+                 host_read_elsewhere,
+                 host_write_elsewhere,
+                 host_load_entry,
+                 host_failed},
+    };
+}
+
+void shard__world_start(struct shard__world *world, bool has_log)
+{
+    struct error error = {0};
+    struct shard_options options = shard__world_options(world);
+    ASSERT(shard_open(&world->shard, &options, &error) == 0);
+    world->persisting_sequence = 0;
+    struct wal_shard_state state = {
+        .shard = 1,
+        .hard_state = world->hard_state,
+        .first_index = 1,
+        .last_index = world->last_index,
+        .last_term = world->log[world->last_index].term,
+    };
+    ASSERT(shard_start(world->shard, has_log ? &state : NULL, &error) == 0);
+}
+
+void shard__world_write(struct shard__world *world)
+{
+    struct shard_write *write = world->write;
+    if (write != NULL) {
+        world->write = NULL;
+        shard_write_run(write);
+        shard_write_done(write);
+    }
+}
+
+void shard__world_tick(struct shard__world *world)
+{
+    (void)shard_tick(world->shard);
+    while (world->write != NULL) {
+        shard__world_write(world);
+        (void)shard_tick(world->shard);
+    }
+}
+
+void shard__world_settle(struct shard__world *world)
+{
+    uint64_t done = 0;
+    while (done < world->persisting_sequence) {
+        done = world->persisting_sequence;
+        shard_persisted(world->shard, done);
+        shard__world_write(world);
+        (void)shard_tick(world->shard);
+    }
+    shard__world_write(world);
+}
+
+struct shard__world *shard__world_create(void)
+{
+    struct shard__world *world = memory_allocate_zeroed(1, sizeof *world);
+    world->memstore = memstore_create(7);
+    world->wall_ms = 1000;
+    world->store_row_count = 1;
+    shard__world_start(world, false);
+    shard__world_settle(world);
+    ASSERT(shard_is_ready(world->shard));
+    ASSERT(shard_settle(world->shard) == 0);
+    return world;
+}
+
+void shard__world_destroy(struct shard__world *world)
+{
+    while (world->write != NULL) {
+        shard__world_write(world);
+    }
+    shard_close(world->shard);
+    memstore_destroy(world->memstore);
+    for (int i = 0; i < LOG_COUNT_MAX; i++) {
+        buffer_deinit(&world->log[i].payload);
+    }
+    memory_free(world);
+}
+
+/* ---- A client -------------------------------------------------------------------------------- */
+
+static void client_done(struct shard_request *request, struct bytes reply)
+{
+    struct shard__client *client = (struct shard__client *)request;
+    buffer_append(&client->answer, reply);
+    client->answer_count++;
+}
+
+int shard__world_submit(struct shard__world *world, struct shard__client *client,
+                        struct shard_session *session, uint16_t opcode, const char *key,
+                        const char *value)
+{
+    *client = (struct shard__client){0};
+    client->arguments[0] = bytes_of_text(key);
+    client->arguments[1] = bytes_of_text(value);
+    client->request = (struct shard_request){
+        .command = {opcode, opcode == OPCODE_GET ? 1 : 2, client->arguments},
+        .protocol = 2,
+        .is_write = opcode != OPCODE_GET,
+        .does_grow = true,
+        .done = client_done,
+        .session = session,
+    };
+    struct reply reply = {&client->answer, 2};
+    int submitted = shard_submit(world->shard, &client->request, &reply);
+    client->answer_count = submitted == SHARD_ANSWERED;
+    /* The arguments were borrowed for the call only. */
+    client->arguments[0] = client->arguments[1] = BYTES("overwritten");
+    return submitted;
+}
+
+void shard__world_expect(struct shard__client *client, const char *answer)
+{
+    ASSERT(client->answer_count == 1);
+    ASSERT(client->answer.size_bytes == strlen(answer));
+    ASSERT(memcmp(client->answer.data, answer, strlen(answer)) == 0);
+    buffer_deinit(&client->answer);
+}
