@@ -13,6 +13,9 @@ static struct raft *create(struct raft_options options)
     struct raft *raft = NULL;
     struct error error = {0};
     options.self = 1;
+    options.configuration = (struct raft_configuration){.voter_count = 1, .voters = {1}};
+    options.first_index = options.commit_index + 1;
+    options.previous_term = options.last_term;
     assert_int_equal(raft_create(&raft, &options, &error), 0);
     return raft;
 }
@@ -44,8 +47,8 @@ static void leads_after_its_vote_is_durable(void **state)
     output = step(raft, RAFT_INPUT_PERSISTED, 1);
     assert_int_equal(output.role, RAFT_ROLE_LEADER);
     assert_int_equal(output.persist_count, 1);
-    assert_int_equal(output.persists[0].kind, RAFT_PERSIST_ENTRY);
-    assert_true(output.persists[0].is_empty);
+    assert_int_equal(output.persists[0].kind, RAFT_PERSIST_ENTRIES);
+    assert_int_equal(output.persists[0].entry_kind, RAFT_ENTRY_EMPTY);
     assert_int_equal(output.persists[0].index, 1);
     assert_int_equal(output.commit_index, 0);
     raft_destroy(raft);
@@ -98,10 +101,10 @@ static void refuses_options_that_contradict_themselves(void **state)
 {
     struct raft *raft = NULL;
     struct error error = {0};
-    struct raft_options ahead = {.self = 1, .commit_index = 3, .last_index = 2};
+    struct raft_options ahead = {.self = 1, .first_index = 1, .commit_index = 3, .last_index = 2};
     assert_int_equal(raft_create(&raft, &ahead, &error), -EINVAL);
     assert_string_equal(error.message, "the log ends at entry 2, but 3 is applied");
-    struct raft_options later = {.self = 1, .last_index = 2, .last_term = 2};
+    struct raft_options later = {.self = 1, .first_index = 1, .last_index = 2, .last_term = 2};
     assert_int_equal(raft_create(&raft, &later, &error), -EINVAL);
     assert_null(raft);
 }

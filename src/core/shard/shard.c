@@ -117,7 +117,7 @@ raft_index shard_stored_index(const struct shard *shard)
 static struct shard_entry *entry_to_persist(struct shard *shard, const struct raft_persist *persist)
 {
     struct shard_entry *entry = NULL;
-    if (persist->is_empty) {
+    if (persist->entry_kind == RAFT_ENTRY_EMPTY) {
         entry = shard__entry_take(shard);
         shard->start_index = persist->index;
     } else {
@@ -141,11 +141,15 @@ static void take_output(struct shard *shard, const struct raft_output *output)
             record.kind = WAL_RECORD_HARD_STATE;
             record.hard_state = persist->hard_state;
             break;
-        case RAFT_PERSIST_ENTRY:
+        case RAFT_PERSIST_ENTRIES:
+            ASSERT(persist->count == 1);
             record.kind = WAL_RECORD_ENTRY;
             record.index = persist->index;
             record.term = persist->term;
             record.payload = buffer_bytes(&entry_to_persist(shard, persist)->payload);
+            break;
+        case RAFT_PERSIST_TRUNCATE:
+            ASSERT(false); /* A group of one has nobody to disagree with. */
             break;
         }
         shard->options.host.persist(shard->options.host.context, shard, &record, persist->sequence);
@@ -176,6 +180,9 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
     ASSERT(shard->raft == NULL);
     struct raft_options options = {
         .self = shard->options.self,
+        .configuration = {.voter_count = 1, .voters = {shard->options.self}},
+        .first_index = shard->applied_index + 1,
+        .previous_term = shard->applied_term,
         .commit_index = shard->applied_index,
         .last_index = shard->applied_index,
         .last_term = shard->applied_term,
