@@ -23,7 +23,7 @@ struct forward {
 static void return_home(struct os_message *message)
 {
     struct forward *forward = LIST_ITEM(message, struct forward, message);
-    forward->origin->done(forward->origin, buffer_bytes(&forward->reply));
+    forward->origin->done(forward->origin, 0, buffer_bytes(&forward->reply));
     buffer_deinit(&forward->reply);
     memory_free(forward);
 }
@@ -34,7 +34,7 @@ static void send_home(struct forward *forward)
     os_loop_post(forward->home, &forward->message);
 }
 
-static void answered(struct shard_request *request, struct bytes reply)
+static void answered(struct shard_request *request, int status, struct bytes reply)
 {
     struct forward *forward = LIST_ITEM(request, struct forward, request);
     buffer_append(&forward->reply, reply);

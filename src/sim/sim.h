@@ -41,4 +41,7 @@ struct sim_result {
 /* Live one life. A violated assertion of a core aborts, after saying so. */
 void sim_run(const struct sim_options *options, struct sim_result *result);
 
+/* Live one life of a cluster: several machines with a network between them. */
+void sim_cluster_run(const struct sim_options *options, struct sim_result *result);
+
 #endif

@@ -278,7 +278,7 @@ static void take_answer(struct request *request, struct bytes reply)
     }
 }
 
-static void request_done(struct shard_request *base, struct bytes reply)
+static void request_done(struct shard_request *base, int status, struct bytes reply)
 {
     struct request *request = LIST_ITEM(base, struct request, base);
     struct client *client = request->client;

@@ -37,6 +37,7 @@ struct arguments {
     bool does_stop_at_first;
     bool is_quiet;
     bool does_list_probes;
+    bool is_cluster;
 };
 
 /* What a worker says of one seed. */
@@ -61,6 +62,7 @@ static const char usage[] =
     "Live simulated lives of a node, each a function of its seed.\n"
     "\n"
     "  --seed S             run one seed and print its trace hash\n"
+    "  --cluster            lives of a cluster, not of one node\n"
     "  --trace              print what happens\n"
     "  --seeds N            run N seeds\n"
     "  --first S            the first of them (1)\n"
@@ -130,12 +132,14 @@ static void run_seed(const struct arguments *arguments, struct probes *probes,
     probes->message = message;
     message->probe_count = 0;
     (void)alarm(SEED_SECONDS_MAX);
-    sim_run(&options, &message->result);
+    void (*run)(const struct sim_options *, struct sim_result *) =
+        arguments->is_cluster ? sim_cluster_run : sim_run;
+    run(&options, &message->result);
     message->is_same_again = true;
     if (arguments->does_check_determinism) {
         struct sim_result again;
         options.trace = NULL;
-        sim_run(&options, &again);
+        run(&options, &again);
         message->is_same_again = again.trace_hash == message->result.trace_hash;
     }
     (void)alarm(0);
@@ -381,6 +385,7 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
         {"stop", no_argument, NULL, 'x'},
         {"probes", no_argument, NULL, 'p'},
         {"quiet", no_argument, NULL, 'q'},
+        {"cluster", no_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -414,6 +419,9 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
             break;
         case 'p':
             arguments->does_list_probes = true;
+            break;
+        case 'c':
+            arguments->is_cluster = true;
             break;
         case 'q':
             arguments->is_quiet = true;

@@ -23,7 +23,8 @@
     X(ERROR_NOT_LEADER, -10003, "not the leader of this shard")           \
     X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first") \
     X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")              \
-    X(ERROR_STOPPED, -10006, "stopped")
+    X(ERROR_STOPPED, -10006, "stopped")                                   \
+    X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown")
 
 enum error_code {
 #define ERROR_ENUMERATOR(name, value, text) name = value,

@@ -103,6 +103,9 @@ struct env_store_ops {
     int (*write)(void *context, const struct env_change *changes, uint32_t change_count,
                  struct error *error);
 
+    /* Make everything written so far durable. Blocks. A failure is final, but for -ENOSPC. */
+    int (*flush)(void *context, struct error *error);
+
     /* Give an iterator over rows with lower <= row < upper (an empty `upper` is no bound), as of
      * `snapshot` or of this moment. It is not positioned. */
     int (*iterator_open)(void *context, const struct env_store_snapshot *snapshot,

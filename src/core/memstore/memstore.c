@@ -407,9 +407,16 @@ static struct bytes memstore_iterator_value(void *context, const struct env_iter
     return iterator->value;
 }
 
+static int interface_flush(void *context, struct error *error)
+{
+    memstore_flush(context);
+    return 0;
+}
+
 static const struct env_store_ops memstore_ops = {
     .get = memstore_get,
     .write = memstore_write,
+    .flush = interface_flush,
     .iterator_open = memstore_iterator_open,
     .iterator_close = memstore_iterator_close,
     .iterator_seek = memstore_iterator_seek,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shard: one range of the keyspace, served by one Raft group. Layer: core.
+/* shard: a replica of one range of the keyspace, member of one Raft group. Layer: core.
  *
- * A shard gathers the commands of a tick into one log entry, has Raft commit it, applies it through
- * a state machine, and answers. Reads are served at once from the leader's rows. What the commands
- * mean is the state machine's business; the shard sees an opcode and arguments.
+ * The leader gathers the commands of a tick into one log entry, has Raft replicate and commit it,
+ * applies it through a state machine, and answers. Reads are served at once from the leader's rows,
+ * under its lease. The other replicas apply the same entries and answer nothing but reads that may
+ * be stale. What the commands mean is the state machine's business; the shard sees an opcode and
+ * arguments.
  *
  * Invariants
  *   I1. A write is answered only after the entry that holds it is committed and applied.
@@ -15,13 +17,23 @@
  *       stamps never go back.
  *   I4. Requests of one session take effect in the order of their submission. Answers may come out
  *       of order where that shows nothing (a read that goes to the disk): gateways order replies.
- *   I5. A read sees every write that was answered before it was submitted. That a key has expired
- *       is seen by nobody before an entry of the log says so.
- *   I6. A request is answered exactly once, or refused by shard_submit().
+ *   I5. A read sees every write that was answered before it was submitted, by whatever leader. That
+ *       a key has expired is seen by nobody before an entry of the log says so.
+ *   I6. A request is answered exactly once, or handed back, or refused by shard_submit().
+ *   I7. A write with an identity takes effect at most once, however often it is submitted and to
+ *       whichever replica; a retry gets the reply of the first time, or is told that nobody knows.
+ *   I8. Replicas that have applied the same index have the same digest.
  *
- * Driven by a reactor of the node, or by the simulator. A shard belongs to one thread; only
- * shard_read_run() and shard_write_run() are called on others. Entries of the log:
- * docs/formats/entry.md. */
+ * Exactly once (I7). Each replica remembers in memory the replies of the newest commands that it
+ * has applied, by their identity (the *window*). A leader looks up each write that comes before it
+ * goes into the log; as it has applied everything of earlier terms before it accepts anything,
+ * what it does not find there, or in its open entries, is not in the log and never will be. A
+ * window reaches back to some index; a retry says up to which index its gateway had seen the shard
+ * when it was first submitted, and if the window does not reach back so far, the outcome is unknown.
+ *
+ * Driven by a reactor of the node, or by the simulator. A shard belongs to one thread; only what
+ * says so is called on another. Entries of the log: docs/formats/entry.md; messages between
+ * replicas: docs/formats/replica.md. */
 #ifndef CORE_SHARD_SHARD_H
 #define CORE_SHARD_SHARD_H
 
@@ -108,9 +120,24 @@ struct shard_request {
     uint8_t protocol;             /* Of the reply: 2 or 3. */
     bool is_write;                /* execute(); else read(). */
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
+    bool may_be_stale;            /* A read that any replica may answer with what it has. */
+
+    /* The identity of a write (I7): a number for the life of the gateway that asks (random, not 0)
+     * and one for the request. Origin 0: it will not be retried. */
+    uint64_t origin;
+    uint64_t sequence;
+    /* What the gateway had seen of the shard (shard_applied_index() of whoever answered it) when it
+     * first submitted this. */
+    raft_index known_index;
+    bool is_retry; /* It may have been in a log before. */
+
     /* Exactly once, never from within shard_submit(). `reply` is borrowed for the call. After it
-     * the shard does not know the request any more. */
-    void (*done)(struct shard_request *request, struct bytes reply);
+     * the shard does not know the request any more.
+     *   0                 answered
+     *   ERROR_NOT_LEADER  handed back, because this replica does not lead any more: a write may or
+     *                     may not take effect; submit it to the next leader with is_retry. The
+     *                     command is valid during the call. */
+    void (*done)(struct shard_request *request, int status, struct bytes reply);
     struct shard_session *session;
 
     /* The shard's own, from submission until done. */
@@ -129,8 +156,15 @@ enum shard_submitted {
 /* ---- What drives a shard --------------------------------------------------------------------- */
 
 struct shard;
-struct shard_read;  /* Reads that go to the disk together. */
-struct shard_write; /* Changes that go to the store together. */
+struct shard_read;     /* Reads that go to the disk together. */
+struct shard_write;    /* Changes that go to the store together. */
+struct shard_log_read; /* Entries for a replica that lags, from the log. */
+
+/* Something that takes long: making or taking a piece of a snapshot. */
+struct shard_work {
+    void (*run)(struct shard_work *work);
+    void (*done)(struct shard_work *work);
+};
 
 struct shard_host {
     void *context;
@@ -148,6 +182,20 @@ struct shard_host {
     /* Have shard_write_run(write) called on another thread and then shard_write_done(write) on this
      * one, from the loop, never from within. At most one of a shard is under way at a time. */
     void (*write_elsewhere)(void *context, struct shard_write *write);
+
+    /* Send a message to the replica of another node: shard_receive() there. The pieces are
+     * borrowed for the call. May be lost; messages between two replicas that arrive, arrive in
+     * order. Never calls back from within. */
+    void (*send)(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
+                 uint32_t piece_count);
+
+    /* Have shard_log_read_run(read, log) called by whoever drives the log, then
+     * shard_log_read_done(read) on the shard's thread. */
+    void (*read_log)(void *context, struct shard_log_read *read);
+
+    /* Have work->run(work) called on another thread and then work->done(work) on this one. -EBUSY
+     * when too many are under way. */
+    int (*work_elsewhere)(void *context, struct shard_work *work);
 
     /* Append the payload of an entry that was durable when the shard was opened. */
     int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
@@ -167,6 +215,17 @@ struct shard_options {
     bool may_log_end_early;
     uint32_t store_row_count;          /* Changed rows per batch of the store; 0: the default. */
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
+    /* Applied entries that are kept for replicas that lag a little; and the replies of the window. */
+    uint64_t recent_size_bytes_max;
+    uint64_t window_size_bytes_max;
+    /* The rows of the range: lower <= row < upper (empty: no bound). A snapshot takes and replaces
+     * all of them; the meta row is outside. */
+    struct bytes range_lower;
+    struct bytes range_upper;
+    /* Of a new shard: its first members. No voters: this replica waits for a leader. */
+    struct raft_configuration configuration;
+    uint32_t election_timeout_ms; /* 0: raft's defaults. */
+    uint32_t heartbeat_interval_ms;
     struct shard_machine machine;
     struct shard_host host;
     uint64_t random_seed;
@@ -184,14 +243,33 @@ void shard_close(struct shard *shard);
  * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
 
-/* Begin with what the log holds (NULL: nothing): campaign for the next term. The shard answers
- * requests once shard_is_ready(). ERROR_CORRUPT when the log ends before what the store has
- * applied. */
+/* Begin with what the log holds (NULL: nothing). The only voter campaigns for the next term at
+ * once, others wait for a leader or for an election timeout. ERROR_CORRUPT when the log of an only
+ * voter ends before what the store has applied. */
 MUST_USE int shard_start(struct shard *shard, const struct wal_shard_state *state,
                          struct error *error);
 
-/* Leader of its term, with everything of the log applied. */
+/* Leader of its term, with everything of earlier terms applied. */
 bool shard_is_ready(const struct shard *shard);
+/* Who leads, as far as this replica knows; 0: nobody. */
+raft_node shard_leader(const struct shard *shard);
+raft_index shard_applied_index(const struct shard *shard);
+/* Members, as of the newest entry of the log. */
+const struct raft_configuration *shard_configuration(const struct shard *shard);
+/* What the leader knows of the others; see raft_get_peers(). */
+uint32_t shard_get_peers(const struct shard *shard, struct raft_peer peers[RAFT_PEER_COUNT_MAX]);
+
+/* A message of another node's replica. Malformed ones are counted and dropped. */
+void shard_receive(struct shard *shard, raft_node from, struct bytes message);
+/* What was sent to the node may be lost (its connection broke). */
+void shard_unreachable(struct shard *shard, raft_node node);
+/* The node is thought to be dead. */
+void shard_peer_lost(struct shard *shard, raft_node node);
+
+/* Leader: change who belongs to the group; hand leadership over. Statuses of raft_step(). Done when
+ * shard_configuration() or shard_leader() says so. */
+MUST_USE int shard_configure(struct shard *shard, const struct raft_configuration *target);
+MUST_USE int shard_transfer(struct shard *shard, raft_node node);
 
 /* Everything up to `sequence` is durable. Applies what became committed and answers it. */
 void shard_persisted(struct shard *shard, uint64_t sequence);
@@ -200,9 +278,11 @@ void shard_persisted(struct shard *shard, uint64_t sequence);
  * more, background work. Returns when to be called again at the latest (env_clock.now_ms). */
 uint64_t shard_tick(struct shard *shard);
 
-/* Returns enum shard_submitted, or refuses with nothing changed: -EBUSY (too much in flight: the
- * caller keeps the request and tries again after the next tick), -ENOSPC (full, and the request
- * grows), ERROR_NOT_LEADER (not ready yet), -E2BIG (larger than an entry may be). */
+/* Returns enum shard_submitted, or refuses with nothing changed: -EBUSY (too much in flight, or the
+ * same write is on its way already, or leadership is being handed over: the caller keeps the
+ * request and tries again after the next tick), -ENOSPC (full, and the request grows),
+ * ERROR_NOT_LEADER (not ready, or not the leader), -E2BIG (larger than an entry may be),
+ * ERROR_OUTCOME_UNKNOWN (a retry that the window cannot tell about). */
 MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
                           const struct reply *reply);
 
@@ -213,6 +293,11 @@ MUST_USE int shard_settle(struct shard *shard);
 
 /* Refuse requests that grow (the disk is nearly full), or accept them again. */
 void shard_set_full(struct shard *shard, bool is_full);
+
+/* Where the log is driven: read entries. */
+void shard_log_read_run(struct shard_log_read *read, struct wal *wal);
+/* Back on the shard's thread: send them. */
+void shard_log_read_done(struct shard_log_read *read);
 
 /* On the other thread: read. */
 void shard_read_run(struct shard_read *read);
@@ -227,6 +312,8 @@ void shard_write_done(struct shard_write *write);
 
 struct shard_statistics {
     raft_term term;
+    enum raft_role role;
+    raft_node leader;
     raft_index last_index;
     raft_index applied_index;
     raft_index stored_index;
@@ -236,7 +323,11 @@ struct shard_statistics {
     uint64_t entry_count;   /* Applied since the start. */
     uint64_t command_count; /* Applied since the start. */
     uint64_t read_elsewhere_count;
-    uint64_t stall_count; /* How often the store refused a batch. */
+    uint64_t stall_count;          /* How often the store refused a batch. */
+    uint64_t retry_answered_count; /* Writes that had taken effect already. */
+    uint64_t snapshot_sent_count;
+    uint64_t snapshot_installed_count;
+    uint64_t malformed_count; /* Messages that were dropped. */
     bool is_full;
     struct rows_statistics rows;
 };

@@ -5,6 +5,9 @@
 #include "base/assert/assert.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
+#include "core/shard/shard_message.h"
+
+enum { REPLIES_KEEP_SIZE_BYTES = 256 << 10 };
 
 void shard__fail(struct shard *shard, int status, const struct error *error)
 {
@@ -24,25 +27,35 @@ uint64_t shard__time_ms(const struct shard *shard)
     return wall_ms > shard->stamp_ms ? wall_ms : shard->stamp_ms;
 }
 
-static int execute_command(struct shard *shard, struct shard_decoder *decoder, raft_index index,
-                           uint32_t ordinal, const struct reply *reply, struct error *error)
+/* Execute the next command of the entry. The reply is for `request`, or for whoever may ask for it
+ * again. */
+static int execute_command(struct shard *shard, struct shard_decoder *decoder,
+                           struct shard_entry *entry, uint32_t ordinal,
+                           const struct shard_request *request, struct error *error)
 {
-    struct shard_command command;
-    int status = shard__decode_next(shard, decoder, &command);
+    struct shard_decoded decoded;
+    int status = shard__decode_next(shard, decoder, &decoded);
     if (status != 0) {
         return error_set(error, status, "shard %u: entry %llu, command %u", shard->options.id,
-                         (unsigned long long)index, ordinal);
+                         (unsigned long long)entry->index, ordinal);
     }
     struct shard_stamp stamp = {
         .time_ms = decoder->time_ms,
-        .version = index << 16 | ordinal,
+        .version = entry->index << 16 | ordinal,
     };
+    struct reply reply = {&entry->replies, request != NULL ? request->protocol : decoded.protocol};
+    size_t start = entry->replies.size_bytes;
     shard->statistics.command_count++;
     struct shard_machine *machine = &shard->options.machine;
-    status = machine->execute(machine->context, shard->rows, &stamp, &command, reply);
+    status = machine->execute(machine->context, shard->rows, &stamp, &decoded.command, &reply);
     if (status != 0) {
         return error_set(error, status, "shard %u: apply entry %llu, command %u", shard->options.id,
-                         (unsigned long long)index, ordinal);
+                         (unsigned long long)entry->index, ordinal);
+    }
+    if (decoded.origin != 0) {
+        shard__window_add(
+            shard->window, decoded.origin, decoded.sequence,
+            bytes_make(entry->replies.data + start, entry->replies.size_bytes - start));
     }
     return 0;
 }
@@ -61,36 +74,68 @@ static int execute_read(struct shard *shard, const struct shard_request *request
     return 0;
 }
 
+static int execute_commands(struct shard *shard, struct shard_entry *entry,
+                            struct shard_decoder *decoder, struct error *error)
+{
+    int status = 0;
+    uint32_t ordinal = 0;
+    for (uint32_t i = 0; i < entry->item_count && status == 0; i++) {
+        struct shard_item *item = &entry->items[i];
+        if (item->is_write) {
+            status = execute_command(shard, decoder, entry, ordinal++, item->request, error);
+        } else {
+            struct reply reply = {&entry->replies, item->request->protocol};
+            status = execute_read(shard, item->request, decoder->time_ms, &reply, error);
+        }
+        item->reply_end = entry->replies.size_bytes;
+    }
+    /* An entry of another leader has no items: nobody here waits for its replies. */
+    for (; ordinal < decoder->command_count && status == 0; ordinal++) {
+        buffer_clear(&entry->replies);
+        status = execute_command(shard, decoder, entry, ordinal, NULL, error);
+    }
+    return status;
+}
+
+static int take_configuration(struct shard *shard, const struct shard_entry *entry,
+                              struct error *error)
+{
+    enum raft_entry_kind kind;
+    int status = shard__payload_kind(buffer_bytes(&entry->payload), &kind, &shard->configuration);
+    if (status != 0) {
+        return error_set(error, status, "shard %u: the configuration in entry %llu",
+                         shard->options.id, (unsigned long long)entry->index);
+    }
+    shard->configuration_index = entry->index;
+    return 0;
+}
+
+static bool is_configuration(const struct shard_entry *entry)
+{
+    return entry->payload.size_bytes > 0 && entry->payload.data[0] == SHARD_PAYLOAD_CONFIGURATION;
+}
+
 static int execute_entry(struct shard *shard, struct shard_entry *entry, struct error *error)
 {
-    struct shard_decoder decoder;
-    int status = shard__decode_begin(&decoder, buffer_bytes(&entry->payload));
+    struct shard_decoder decoder = {0};
+    int status = is_configuration(entry)
+                     ? take_configuration(shard, entry, error)
+                     : shard__decode_begin(&decoder, buffer_bytes(&entry->payload));
     if (status != 0) {
         return error_set(error, status, "shard %u: entry %llu", shard->options.id,
                          (unsigned long long)entry->index);
     }
-    struct reply reply = {&entry->replies, 2};
-    uint32_t ordinal = 0;
-    for (uint32_t i = 0; i < entry->item_count && status == 0; i++) {
-        struct shard_item *item = &entry->items[i];
-        reply.protocol = item->request != NULL ? item->request->protocol : 2;
-        if (item->is_write) {
-            status = execute_command(shard, &decoder, entry->index, ordinal++, &reply, error);
-        } else {
-            status = execute_read(shard, item->request, decoder.time_ms, &reply, error);
-        }
-        item->reply_end = entry->replies.size_bytes;
+    if (decoder.command_count == 0) {
+        decoder.time_ms = shard->applied_stamp_ms; /* For reads that were ordered behind it. */
     }
-    /* A recovered entry has no items: nobody waits for its replies. */
-    for (; ordinal < decoder.command_count && status == 0; ordinal++) {
-        buffer_clear(&entry->replies);
-        status = execute_command(shard, &decoder, entry->index, ordinal, &reply, error);
-    }
+    shard__window_begin(shard->window, entry->index);
+    status = execute_commands(shard, entry, &decoder, error);
+    shard__window_end(shard->window);
     if (decoder.time_ms > shard->applied_stamp_ms) {
         shard->applied_stamp_ms = decoder.time_ms;
     }
     if (decoder.time_ms > shard->stamp_ms) {
-        shard->stamp_ms = decoder.time_ms; /* A recovered entry. */
+        shard->stamp_ms = decoder.time_ms; /* Another leader's. */
     }
     return status;
 }
@@ -108,7 +153,17 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
             shard->is_background_pending = false;
         }
     }
-    shard__entry_give(shard, entry);
+    entry->item_count = 0;
+    if (shard__log_at(shard, entry->index) != entry) {
+        shard__entry_give(shard, entry); /* It was read from the log. */
+        return;
+    }
+    buffer_clear(&entry->replies);
+    buffer_trim(&entry->replies, REPLIES_KEEP_SIZE_BYTES);
+    bool is_alone = shard->configuration.voter_count + shard->configuration.outgoing_count +
+                        shard->configuration.learner_count <=
+                    1;
+    shard__log_trim(shard, is_alone ? 0 : shard->options.recent_size_bytes_max);
 }
 
 /* Answer the entry; where the store is due, its changes must be on their way first, so that they
@@ -125,6 +180,15 @@ static bool finish_entry(struct shard *shard, struct shard_entry *entry)
     shard->statistics.entry_count++;
     answer_entry(shard, entry);
     return true;
+}
+
+void shard__answer_stalled(struct shard *shard)
+{
+    struct shard_entry *entry = shard->stalled;
+    if (entry != NULL) {
+        shard->stalled = NULL;
+        answer_entry(shard, entry);
+    }
 }
 
 static bool apply_entry(struct shard *shard, struct shard_entry *entry)
@@ -157,14 +221,11 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
 static struct shard_entry *next_entry(struct shard *shard)
 {
     raft_index index = shard->applied_index + 1;
-    if (!list_is_empty(&shard->in_flight)) {
-        struct shard_entry *first = LIST_ITEM(shard->in_flight.next, struct shard_entry, link);
-        if (first->index == index) {
-            list_remove(&first->link);
-            shard->in_flight_count--;
-            shard->in_flight_size_bytes -= first->payload.size_bytes;
-            return first;
-        }
+    struct shard_entry *kept = shard__log_at(shard, index);
+    if (kept != NULL) {
+        shard->in_flight_count--;
+        shard->in_flight_size_bytes -= kept->payload.size_bytes;
+        return kept;
     }
     struct error error = {0};
     struct shard_entry *entry = shard__entry_take(shard);
@@ -182,7 +243,7 @@ static struct shard_entry *next_entry(struct shard *shard)
 
 void shard__apply_committed(struct shard *shard)
 {
-    if (shard->has_failed) {
+    if (shard->has_failed || shard->is_stateless) {
         return;
     }
     if (shard->stalled != NULL && !finish_entry(shard, shard->stalled)) {

@@ -3,7 +3,9 @@
 #ifndef CORE_SHARD_SHARD_INTERNAL_H
 #define CORE_SHARD_SHARD_INTERNAL_H
 
+#include "base/random/random.h"
 #include "core/shard/shard.h"
+#include "core/shard/shard_window.h"
 
 /* Changes are handed to the store in batches of at least so much, unless they get old: rows that
  * come in order and in number cost the store half of what each costs alone. */
@@ -33,12 +35,36 @@ struct shard_entry {
     struct list link;
     raft_index index;
     raft_term term;
+    uint64_t persist_sequence; /* The log writer borrows the payload until this is durable. */
+    bool has_identities;       /* A command has one. */
     struct buffer payload;
     uint32_t command_count;
     struct shard_item *items;
     uint32_t item_count;
     uint32_t item_capacity;
     struct buffer replies;
+};
+
+/* The entries in memory; shard_log.c. */
+struct shard_log {
+    struct shard_entry **entries; /* A ring of `capacity`, 0 or a power of two. */
+    uint32_t capacity;
+    uint32_t start;
+    uint32_t count;
+    raft_index first_index; /* Of the entry at `start`. */
+    uint64_t size_bytes;    /* Of payloads. */
+};
+
+/* What the meta row says; shard_meta.c. */
+struct shard_meta {
+    bool is_impaired; /* I8 of raft. */
+    raft_index index;
+    raft_term term;
+    uint64_t stamp_ms;
+    uint64_t digest;
+    raft_index configuration_index;
+    struct raft_configuration configuration; /* No voters: not a member yet. */
+    struct bytes saved;                      /* By the state machine. */
 };
 
 /* A read, or the prefetch of a write, which goes into the log afterwards. */
@@ -55,6 +81,7 @@ struct shard_read {
     struct shard *shard;
     struct env_store_snapshot *snapshot;
     struct shard_moment moment;
+    uint64_t reign; /* In which it began. */
     uint32_t item_count;
     struct shard_read_item items[SHARD_READ_ITEM_COUNT_MAX];
     struct buffer replies;
@@ -73,10 +100,24 @@ struct shard {
     struct shard_options options;
     struct rows *rows;
     struct raft *raft;
+    struct random random;
+    /* What Raft said last. */
     enum raft_role role;
     raft_term term;
+    raft_node leader;
     raft_index commit_index;
     raft_index start_index; /* Of the empty entry with which this term began. */
+    uint64_t confirmed_round;
+    uint64_t lease_until_ms;
+    uint64_t raft_wake_at_ms;
+    bool is_transferring;
+
+    uint64_t durable_sequence; /* Everything that Raft numbered up to here is durable. */
+    uint64_t reign;            /* Counts how often leadership was lost. */
+    bool is_deposed;           /* It was lost, and requests have to be handed back. */
+    bool is_stateless;         /* The rows are being replaced: nothing is read or applied. */
+    bool is_impaired;          /* I8 of raft. */
+    uint64_t issued_sequence;  /* The newest of what was given to be made durable. */
 
     /* What the meta row says. */
     raft_index applied_index;
@@ -86,10 +127,15 @@ struct shard {
 
     uint64_t stamp_ms; /* Of the newest entry, proposed or applied. */
 
+    struct raft_configuration configuration; /* As of the applied index. */
+    raft_index configuration_index;
+
     struct shard_entry *open; /* Gathers this tick's commands; never NULL. */
-    struct list in_flight;    /* Proposed and not applied, in order of index. */
-    uint32_t in_flight_count;
-    uint64_t in_flight_size_bytes; /* Of proposed and gathered payload. */
+    struct shard_log log;
+    uint32_t in_flight_count;      /* In the log and not applied. */
+    uint64_t in_flight_size_bytes; /* Of their payload, and of what is gathered. */
+    struct list retired;           /* Cut off, but not durable yet. */
+    struct shard_window *window;
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
@@ -109,6 +155,22 @@ struct shard {
     struct list cold_writes;  /* Their prefetches. */
     uint32_t cold_count;      /* Of both. */
     uint32_t reads_elsewhere; /* Batches of them that are under way. */
+
+    /* Reads that may be answered once a quorum has confirmed `confirm_round`, and those that came
+     * since that question was asked. */
+    struct list confirming;
+    struct list unconfirmed;
+    uint64_t confirm_round;
+
+    /* Replication. */
+    struct list waiting_sends;
+    uint32_t waiting_send_count;
+    struct list log_reads;
+    uint32_t log_reads_under_way;
+    struct list snapshots; /* Being given. */
+    struct shard_install *install;
+    uint32_t works_elsewhere;
+
     bool is_background_pending;
     uint64_t background_at_ms;
     bool is_full;
@@ -120,11 +182,22 @@ struct shard {
     struct shard_statistics statistics;
 };
 
-/* shard_entry.c: the payload of an entry; docs/formats/entry.md. */
+/* ---- shard_entry.c: the payload of an entry; docs/formats/entry.md ---------------------------- */
+
 #define SHARD_ENTRY_HEADER_SIZE_BYTES 16u
+
+/* A command of the log, with the identity of who asked for it (origin 0: none) and the protocol of
+ * the reply. */
+struct shard_decoded {
+    struct shard_command command;
+    uint64_t origin;
+    uint64_t sequence;
+    uint8_t protocol;
+};
+
 void shard__entry_begin(struct buffer *payload);
-void shard__entry_add(struct buffer *payload, const struct shard_command *command);
-void shard__entry_end(struct buffer *payload, uint32_t command_count, uint64_t time_ms);
+void shard__entry_add(struct buffer *payload, const struct shard_decoded *decoded);
+void shard__entry_end(struct shard_entry *entry, uint64_t time_ms);
 uint64_t shard__command_size_bytes(const struct shard_command *command);
 
 struct shard_decoder {
@@ -135,41 +208,122 @@ struct shard_decoder {
 MUST_USE int shard__decode_begin(struct shard_decoder *decoder, struct bytes payload);
 /* The next command; its arguments are in `shard->arguments` until the next call. */
 MUST_USE int shard__decode_next(struct shard *shard, struct shard_decoder *decoder,
-                                struct shard_command *command);
+                                struct shard_decoded *decoded);
 
-/* shard_apply.c */
+/* ---- shard_log.c ----------------------------------------------------------------------------- */
+
+void shard__log_init(struct shard *shard);
+void shard__log_deinit(struct shard *shard);
+struct shard_entry *shard__entry_take(struct shard *shard);
+void shard__entry_give(struct shard *shard, struct shard_entry *entry);
+/* NULL when it is not in memory. */
+struct shard_entry *shard__log_at(const struct shard *shard, raft_index index);
+void shard__log_push(struct shard *shard, struct shard_entry *entry);
+/* Entries from `index` on are void. */
+void shard__log_truncate(struct shard *shard, raft_index index);
+/* Entries up to `index` go; those behind `applied` were in flight. */
+void shard__log_drop(struct shard *shard, raft_index index, raft_index applied);
+/* Let go of applied entries beyond so many bytes. */
+void shard__log_trim(struct shard *shard, uint64_t size_bytes_max);
+void shard__log_free_retired(struct shard *shard);
+
+/* ---- shard_apply.c --------------------------------------------------------------------------- */
+
 void shard__apply_committed(struct shard *shard);
+/* It is applied, and the store need not have it any more. */
+void shard__answer_stalled(struct shard *shard);
 void shard__fail(struct shard *shard, int status, const struct error *error);
 uint64_t shard__time_ms(const struct shard *shard);
 
-/* shard_store.c */
+/* ---- shard_meta.c ---------------------------------------------------------------------------- */
+
+#define SHARD_META_KEY_SIZE_BYTES 6u
+struct bytes shard__meta_key(const struct shard *shard, uint8_t key[SHARD_META_KEY_SIZE_BYTES]);
+/* `saved` is borrowed from the source. ERROR_CORRUPT; ERROR_NEWER_FORMAT. */
+MUST_USE int shard__meta_decode(struct bytes source, struct shard_meta *meta);
+void shard__meta_set_impaired(struct buffer *encoded);
+void shard__meta_encode(const struct shard_meta *meta, struct buffer *target);
+/* Take over what the store says. */
 MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
+/* Put what is applied into the rows. */
+void shard__meta_store(struct shard *shard);
+
+/* ---- shard_store.c --------------------------------------------------------------------------- */
+
 /* Hand what was applied to the store, in the background. False: the batch before it is not written
  * yet. */
 bool shard__hand_over(struct shard *shard);
 /* Hand over what is old or was refused. Returns when to look again. */
 uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms);
+/* Is anything on its way to or from the store? */
+bool shard__is_store_busy(const struct shard *shard);
 
-/* shard_request.c */
-void shard__add_command(struct shard *shard, struct shard_request *request,
-                        const struct shard_command *command);
+/* ---- shard_request.c ------------------------------------------------------------------------- */
+
+void shard__add_background(struct shard *shard, const struct shard_command *command);
 void shard__add_write(struct shard *shard, struct shard_request *request);
 void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply);
 /* The arguments of a request outlive its submission. */
 void shard__copy_command(struct shard_request *request);
 /* Start what waits in the session, as far as it may. Answers go through done(). */
 void shard__resume_session(struct shard *shard, struct shard_session *session);
+/* A quorum has confirmed what was asked, or the lease covers it: start the reads that waited. */
+void shard__resume_confirmed(struct shard *shard);
 
-/* shard_read.c */
+/* ---- shard_depose.c: leadership was lost ----------------------------------------------------- */
+
+/* Give all requests back that were not answered. */
+void shard__hand_back_all(struct shard *shard);
+/* Those of an entry, whose commands are in its payload. */
+void shard__hand_back_entry(struct shard *shard, struct shard_entry *entry);
+/* One that has a copy of its command, with what waits behind it in its session. */
+void shard__hand_back(struct shard *shard, struct shard_request *request);
+
+/* ---- shard_read.c ---------------------------------------------------------------------------- */
+
 /* The request will be read, or its rows prefetched, by a worker. Its session is alone until
  * then. */
 void shard__go_elsewhere(struct shard *shard, struct shard_request *request);
 /* Hand what was delayed to the workers, as far as they are free. */
 void shard__start_reads(struct shard *shard);
 
-/* shard.c */
+/* ---- shard_replicate.c ----------------------------------------------------------------------- */
+
+void shard__replicate_init(struct shard *shard);
+void shard__replicate_deinit(struct shard *shard);
+void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t send_count);
+void shard__send_what_is_durable(struct shard *shard);
+void shard__cancel_reads(struct shard *shard);
+
+/* ---- shard_snapshot.c, shard_install.c ------------------------------------------------------- */
+
+void shard__snapshot_start(struct shard *shard, raft_node to);
+MUST_USE int shard__snapshot_receive(struct shard *shard, raft_node from, struct bytes message);
+/* Returns when to be called again. */
+uint64_t shard__snapshot_tick(struct shard *shard, uint64_t now_ms);
+void shard__snapshot_cancel(struct shard *shard);
+
+MUST_USE int shard__install_receive(struct shard *shard, raft_node from, struct bytes message);
+/* At the start; may replace what the meta row says. */
+MUST_USE int shard__install_resume(struct shard *shard, struct shard_meta *meta,
+                                   struct error *error);
+uint64_t shard__install_tick(struct shard *shard, uint64_t now_ms);
+void shard__install_deinit(struct shard *shard);
+
+/* ---- shard.c --------------------------------------------------------------------------------- */
+
+uint64_t shard__now_ms(const struct shard *shard);
+/* Have Raft take the open entry. It stays open when that is not possible now. */
 void shard__propose_open(struct shard *shard);
-struct shard_entry *shard__entry_take(struct shard *shard);
-void shard__entry_give(struct shard *shard, struct shard_entry *entry);
+struct shard_received;
+void shard__step_received(struct shard *shard, const struct shard_received *received);
+void shard__compacted(struct shard *shard, raft_index index);
+void shard__snapshot_ended(struct shard *shard, raft_node to, raft_index index, bool has_failed);
+/* The state is the one of a snapshot from now on, though its rows are not in their place yet. */
+void shard__adopt(struct shard *shard, const struct shard_meta *meta);
+/* May a read be answered now, as far as leadership goes? Else a question is under way. */
+bool shard__is_confirmed(struct shard *shard);
+/* After any step: apply what is committed, hand requests back. */
+void shard__finish_step(struct shard *shard);
 
 #endif

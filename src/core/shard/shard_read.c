@@ -129,8 +129,10 @@ static bool start_read(struct shard *shard, uint32_t count)
         memory_free(read);
         return false;
     }
+    read->reign = shard->reign;
     read->snapshot = store->ops->snapshot_create(store->context);
-    read->moment = (struct shard_moment){.time_ms = shard__time_ms(shard),
+    read->moment = (struct shard_moment){.time_ms = shard_is_ready(shard) ? shard__time_ms(shard)
+                                                                          : shard->stored_stamp_ms,
                                          .durable_time_ms = shard->stored_stamp_ms};
     struct shard_host *host = &shard->options.host;
     if (host->read_elsewhere(host->context, read) != 0) {
@@ -255,6 +257,16 @@ static uint32_t finish_session(struct shard_read *read, uint32_t first)
     return end;
 }
 
+/* Leadership was lost meanwhile: what was read may be stale, what was prefetched has no log. */
+static void hand_back_items(struct shard_read *read)
+{
+    for (uint32_t i = 0; i < read->item_count; i++) {
+        struct shard_request *request = read->items[i].request;
+        request->session->is_alone = false;
+        shard__hand_back(read->shard, request);
+    }
+}
+
 void shard_read_done(struct shard_read *read)
 {
     struct shard *shard = read->shard;
@@ -262,8 +274,13 @@ void shard_read_done(struct shard_read *read)
     store->ops->snapshot_release(store->context, read->snapshot);
     ASSERT(shard->reads_elsewhere > 0);
     shard->reads_elsewhere--;
-    for (uint32_t i = 0; i < read->item_count;) {
-        i = finish_session(read, i);
+    if (read->reign != shard->reign) {
+        PROBE("shard.read_of_an_earlier_reign");
+        hand_back_items(read);
+    } else {
+        for (uint32_t i = 0; i < read->item_count;) {
+            i = finish_session(read, i);
+        }
     }
     buffer_deinit(&read->replies);
     memory_free(read);

@@ -58,17 +58,21 @@ static void add_item(struct shard_entry *entry, struct shard_request *request, b
     entry->items[entry->item_count++] = (struct shard_item){request, is_write, 0};
 }
 
-void shard__add_command(struct shard *shard, struct shard_request *request,
-                        const struct shard_command *command)
+static void add_command(struct shard *shard, struct shard_request *request,
+                        const struct shard_decoded *decoded)
 {
     struct shard_entry *entry = shard->open;
-    if (entry->command_count > 0 && entry->payload.size_bytes + shard__command_size_bytes(command) >
-                                        SHARD_ENTRY_SIZE_BYTES_SOFT_MAX) {
+    bool is_full = entry->command_count >= SHARD_ENTRY_COMMAND_COUNT_MAX ||
+                   (entry->command_count > 0 &&
+                    entry->payload.size_bytes + shard__command_size_bytes(&decoded->command) >
+                        SHARD_ENTRY_SIZE_BYTES_SOFT_MAX);
+    if (is_full) {
         shard__propose_open(shard);
         entry = shard->open;
     }
     size_t before = entry->payload.size_bytes;
-    shard__entry_add(&entry->payload, command);
+    shard__entry_add(&entry->payload, decoded);
+    entry->has_identities = entry->has_identities || decoded->origin != 0;
     entry->command_count++;
     add_item(entry, request, true);
     shard->in_flight_size_bytes += entry->payload.size_bytes - before;
@@ -77,10 +81,22 @@ void shard__add_command(struct shard *shard, struct shard_request *request,
     }
 }
 
+void shard__add_background(struct shard *shard, const struct shard_command *command)
+{
+    struct shard_decoded decoded = {.command = *command, .protocol = 2};
+    add_command(shard, NULL, &decoded);
+}
+
 void shard__add_write(struct shard *shard, struct shard_request *request)
 {
+    struct shard_decoded decoded = {
+        .command = request->command,
+        .origin = request->is_write ? request->origin : 0,
+        .sequence = request->sequence,
+        .protocol = request->protocol,
+    };
     request->session->pending_count++;
-    shard__add_command(shard, request, &request->command);
+    add_command(shard, request, &decoded);
     free_copy(request); /* The entry has the arguments. */
 }
 
@@ -99,10 +115,8 @@ static struct shard_entry *entry_for_read(struct shard *shard)
     if (shard->open->item_count > 0) {
         return shard->open;
     }
-    if (!list_is_empty(&shard->in_flight)) {
-        return LIST_ITEM(shard->in_flight.previous, struct shard_entry, link);
-    }
-    return NULL; /* Only the stalled entry is left, and it is executed already. */
+    raft_index last = shard->log.first_index + shard->log.count - 1;
+    return last > shard->applied_index ? shard__log_at(shard, last) : NULL;
 }
 
 static bool may_be_ordered(struct shard *shard, const struct shard_request *request)
@@ -129,41 +143,87 @@ static void wait_in_session(struct shard_request *request, bool is_first)
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply);
 
+static bool may_start(const struct shard *shard, const struct shard_request *request)
+{
+    return shard_is_ready(shard) ||
+           (request->may_be_stale && !request->is_write && !shard->is_stateless);
+}
+
+/* Answer, or give back when `status` is not 0. The session may end in done(), but not while requests
+ * of it wait. */
+static void deliver(struct shard *shard, struct shard_request *request, int status,
+                    struct bytes reply)
+{
+    ASSERT(request->session->pending_count > 0);
+    request->session->pending_count--;
+    shard->statistics.pending_request_count--;
+    if (status != 0 && request->is_write && request->origin != 0) {
+        shard__window_forget_pending(shard->window, request->origin, request->sequence);
+    }
+    void *copy = request->copy; /* Valid during the call. */
+    request->copy = NULL;
+    request->done(request, status, reply); /* I6 */
+    memory_free(copy);
+}
+
+/* Start the first request that waits, or give it back. False: it has to wait on. */
+static bool start_first(struct shard *shard, struct shard_session *session)
+{
+    struct shard_request *request = LIST_ITEM(session->waiting.next, struct shard_request, link);
+    if (!may_start(shard, request)) {
+        if (session->pending_count > 0) {
+            return false; /* In their order: after those before it. */
+        }
+        list_remove(&request->link);
+        session->pending_count++;
+        deliver(shard, request, ERROR_NOT_LEADER, BYTES(""));
+        return true;
+    }
+    if (session->pending_count > 0 && !request->is_write && !may_be_ordered(shard, request)) {
+        return false; /* A read that needs the disk waits for the writes before it. */
+    }
+    list_remove(&request->link);
+    struct buffer answer = {0};
+    struct reply reply = {&answer, request->protocol};
+    if (start(shard, request, &reply) == SHARD_ANSWERED) {
+        session->pending_count++;
+        deliver(shard, request, 0, buffer_bytes(&answer));
+    }
+    buffer_deinit(&answer);
+    return true;
+}
+
 /* Start what waits in the session, as far as it may. Answers go through done(). */
 void shard__resume_session(struct shard *shard, struct shard_session *session)
 {
-    while (!session->is_alone && !list_is_empty(&session->waiting)) {
-        struct shard_request *request =
-            LIST_ITEM(session->waiting.next, struct shard_request, link);
-        if (session->pending_count > 0 && !request->is_write && !may_be_ordered(shard, request)) {
-            return; /* A read that needs the disk waits for the writes before it. */
+    bool is_there = !list_is_empty(&session->waiting);
+    while (is_there && !session->is_alone) {
+        is_there = session->waiting.next != session->waiting.previous; /* More than one. */
+        if (!start_first(shard, session)) {
+            return;
         }
-        list_remove(&request->link);
-        struct buffer answer = {0};
-        struct reply reply = {&answer, request->protocol};
-        if (start(shard, request, &reply) == SHARD_ANSWERED) {
-            session->pending_count++;
-            shard__answer(shard, request, buffer_bytes(&answer));
-            buffer_deinit(&answer);
-            return; /* Answering resumed the session already. */
-        }
-        buffer_deinit(&answer);
+    }
+}
+
+static void finish(struct shard *shard, struct shard_request *request, int status,
+                   struct bytes reply)
+{
+    struct shard_session *session = request->session;
+    bool has_waiting = !list_is_empty(&session->waiting);
+    deliver(shard, request, status, reply);
+    if (has_waiting) {
+        shard__resume_session(shard, session);
     }
 }
 
 void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply)
 {
-    struct shard_session *session = request->session;
-    ASSERT(session->pending_count > 0);
-    session->pending_count--;
-    free_copy(request);
-    shard->statistics.pending_request_count--;
-    bool has_waiting = !list_is_empty(&session->waiting);
-    /* The session may end in done(), but not while requests of it wait. */
-    request->done(request, reply); /* I6 */
-    if (has_waiting) {
-        shard__resume_session(shard, session);
-    }
+    finish(shard, request, 0, reply);
+}
+
+void shard__hand_back(struct shard *shard, struct shard_request *request)
+{
+    finish(shard, request, ERROR_NOT_LEADER, BYTES(""));
 }
 
 static int start_write(struct shard *shard, struct shard_request *request)
@@ -177,20 +237,20 @@ static int start_write(struct shard *shard, struct shard_request *request)
     return SHARD_PENDING;
 }
 
-static int start_read(struct shard *shard, struct shard_request *request, const struct reply *reply)
+/* When a read happens. What expired by the newest applied stamp is gone. A replica that does not
+ * lead knows of no later time: what it answers may be stale. */
+static struct shard_moment moment_of(const struct shard *shard)
 {
-    if (request->session->pending_count > 0 && !BUG("shard.session_order_broken")) {
-        if (may_be_ordered(shard, request)) {
-            add_ordered_read(shard, request);
-        } else {
-            wait_in_session(request, true);
-        }
-        return SHARD_PENDING;
-    }
+    return (struct shard_moment){
+        .time_ms = shard_is_ready(shard) ? shard__time_ms(shard) : shard->applied_stamp_ms,
+        .durable_time_ms = shard->applied_stamp_ms,
+    };
+}
+
+static int read_now(struct shard *shard, struct shard_request *request, const struct reply *reply)
+{
     struct shard_machine *machine = &shard->options.machine;
-    /* What expired by the newest applied stamp is gone. */
-    struct shard_moment moment = {.time_ms = shard__time_ms(shard),
-                                  .durable_time_ms = shard->applied_stamp_ms};
+    struct shard_moment moment = moment_of(shard);
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
@@ -208,33 +268,146 @@ static int start_read(struct shard *shard, struct shard_request *request, const 
     return SHARD_PENDING;
 }
 
+/* A quorum has to say first that this is still the leader. */
+static void wait_for_confirmation(struct shard *shard, struct shard_request *request)
+{
+    PROBE("shard.read_waits_for_round");
+    shard__copy_command(request);
+    request->session->pending_count++;
+    request->session->is_alone = true;
+    list_push_back(&shard->unconfirmed, &request->link);
+}
+
+static int start_read(struct shard *shard, struct shard_request *request, const struct reply *reply)
+{
+    if (request->session->pending_count > 0 && !BUG("shard.session_order_broken")) {
+        if (may_be_ordered(shard, request)) {
+            add_ordered_read(shard, request);
+        } else {
+            wait_in_session(request, true);
+        }
+        return SHARD_PENDING;
+    }
+    if (!request->may_be_stale && !shard__is_confirmed(shard)) {
+        wait_for_confirmation(shard, request);
+        return SHARD_PENDING;
+    }
+    return read_now(shard, request, reply);
+}
+
+/* Answer what waited, in its order; what comes back to the list meanwhile waits again. */
+static void resume(struct shard *shard, struct list *requests)
+{
+    struct list ready;
+    list_init(&ready);
+    list_append_all(&ready, requests);
+    for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
+        struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
+        struct shard_session *session = request->session;
+        session->pending_count--;
+        session->is_alone = false;
+        struct buffer answer = {0};
+        struct reply reply = {&answer, request->protocol};
+        if (read_now(shard, request, &reply) == SHARD_ANSWERED) {
+            session->pending_count++;
+            shard__answer(shard, request, buffer_bytes(&answer));
+        } else {
+            shard__resume_session(shard, session);
+        }
+        buffer_deinit(&answer);
+    }
+}
+
+void shard__resume_confirmed(struct shard *shard)
+{
+    if (!shard_is_ready(shard)) {
+        return;
+    }
+    bool has_lease = shard__now_ms(shard) < shard->lease_until_ms;
+    if (!list_is_empty(&shard->confirming) &&
+        (has_lease || shard->confirmed_round >= shard->confirm_round)) {
+        resume(shard, &shard->confirming);
+    }
+    if (has_lease && !list_is_empty(&shard->unconfirmed)) {
+        resume(shard, &shard->unconfirmed);
+    }
+}
+
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
     return request->is_write ? start_write(shard, request) : start_read(shard, request, reply);
 }
 
+/* Refuse a write before anything changes; 0: it may go on. SHARD_ANSWERED is said by the window. */
+static int admit_write(struct shard *shard, const struct shard_request *request)
+{
+    uint64_t size = shard__command_size_bytes(&request->command);
+    if (size > WAL_ENTRY_SIZE_BYTES_MAX / 2) {
+        return -E2BIG;
+    }
+    if (request->does_grow && shard->is_full) {
+        return -ENOSPC;
+    }
+    bool is_too_much = shard->in_flight_size_bytes > 0 &&
+                       shard->in_flight_size_bytes + size > shard->options.in_flight_size_bytes_max;
+    if (is_too_much || shard->is_transferring) {
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* I7: has it happened, is it on its way, or is it new? */
+static int look_up_identity(struct shard *shard, const struct shard_request *request,
+                            const struct reply *reply, bool *is_answered)
+{
+    *is_answered = false;
+    if (request->origin == 0 || BUG("shard.identity_ignored")) {
+        return 0;
+    }
+    struct bytes answer = {0};
+    switch (shard__window_find(shard->window, request->origin, request->sequence, &answer)) {
+    case SHARD_WINDOW_ANSWERED:
+        PROBE("shard.retry_answered");
+        shard->statistics.retry_answered_count++;
+        buffer_append(reply->target, answer);
+        *is_answered = true;
+        return 0;
+    case SHARD_WINDOW_PENDING:
+        PROBE("shard.retry_on_its_way");
+        return -EBUSY;
+    case SHARD_WINDOW_UNKNOWN:
+        break;
+    }
+    if (request->is_retry && request->known_index < shard__window_covered(shard->window)) {
+        PROBE("shard.retry_outcome_unknown");
+        return ERROR_OUTCOME_UNKNOWN;
+    }
+    return 0;
+}
+
 int shard_submit(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
-    if (!shard_is_ready(shard) && !BUG("shard.read_before_ready")) {
+    if (!may_start(shard, request) && !BUG("shard.read_before_ready")) {
         return ERROR_NOT_LEADER;
     }
     request->copy = NULL;
     request->needed_index = shard->applied_index;
     struct shard_session *session = request->session;
-    bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     if (request->is_write) {
-        uint64_t size = shard__command_size_bytes(&request->command);
-        if (size > WAL_ENTRY_SIZE_BYTES_MAX / 2) {
-            return -E2BIG;
+        bool is_answered = false;
+        int status = look_up_identity(shard, request, reply, &is_answered);
+        if (status != 0 || is_answered) {
+            return status != 0 ? status : SHARD_ANSWERED;
         }
-        if (request->does_grow && shard->is_full) {
-            return -ENOSPC;
+        status = admit_write(shard, request);
+        if (status != 0) {
+            return status;
         }
-        if (shard->in_flight_size_bytes > 0 &&
-            shard->in_flight_size_bytes + size > shard->options.in_flight_size_bytes_max) {
-            return -EBUSY;
+        if (request->origin != 0 && !BUG("shard.identity_ignored")) {
+            shard__window_add_pending(shard->window, request->origin, request->sequence);
         }
     }
+    bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     int submitted = SHARD_PENDING;
     if (must_wait) {
         wait_in_session(request, false);

@@ -5,93 +5,20 @@
  * entry was the last. The batch is frozen and written by another thread, while later changes gather
  * for the next one; there is one at a time. It is written when its changes are many or old, or when
  * a reader elsewhere must see them. A batch that the store refuses, because it would stall, stays as
- * it is and is handed over again.
- *
- * Meta row, at 0x01 'S' and the shard's id (big-endian); integers are little-endian:
- *
- *   offset  size  meaning
- *        0     1  version of this format, 1
- *        1     7  zero
- *        8     8  index of the last entry in the store
- *       16     8  its term
- *       24     8  stamp of the newest applied entry, milliseconds since 1970
- *       32     8  digest over all changes so far
- *       40        what the state machine saved */
+ * it is and is handed over again. */
 #include "base/assert/assert.h"
-#include "base/endian/endian.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
 #define RETRY_INTERVAL_MS 1u
-
-/* ---- The meta row ---------------------------------------------------------------------------- */
-
-enum { META_VERSION = 1, META_SIZE_BYTES = 40, META_KEY_SIZE_BYTES = 6 };
-
-static struct bytes meta_key(const struct shard *shard, uint8_t key[META_KEY_SIZE_BYTES])
-{
-    key[0] = 0x01;
-    key[1] = 'S';
-    endian_put_u32_be(key + 2, shard->options.id);
-    return bytes_make(key, META_KEY_SIZE_BYTES);
-}
-
-int shard__meta_load(struct shard *shard, struct error *error)
-{
-    uint8_t key[META_KEY_SIZE_BYTES];
-    struct bytes meta = {0};
-    struct bytes saved = {0};
-    rows_set_tier(shard->rows, ENV_TIER_DISK);
-    int status = rows_get(shard->rows, meta_key(shard, key), &meta);
-    if (status != 0 && status != -ENOENT) {
-        return error_set(error, status, "read the meta row of shard %u", shard->options.id);
-    }
-    if (status == 0) {
-        if (meta.size_bytes >= 1 && meta.data[0] > META_VERSION) {
-            return error_set(error, ERROR_NEWER_FORMAT, "meta row of shard %u", shard->options.id);
-        }
-        if (meta.size_bytes < META_SIZE_BYTES || meta.data[0] != META_VERSION) {
-            return error_set(error, ERROR_CORRUPT, "meta row of shard %u", shard->options.id);
-        }
-        shard->applied_index = endian_get_u64_le(meta.data + 8);
-        shard->applied_term = endian_get_u64_le(meta.data + 16);
-        shard->applied_stamp_ms = endian_get_u64_le(meta.data + 24);
-        shard->digest = endian_get_u64_le(meta.data + 32);
-        buffer_clear(&shard->scratch);
-        buffer_append(&shard->scratch,
-                      bytes_make(meta.data + META_SIZE_BYTES, meta.size_bytes - META_SIZE_BYTES));
-        saved = buffer_bytes(&shard->scratch);
-        if (BUG("shard.entry_applied_twice") && shard->applied_index > 0) {
-            shard->applied_index--;
-        }
-    }
-    struct shard_machine *machine = &shard->options.machine;
-    return machine->load(machine->context, shard->rows, saved, error);
-}
-
-static void meta_store(struct shard *shard)
-{
-    uint8_t key[META_KEY_SIZE_BYTES];
-    struct buffer *meta = &shard->scratch;
-    buffer_clear(meta);
-    uint8_t *place = buffer_extend(meta, META_SIZE_BYTES);
-    memset(place, 0, META_SIZE_BYTES);
-    place[0] = META_VERSION;
-    endian_put_u64_le(place + 8, shard->applied_index);
-    endian_put_u64_le(place + 16, shard->applied_term);
-    endian_put_u64_le(place + 24, shard->applied_stamp_ms);
-    endian_put_u64_le(place + 32, shard->digest);
-    shard->options.machine.save(shard->options.machine.context, meta);
-    rows_put(shard->rows, meta_key(shard, key), buffer_bytes(meta));
-}
 
 /* ---- Handing over ---------------------------------------------------------------------------- */
 
 /* A planted bug: the store hears of entries whose changes it does not have. */
 static void save_applied_early(struct shard *shard)
 {
-    uint8_t key[META_KEY_SIZE_BYTES];
-    struct env_change meta = {.kind = ENV_CHANGE_PUT, .key = meta_key(shard, key)};
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
+    struct env_change meta = {.kind = ENV_CHANGE_PUT, .key = shard__meta_key(shard, key)};
     if (rows_get(shard->rows, meta.key, &meta.value) == 0) {
         const struct env_store *store = &shard->options.store;
         if (store->ops->write(store->context, &meta, 1, NULL) == 0) {
@@ -104,7 +31,7 @@ static void save_applied_early(struct shard *shard)
 static void freeze(struct shard *shard)
 {
     ASSERT(shard->handed_index < shard->applied_index);
-    meta_store(shard);
+    shard__meta_store(shard);
     if (BUG("shard.applied_saved_before_batch")) {
         save_applied_early(shard);
     }
@@ -191,9 +118,17 @@ void shard_write_done(struct shard_write *write)
     }
 }
 
+bool shard__is_store_busy(const struct shard *shard)
+{
+    return shard->is_writing || shard->reads_elsewhere > 0;
+}
+
 int shard_settle(struct shard *shard)
 {
     shard__apply_committed(shard);
+    if (shard->is_stateless) {
+        return 0; /* What is applied is what was staged, durably. */
+    }
     while (!shard->has_failed && !shard->is_writing) {
         if (!rows_is_committing(shard->rows)) {
             if (shard->handed_index == shard->applied_index) {

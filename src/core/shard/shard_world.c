@@ -96,7 +96,7 @@ static void host_persist(void *context, struct shard *shard, const struct wal_re
                          uint64_t sequence)
 {
     struct shard__world *world = context;
-    ASSERT(sequence == world->persisting_sequence + 1);
+    ASSERT(sequence == world->persisting_sequence || sequence == world->persisting_sequence + 1);
     world->persisting_sequence = sequence;
     if (record->kind == WAL_RECORD_HARD_STATE) {
         world->hard_state = record->hard_state;
@@ -157,14 +157,19 @@ struct shard_options shard__world_options(struct shard__world *world)
         .cache_size_bytes = 1 << 20,
         .store_row_count = world->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
+        .recent_size_bytes_max = 1 << 20,
+        .window_size_bytes_max = 1 << 20,
+        .range_lower = BYTES("a"),
+        .range_upper = BYTES("~"),
+        .configuration = {.voter_count = 1, .voters = {1}},
         .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background},
-        .host = {world,
-                 {world, host_clock, host_clock},
-                 host_persist,
-                 host_read_elsewhere,
-                 host_write_elsewhere,
-                 host_load_entry,
-                 host_failed},
+        .host = {.context = world,
+                 .clock = {world, host_clock, host_clock},
+                 .persist = host_persist,
+                 .read_elsewhere = host_read_elsewhere,
+                 .write_elsewhere = host_write_elsewhere,
+                 .load_entry = host_load_entry,
+                 .failed = host_failed},
     };
 }
 
@@ -243,8 +248,9 @@ void shard__world_destroy(struct shard__world *world)
 
 /* ---- A client -------------------------------------------------------------------------------- */
 
-static void client_done(struct shard_request *request, struct bytes reply)
+static void client_done(struct shard_request *request, int status, struct bytes reply)
 {
+    ASSERT(status == 0);
     struct shard__client *client = (struct shard__client *)request;
     buffer_append(&client->answer, reply);
     client->answer_count++;

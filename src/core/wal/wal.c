@@ -87,6 +87,9 @@ bool wal_get_shard_state(const struct wal *wal, wal_shard shard_id, struct wal_s
         .shard = shard_id,
         .hard_state = shard->hard_state,
         .first_index = shard->position_count > 0 ? wal__shard_first_index(shard) : 0,
+        .previous_term = shard->position_count > 0
+                             ? wal__shard_term(shard, wal__shard_first_index(shard) - 1)
+                             : 0,
         .last_index = shard->last_index,
         .last_term = wal__shard_term(shard, shard->last_index),
     };

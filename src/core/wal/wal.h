@@ -79,8 +79,9 @@ struct wal_options {
 struct wal_shard_state {
     wal_shard shard;
     struct raft_hard_state hard_state;
-    raft_index first_index; /* Of the entries that can be read; 0 when there are none. */
-    raft_index last_index;  /* Of the last entry the log ever had, even if released since. */
+    raft_index first_index;  /* Of the entries that can be read; 0 when there are none. */
+    raft_term previous_term; /* Of the entry before the first; 0 when unknown. */
+    raft_index last_index;   /* Of the last entry the log ever had, even if released since. */
     raft_term last_term;
 };
 

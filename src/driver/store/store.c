@@ -248,9 +248,15 @@ static void store_snapshot_release(void *context, struct env_store_snapshot *sna
     store__engine_ops.snapshot_release(store->engine, snapshot);
 }
 
+static int interface_flush(void *context, struct error *error)
+{
+    return store_flush(context, error);
+}
+
 static const struct env_store_ops store_ops = {
     .get = store_get,
     .write = store_write,
+    .flush = interface_flush,
     .iterator_open = store_iterator_open,
     .iterator_close = store_iterator_close,
     .iterator_seek = store_iterator_seek,

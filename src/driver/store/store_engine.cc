@@ -401,6 +401,7 @@ extern "C" {
 const struct env_store_ops store__engine_ops = {
     engine_get,
     engine_write,
+    nullptr, /* store_flush() does it. */
     engine_iterator_open,
     engine_iterator_close,
     engine_iterator_seek,

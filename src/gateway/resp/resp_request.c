@@ -193,7 +193,7 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
     }
 }
 
-static void request_done(struct shard_request *request, struct bytes answer)
+static void request_done(struct shard_request *request, int status, struct bytes answer)
 {
     resp__slot_close(LIST_ITEM(request, struct slot, request), answer);
 }

@@ -129,7 +129,7 @@ static void answer_waiting(void *context)
     }
     for (struct list *member; (member = list_pop_front(&place->waiting)) != NULL;) {
         struct later *later = LIST_ITEM(member, struct later, link);
-        later->request->done(later->request, buffer_bytes(&later->answer));
+        later->request->done(later->request, 0, buffer_bytes(&later->answer));
         buffer_deinit(&later->answer);
         memory_free(later);
     }

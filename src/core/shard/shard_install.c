@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Taking a snapshot: this replica's rows are replaced by those of another.
+ *
+ * A replica that is being brought up to date still counts: it has acknowledged entries, and may have
+ * to vote for them. So what it has stays until what replaces it is durable.
+ *
+ *   staging    the rows of the pieces go beside the real ones, at 0x01 'I', shard, key
+ *   marked     the last piece brings the meta row of the snapshot, at 0x01 'J', shard; once the store
+ *              has flushed it, the replica is at the snapshot's index, whatever happens: its log
+ *              begins anew there
+ *   switching  the real rows go, the staged ones are copied to their place, and at last, with one
+ *              batch, the meta row to its own, and staged rows and mark go
+ *
+ * A crash before the mark is durable leaves the replica as it was; after it, switching begins once
+ * more at the next start. While it lasts nothing is read or applied, but the replica votes,
+ * acknowledges and gathers entries. */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/shard/shard_internal.h"
+#include "core/shard/shard_message.h"
+
+enum {
+    BUSY_RETRY_MS = 5,
+    ABANDON_MS = 3000, /* Without a piece for so long, what was staged is given up. */
+    COPY_SIZE_BYTES = 512 << 10,
+    COPY_ROW_COUNT_MAX = 4096,
+    PREFIX_SIZE_BYTES = 6,
+};
+
+enum install_stage { INSTALL_STAGING, INSTALL_MARKED, INSTALL_SWITCHING };
+
+struct shard_install {
+    struct shard_work work;
+    struct shard *shard;
+    enum install_stage stage;
+    raft_node from;
+    uint64_t id;
+    uint32_t number; /* Of the piece that is wanted, or being written. */
+    bool is_working;
+    bool is_waiting_for_worker;
+    uint64_t heard_at_ms;
+    struct buffer message; /* The piece that is being written. */
+    struct buffer meta;    /* The snapshot's meta row. */
+
+    uint8_t prefix[PREFIX_SIZE_BYTES];     /* Of staged rows; */
+    uint8_t prefix_end[PREFIX_SIZE_BYTES]; /* and of the first key behind them. */
+    uint8_t mark_key[PREFIX_SIZE_BYTES];
+    struct buffer keys; /* Of the batch. */
+    struct buffer rows; /* Copies of staged rows. */
+    struct env_change *changes;
+    uint32_t change_count;
+    uint32_t change_capacity;
+    struct buffer position; /* The last staged row that was copied. */
+    bool is_over;           /* All of them were. */
+    struct error error;
+    int status;
+};
+
+/* ---- On a worker ----------------------------------------------------------------------------- */
+
+static void add_change(struct shard_install *install, enum env_change_kind kind, struct bytes key,
+                       struct bytes value)
+{
+    if (install->change_count == install->change_capacity) {
+        install->change_capacity = 2 * install->change_capacity + 16;
+        install->changes =
+            memory_resize(install->changes, install->change_capacity * sizeof install->changes[0]);
+    }
+    install->changes[install->change_count++] = (struct env_change){kind, key, value};
+}
+
+static void drop_staged(struct shard_install *install)
+{
+    add_change(install, ENV_CHANGE_DELETE_RANGE, bytes_make(install->prefix, PREFIX_SIZE_BYTES),
+               bytes_make(install->prefix_end, PREFIX_SIZE_BYTES));
+}
+
+static void write_changes(struct shard_install *install)
+{
+    const struct env_store *store = &install->shard->options.store;
+    install->error = (struct error){0};
+    install->status = 0;
+    if (install->change_count > 0) {
+        install->status = store->ops->write(store->context, install->changes, install->change_count,
+                                            &install->error);
+    }
+}
+
+static void stage_rows(struct shard_install *install, const struct shard_piece *piece)
+{
+    struct bytes rows = piece->rows;
+    buffer_clear(&install->keys);
+    /* Keys are borrowed until the write, so the buffer must not move. */
+    buffer_reserve(&install->keys, rows.size_bytes + (size_t)piece->row_count * PREFIX_SIZE_BYTES);
+    for (uint32_t i = 0; i < piece->row_count; i++) {
+        struct bytes key;
+        struct bytes value;
+        shard__piece_next_row(&rows, &key, &value);
+        uint8_t *place = buffer_extend(&install->keys, PREFIX_SIZE_BYTES + key.size_bytes);
+        memcpy(place, install->prefix, PREFIX_SIZE_BYTES);
+        memcpy(place + PREFIX_SIZE_BYTES, key.data, key.size_bytes);
+        add_change(install, ENV_CHANGE_PUT, bytes_make(place, PREFIX_SIZE_BYTES + key.size_bytes),
+                   value);
+    }
+}
+
+static void run_staging(struct shard_install *install)
+{
+    const struct env_store *store = &install->shard->options.store;
+    struct shard_piece piece;
+    int status = shard__message_decode_piece(buffer_bytes(&install->message), &piece);
+    ASSERT(status == 0); /* It was looked at when it came. */
+    install->change_count = 0;
+    if (piece.number == 0) {
+        drop_staged(install);
+    }
+    stage_rows(install, &piece);
+    if (piece.is_last) {
+        add_change(install, ENV_CHANGE_PUT, bytes_make(install->mark_key, PREFIX_SIZE_BYTES),
+                   buffer_bytes(&install->meta));
+    }
+    write_changes(install);
+    if (install->status == 0 && piece.is_last && !BUG("shard.mark_not_flushed")) {
+        install->status = store->ops->flush(store->context, &install->error);
+    }
+}
+
+/* Gather staged rows behind the position; their bytes are copied into `rows`. */
+static int gather_staged(struct shard_install *install, struct env_iterator *iterator)
+{
+    const struct env_store *store = &install->shard->options.store;
+    struct bytes position = buffer_bytes(&install->position);
+    int status = store->ops->iterator_seek(store->context, iterator, position);
+    if (status == 0 && bytes_equal(store->ops->iterator_key(store->context, iterator), position)) {
+        status = store->ops->iterator_next(store->context, iterator);
+    }
+    uint32_t count = 0;
+    while (status == 0 && count < COPY_ROW_COUNT_MAX &&
+           install->rows.size_bytes < COPY_SIZE_BYTES) {
+        struct bytes key = store->ops->iterator_key(store->context, iterator);
+        struct bytes value = store->ops->iterator_value(store->context, iterator);
+        uint8_t *head = buffer_extend(&install->rows, SHARD_ROW_HEADER_SIZE_BYTES);
+        endian_put_u32_le(head, (uint32_t)(key.size_bytes - PREFIX_SIZE_BYTES));
+        endian_put_u32_le(head + 4, (uint32_t)value.size_bytes);
+        buffer_append(&install->rows,
+                      bytes_make(key.data + PREFIX_SIZE_BYTES, key.size_bytes - PREFIX_SIZE_BYTES));
+        buffer_append(&install->rows, value);
+        buffer_clear(&install->position);
+        buffer_append(&install->position, key);
+        count++;
+        status = store->ops->iterator_next(store->context, iterator);
+    }
+    install->is_over = status == -ENOENT;
+    return status == -ENOENT ? 0 : status;
+}
+
+static int read_staged(struct shard_install *install)
+{
+    const struct env_store *store = &install->shard->options.store;
+    struct env_iterator *iterator;
+    buffer_clear(&install->rows);
+    int status = store->ops->iterator_open(
+        store->context, NULL, ENV_TIER_DISK, bytes_make(install->prefix, PREFIX_SIZE_BYTES),
+        bytes_make(install->prefix_end, PREFIX_SIZE_BYTES), &iterator);
+    if (status == 0) {
+        status = gather_staged(install, iterator);
+        store->ops->iterator_close(store->context, iterator);
+    }
+    return status;
+}
+
+static void run_switching(struct shard_install *install)
+{
+    const struct shard_options *options = &install->shard->options;
+    uint8_t meta_key[SHARD_META_KEY_SIZE_BYTES];
+    bool is_first = install->position.size_bytes == PREFIX_SIZE_BYTES;
+    size_t position_before = install->position.size_bytes;
+    struct buffer before = {0};
+    buffer_append(&before, buffer_bytes(&install->position));
+    install->change_count = 0;
+    install->status = read_staged(install);
+    if (install->status == 0) {
+        if (is_first) {
+            add_change(install, ENV_CHANGE_DELETE_RANGE, options->range_lower,
+                       options->range_upper);
+        }
+        struct bytes rows = buffer_bytes(&install->rows);
+        while (rows.size_bytes > 0) {
+            struct bytes key;
+            struct bytes value;
+            shard__piece_next_row(&rows, &key, &value);
+            add_change(install, ENV_CHANGE_PUT, key, value);
+        }
+        if (install->is_over) {
+            add_change(install, ENV_CHANGE_PUT, shard__meta_key(install->shard, meta_key),
+                       buffer_bytes(&install->meta));
+            add_change(install, ENV_CHANGE_DELETE, bytes_make(install->mark_key, PREFIX_SIZE_BYTES),
+                       BYTES(""));
+            drop_staged(install);
+        }
+        write_changes(install);
+    }
+    if (install->status != 0) {
+        buffer_clear(&install->position); /* The same again. */
+        buffer_append(&install->position, buffer_bytes(&before));
+        ASSERT(install->position.size_bytes == position_before);
+    }
+    buffer_deinit(&before);
+}
+
+static void run_work(struct shard_work *work)
+{
+    struct shard_install *install = LIST_ITEM(work, struct shard_install, work);
+    switch (install->stage) {
+    case INSTALL_STAGING:
+        run_staging(install);
+        return;
+    case INSTALL_SWITCHING:
+        run_switching(install);
+        return;
+    case INSTALL_MARKED:
+        break;
+    }
+    ASSERT(false);
+}
+
+/* ---- On the shard's thread ------------------------------------------------------------------- */
+
+static void reply(struct shard *shard, raft_node to, uint64_t id, uint32_t number,
+                  enum shard_snapshot_state state)
+{
+    uint8_t bytes[SHARD_MESSAGE_SNAPSHOT_REPLY_SIZE_BYTES];
+    struct shard_snapshot_reply made = {id, number, state, shard->applied_index};
+    shard__message_encode_snapshot_reply(&made, bytes);
+    struct bytes piece = bytes_make(bytes, sizeof bytes);
+    struct shard_host *host = &shard->options.host;
+    host->send(host->context, shard, to, &piece, 1);
+}
+
+static struct shard_install *create(struct shard *shard, struct bytes meta)
+{
+    struct shard_install *install = memory_allocate_zeroed(1, sizeof *install);
+    install->shard = shard;
+    buffer_append(&install->meta, meta);
+    install->prefix[0] = install->mark_key[0] = install->prefix_end[0] = 0x01;
+    install->prefix[1] = install->prefix_end[1] = 'I';
+    install->mark_key[1] = 'J';
+    endian_put_u32_be(install->prefix + 2, shard->options.id);
+    endian_put_u32_be(install->prefix_end + 2, shard->options.id + 1);
+    endian_put_u32_be(install->mark_key + 2, shard->options.id);
+    return install;
+}
+
+static void destroy(struct shard_install *install)
+{
+    buffer_deinit(&install->message);
+    buffer_deinit(&install->meta);
+    buffer_deinit(&install->keys);
+    buffer_deinit(&install->rows);
+    buffer_deinit(&install->position);
+    memory_free(install->changes);
+    memory_free(install);
+}
+
+static void work_is_done(struct shard_work *work);
+
+static void start_work(struct shard_install *install)
+{
+    struct shard *shard = install->shard;
+    struct shard_host *host = &shard->options.host;
+    install->work.run = run_work;
+    install->work.done = work_is_done;
+    install->is_waiting_for_worker = host->work_elsewhere(host->context, &install->work) != 0;
+    if (!install->is_waiting_for_worker) {
+        install->is_working = true;
+        shard->works_elsewhere++;
+    }
+}
+
+static void give_up(struct shard *shard)
+{
+    PROBE("shard.install_given_up");
+    destroy(shard->install);
+    shard->install = NULL;
+}
+
+/* All is in its place: go on from it. */
+static void finish(struct shard *shard)
+{
+    struct error error = {0};
+    struct shard_install *install = shard->install;
+    shard->install = NULL;
+    shard->is_stateless = false;
+    shard->rows = rows_create(shard->options.store, shard->options.cache_size_bytes);
+    int status = shard__meta_load(shard, &error);
+    if (status != 0) {
+        shard__fail(shard, status, &error);
+    }
+    rows_set_tier(shard->rows, ENV_TIER_MEMORY);
+    shard__window_reset(shard->window, shard->applied_index);
+    shard->stamp_ms =
+        shard->applied_stamp_ms > shard->stamp_ms ? shard->applied_stamp_ms : shard->stamp_ms;
+    shard->stored_index = shard->applied_index;
+    shard->handed_index = shard->applied_index;
+    shard->stored_stamp_ms = shard->applied_stamp_ms;
+    shard->statistics.snapshot_installed_count++;
+    TRACE("shard.snapshot_installed", shard->options.id, install->from, shard->applied_index,
+          shard->digest);
+    destroy(install);
+}
+
+/* The mark is durable: from now on this replica is at the snapshot's index. */
+static void mark(struct shard *shard, struct shard_install *install)
+{
+    struct shard_meta meta;
+    int status = shard__meta_decode(buffer_bytes(&install->meta), &meta);
+    ASSERT(status == 0);
+    if (shard->role == RAFT_ROLE_LEADER || meta.index <= shard->applied_index) {
+        PROBE("shard.install_overtaken"); /* The next start finds the mark older than the state. */
+        give_up(shard);
+        return;
+    }
+    install->stage = INSTALL_MARKED;
+    shard__adopt(shard, &meta);
+    reply(shard, install->from, install->id, install->number, SHARD_SNAPSHOT_INSTALLED);
+}
+
+static void piece_is_staged(struct shard *shard, struct shard_install *install)
+{
+    struct shard_piece piece;
+    int status = shard__message_decode_piece(buffer_bytes(&install->message), &piece);
+    ASSERT(status == 0);
+    install->number++;
+    install->heard_at_ms = shard__now_ms(shard);
+    if (piece.is_last) {
+        mark(shard, install);
+    } else {
+        reply(shard, install->from, install->id, install->number, SHARD_SNAPSHOT_GOES_ON);
+    }
+}
+
+static void work_is_done(struct shard_work *work)
+{
+    struct shard_install *install = LIST_ITEM(work, struct shard_install, work);
+    struct shard *shard = install->shard;
+    install->is_working = false;
+    shard->works_elsewhere--;
+    if (install->status == -EBUSY) {
+        install->is_waiting_for_worker = true; /* The store stalls: the same again, later. */
+    } else if (install->status == -ENOSPC && install->stage == INSTALL_STAGING) {
+        give_up(shard);
+    } else if (install->status != 0) {
+        shard__fail(shard, install->status, &install->error);
+    } else if (install->stage == INSTALL_STAGING) {
+        piece_is_staged(shard, install);
+    } else if (install->is_over) {
+        finish(shard);
+    } else {
+        start_work(install);
+    }
+    shard__finish_step(shard);
+}
+
+/* The first piece: false when it has to come again. */
+static bool begin(struct shard *shard, raft_node from, const struct shard_piece *piece)
+{
+    struct shard_meta meta;
+    if (shard->role == RAFT_ROLE_LEADER || shard__meta_decode(piece->meta, &meta) != 0 ||
+        meta.configuration.voter_count == 0) {
+        return false;
+    }
+    if (shard->install != NULL) {
+        if (shard->install->is_working || shard->install->stage != INSTALL_STAGING) {
+            return false;
+        }
+        give_up(shard); /* A newer attempt, or another leader's. */
+    }
+    shard->install = create(shard, piece->meta);
+    shard->install->from = from;
+    shard->install->id = piece->snapshot;
+    if (shard->is_impaired) {
+        shard__meta_set_impaired(&shard->install->meta);
+    }
+    return true;
+}
+
+/* The snapshot has nothing that this replica has not. */
+static bool is_old(const struct shard *shard, const struct shard_piece *piece)
+{
+    struct shard_meta meta;
+    return piece->number == 0 && shard__meta_decode(piece->meta, &meta) == 0 &&
+           meta.index <= shard->applied_index;
+}
+
+int shard__install_receive(struct shard *shard, raft_node from, struct bytes message)
+{
+    struct shard_piece piece;
+    int status = shard__message_decode_piece(message, &piece);
+    if (status != 0) {
+        return status;
+    }
+    struct shard_install *install = shard->install;
+    bool is_ours = install != NULL && install->id == piece.snapshot && install->from == from;
+    if (is_old(shard, &piece) || (is_ours && install->stage != INSTALL_STAGING)) {
+        reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_INSTALLED);
+        return 0;
+    }
+    if (!is_ours && piece.number == 0) {
+        if (!begin(shard, from, &piece)) {
+            return 0; /* It will come again. */
+        }
+        install = shard->install;
+    } else if (!is_ours) {
+        reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_REFUSED);
+        return 0;
+    }
+    if (install->is_working || install->is_waiting_for_worker) {
+        return 0;
+    }
+    if (piece.number != install->number) {
+        /* The answer to the one before was lost. */
+        reply(shard, from, piece.snapshot, install->number, SHARD_SNAPSHOT_GOES_ON);
+        return 0;
+    }
+    install->heard_at_ms = shard__now_ms(shard);
+    buffer_clear(&install->message);
+    buffer_append(&install->message, message);
+    start_work(install);
+    return 0;
+}
+
+static void begin_switching(struct shard *shard, struct shard_install *install)
+{
+    rows_destroy(shard->rows); /* Its changes are of the state that goes. */
+    shard->rows = NULL;
+    install->stage = INSTALL_SWITCHING;
+    buffer_clear(&install->position);
+    buffer_append(&install->position, bytes_make(install->prefix, PREFIX_SIZE_BYTES));
+    start_work(install);
+}
+
+uint64_t shard__install_tick(struct shard *shard, uint64_t now_ms)
+{
+    struct shard_install *install = shard->install;
+    if (install == NULL || install->is_working) {
+        return UINT64_MAX;
+    }
+    if (install->is_waiting_for_worker) {
+        start_work(install);
+        return now_ms + BUSY_RETRY_MS;
+    }
+    if (install->stage == INSTALL_MARKED) {
+        if (shard__is_store_busy(shard)) {
+            return now_ms + BUSY_RETRY_MS;
+        }
+        begin_switching(shard, install);
+        return now_ms + BUSY_RETRY_MS;
+    }
+    if (now_ms < install->heard_at_ms + ABANDON_MS) {
+        return install->heard_at_ms + ABANDON_MS;
+    }
+    give_up(shard);
+    return UINT64_MAX;
+}
+
+/* At the start: go on with a snapshot whose mark is newer than the state. */
+int shard__install_resume(struct shard *shard, struct shard_meta *meta, struct error *error)
+{
+    const struct env_store *store = &shard->options.store;
+    struct buffer row = {0};
+    struct shard_install *install = create(shard, BYTES(""));
+    int status = store->ops->get(store->context, NULL, ENV_TIER_DISK,
+                                 bytes_make(install->mark_key, PREFIX_SIZE_BYTES), &row);
+    struct shard_meta marked = {0};
+    if (status == 0) {
+        status = shard__meta_decode(buffer_bytes(&row), &marked);
+    }
+    if (status != 0 || marked.index <= meta->index) {
+        buffer_deinit(&row);
+        destroy(install);
+        return status == 0 || status == -ENOENT
+                   ? 0
+                   : error_set(error, status, "the mark of shard %u", shard->options.id);
+    }
+    PROBE("shard.install_resumed");
+    buffer_append(&install->meta, buffer_bytes(&row));
+    buffer_deinit(&row);
+    install->stage = INSTALL_MARKED;
+    shard->install = install;
+    shard->is_stateless = true;
+    *meta = marked;
+    meta->saved = BYTES("");
+    return 0;
+}
+
+void shard__install_deinit(struct shard *shard)
+{
+    if (shard->install != NULL) {
+        ASSERT(!shard->install->is_working);
+        destroy(shard->install);
+        shard->install = NULL;
+    }
+}

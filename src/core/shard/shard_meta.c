@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The meta row: what the store says of itself. At 0x01 'S' and the shard's id (big-endian);
+ * integers are little-endian; docs/formats/entry.md is the same table.
+ *
+ *   offset  size  meaning
+ *        0     1  version of this format, 2
+ *        1     1  flags: 1 the replica lost what it had acknowledged, and may not vote yet
+ *        2     6  zero
+ *        8     8  index of the last entry in the store
+ *       16     8  its term
+ *       24     8  stamp of the newest applied entry, milliseconds since 1970
+ *       32     8  digest over all changes so far
+ *       40     8  index of the entry that made the configuration; 0: none did
+ *       48     4  size of the configuration; 0: there is none yet
+ *       52     4  zero
+ *       56        configuration (docs/formats/raft.md); what the state machine saved
+ *
+ * Version 1, of a node alone, ended its header at 40 and had no configuration. */
+#include "base/assert/assert.h"
+#include "base/endian/endian.h"
+#include "base/trace/trace.h"
+#include "core/shard/shard_internal.h"
+
+enum {
+    META_VERSION = 2,
+    META_SIZE_BYTES = 56,
+    META_1_SIZE_BYTES = 40,
+    FLAG_IMPAIRED = 1,
+};
+
+struct bytes shard__meta_key(const struct shard *shard, uint8_t key[SHARD_META_KEY_SIZE_BYTES])
+{
+    key[0] = 0x01;
+    key[1] = 'S';
+    endian_put_u32_be(key + 2, shard->options.id);
+    return bytes_make(key, SHARD_META_KEY_SIZE_BYTES);
+}
+
+static int decode_configuration(struct bytes source, uint32_t size_bytes, struct shard_meta *meta)
+{
+    if (size_bytes > source.size_bytes - META_SIZE_BYTES) {
+        return ERROR_CORRUPT;
+    }
+    meta->saved = bytes_make(source.data + META_SIZE_BYTES + size_bytes,
+                             source.size_bytes - META_SIZE_BYTES - size_bytes);
+    if (size_bytes == 0) {
+        return 0;
+    }
+    return raft_configuration_decode(&meta->configuration,
+                                     bytes_make(source.data + META_SIZE_BYTES, size_bytes));
+}
+
+int shard__meta_decode(struct bytes source, struct shard_meta *meta)
+{
+    if (source.size_bytes >= 1 && source.data[0] > META_VERSION) {
+        return ERROR_NEWER_FORMAT;
+    }
+    if (source.size_bytes < META_1_SIZE_BYTES || source.data[0] == 0) {
+        return ERROR_CORRUPT;
+    }
+    *meta = (struct shard_meta){
+        .is_impaired = (source.data[1] & FLAG_IMPAIRED) != 0,
+        .index = endian_get_u64_le(source.data + 8),
+        .term = endian_get_u64_le(source.data + 16),
+        .stamp_ms = endian_get_u64_le(source.data + 24),
+        .digest = endian_get_u64_le(source.data + 32),
+    };
+    if (source.data[0] == 1) {
+        meta->saved =
+            bytes_make(source.data + META_1_SIZE_BYTES, source.size_bytes - META_1_SIZE_BYTES);
+        return 0;
+    }
+    if (source.size_bytes < META_SIZE_BYTES) {
+        return ERROR_CORRUPT;
+    }
+    meta->configuration_index = endian_get_u64_le(source.data + 40);
+    return decode_configuration(source, endian_get_u32_le(source.data + 48), meta);
+}
+
+/* Append all but what the state machine saves. */
+static void encode(const struct shard_meta *meta, struct buffer *target)
+{
+    size_t start = target->size_bytes;
+    memset(buffer_extend(target, META_SIZE_BYTES), 0, META_SIZE_BYTES);
+    if (meta->configuration.voter_count > 0) {
+        raft_configuration_encode(&meta->configuration, target);
+    }
+    uint8_t *place = target->data + start;
+    place[0] = META_VERSION;
+    place[1] = meta->is_impaired ? FLAG_IMPAIRED : 0;
+    endian_put_u64_le(place + 8, meta->index);
+    endian_put_u64_le(place + 16, meta->term);
+    endian_put_u64_le(place + 24, meta->stamp_ms);
+    endian_put_u64_le(place + 32, meta->digest);
+    endian_put_u64_le(place + 40, meta->configuration_index);
+    endian_put_u32_le(place + 48, (uint32_t)(target->size_bytes - start - META_SIZE_BYTES));
+}
+
+void shard__meta_encode(const struct shard_meta *meta, struct buffer *target)
+{
+    encode(meta, target);
+    buffer_append(target, meta->saved);
+}
+
+void shard__meta_set_impaired(struct buffer *encoded)
+{
+    ASSERT(encoded->size_bytes >= META_SIZE_BYTES);
+    encoded->data[1] |= FLAG_IMPAIRED;
+}
+
+void shard__meta_store(struct shard *shard)
+{
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
+    struct shard_meta meta = {
+        .is_impaired = shard->is_impaired,
+        .index = shard->applied_index,
+        .term = shard->applied_term,
+        .stamp_ms = shard->applied_stamp_ms,
+        .digest = shard->digest,
+        .configuration_index = shard->configuration_index,
+        .configuration = shard->configuration,
+    };
+    buffer_clear(&shard->scratch);
+    encode(&meta, &shard->scratch);
+    shard->options.machine.save(shard->options.machine.context, &shard->scratch);
+    rows_put(shard->rows, shard__meta_key(shard, key), buffer_bytes(&shard->scratch));
+}
+
+int shard__meta_load(struct shard *shard, struct error *error)
+{
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
+    struct bytes row = {0};
+    struct shard_meta meta = {.configuration = shard->options.configuration};
+    rows_set_tier(shard->rows, ENV_TIER_DISK);
+    int status = rows_get(shard->rows, shard__meta_key(shard, key), &row);
+    if (status != 0 && status != -ENOENT) {
+        return error_set(error, status, "read the meta row of shard %u", shard->options.id);
+    }
+    buffer_clear(&shard->scratch);
+    if (status == 0) {
+        buffer_append(&shard->scratch, row);
+        status = shard__meta_decode(buffer_bytes(&shard->scratch), &meta);
+        if (status != 0) {
+            return error_set(error, status, "meta row of shard %u", shard->options.id);
+        }
+        if (meta.configuration.voter_count == 0) {
+            meta.configuration = shard->options.configuration; /* Of a node alone, version 1. */
+        }
+    }
+    status = shard__install_resume(shard, &meta, error);
+    if (status != 0) {
+        return status;
+    }
+    shard->is_impaired = meta.is_impaired;
+    shard->applied_index = meta.index;
+    shard->applied_term = meta.term;
+    shard->applied_stamp_ms = meta.stamp_ms;
+    shard->digest = meta.digest;
+    shard->configuration = meta.configuration;
+    shard->configuration_index = meta.configuration_index;
+    if (BUG("shard.entry_applied_twice") && shard->applied_index > 0) {
+        shard->applied_index--;
+    }
+    if (shard->is_stateless) {
+        return 0; /* When it is installed. */
+    }
+    struct shard_machine *machine = &shard->options.machine;
+    return machine->load(machine->context, shard->rows, meta.saved, error);
+}

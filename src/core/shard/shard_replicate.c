@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between Raft and the network: what Raft sends gets its entries here and leaves when what it tells
+ * of is durable; what comes from others is taken apart and given to Raft.
+ *
+ * Entries that a member needs and that are not in memory any more are read from the log by whoever
+ * drives it. Until they are there, everything else for that member waits behind them: Raft would
+ * take a later entry that comes first for a gap, and begin to probe. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/shard/shard_internal.h"
+#include "core/shard/shard_message.h"
+
+enum {
+    /* More entries than this go as several messages, so that heartbeats find their way between. */
+    MESSAGE_SIZE_BYTES_SOFT_MAX = 1 << 20,
+    /* Sends that wait for the disk; beyond, the oldest are dropped, as a network may do. */
+    WAITING_SEND_COUNT_MAX = 1024,
+};
+
+/* ---- Messages that wait for the disk --------------------------------------------------------- */
+
+struct waiting_send {
+    struct list link;
+    uint64_t after_sequence;
+    struct raft_message message;
+};
+
+static void send_pieces(struct shard *shard, raft_node to, const struct bytes *pieces,
+                        uint32_t piece_count)
+{
+    struct shard_host *host = &shard->options.host;
+    host->send(host->context, shard, to, pieces, piece_count);
+}
+
+static void send_bare(struct shard *shard, const struct raft_message *message)
+{
+    uint8_t header[SHARD_MESSAGE_RAFT_SIZE_BYTES];
+    shard__message_encode_raft(message, header);
+    struct bytes piece = bytes_make(header, sizeof header);
+    send_pieces(shard, message->to, &piece, 1);
+}
+
+static void wait_for_disk(struct shard *shard, const struct raft_send *send)
+{
+    if (shard->waiting_send_count == WAITING_SEND_COUNT_MAX) {
+        PROBE("shard.waiting_send_dropped");
+        memory_free(LIST_ITEM(list_pop_front(&shard->waiting_sends), struct waiting_send, link));
+        shard->waiting_send_count--;
+    }
+    struct waiting_send *waiting = memory_allocate(sizeof *waiting);
+    *waiting =
+        (struct waiting_send){.after_sequence = send->after_sequence, .message = send->message};
+    list_push_back(&shard->waiting_sends, &waiting->link);
+    shard->waiting_send_count++;
+}
+
+/* Numbers of things to make durable grow, so those that may leave stand in front. */
+void shard__send_what_is_durable(struct shard *shard)
+{
+    while (!list_is_empty(&shard->waiting_sends)) {
+        struct waiting_send *waiting =
+            LIST_ITEM(shard->waiting_sends.next, struct waiting_send, link);
+        if (waiting->after_sequence > shard->durable_sequence) {
+            return;
+        }
+        list_remove(&waiting->link);
+        shard->waiting_send_count--;
+        send_bare(shard, &waiting->message);
+        memory_free(waiting);
+    }
+}
+
+/* ---- Appends --------------------------------------------------------------------------------- */
+
+/* Appends of a member whose entries have to be read, and those behind them. */
+struct shard_log_read {
+    struct list link; /* In shard->log_reads. */
+    struct shard *shard;
+    struct raft_message message;
+    bool is_under_way; /* Where the log is driven; else it only waits for those before it. */
+    bool is_ready;
+    bool is_cancelled;
+    uint32_t entry_count;      /* That were read. */
+    raft_index readable_index; /* The first that can be. */
+    raft_term terms[RAFT_APPEND_ENTRY_COUNT_MAX];
+    size_t ends[RAFT_APPEND_ENTRY_COUNT_MAX];
+    struct buffer payloads;
+};
+
+/* One message of an append: entries `from` .. `from + count` (positions in the append). */
+struct part {
+    struct raft_message message;
+    uint32_t count;
+    raft_term terms[RAFT_APPEND_ENTRY_COUNT_MAX];
+    struct bytes payloads[RAFT_APPEND_ENTRY_COUNT_MAX];
+};
+
+static void send_part(struct shard *shard, const struct part *part)
+{
+    uint8_t header[SHARD_MESSAGE_RAFT_SIZE_BYTES];
+    uint8_t heads[RAFT_APPEND_ENTRY_COUNT_MAX][SHARD_MESSAGE_ENTRY_SIZE_BYTES];
+    struct bytes pieces[1 + 2 * RAFT_APPEND_ENTRY_COUNT_MAX];
+    uint32_t piece_count = 0;
+    struct raft_message message = part->message;
+    message.entry_count = part->count;
+    shard__message_encode_raft(&message, header);
+    pieces[piece_count++] = bytes_make(header, sizeof header);
+    for (uint32_t i = 0; i < part->count; i++) {
+        shard__message_encode_entry(part->terms[i], part->payloads[i].size_bytes, heads[i]);
+        pieces[piece_count++] = bytes_make(heads[i], sizeof heads[i]);
+        pieces[piece_count++] = part->payloads[i];
+    }
+    send_pieces(shard, message.to, pieces, piece_count);
+}
+
+/* Add an entry to the part; when the part is large enough already, it is sent first. */
+static void add_to_part(struct shard *shard, struct part *part, uint64_t *size_bytes,
+                        raft_term term, struct bytes payload)
+{
+    if (part->count > 0 && *size_bytes + payload.size_bytes > MESSAGE_SIZE_BYTES_SOFT_MAX) {
+        send_part(shard, part);
+        part->message.index += part->count;
+        part->message.index_term = part->terms[part->count - 1];
+        part->count = 0;
+        *size_bytes = 0;
+    }
+    part->terms[part->count] = term;
+    part->payloads[part->count] = payload;
+    part->count++;
+    *size_bytes += payload.size_bytes;
+}
+
+static bool is_in_memory(const struct shard *shard, const struct raft_message *message)
+{
+    return message->entry_count == 0 || shard__log_at(shard, message->index + 1) != NULL;
+}
+
+/* The log may have been cut since Raft asked for this: then what is left goes. */
+static void send_from_memory(struct shard *shard, const struct raft_message *message)
+{
+    struct part part;
+    part.message = *message;
+    part.count = 0;
+    uint64_t size_bytes = 0;
+    for (uint32_t i = 0; i < message->entry_count; i++) {
+        const struct shard_entry *entry = shard__log_at(shard, message->index + 1 + i);
+        if (entry == NULL) {
+            break;
+        }
+        add_to_part(shard, &part, &size_bytes, entry->term, buffer_bytes(&entry->payload));
+    }
+    send_part(shard, &part);
+}
+
+static void send_what_was_read(struct shard *shard, const struct shard_log_read *read)
+{
+    struct part part;
+    part.message = read->message;
+    part.count = 0;
+    uint64_t size_bytes = 0;
+    for (uint32_t i = 0; i < read->entry_count; i++) {
+        size_t start = i == 0 ? 0 : read->ends[i - 1];
+        add_to_part(shard, &part, &size_bytes, read->terms[i],
+                    bytes_make(read->payloads.data + start, read->ends[i] - start));
+    }
+    send_part(shard, &part);
+}
+
+/* ---- Entries that are read from the log ------------------------------------------------------ */
+
+static struct shard_log_read *read_of(const struct shard *shard, raft_node node)
+{
+    LIST_EACH(member, next, &shard->log_reads)
+    {
+        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        if (read->message.to == node && !read->is_cancelled) {
+            return read;
+        }
+    }
+    return NULL;
+}
+
+static void free_read(struct shard_log_read *read)
+{
+    list_remove(&read->link);
+    buffer_deinit(&read->payloads);
+    memory_free(read);
+}
+
+static void start_read(struct shard *shard, struct shard_log_read *read)
+{
+    struct shard_host *host = &shard->options.host;
+    read->is_under_way = true;
+    shard->log_reads_under_way++;
+    host->read_log(host->context, read);
+}
+
+static void send_behind_reads(struct shard *shard, const struct raft_message *message)
+{
+    struct shard_log_read *read = memory_allocate_zeroed(1, sizeof *read);
+    read->shard = shard;
+    read->message = *message;
+    bool is_first = read_of(shard, message->to) == NULL;
+    list_push_back(&shard->log_reads, &read->link);
+    if (is_first) {
+        start_read(shard, read);
+    }
+}
+
+void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
+{
+    struct wal_shard_state state;
+    wal_shard id = read->shard->options.id;
+    if (wal_get_shard_state(wal, id, &state)) {
+        read->readable_index = state.first_index != 0 ? state.first_index : state.last_index + 1;
+    }
+    for (uint32_t i = 0; i < read->message.entry_count; i++) {
+        struct error error;
+        int status = wal_read(wal, id, read->message.index + 1 + i, &read->terms[i],
+                              &read->payloads, &error);
+        if (status != 0 || (i > 0 && read->payloads.size_bytes > MESSAGE_SIZE_BYTES_SOFT_MAX)) {
+            break; /* What could not be read, the member will ask for again. */
+        }
+        read->ends[i] = read->payloads.size_bytes;
+        read->entry_count++;
+    }
+}
+
+/* Go on with what waits for the member behind a read that is done. */
+static void go_on(struct shard *shard, raft_node node)
+{
+    for (struct shard_log_read *read; (read = read_of(shard, node)) != NULL;) {
+        if (!is_in_memory(shard, &read->message)) {
+            start_read(shard, read);
+            return;
+        }
+        send_from_memory(shard, &read->message);
+        free_read(read);
+    }
+}
+
+void shard_log_read_done(struct shard_log_read *read)
+{
+    struct shard *shard = read->shard;
+    raft_node node = read->message.to;
+    ASSERT(shard->log_reads_under_way > 0);
+    shard->log_reads_under_way--;
+    bool is_of_use = !read->is_cancelled && shard->role == RAFT_ROLE_LEADER;
+    raft_index readable_index = read->readable_index;
+    bool is_gone = is_of_use && readable_index > read->message.index + 1;
+    if (is_of_use && read->entry_count > 0) {
+        send_what_was_read(shard, read);
+    }
+    free_read(read);
+    if (is_gone) {
+        PROBE("shard.entries_gone_from_log");
+        shard__compacted(shard, readable_index - 1);
+    }
+    if (shard->role == RAFT_ROLE_LEADER) {
+        go_on(shard, node);
+    }
+    shard__finish_step(shard);
+}
+
+/* What waits to be sent by a leader is of no use any more. */
+void shard__cancel_reads(struct shard *shard)
+{
+    LIST_EACH(member, next, &shard->log_reads)
+    {
+        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        if (read->is_under_way) {
+            read->is_cancelled = true; /* It comes back. */
+        } else {
+            free_read(read);
+        }
+    }
+}
+
+/* ---- Sending --------------------------------------------------------------------------------- */
+
+void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t send_count)
+{
+    for (uint32_t i = 0; i < send_count; i++) {
+        const struct raft_message *message = &sends[i].message;
+        if (sends[i].after_sequence > shard->durable_sequence) {
+            ASSERT(message->entry_count == 0);
+            wait_for_disk(shard, &sends[i]);
+        } else if (message->kind != RAFT_MESSAGE_APPEND_REQUEST || message->entry_count == 0) {
+            send_bare(shard, message);
+        } else if (read_of(shard, message->to) != NULL || !is_in_memory(shard, message)) {
+            send_behind_reads(shard, message);
+        } else {
+            send_from_memory(shard, message);
+        }
+    }
+}
+
+void shard__replicate_init(struct shard *shard)
+{
+    list_init(&shard->waiting_sends);
+    list_init(&shard->log_reads);
+}
+
+void shard__replicate_deinit(struct shard *shard)
+{
+    for (struct list *member; (member = list_pop_front(&shard->waiting_sends)) != NULL;) {
+        memory_free(LIST_ITEM(member, struct waiting_send, link));
+    }
+    ASSERT(shard->log_reads_under_way == 0);
+    LIST_EACH(member, next, &shard->log_reads)
+    {
+        free_read(LIST_ITEM(member, struct shard_log_read, link));
+    }
+}
+
+/* ---- Receiving ------------------------------------------------------------------------------- */
+
+static void malformed(struct shard *shard, raft_node from, int status)
+{
+    shard->statistics.malformed_count++;
+    TRACE("shard.malformed", shard->options.id, from, (uint64_t)(int64_t)status, 0);
+}
+
+static int receive_raft(struct shard *shard, raft_node from, struct bytes message)
+{
+    struct shard_received received;
+    int status = shard__message_decode_raft(message, &received);
+    if (status != 0) {
+        return status;
+    }
+    received.message.from = from;
+    received.message.to = shard->options.self;
+    shard__step_received(shard, &received);
+    return 0;
+}
+
+void shard_receive(struct shard *shard, raft_node from, struct bytes message)
+{
+    if (shard->has_failed || shard->raft == NULL) {
+        return;
+    }
+    enum shard_message_kind kind;
+    int status = shard__message_kind(message, &kind);
+    if (status == 0) {
+        switch (kind) {
+        case SHARD_MESSAGE_RAFT:
+            status = receive_raft(shard, from, message);
+            break;
+        case SHARD_MESSAGE_SNAPSHOT_PIECE:
+            status = shard__install_receive(shard, from, message);
+            break;
+        case SHARD_MESSAGE_SNAPSHOT_REPLY:
+            status = shard__snapshot_receive(shard, from, message);
+            break;
+        }
+    }
+    if (status != 0) {
+        malformed(shard, from, status);
+    }
+    shard__finish_step(shard);
+}

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The world of a cluster's life. Swarm testing as in sim.c: each seed has its own mix of sizes,
+ * rates and faults. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "sim/sim_cluster.h"
+
+enum {
+    STEP_COUNT_MAX = 3000000,
+    FAULTS_END_US = 20000000, /* The latest end of the first phase. */
+    HEAL_US_MAX = 30000000,   /* By then after it, all must be well. */
+    WATCH_INTERVAL_US = 20000,
+};
+
+/* ---- Telling what happens -------------------------------------------------------------------- */
+
+void sim__cluster_fail(struct cluster *cluster, const char *format, ...)
+{
+    if (cluster->is_failed) {
+        return;
+    }
+    cluster->is_failed = true;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(cluster->result->reason, SIM_REASON_SIZE, format, arguments);
+    va_end(arguments);
+    if (cluster->options.trace != NULL) {
+        (void)fprintf(cluster->options.trace, "%12.6f FAILED %s\n", (double)cluster->now_us / 1e6,
+                      cluster->result->reason);
+    }
+}
+
+void sim__cluster_note(struct cluster *cluster, const char *name, uint64_t a, uint64_t b,
+                       uint64_t c)
+{
+    uint64_t values[4] = {cluster->now_us, a, b, c};
+    cluster->trace_hash = hash_bytes(bytes_of_text(name), cluster->trace_hash);
+    cluster->trace_hash = hash_bytes(bytes_make(values, sizeof values), cluster->trace_hash);
+    if (cluster->options.trace != NULL) {
+        (void)fprintf(cluster->options.trace, "%12.6f %-28s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                      (double)cluster->now_us / 1e6, name, a, b, c);
+    }
+}
+
+static void hook_record(void *context, const struct trace_record *record)
+{
+    sim__cluster_note(context, record->name, record->values[0], record->values[1],
+                      record->values[2]);
+}
+
+static bool hook_fault(void *context, const char *name)
+{
+    struct cluster *cluster = context;
+    if (cluster->is_healing || hash_bytes(bytes_of_text(name), cluster->options.seed) % 4 != 0) {
+        return false;
+    }
+    return random_chance(&cluster->random, 1, 4);
+}
+
+static void hook_probe(void *context, const char *name)
+{
+    struct cluster *cluster = context;
+    if (cluster->options.probe != NULL) {
+        cluster->options.probe(cluster->options.context, name);
+    }
+}
+
+static bool hook_bug(void *context, const char *name)
+{
+    const struct cluster *cluster = context;
+    return cluster->options.bug != NULL && strcmp(cluster->options.bug, name) == 0;
+}
+
+/* ---- Events ---------------------------------------------------------------------------------- */
+
+static bool is_before(const struct cluster_event *left, const struct cluster_event *right)
+{
+    return left->at_us < right->at_us ||
+           (left->at_us == right->at_us && left->number < right->number);
+}
+
+static void push_event(struct cluster *cluster, const struct cluster_event *event)
+{
+    if (cluster->event_count == cluster->event_capacity) {
+        cluster->event_capacity = cluster->event_capacity == 0 ? 64 : 2 * cluster->event_capacity;
+        cluster->events =
+            memory_resize(cluster->events, cluster->event_capacity * sizeof *cluster->events);
+    }
+    uint32_t place = cluster->event_count++;
+    while (place > 0 && is_before(event, &cluster->events[(place - 1) / 2])) {
+        cluster->events[place] = cluster->events[(place - 1) / 2];
+        place = (place - 1) / 2;
+    }
+    cluster->events[place] = *event;
+}
+
+void sim__cluster_schedule(struct cluster *cluster, uint64_t delay_us,
+                           void (*run)(struct cluster *cluster, const struct cluster_event *event),
+                           struct cluster_node *node, uint64_t value, void *pointer)
+{
+    struct cluster_event event = {
+        .at_us = cluster->now_us + delay_us,
+        .number = cluster->event_number++,
+        .run = run,
+        .node = node,
+        .incarnation = node != NULL ? sim__cluster_node_incarnation(node) : 0,
+        .value = value,
+        .pointer = pointer,
+    };
+    push_event(cluster, &event);
+}
+
+static struct cluster_event take_event(struct cluster *cluster)
+{
+    ASSERT(cluster->event_count > 0);
+    struct cluster_event earliest = cluster->events[0];
+    struct cluster_event last = cluster->events[--cluster->event_count];
+    uint32_t place = 0;
+    for (;;) {
+        uint32_t child = place * 2 + 1;
+        if (child >= cluster->event_count) {
+            break;
+        }
+        if (child + 1 < cluster->event_count &&
+            is_before(&cluster->events[child + 1], &cluster->events[child])) {
+            child++;
+        }
+        if (!is_before(&cluster->events[child], &last)) {
+            break;
+        }
+        cluster->events[place] = cluster->events[child];
+        place = child;
+    }
+    cluster->events[place] = last;
+    return earliest;
+}
+
+static void dispatch(struct cluster *cluster, struct cluster_event *event)
+{
+    struct cluster_node *node = event->node;
+    cluster->now_us = event->at_us;
+    if (node != NULL) {
+        if (event->incarnation != sim__cluster_node_incarnation(node) ||
+            !sim__cluster_node_is_running(node)) {
+            return;
+        }
+        uint64_t paused_until_us = sim__cluster_node_paused_until_us(node);
+        if (paused_until_us > cluster->now_us) {
+            event->at_us = paused_until_us; /* In their order: the number stays. */
+            push_event(cluster, event);
+            return;
+        }
+    }
+    event->run(cluster, event);
+}
+
+uint64_t sim__cluster_delay(struct cluster *cluster, uint64_t mean_us)
+{
+    uint64_t delay_us = mean_us / 3 + random_below(&cluster->random, mean_us + 1);
+    if (random_chance(&cluster->random, 1, 30)) {
+        delay_us += random_below(&cluster->random, 10 * mean_us + 1);
+    }
+    return delay_us;
+}
+
+bool sim__cluster_percent(struct cluster *cluster, uint32_t percent)
+{
+    return percent > 0 && random_chance(&cluster->random, percent, 100);
+}
+
+uint32_t sim__cluster_any_node(struct cluster *cluster)
+{
+    return (uint32_t)random_below(&cluster->random, cluster->nature.node_count);
+}
+
+/* ---- The nature of a life -------------------------------------------------------------------- */
+
+static uint32_t between(struct random *random, uint32_t lower, uint32_t upper)
+{
+    return lower + (uint32_t)random_below(random, upper - lower + 1);
+}
+
+/* 0 in two of three lives. */
+static uint32_t maybe(struct random *random, uint32_t lower, uint32_t upper)
+{
+    return random_chance(random, 1, 3) ? between(random, lower, upper) : 0;
+}
+
+static void draw_nature(struct cluster *cluster)
+{
+    struct random *random = &cluster->random;
+    struct cluster_nature *nature = &cluster->nature;
+    static const uint32_t node_counts[] = {3, 3, 3, 3, 3, 4, 5, 5, 2, 1};
+    nature->node_count = node_counts[random_below(random, 10)];
+    nature->does_start_whole = random_chance(random, 2, 3);
+    nature->client_count = between(random, 1, 8);
+    nature->key_count = between(random, 1, 6);
+    nature->request_count = between(random, 50, 1200);
+    nature->think_us = between(random, 100, 20000);
+    nature->disk_us = between(random, 50, 3000);
+    nature->network_us = between(random, 50, 2000);
+    nature->election_timeout_ms = between(random, 60, 400);
+    nature->segment_size_bytes = 4096u * between(random, 8, 64);
+    nature->store_row_count = random_chance(random, 1, 2) ? between(random, 1, 8) : 500;
+    nature->store_flush_us = between(random, 5000, 400000);
+    nature->recent_size_bytes = random_chance(random, 1, 2) ? between(random, 0, 3000) : 1u << 20;
+    nature->window_size_bytes = random_chance(random, 1, 4) ? between(random, 0, 5000) : 1u << 20;
+    nature->value_size_max = random_chance(random, 1, 4) ? 5000 : 60;
+    nature->kill_every_us = maybe(random, 100000, 3000000);
+    nature->power_percent = random_chance(random, 1, 2) ? between(random, 10, 100) : 0;
+    nature->stay_down_us = between(random, 1000, 1500000);
+    nature->blackout_every_us = maybe(random, 1000000, 6000000);
+    nature->pause_every_us = maybe(random, 100000, 2000000);
+    nature->partition_every_us = maybe(random, 100000, 2000000);
+    nature->break_every_us = maybe(random, 30000, 1000000);
+    nature->slow_disk_every_us = maybe(random, 200000, 3000000);
+    nature->configure_every_us = maybe(random, 50000, 2000000);
+    if (!nature->does_start_whole && nature->configure_every_us == 0) {
+        nature->configure_every_us = between(random, 50000, 500000);
+    }
+    nature->transfer_every_us = maybe(random, 50000, 2000000);
+    nature->wall_jump_every_us = maybe(random, 100000, 2000000);
+    nature->clock_rate_percent = maybe(random, 1, 8);
+    nature->faults.busy_percent = maybe(random, 1, 30);
+    nature->faults.incomplete_percent = maybe(random, 1, 30);
+}
+
+/* ---- Faults ---------------------------------------------------------------------------------- */
+
+static void again(struct cluster *cluster, const struct cluster_event *event, uint32_t every_us)
+{
+    if (!cluster->is_healing) {
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, every_us), event->run, NULL,
+                              event->value, NULL);
+    }
+}
+
+static void kill_one(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    if (!cluster->is_healing && sim__cluster_node_is_running(node)) {
+        sim__cluster_node_kill(cluster, node,
+                               sim__cluster_percent(cluster, cluster->nature.power_percent));
+    }
+    again(cluster, event, cluster->nature.kill_every_us);
+}
+
+static void black_out(struct cluster *cluster, const struct cluster_event *event)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count && !cluster->is_healing; i++) {
+        if (sim__cluster_node_is_running(cluster->nodes[i])) {
+            sim__cluster_node_kill(cluster, cluster->nodes[i], true);
+        }
+    }
+    again(cluster, event, cluster->nature.blackout_every_us);
+}
+
+static void pause_one(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    if (!cluster->is_healing && sim__cluster_node_is_running(node)) {
+        sim__cluster_node_pause(cluster, node, sim__cluster_delay(cluster, 300000));
+    }
+    again(cluster, event, cluster->nature.pause_every_us);
+}
+
+static void partition_some(struct cluster *cluster, const struct cluster_event *event)
+{
+    if (!cluster->is_healing) {
+        sim__cluster_partition(cluster);
+    }
+    again(cluster, event, cluster->nature.partition_every_us);
+}
+
+static void break_one(struct cluster *cluster, const struct cluster_event *event)
+{
+    if (!cluster->is_healing) {
+        sim__cluster_break_any(cluster);
+    }
+    again(cluster, event, cluster->nature.break_every_us);
+}
+
+static void slow_one_disk(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    if (!cluster->is_healing) {
+        sim__cluster_node_slow_disk(cluster, node, between(&cluster->random, 2, 300),
+                                    sim__cluster_delay(cluster, 1000000));
+    }
+    again(cluster, event, cluster->nature.slow_disk_every_us);
+}
+
+static void jump_wall(struct cluster *cluster, const struct cluster_event *event)
+{
+    int64_t span_ms = random_chance(&cluster->random, 1, 2) ? 200 : 200000;
+    cluster->wall_offset_ms +=
+        (int64_t)random_below(&cluster->random, (uint64_t)span_ms * 2) - span_ms;
+    again(cluster, event, cluster->nature.wall_jump_every_us);
+}
+
+/* A random subset of the nodes votes, another learns. */
+static void draw_configuration(struct cluster *cluster, struct raft_configuration *target)
+{
+    *target = (struct raft_configuration){0};
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        raft_node id = sim__cluster_node_id(cluster->nodes[i]);
+        if (cluster->is_healing || random_chance(&cluster->random, 2, 3)) {
+            target->voters[target->voter_count++] = id;
+        } else if (random_chance(&cluster->random, 1, 2)) {
+            target->learners[target->learner_count++] = id;
+        }
+    }
+}
+
+/* What the conductor would do: ask whoever leads. */
+static void configure(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    struct shard *shard = sim__cluster_node_shard(node);
+    if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
+        struct raft_configuration target;
+        draw_configuration(cluster, &target);
+        if (target.voter_count > 0) {
+            int status = shard_configure(shard, &target);
+            sim__cluster_note(cluster, "cluster.configure", sim__cluster_node_id(node),
+                              target.voter_count, (uint64_t)-status);
+            sim__cluster_node_look(cluster, node);
+        }
+    }
+    again(cluster, event, cluster->nature.configure_every_us);
+}
+
+static void transfer(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    struct shard *shard = sim__cluster_node_shard(node);
+    if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
+        raft_node target = sim__cluster_node_id(cluster->nodes[sim__cluster_any_node(cluster)]);
+        int status = shard_transfer(shard, target);
+        sim__cluster_note(cluster, "cluster.transfer", sim__cluster_node_id(node), target,
+                          (uint64_t)-status);
+        sim__cluster_node_look(cluster, node);
+    }
+    again(cluster, event, cluster->nature.transfer_every_us);
+}
+
+static void schedule_faults(struct cluster *cluster)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    const struct {
+        uint32_t every_us;
+        void (*run)(struct cluster *cluster, const struct cluster_event *event);
+    } faults[] = {
+        {nature->kill_every_us, kill_one},       {nature->blackout_every_us, black_out},
+        {nature->pause_every_us, pause_one},     {nature->partition_every_us, partition_some},
+        {nature->break_every_us, break_one},     {nature->slow_disk_every_us, slow_one_disk},
+        {nature->wall_jump_every_us, jump_wall}, {nature->configure_every_us, configure},
+        {nature->transfer_every_us, transfer},
+    };
+    for (uint32_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        if (faults[i].every_us > 0) {
+            sim__cluster_schedule(cluster, sim__cluster_delay(cluster, faults[i].every_us),
+                                  faults[i].run, NULL, 0, NULL);
+        }
+    }
+}
+
+/* ---- Phases ---------------------------------------------------------------------------------- */
+
+static void begin_healing(struct cluster *cluster)
+{
+    cluster->is_healing = true;
+    sim__cluster_note(cluster, "cluster.heals", 0, 0, 0);
+    sim__cluster_heal(cluster);
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        struct cluster_node *node = cluster->nodes[i];
+        sim__cluster_node_pause(cluster, node, 0);
+        sim__cluster_node_slow_disk(cluster, node, 1, 0);
+        if (!sim__cluster_node_is_running(node)) {
+            sim__cluster_node_start(cluster, node);
+        }
+    }
+}
+
+/* Have all members of the group applied the same, and nothing is under way? */
+static bool is_settled(const struct cluster *cluster)
+{
+    const struct raft_configuration *members = NULL;
+    struct shard_statistics leader = {0};
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        if (shard != NULL && shard_is_ready(shard)) {
+            members = shard_configuration(shard);
+            shard_get_statistics(shard, &leader);
+        }
+    }
+    if (members == NULL || members->outgoing_count > 0 ||
+        leader.applied_index != leader.last_index) {
+        return false;
+    }
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        raft_node id = sim__cluster_node_id(node);
+        if (!raft_configuration_has_voter(members, id) &&
+            !raft_configuration_has_learner(members, id)) {
+            continue;
+        }
+        struct shard_statistics own;
+        if (sim__cluster_node_shard(node) == NULL) {
+            return false;
+        }
+        shard_get_statistics(sim__cluster_node_shard(node), &own);
+        if (own.applied_index != leader.applied_index || own.stored_index != leader.applied_index) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Every replica has the same rows. */
+static void compare_contents(struct cluster *cluster)
+{
+    uint64_t expected = 0;
+    bool has_expected = false;
+    const struct raft_configuration *members = NULL;
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        members = shard_is_ready(shard) ? shard_configuration(shard) : members;
+    }
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        struct cluster_node *node = cluster->nodes[i];
+        if (!raft_configuration_has_voter(members, sim__cluster_node_id(node)) &&
+            !raft_configuration_has_learner(members, sim__cluster_node_id(node))) {
+            continue;
+        }
+        uint64_t hash = memstore_hash(sim__cluster_node_store(node), BYTES("\x02"), BYTES("\xff"));
+        if (has_expected && hash != expected) {
+            sim__cluster_fail(cluster, "node %u has other rows than the others",
+                              sim__cluster_node_id(node));
+        }
+        expected = hash;
+        has_expected = true;
+    }
+}
+
+static void live(struct cluster *cluster)
+{
+    uint64_t heal_at_us = 0;
+    while (!cluster->is_failed) {
+        if (++cluster->result->step_count > STEP_COUNT_MAX) {
+            sim__cluster_fail(cluster, "the run does not end");
+            return;
+        }
+        struct cluster_event event = take_event(cluster);
+        dispatch(cluster, &event);
+        bool is_done = sim__cluster_clients_are_done(cluster->clients);
+        if (!cluster->is_healing && (is_done || cluster->now_us > FAULTS_END_US)) {
+            begin_healing(cluster);
+            heal_at_us = cluster->now_us;
+        }
+        if (cluster->is_healing && is_done && is_settled(cluster)) {
+            return;
+        }
+        if (cluster->is_healing && cluster->now_us > heal_at_us + HEAL_US_MAX) {
+            sim__cluster_fail(cluster, is_done ? "the replicas do not come to the same state"
+                                               : "no progress after all faults have ended");
+        }
+    }
+}
+
+static void print_nature(const struct cluster *cluster)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    if (cluster->options.trace != NULL) {
+        (void)fprintf(
+            cluster->options.trace,
+            "nodes=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
+            "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
+            "transfer=%u recent=%u window=%u\n",
+            nature->node_count, nature->does_start_whole, nature->client_count, nature->key_count,
+            nature->request_count, nature->election_timeout_ms, nature->kill_every_us,
+            nature->blackout_every_us, nature->pause_every_us, nature->partition_every_us,
+            nature->break_every_us, nature->slow_disk_every_us, nature->configure_every_us,
+            nature->transfer_every_us, nature->recent_size_bytes, nature->window_size_bytes);
+    }
+}
+
+void sim_cluster_run(const struct sim_options *options, struct sim_result *result)
+{
+    struct cluster *cluster = memory_allocate_zeroed(1, sizeof *cluster);
+    *result = (struct sim_result){0};
+    cluster->options = *options;
+    cluster->result = result;
+    cluster->trace_hash = options->seed;
+    cluster->now_us = 1000000;
+    random_init(&cluster->random, options->seed);
+    random_init(&cluster->disk_random, options->seed ^ 0x5eed);
+    struct trace_hooks hooks = {cluster, hook_record, hook_fault, hook_probe, hook_bug};
+    trace_set_hooks(&hooks);
+    draw_nature(cluster);
+    print_nature(cluster);
+    cluster->oracle = sim__cluster_oracle_create(cluster);
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        cluster->nodes[i] = sim__cluster_node_create(cluster, i);
+    }
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        sim__cluster_node_start(cluster, cluster->nodes[i]);
+    }
+    cluster->clients = sim__cluster_clients_create(cluster);
+    schedule_faults(cluster);
+    live(cluster);
+    if (!cluster->is_failed) {
+        compare_contents(cluster);
+        sim__cluster_clients_check(cluster);
+    }
+    result->is_passed = !cluster->is_failed;
+    result->trace_hash = cluster->trace_hash;
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        sim__cluster_node_destroy(cluster->nodes[i]);
+    }
+    sim__cluster_clients_destroy(cluster->clients);
+    sim__cluster_oracle_destroy(cluster->oracle);
+    trace_set_hooks(NULL);
+    memory_free(cluster->events);
+    memory_free(cluster);
+}

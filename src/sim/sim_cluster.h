@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One simulated life of a cluster: the same cores as in the node, on several simulated machines with
+ * a network between them. What the files of it share.
+ *
+ *   sim_cluster.c          the world: nature, events, phases
+ *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
+ *   sim_cluster_network.c  connections, and what befalls them
+ *   sim_cluster_client.c   clients, and the history of what they saw
+ *   sim_cluster_oracle.c   what the group's log ordered, checked on every replica
+ *
+ * Two phases. In the first, faults: only safety is asked for. In the second the faults end, every
+ * machine runs and every connection works: now everything must come to its end, and all replicas to
+ * the same state. */
+#ifndef SIM_SIM_CLUSTER_H
+#define SIM_SIM_CLUSTER_H
+
+#include "sim/sim_internal.h"
+
+#define CLUSTER_NODE_COUNT_MAX 5u
+#define CLUSTER_SHARD 1u
+
+struct cluster;
+struct cluster_node;
+
+/* What is to happen: run(cluster, event) at its time. */
+struct cluster_event {
+    uint64_t at_us;
+    uint64_t number;
+    void (*run)(struct cluster *cluster, const struct cluster_event *event);
+    struct cluster_node *node; /* NULL: of the world. */
+    uint32_t incarnation;      /* Of the node; events of a dead one are dropped. */
+    uint64_t value;
+    void *pointer;
+};
+
+/* What this life is like: drawn from the seed. Intervals of 0: never. */
+struct cluster_nature {
+    uint32_t node_count;
+    bool does_start_whole; /* All nodes are members from the start; else the first one alone. */
+    uint32_t client_count;
+    uint32_t key_count;
+    uint32_t request_count;
+    uint32_t think_us;
+    uint32_t disk_us;
+    uint32_t network_us;
+    uint32_t election_timeout_ms;
+    uint32_t segment_size_bytes;
+    uint32_t store_row_count;
+    uint32_t store_flush_us;
+    uint32_t recent_size_bytes;
+    uint32_t window_size_bytes;
+    uint32_t value_size_max;
+    uint32_t kill_every_us;
+    uint32_t power_percent; /* Of the kills. */
+    uint32_t stay_down_us;
+    uint32_t blackout_every_us; /* All lose their power at once. */
+    uint32_t pause_every_us;
+    uint32_t partition_every_us;
+    uint32_t break_every_us; /* A connection. */
+    uint32_t slow_disk_every_us;
+    uint32_t configure_every_us;
+    uint32_t transfer_every_us;
+    uint32_t wall_jump_every_us;
+    uint32_t clock_rate_percent; /* Clocks run up to so much faster or slower. */
+    struct memstore_faults faults;
+};
+
+struct cluster_oracle;
+struct cluster_clients;
+
+/* From one node to another. */
+struct cluster_link {
+    bool is_blocked;
+    uint64_t busy_until_us; /* Messages arrive in order. */
+    uint32_t life;          /* Messages of an earlier one are lost. */
+};
+
+struct cluster {
+    struct sim_options options;
+    struct sim_result *result;
+    struct cluster_nature nature;
+    struct random random;
+    struct random disk_random;
+    uint64_t now_us;
+    int64_t wall_offset_ms;
+    struct cluster_event *events; /* A heap, the earliest first. */
+    uint32_t event_count;
+    uint32_t event_capacity;
+    uint64_t event_number;
+    uint64_t trace_hash;
+    bool is_failed;
+    bool is_healing; /* The second phase. */
+    struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
+    struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
+    struct cluster_oracle *oracle;
+    struct cluster_clients *clients;
+};
+
+/* ---- sim_cluster.c --------------------------------------------------------------------------- */
+
+void sim__cluster_fail(struct cluster *cluster, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void sim__cluster_note(struct cluster *cluster, const char *name, uint64_t a, uint64_t b,
+                       uint64_t c);
+void sim__cluster_schedule(struct cluster *cluster, uint64_t delay_us,
+                           void (*run)(struct cluster *cluster, const struct cluster_event *event),
+                           struct cluster_node *node, uint64_t value, void *pointer);
+/* A number around `mean_us`, from a third of it to many times it. */
+uint64_t sim__cluster_delay(struct cluster *cluster, uint64_t mean_us);
+bool sim__cluster_percent(struct cluster *cluster, uint32_t percent);
+uint32_t sim__cluster_any_node(struct cluster *cluster);
+
+/* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
+
+struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place);
+void sim__cluster_node_destroy(struct cluster_node *node);
+void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node);
+void sim__cluster_node_kill(struct cluster *cluster, struct cluster_node *node, bool is_power_lost);
+void sim__cluster_node_pause(struct cluster *cluster, struct cluster_node *node, uint64_t for_us);
+void sim__cluster_node_slow_disk(struct cluster *cluster, struct cluster_node *node, uint32_t times,
+                                 uint64_t for_us);
+bool sim__cluster_node_is_running(const struct cluster_node *node);
+uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
+/* Until when it does nothing; 0: it does. */
+uint64_t sim__cluster_node_paused_until_us(const struct cluster_node *node);
+raft_node sim__cluster_node_id(const struct cluster_node *node);
+/* NULL while it does not run. */
+struct shard *sim__cluster_node_shard(const struct cluster_node *node);
+struct memstore *sim__cluster_node_store(const struct cluster_node *node);
+/* After each call into its shard from elsewhere. */
+void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node);
+void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *node, raft_node from,
+                               struct bytes message);
+void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node *node,
+                                   raft_node other);
+
+/* ---- sim_cluster_network.c ------------------------------------------------------------------- */
+
+void sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_node to,
+                       const struct bytes *pieces, uint32_t piece_count);
+/* The connections of a node break: what is under way is lost. */
+void sim__cluster_break_all(struct cluster *cluster, struct cluster_node *node);
+void sim__cluster_break_any(struct cluster *cluster);
+/* Block some connections for a while: some direction of one, all of a node, a split in two. */
+void sim__cluster_partition(struct cluster *cluster);
+void sim__cluster_heal(struct cluster *cluster);
+
+/* ---- sim_cluster_client.c -------------------------------------------------------------------- */
+
+struct cluster_clients *sim__cluster_clients_create(struct cluster *cluster);
+void sim__cluster_clients_destroy(struct cluster_clients *clients);
+/* The node died: what it had of requests is lost; and its shard is closed. */
+void sim__cluster_clients_lost(struct cluster *cluster, struct cluster_node *node);
+void sim__cluster_clients_buried(struct cluster *cluster, struct cluster_node *node);
+bool sim__cluster_clients_are_done(const struct cluster_clients *clients);
+/* Is what the clients saw linearizable, key by key? */
+void sim__cluster_clients_check(struct cluster *cluster);
+
+/* ---- sim_cluster_oracle.c -------------------------------------------------------------------- */
+
+struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster);
+void sim__cluster_oracle_destroy(struct cluster_oracle *oracle);
+/* The machine for a replica: `machine`, watched. `*watched` is the node's, until the shard is
+ * closed. */
+struct cluster_watch;
+struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
+                                                 struct shard_machine machine,
+                                                 struct cluster_watch **watched);
+/* The digest of a replica at an index that it has applied (I8 of shard). */
+void sim__cluster_oracle_digest(struct cluster *cluster, raft_index index, uint64_t digest);
+/* A term has one leader. */
+void sim__cluster_oracle_leader(struct cluster *cluster, raft_term term, raft_node node);
+/* An acknowledged write: the log must have it, once, with this reply. */
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
+                                      uint64_t reply_hash);
+/* At the end, what the model holds. */
+const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle);
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The oracle stands between the shard and the state machine of every replica.
+ *
+ * The group orders one log. The first replica that executes a command decides what the command at
+ * that place is; from then on every other replica, and every later life, must execute the same
+ * command at the same time with the same reply. A naive model of Redis executes each once and must
+ * give that reply. A command with a value of its own must not be there twice. */
+#include <inttypes.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "sim/sim_cluster.h"
+
+struct executed {
+    uint64_t version; /* Of the stamp: index and ordinal. */
+    uint64_t time_ms;
+    uint64_t command_hash;
+    uint64_t reply_hash;
+};
+
+struct digest {
+    raft_index index;
+    uint64_t digest;
+};
+
+struct cluster_watch {
+    struct cluster_oracle *oracle;
+    struct shard_machine machine;
+    struct list link;
+};
+
+struct cluster_oracle {
+    struct cluster *cluster;
+    struct executed *log; /* In order. */
+    uint32_t log_count;
+    uint32_t log_capacity;
+    struct digest *digests; /* By index; 0: not known yet. */
+    uint64_t digest_capacity;
+    raft_node *leaders; /* By term. */
+    uint64_t leader_capacity;
+    struct sim__model model;
+    struct list watches;
+};
+
+static struct executed *find(struct cluster_oracle *oracle, uint64_t version)
+{
+    uint32_t lower = 0;
+    uint32_t upper = oracle->log_count;
+    while (lower < upper) {
+        uint32_t middle = (lower + upper) / 2;
+        if (oracle->log[middle].version < version) {
+            lower = middle + 1;
+        } else {
+            upper = middle;
+        }
+    }
+    bool is_there = lower < oracle->log_count && oracle->log[lower].version == version;
+    return is_there ? &oracle->log[lower] : NULL;
+}
+
+static bool is_unique(const struct shard_command *command)
+{
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        if (bytes_have_prefix(command->arguments[i], BYTES("unique:"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void first_execution(struct cluster_oracle *oracle, const struct executed *executed,
+                            const struct shard_command *command, uint8_t protocol)
+{
+    struct cluster *cluster = oracle->cluster;
+    if (oracle->log_count > 0 && executed->version < oracle->log[oracle->log_count - 1].version) {
+        sim__cluster_fail(cluster, "a command at %" PRIx64 " that no replica had there",
+                          executed->version);
+        return;
+    }
+    for (uint32_t i = 0; i < oracle->log_count && is_unique(command); i++) {
+        if (oracle->log[i].command_hash == executed->command_hash) {
+            sim__cluster_fail(cluster, "a write took effect twice, at %" PRIx64 " and %" PRIx64,
+                              oracle->log[i].version, executed->version);
+        }
+    }
+    if (oracle->log_count == oracle->log_capacity) {
+        oracle->log_capacity = oracle->log_capacity == 0 ? 64 : 2 * oracle->log_capacity;
+        oracle->log = memory_resize(oracle->log, oracle->log_capacity * sizeof oracle->log[0]);
+    }
+    oracle->log[oracle->log_count++] = *executed;
+    struct buffer answer = {0};
+    struct reply reply = {&answer, protocol};
+    if (sim__model_execute(&oracle->model, executed->time_ms, executed->version, command, &reply) &&
+        sim__reply_hash(NULL, buffer_bytes(&answer)) != executed->reply_hash) {
+        sim__cluster_fail(cluster, "the model answers otherwise at %" PRIx64, executed->version);
+    }
+    buffer_deinit(&answer);
+    cluster->result->entry_count++;
+}
+
+static int execute(void *context, struct rows *rows, const struct shard_stamp *stamp,
+                   const struct shard_command *command, const struct reply *reply)
+{
+    struct cluster_watch *watch = context;
+    struct cluster_oracle *oracle = watch->oracle;
+    size_t start = reply->target->size_bytes;
+    int status = watch->machine.execute(watch->machine.context, rows, stamp, command, reply);
+    if (status != 0) {
+        return status;
+    }
+    struct executed executed = {
+        .version = stamp->version,
+        .time_ms = stamp->time_ms,
+        .command_hash = sim__command_hash(command),
+        .reply_hash = sim__reply_hash(
+            NULL, bytes_make(reply->target->data + start, reply->target->size_bytes - start)),
+    };
+    const struct executed *known = find(oracle, stamp->version);
+    if (known == NULL) {
+        first_execution(oracle, &executed, command, reply->protocol);
+    } else if (known->command_hash != executed.command_hash || known->time_ms != executed.time_ms ||
+               known->reply_hash != executed.reply_hash) {
+        sim__cluster_fail(oracle->cluster, "replicas execute different commands at %" PRIx64,
+                          stamp->version);
+    }
+    return 0;
+}
+
+static int load(void *context, struct rows *rows, struct bytes saved, struct error *error)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.load(watch->machine.context, rows, saved, error);
+}
+
+static void save(void *context, struct buffer *saved)
+{
+    struct cluster_watch *watch = context;
+    watch->machine.save(watch->machine.context, saved);
+}
+
+static int read(void *context, struct rows *rows, const struct shard_moment *moment,
+                const struct shard_command *command, const struct reply *reply)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.read(watch->machine.context, rows, moment, command, reply);
+}
+
+static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.prefetch(watch->machine.context, rows, command);
+}
+
+static bool background(void *context, struct rows *rows, uint64_t time_ms,
+                       struct shard_command *command, uint64_t *next_ms)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.background(watch->machine.context, rows, time_ms, command, next_ms);
+}
+
+struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
+                                                 struct shard_machine machine,
+                                                 struct cluster_watch **watched)
+{
+    struct cluster_watch *watch = memory_allocate_zeroed(1, sizeof *watch);
+    watch->oracle = oracle;
+    watch->machine = machine;
+    list_push_back(&oracle->watches, &watch->link);
+    *watched = watch;
+    return (struct shard_machine){watch, load, save, execute, read, prefetch, background};
+}
+
+void sim__cluster_oracle_digest(struct cluster *cluster, raft_index index, uint64_t digest)
+{
+    struct cluster_oracle *oracle = cluster->oracle;
+    if (index >= oracle->digest_capacity) {
+        uint64_t capacity = 2 * index + 64;
+        oracle->digests = memory_resize(oracle->digests, capacity * sizeof oracle->digests[0]);
+        for (uint64_t i = oracle->digest_capacity; i < capacity; i++) {
+            oracle->digests[i] = (struct digest){0};
+        }
+        oracle->digest_capacity = capacity;
+    }
+    struct digest *known = &oracle->digests[index];
+    if (known->index == 0) {
+        *known = (struct digest){index, digest};
+    } else if (known->digest != digest) {
+        sim__cluster_fail(cluster, "replicas have different digests at entry %" PRIu64, index);
+    }
+}
+
+void sim__cluster_oracle_leader(struct cluster *cluster, raft_term term, raft_node node)
+{
+    struct cluster_oracle *oracle = cluster->oracle;
+    if (term >= oracle->leader_capacity) {
+        uint64_t capacity = 2 * term + 64;
+        oracle->leaders = memory_resize(oracle->leaders, capacity * sizeof oracle->leaders[0]);
+        for (uint64_t i = oracle->leader_capacity; i < capacity; i++) {
+            oracle->leaders[i] = 0;
+        }
+        oracle->leader_capacity = capacity;
+    }
+    if (oracle->leaders[term] != 0 && oracle->leaders[term] != node) {
+        sim__cluster_fail(cluster, "term %" PRIu64 " has two leaders", term);
+    }
+    oracle->leaders[term] = node;
+}
+
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
+                                      uint64_t reply_hash)
+{
+    const struct cluster_oracle *oracle = cluster->oracle;
+    for (uint32_t i = oracle->log_count; i-- > 0;) {
+        if (oracle->log[i].command_hash == command_hash) {
+            if (oracle->log[i].reply_hash != reply_hash) {
+                sim__cluster_fail(cluster, "a write was answered otherwise than it happened");
+            }
+            return;
+        }
+    }
+    sim__cluster_fail(cluster, "an acknowledged write never happened");
+}
+
+const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle)
+{
+    return &oracle->model;
+}
+
+struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster)
+{
+    struct cluster_oracle *oracle = memory_allocate_zeroed(1, sizeof *oracle);
+    oracle->cluster = cluster;
+    list_init(&oracle->watches);
+    sim__model_init(&oracle->model);
+    return oracle;
+}
+
+void sim__cluster_oracle_destroy(struct cluster_oracle *oracle)
+{
+    for (struct list *member; (member = list_pop_front(&oracle->watches)) != NULL;) {
+        memory_free(LIST_ITEM(member, struct cluster_watch, link));
+    }
+    sim__model_deinit(&oracle->model);
+    memory_free(oracle->log);
+    memory_free(oracle->digests);
+    memory_free(oracle->leaders);
+    memory_free(oracle);
+}
