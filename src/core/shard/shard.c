@@ -418,9 +418,14 @@ static int check_fit(struct shard *shard, const struct wal_shard_state *state, b
     return status;
 }
 
+/* What an only voter has applied is in its log. Others may have been given a snapshot just before
+ * they stopped. */
 static bool may_lack_entries(const struct shard *shard)
 {
-    return shard->options.may_log_end_early || shard->configuration.voter_count != 1;
+    const struct raft_configuration *members = &shard->configuration;
+    bool is_alone = members->voter_count == 1 && members->outgoing_count == 0 &&
+                    members->voters[0] == shard->options.self;
+    return shard->options.may_log_end_early || !is_alone;
 }
 
 static int choose_log(struct shard *shard, const struct wal_shard_state *state,

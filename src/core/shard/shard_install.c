@@ -317,9 +317,9 @@ static void mark(struct shard *shard, struct shard_install *install)
     struct shard_meta meta;
     int status = shard__meta_decode(buffer_bytes(&install->meta), &meta);
     ASSERT(status == 0);
-    if (shard->role == RAFT_ROLE_LEADER || meta.index <= shard->applied_index) {
-        PROBE("shard.install_overtaken"); /* The next start finds the mark older than the state. */
-        give_up(shard);
+    if (shard->role == RAFT_ROLE_LEADER || meta.index <= shard->commit_index) {
+        PROBE("shard.install_overtaken");
+        give_up(shard); /* The mark stays: it tells of nothing that is not so. */
         return;
     }
     install->stage = INSTALL_MARKED;
@@ -391,7 +391,7 @@ static bool is_old(const struct shard *shard, const struct shard_piece *piece)
 {
     struct shard_meta meta;
     return piece->number == 0 && shard__meta_decode(piece->meta, &meta) == 0 &&
-           meta.index <= shard->applied_index;
+           meta.index <= shard->commit_index;
 }
 
 int shard__install_receive(struct shard *shard, raft_node from, struct bytes message)
