@@ -155,8 +155,8 @@ struct tls_context_options {
     const struct tls_pair *pair; /* Ours. Borrowed. */
 };
 
-/* Give a context for a node, for accepting and for connecting. Errors: those of
- * tls_pair_verify(). */
+/* Give a context for a node, for accepting and for connecting. Errors: those of tls_pair_verify(),
+ * but not that our certificate has expired: others will say so. */
 MUST_USE int tls_context_create(struct tls_context **context,
                                 const struct tls_context_options *options, struct error *error);
 
