@@ -88,8 +88,12 @@ void os_loop_run(struct os_loop *loop);
 void os_loop_stop(struct os_loop *loop);
 
 /* Call back at the end of each tick, always before the loop may sleep; several are called in the
- * order of this registration. They cannot be removed. Cheap when there is nothing to do, please. */
+ * order of this registration. Cheap when there is nothing to do, please. */
 void os_loop_at_end_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context);
+
+/* No longer. Not inside such a callback. */
+void os_loop_forget_end_of_tick(struct os_loop *loop, void (*callback)(void *context),
+                                void *context);
 
 /* The next tick follows at once, without sleeping: for work that was cut off to be fair. Costs no
  * system call. */
@@ -238,12 +242,18 @@ MUST_USE int os_stream_write_buffer(struct os_stream *stream, struct buffer *buf
 /* Bytes that wait for a slow peer. The owner bounds them: stop producing, or close. */
 size_t os_stream_queued_bytes(const struct os_stream *stream);
 
+/* The connection fails (-ETIMEDOUT) when the peer's system has not acknowledged for so long what was
+ * sent, or has not answered a connect: long before TCP itself gives up. Where the system cannot do
+ * that, nothing changes. */
+void os_stream_set_acknowledge_ms_max(struct os_stream *stream, uint32_t acknowledge_ms_max);
+
 /* Close at once; queued bytes are dropped. `closed` follows. Not twice. */
 void os_stream_close(struct os_stream *stream);
 
 /* Close once the queue is sent, without reading on; for a last reply before hanging up. What still
  * arrives is thrown away for a moment, for a reset would take the reply from the peer. The peer has
- * OS_FINISH_MS_MAX. `closed` follows, nothing else. os_stream_close() may cut it short. */
+ * OS_FINISH_MS_MAX. `closed` follows, nothing else. os_stream_close() may cut it short, until
+ * `closed` has come. */
 void os_stream_finish(struct os_stream *stream);
 #define OS_FINISH_MS_MAX 5000
 

@@ -227,6 +227,20 @@ void os_loop_at_end_of_tick(struct os_loop *loop, void (*callback)(void *context
         (struct end_of_tick){.callback = callback, .context = context};
 }
 
+void os_loop_forget_end_of_tick(struct os_loop *loop, void (*callback)(void *context),
+                                void *context)
+{
+    uint32_t kept_count = 0;
+    for (uint32_t i = 0; i < loop->end_of_tick_count; i++) {
+        struct end_of_tick end = loop->ends_of_tick[i];
+        if (end.callback != callback || end.context != context) {
+            loop->ends_of_tick[kept_count++] = end;
+        }
+    }
+    ASSERT(kept_count == loop->end_of_tick_count - 1);
+    loop->end_of_tick_count = kept_count;
+}
+
 uint64_t os_loop_now_ns(const struct os_loop *loop)
 {
     return loop->now_ns;

@@ -99,6 +99,24 @@ static void test_end_of_tick_follows_timers(void **state)
     os_loop_destroy(log.loop);
 }
 
+/* Claim: an end-of-tick callback that was forgotten is not called any more; the others are. */
+static void test_end_of_tick_forgotten(void **state)
+{
+    (void)state;
+    struct tick_log log = {.loop = make_loop()};
+    struct tick_log other = {.loop = log.loop};
+    os_loop_at_end_of_tick(log.loop, note_first, &other);
+    os_loop_at_end_of_tick(log.loop, note_first, &log);
+    os_loop_at_end_of_tick(log.loop, note_second, &log);
+    os_loop_forget_end_of_tick(log.loop, note_first, &log);
+    os_loop_stop(log.loop);
+    os_loop_run(log.loop);
+    assert_int_equal(log.text[0], '2');
+    assert_null(strchr(log.text, '1'));
+    assert_int_equal(other.text[0], '1');
+    os_loop_destroy(log.loop);
+}
+
 static int wake_tick_count;
 static int wake_count;
 
@@ -352,10 +370,15 @@ static void test_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stop_before_run), cmocka_unit_test(test_end_of_tick_follows_timers),
-        cmocka_unit_test(test_wake_coalesces),  cmocka_unit_test(test_wake_destroyed_by_callback),
-        cmocka_unit_test(test_no_wake_is_lost), cmocka_unit_test(test_messages_arrive_in_order),
-        cmocka_unit_test(test_tick_again),      cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_stop_before_run),
+        cmocka_unit_test(test_end_of_tick_follows_timers),
+        cmocka_unit_test(test_end_of_tick_forgotten),
+        cmocka_unit_test(test_wake_coalesces),
+        cmocka_unit_test(test_wake_destroyed_by_callback),
+        cmocka_unit_test(test_no_wake_is_lost),
+        cmocka_unit_test(test_messages_arrive_in_order),
+        cmocka_unit_test(test_tick_again),
+        cmocka_unit_test(test_signal),
         cmocka_unit_test(test_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

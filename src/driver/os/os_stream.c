@@ -95,6 +95,9 @@ static void close_done(uv_handle_t *handle)
 
 void os_stream_close(struct os_stream *stream)
 {
+    if (stream->is_finishing && stream->is_closed) {
+        return; /* It has finished by itself; its owner is about to hear so. */
+    }
     ASSERT(!stream->is_closed);
     stream->is_closed = true;
     list_remove(&stream->finishing_member);
@@ -375,6 +378,15 @@ int os_stream_write_buffer(struct os_stream *stream, struct buffer *buffer)
 size_t os_stream_queued_bytes(const struct os_stream *stream)
 {
     return stream->uv.write_queue_size + stream->pending.size_bytes;
+}
+
+void os_stream_set_acknowledge_ms_max(struct os_stream *stream, uint32_t acknowledge_ms_max)
+{
+    int descriptor = os_stream_descriptor(stream);
+    unsigned value = acknowledge_ms_max;
+    if (descriptor >= 0) {
+        (void)setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof value);
+    }
 }
 
 /* ---- Finishing ------------------------------------------------------------------------------- */

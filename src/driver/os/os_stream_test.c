@@ -6,9 +6,12 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/bytes/bytes.h"
 #include "driver/os/os.h"
@@ -353,6 +356,42 @@ static void test_finish(void **state)
     assert_int_equal(pair.server.closed_count, 1);
 }
 
+/* Claim: a stream that finishes may be closed at any time before `closed` has come, also when it has
+ * just finished by itself. */
+static void test_close_while_finishing(void **state)
+{
+    (void)state;
+    connect_pair();
+    os_stream_finish(pair.client.stream); /* It lingers: the server has not closed. */
+    os_stream_close(pair.client.stream);
+    pair.client.must_stop_when_closed = true;
+    os_loop_run(pair.loop);
+    if (pair.server.ended_count == 0) {
+        os_loop_run(pair.loop);
+    }
+    assert_int_equal(pair.client.closed_count, 1);
+    assert_int_equal(pair.server.ended_count, 1);
+    os_stream_finish(pair.server.stream); /* Nobody is left to wait for. */
+    os_stream_close(pair.server.stream);
+    pair.server.must_stop_when_closed = true;
+    os_loop_run(pair.loop);
+    assert_int_equal(pair.server.closed_count, 1);
+}
+
+/* Claim: how long the other system may be silent is up to the owner of the stream. */
+static void test_acknowledge_limit(void **state)
+{
+    (void)state;
+    unsigned value = 0;
+    socklen_t size = sizeof value;
+    connect_pair();
+    os_stream_set_acknowledge_ms_max(pair.client.stream, 1234);
+    assert_int_equal(getsockopt(os_stream_descriptor(pair.client.stream), IPPROTO_TCP,
+                                TCP_USER_TIMEOUT, &value, &size),
+                     0);
+    assert_int_equal(value, 1234);
+}
+
 /* Claim: a stream that nobody started is closed, and does not leak. */
 static void test_declined(void **state)
 {
@@ -485,6 +524,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_end_of_peer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_to_the_dead, setup, teardown),
         cmocka_unit_test_setup_teardown(test_finish, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_close_while_finishing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_acknowledge_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_declined, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connect_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shared_port, setup, teardown),
