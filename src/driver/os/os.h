@@ -243,8 +243,9 @@ MUST_USE int os_stream_write_buffer(struct os_stream *stream, struct buffer *buf
 size_t os_stream_queued_bytes(const struct os_stream *stream);
 
 /* The connection fails (-ETIMEDOUT) when the peer's system has not acknowledged for so long what was
- * sent, or has not answered a connect: long before TCP itself gives up. Where the system cannot do
- * that, nothing changes. */
+ * sent, has not answered a connect, or has taken no more of what waits (even if it lives, and its
+ * owner does not read): long before TCP itself gives up. Where the system cannot do that, nothing
+ * changes. */
 void os_stream_set_acknowledge_ms_max(struct os_stream *stream, uint32_t acknowledge_ms_max);
 
 /* Close at once; queued bytes are dropped. `closed` follows. Not twice. */

@@ -79,7 +79,8 @@ void wire__incoming_accepted(struct os_stream *stream, void *context)
     wire__connection_accept(&incoming->connection, &role, stream,
                             tls_session_create(wire->options.tls, &options));
     list_push_back(&wire->connections, &incoming->connection.member);
-    os_stream_set_acknowledge_ms_max(stream, wire->options.silence_timeout_ms);
+    os_stream_set_acknowledge_ms_max(stream,
+                                     WIRE__SILENCES_OF_SYSTEM * wire->options.silence_timeout_ms);
 }
 
 /* ---- Leaving --------------------------------------------------------------------------------- */

@@ -23,6 +23,9 @@ enum {
     WIRE__SPARE_CHUNKS_MAX = 8,
     WIRE__AHEAD_SIZE_BYTES_MAX = 1024 * 1024,    /* Encrypted and not yet taken by the system. */
     WIRE__TURN_SIZE_BYTES_MAX = 2 * 1024 * 1024, /* Encrypted for one peer in one tick. */
+    /* The system gives a connection up after so many times the silence that we allow. It does so too
+     * when a peer that lives has stopped reading for a while, and must not be the first. */
+    WIRE__SILENCES_OF_SYSTEM = 10,
     /* What the receiving side of a connection ever has to say; more means that it is not read. */
     WIRE__ANSWERS_SIZE_BYTES_MAX = 256 * 1024,
 };

@@ -5,10 +5,11 @@
  * of what the system does not take at once at most WIRE__AHEAD_SIZE_BYTES_MAX are encrypted ahead,
  * the rest when that is gone. So a slow peer costs memory for its queue and no more.
  *
- * A dead connection is noticed in three ways: the system's acknowledgements stop
- * (os_stream_set_acknowledge_ms_max()); a PING is not answered; nothing moves although bytes wait. A
- * peer that is slow to read our frames, and so our PING behind them, is not dead as long as bytes
- * move. */
+ * A connection is dead when for `silence_timeout_ms` nothing came (a PING is not answered) and nothing
+ * moved either, although bytes waited. A peer that is slow to read our frames, and so our PING behind
+ * them, is not dead as long as bytes move; one that has stopped reading says now and then that it
+ * lives. The system's own limit (os_stream_set_acknowledge_ms_max()) knows neither, so it is set
+ * far behind. */
 #include <stdio.h>
 #include <string.h>
 
@@ -78,7 +79,8 @@ void wire__outgoing_dial(struct wire__node *node)
         retry_later(node);
         return;
     }
-    os_stream_set_acknowledge_ms_max(outgoing->connection.stream, wire->options.silence_timeout_ms);
+    os_stream_set_acknowledge_ms_max(outgoing->connection.stream,
+                                     WIRE__SILENCES_OF_SYSTEM * wire->options.silence_timeout_ms);
     outgoing->wire = wire;
     outgoing->node = node;
     outgoing->node_id = node->node_id;
