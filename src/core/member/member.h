@@ -78,6 +78,7 @@ struct member_load {
     uint64_t capacity_bytes; /* Of the disk, for data. */
     uint64_t used_bytes;
     uint32_t processor_permille; /* Of all processors of the node. */
+    uint32_t memory_permille;    /* Of the memory budget. */
     uint32_t requests_per_s;
     uint32_t shard_count;
     uint32_t leader_count;
