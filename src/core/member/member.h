@@ -27,8 +27,9 @@
  *   I2. Of one incarnation, alive < suspect < dead < left: what is known never goes back in this
  *       order. So a dead node is alive again only under a higher incarnation.
  *   I3. A node that runs and hears that it is suspected or dead takes a higher incarnation at once.
- *   I4. Only a suspicion that was open for the suspicion timeout ends in death, or the word of a
- *       node for which it did.
+ *   I4. Only a suspicion that was open for the suspicion timeout ends in death, or, when this node
+ *       shared it for half of the shortest, the word of another for which it did. A node that was
+ *       never heard of is dead by word alone.
  *   I5. What is known of a node's meta never goes back in `revision`.
  *   I6. A message has at most MEMBER_MESSAGE_SIZE_MAX bytes, and the messages that a node sends per
  *       second while nothing happens do not depend on the number of nodes.

@@ -8,7 +8,7 @@
  *   3  1  number of records                      3   1  number of accusers
  *   4  4  sequence, or first node id             4   4  node id
  *   8  4  node probed, or last node id           8   8  incarnation
- *  12  2  timeout in ms                         16   8  revision
+ *  12  2  limit                                 16   8  revision
  *  14  2  zero                                  24  4n  accusers
  *  16  8  incarnation of the sender
  *                                              Meta, behind the accusers
@@ -138,7 +138,7 @@ static bool decode_header(struct bytes bytes, struct member__message *message)
         .record_count = data[3],
         .sequence = endian_get_u32_le(data + 4),
         .subject = endian_get_u32_le(data + 8),
-        .timeout_ms = endian_get_u16_le(data + 12),
+        .limit = endian_get_u16_le(data + 12),
         .incarnation = endian_get_u64_le(data + 16),
     };
     return message->record_count <= MEMBER__RECORD_COUNT_MAX && message->incarnation > 0 &&
@@ -234,7 +234,7 @@ struct bytes member__build_end(struct member__builder *builder,
     data[3] = builder->record_count;
     endian_put_u32_le(data + 4, message->sequence);
     endian_put_u32_le(data + 8, message->subject);
-    endian_put_u16_le(data + 12, message->timeout_ms);
+    endian_put_u16_le(data + 12, message->limit);
     endian_put_u16_le(data + 14, 0);
     endian_put_u64_le(data + 16, message->incarnation);
     return bytes_make(data, builder->size_bytes); /* I6: build_record() refused anything longer. */

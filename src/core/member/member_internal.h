@@ -29,6 +29,7 @@ enum {
     MEMBER__HEALTH_MAX = 8,
     MEMBER__ERRAND_COUNT_MAX = 32, /* Probes made for others at a time. */
     MEMBER__META_COUNT = 4,        /* Metas that ride on a ping or its answer. */
+    MEMBER__PIECE_META_COUNT = 1,  /* In the answer to a piece: they ride on pings too. */
     MEMBER__PIECE_COUNT = 10,      /* Nodes that are compared per second. */
     MEMBER__SEND_COUNT_MAX = 64,
     MEMBER__LATE_MS = 100, /* A step that comes later than this was asked for much earlier. */
@@ -79,7 +80,9 @@ struct member__message {
     enum member__kind kind;
     uint32_t sequence;   /* PING, ACK, NACK, PING_REQUEST. SYNC, SYNC_REPLY: the first node id. */
     uint32_t subject;    /* ACK, NACK, PING_REQUEST: the node probed. SYNC…: the last node id. */
-    uint16_t timeout_ms; /* PING_REQUEST: how long the helper waits before it answers NACK. */
+    /* PING_REQUEST: how many milliseconds the helper waits before it answers NACK. SYNC: how many
+     * metas the answer may have. */
+    uint16_t limit;
     uint8_t record_count;
     member_incarnation incarnation; /* Of the sender. */
 };
@@ -142,6 +145,7 @@ enum member__probe_stage {
 struct member__probe {
     enum member__probe_stage stage;
     struct member__entry *target;
+    member_incarnation incarnation; /* Of the target when the probe began. */
     uint32_t sequences[2];
     uint64_t sent_at_ms[2];
     uint64_t stage_until_ms;

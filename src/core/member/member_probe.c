@@ -163,6 +163,7 @@ static void start_probe(struct member *member)
         member->probe = (struct member__probe){
             .stage = MEMBER__PROBE_DIRECT,
             .target = target,
+            .incarnation = target->incarnation,
             .stage_until_ms = member->now_ms + timeout_ms * stretch,
             .until_ms = member->now_ms + interval_ms * stretch,
         };
@@ -187,7 +188,7 @@ static void ask_helpers(struct member *member)
             .kind = MEMBER__KIND_PING_REQUEST,
             .sequence = probe->sequences[0],
             .subject = probe->target->node,
-            .timeout_ms = (uint16_t)(patience_ms > UINT16_MAX ? UINT16_MAX : patience_ms),
+            .limit = (uint16_t)(patience_ms > UINT16_MAX ? UINT16_MAX : patience_ms),
         };
         probe->helper_count += send_message(member, helpers[i]->node, message);
     }
@@ -200,6 +201,12 @@ static void fail_probe(struct member *member)
 {
     struct member__probe *probe = &member->probe;
     struct member__entry *target = probe->target;
+    if (target->incarnation != probe->incarnation) {
+        PROBE("member.probe.other_life"); /* It restarted, or it just contradicted somebody. */
+        probe->stage = MEMBER__PROBE_IDLE;
+        probe->target = NULL;
+        return;
+    }
     bool is_excused = probe->helper_count > 0 && probe->nack_count >= probe->helper_count;
     if (!is_excused &&
         target->incarnation != 0) { /* Who never answered says nothing of this node. */
@@ -341,7 +348,7 @@ static void receive_ping_request(struct member *member, member_node from,
             .requester_sequence = message->sequence,
             .subject = message->subject,
             .sequence = ++member->sequence,
-            .until_ms = member->now_ms + message->timeout_ms,
+            .until_ms = member->now_ms + message->limit,
         };
         (void)send_message(
             member, message->subject,

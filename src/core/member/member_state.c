@@ -234,13 +234,26 @@ static void apply_suspect(struct member *member, struct member__entry *entry,
     }
 }
 
+/* SWIM believes every word of a death. But a node that was cut off for a while comes back with the
+ * deaths of all others, and they would spread faster than they are refuted. A true death comes long
+ * after its suspicion: who did not share that for half of its shortest time takes the death for
+ * another suspicion. So it does with a death that is not told as news, however long ago it was. */
+static bool is_death_believed(const struct member *member, const struct member__entry *entry,
+                              const struct member__record *record)
+{
+    if (entry->incarnation == 0 || entry->state >= MEMBER_STATE_DEAD) {
+        return true; /* Nothing speaks against it. */
+    }
+    return record->is_fresh && entry->state == MEMBER_STATE_SUSPECT &&
+           record->incarnation == entry->incarnation &&
+           member->now_ms >= entry->suspected_at_ms + entry->suspicion_ms_min / 2;
+}
+
 static void apply_dead(struct member *member, struct member__entry *entry,
                        const struct member__record *record)
 {
-    bool is_believed = record->is_fresh || entry->incarnation == 0 ||
-                       entry->state == MEMBER_STATE_DEAD || entry->state == MEMBER_STATE_LEFT;
-    if (!is_believed) {
-        PROBE("member.dead.old");
+    if (!is_death_believed(member, entry, record)) {
+        PROBE("member.dead.doubted");
         apply_suspect(member, entry, record);
         return;
     }

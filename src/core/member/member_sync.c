@@ -16,10 +16,9 @@
 
 enum { SYNC_INTERVALS = 10, SYNC_INTERVALS_DIVISOR = 3 };
 
-static bool is_known_better(const struct member__entry *mine, const struct member__record *theirs)
+static bool is_state_better(const struct member__entry *mine, const struct member__record *theirs)
 {
-    if (theirs == NULL || mine->incarnation > theirs->incarnation ||
-        mine->revision > theirs->revision) {
+    if (theirs == NULL || mine->incarnation > theirs->incarnation) {
         return true;
     }
     return mine->incarnation == theirs->incarnation && mine->state > theirs->state;
@@ -34,7 +33,8 @@ static uint32_t add_piece(struct member *member, struct member__builder *builder
     uint32_t last = first;
     for (uint32_t i = member__position(member, first); i < member->count; i++) {
         const struct member__entry *entry = member->order[i];
-        if (entry->incarnation != 0) {
+        bool is_told = entry == member->self && member->is_catching_up;
+        if (entry->incarnation != 0 && !is_told) {
             struct member__record record = member__record_of(entry, false, false);
             if (!member__build_record(builder, &record)) {
                 return last;
@@ -55,11 +55,19 @@ static void send_sync(struct member *member, member_node node)
     if (!member__send_start(member, &builder)) {
         return;
     }
+    if (member->is_catching_up) { /* Who starts says at once who it is now. */
+        struct member__record record = member__record_of(member->self, true, true);
+        bool is_told = member__build_record(&builder, &record);
+        ASSERT(is_told);
+    }
     uint32_t last = add_piece(member, &builder, member->sync_first);
+    uint16_t meta_count_max = member->is_catching_up ? UINT16_MAX : MEMBER__PIECE_META_COUNT;
     member->sync_with = node;
     member__send(member, &builder, node,
-                 (struct member__message){
-                     .kind = MEMBER__KIND_SYNC, .sequence = member->sync_first, .subject = last});
+                 (struct member__message){.kind = MEMBER__KIND_SYNC,
+                                          .sequence = member->sync_first,
+                                          .subject = last,
+                                          .limit = meta_count_max});
     if (!member->is_catching_up) { /* Lost or not: the next round comes by. */
         member->sync_first = last == UINT32_MAX ? 0 : last + 1;
     }
@@ -116,22 +124,25 @@ void member__receive_sync(struct member *member, struct member__entry *from,
     }
     uint32_t first = message->sequence;
     uint32_t last = message->subject;
+    uint32_t meta_count = 0;
     for (uint32_t i = member__position(member, first); i < member->count; i++) {
         const struct member__entry *entry = member->order[i];
         if (entry->node > message->subject) {
             break;
         }
         const struct member__record *theirs = find_record(member, message, entry->node);
-        if (entry->incarnation == 0 || !is_known_better(entry, theirs)) {
+        bool has_meta =
+            (theirs == NULL || entry->revision > theirs->revision) && meta_count < message->limit;
+        if (entry->incarnation == 0 || !(has_meta || is_state_better(entry, theirs))) {
             continue;
         }
-        bool has_meta = theirs == NULL || entry->revision > theirs->revision;
         struct member__record record = member__record_of(entry, false, has_meta);
         if (!member__build_record(&builder, &record)) {
             PROBE("member.sync.cut");
             last = entry->node - 1;
             break;
         }
+        meta_count += has_meta;
     }
     member__send(member, &builder, from->node,
                  (struct member__message){

@@ -8,6 +8,7 @@
  * start of the cluster, so 0 is that of a node that never had to contradict anybody.
  *
  *   cluster n=3 [running=1] [max=4] [seed=1]   start, and settle for two seconds without a word
+ *   cluster n=3 running=1 phantoms=1       the others answer pings under incarnation 0, and no more
  *   cold n=3 …                             start, and tell everything
  *   run 2000                               let that many milliseconds pass
  *   crash 2, pause 2, resume 2, leave 2, join 4, remove 2
@@ -37,11 +38,21 @@ static const char folder[] = "src/core/member/testdata";
 
 enum { SETTLE_MS = 2000, NODE_COUNT_MAX = 32, INCARNATION_BASE = 1000000 };
 
+/* A ping that a phantom has to answer. */
+struct knock {
+    member_node from;
+    member_node to;
+    uint32_t sequence;
+};
+
 struct scene {
     struct member__world *world;
     uint64_t start_ms;
     bool is_quiet;
     bool is_showing_messages;
+    bool has_phantoms;
+    struct knock knocks[64];
+    uint32_t knock_count;
     struct buffer output;
 };
 
@@ -108,6 +119,10 @@ static void see_sent(void *context, uint64_t now_ms, member_node from,
     struct member__message message;
     static struct member__record records[MEMBER__RECORD_COUNT_MAX];
     assert_int_equal(member__decode(send->message, &message, records), 0);
+    if (scene->has_phantoms && message.kind == MEMBER__KIND_PING) {
+        assert_true(scene->knock_count < sizeof scene->knocks / sizeof scene->knocks[0]);
+        scene->knocks[scene->knock_count++] = (struct knock){from, send->node, message.sequence};
+    }
     if (scene->is_quiet || !scene->is_showing_messages) {
         return;
     }
@@ -181,31 +196,6 @@ static uint32_t number(const char *line, uint32_t position)
     return (uint32_t)strtoul(line, NULL, 10);
 }
 
-static void begin(struct scene *scene, const char *line, bool is_cold)
-{
-    assert_null(scene->world);
-    uint32_t count = (uint32_t)option(line, "n", 3);
-    struct member__world_options options = {
-        .node_count = count,
-        .node_count_max = NODE_COUNT_MAX,
-        .running_count = (uint32_t)option(line, "running", count),
-        .seed = option(line, "seed", 1),
-        .latency_us_min = 300,
-        .latency_us_max = 700,
-        .context = scene,
-        .event = see_event,
-        .sent = see_sent,
-    };
-    scene->is_quiet = !is_cold;
-    scene->start_ms = 0;
-    scene->world = member__world_create(&options);
-    if (!is_cold) {
-        member__world_run(scene->world, SETTLE_MS);
-        scene->start_ms = SETTLE_MS;
-    }
-    scene->is_quiet = false;
-}
-
 /* Cut what is on different sides of a "|". */
 static void partition(struct scene *scene, const char *line)
 {
@@ -245,6 +235,55 @@ static void give(struct scene *scene, member_node at, member_node from,
         scene->world, at,
         (struct member_input){.kind = MEMBER_INPUT_RECEIVE, .node = from, .message = bytes});
     assert_int_equal(status, 0);
+}
+
+static void run(struct scene *scene, uint64_t duration_ms)
+{
+    if (!scene->has_phantoms) {
+        member__world_run(scene->world, duration_ms);
+        return;
+    }
+    for (uint64_t past_ms = 0; past_ms < duration_ms; past_ms++) {
+        member__world_run(scene->world, 1);
+        uint32_t count = scene->knock_count;
+        scene->knock_count = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            struct knock knock = scene->knocks[i];
+            give(scene, knock.from, knock.to,
+                 (struct member__message){
+                     .kind = MEMBER__KIND_ACK, .sequence = knock.sequence, .subject = knock.to},
+                 NULL);
+        }
+    }
+}
+
+static void begin(struct scene *scene, const char *line, bool is_cold)
+{
+    assert_null(scene->world);
+    uint32_t count = (uint32_t)option(line, "n", 3);
+    struct member__world_options options = {
+        .node_count = count,
+        .node_count_max = NODE_COUNT_MAX,
+        .running_count = (uint32_t)option(line, "running", count),
+        .seed = option(line, "seed", 1),
+        .latency_us_min = 300,
+        .latency_us_max = 700,
+        .context = scene,
+        .event = see_event,
+        .sent = see_sent,
+    };
+    scene->is_quiet = !is_cold;
+    scene->has_phantoms = option(line, "phantoms", 0) != 0;
+    scene->start_ms = 0;
+    scene->world = member__world_create(&options);
+    for (member_node node = 2; scene->has_phantoms && node <= count; node++) {
+        give(scene, 1, node, (struct member__message){.kind = MEMBER__KIND_PING}, NULL);
+    }
+    if (!is_cold) {
+        run(scene, SETTLE_MS);
+        scene->start_ms = SETTLE_MS;
+    }
+    scene->is_quiet = false;
 }
 
 static void tell(struct scene *scene, const char *line)
@@ -292,7 +331,7 @@ static bool run_world(struct scene *scene, const char *line)
 {
     struct member__world *world = scene->world;
     if (is_word(line, "run")) {
-        member__world_run(world, number(line, 1));
+        run(scene, number(line, 1));
     } else if (is_word(line, "crash")) {
         member__world_crash(world, number(line, 1));
     } else if (is_word(line, "restart")) {

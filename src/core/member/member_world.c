@@ -229,7 +229,7 @@ void member__world_run(struct member__world *world, uint64_t duration_ms)
 struct member_meta member__world_meta(const struct member__world *world, member_node node)
 {
     char address[32];
-    (void)snprintf(address, sizeof address, "10.0.%u.%u:7000", node / 256, node % 256);
+    (void)snprintf(address, sizeof address, "node-%03u:7000", node);
     struct member_meta meta = {
         .boot_id = (uint64_t)node << 32 | node_of(world, node)->boot_count,
         .version = 1,

@@ -57,7 +57,7 @@ void member__world_cut(struct member__world *world, member_node from, member_nod
 void member__world_heal(struct member__world *world);
 bool member__world_is_cut(const struct member__world *world, member_node from, member_node to);
 
-/* What a node says of itself when it starts; its address is as "10.0.0.7:7000". */
+/* What a node says of itself when it starts; its address is as "node-007:7000". */
 struct member_meta member__world_meta(const struct member__world *world, member_node node);
 
 #endif
