@@ -305,14 +305,12 @@ static void announce_self(struct member *member, bool has_meta)
 void member__renew_self(struct member *member, uint64_t above)
 {
     struct member__entry *self = member->self;
-    if (above > member->clock) {
-        member->clock = above;
-    }
-    if (member->clock >= MEMBER_INCARNATION_MAX) {
+    uint64_t clock = above > member->clock ? above : member->clock;
+    if (clock >= MEMBER_INCARNATION_MAX) {
         PROBE("member.incarnation.exhausted"); /* Only a hostile peer brings this about. */
         return;
     }
-    member->clock++;
+    member->clock = clock + 1;
     self->incarnation = member->clock;
     self->revision = member->clock;
     self->heard_incarnation = member->clock;

@@ -42,7 +42,7 @@ static uint32_t add_piece(struct member *member, struct member__builder *builder
         }
         last = entry->node;
         count++;
-        if (count == count_max) {
+        if (count == count_max && i + 1 < member->count) {
             return last;
         }
     }
