@@ -78,8 +78,8 @@ struct member__record {
 
 struct member__message {
     enum member__kind kind;
-    uint32_t sequence;   /* PING, ACK, NACK, PING_REQUEST. SYNC, SYNC_REPLY: the first node id. */
-    uint32_t subject;    /* ACK, NACK, PING_REQUEST: the node probed. SYNC…: the last node id. */
+    uint32_t sequence; /* PING, ACK, NACK, PING_REQUEST. SYNC, SYNC_REPLY: the first node id. */
+    uint32_t subject;  /* ACK, NACK, PING_REQUEST: the node probed. SYNC…: the last node id. */
     /* PING_REQUEST: how many milliseconds the helper waits before it answers NACK. SYNC: how many
      * metas the answer may have. */
     uint16_t limit;
