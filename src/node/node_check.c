@@ -8,6 +8,7 @@
 
 #include "base/memory/memory.h"
 #include "node/node_internal.h"
+#include "service/system/system.h"
 
 struct check {
     struct node_data *data;
@@ -73,7 +74,8 @@ static int open_rows(struct check *check, struct error *error)
     kv_get_statistics(check->kv, &statistics);
     (void)printf("store  %" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
                  shard_stored_index(check->shard));
-    return kv_verify(options.store, NULL, statistics.key_count, error);
+    status = kv_verify(options.store, NULL, statistics.key_count, error);
+    return status == 0 ? system_verify(options.store, NULL, error) : status;
 }
 
 static int open_log(struct check *check, struct error *error)
