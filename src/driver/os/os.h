@@ -168,7 +168,7 @@ char *os_address_format(const struct os_address *address, char *text);
 /* Can only this machine connect to it? */
 bool os_address_is_loopback(const struct os_address *address);
 
-/* ---- Streams: TCP connections ---------------------------------------------------------------- */
+/* ---- Streams: connections by TCP or a Unix socket -------------------------------------------- */
 
 struct os_stream;
 
@@ -216,6 +216,12 @@ MUST_USE int os_stream_connect(struct os_stream **stream, struct os_loop *loop,
                                const struct os_stream_events *events, void *context,
                                struct error *error);
 
+/* The same to a Unix socket of this machine. Errors: -ENAMETOOLONG. That nobody listens there
+ * (-ENOENT, -ECONNREFUSED), or that we may not (-EACCES), `connected` tells. */
+MUST_USE int os_stream_connect_path(struct os_stream **stream, struct os_loop *loop,
+                                    const char *path, const struct os_stream_events *events,
+                                    void *context, struct error *error);
+
 /* Change who listens: a gateway that hands a connection over. */
 void os_stream_set_events(struct os_stream *stream, const struct os_stream_events *events,
                           void *context);
@@ -261,8 +267,8 @@ void os_stream_finish(struct os_stream *stream);
 /* True after close or finish. */
 bool os_stream_is_closing(const struct os_stream *stream);
 
-/* Write the address of the peer (or of our end) to `text` of OS_ADDRESS_TEXT_SIZE; "?" if
- * unknown. */
+/* Write the address of the peer (or of our end) to `text` of OS_ADDRESS_TEXT_SIZE; "unix" for a
+ * Unix socket, "?" if unknown. */
 char *os_stream_peer(const struct os_stream *stream, char *text);
 char *os_stream_local(const struct os_stream *stream, char *text);
 
@@ -274,7 +280,7 @@ int os_stream_descriptor(const struct os_stream *stream);
 struct os_listener;
 
 struct os_listener_events {
-    /* A connection came, TCP_NODELAY set. Call os_stream_start() in here, or it is closed. */
+    /* A connection came, of TCP with TCP_NODELAY set. Call os_stream_start() in here, or it is closed. */
     void (*accepted)(struct os_stream *stream, void *context);
 
     /* May be NULL. Accepting failed (-EMFILE: no open files left). The listener rests for
@@ -285,6 +291,10 @@ struct os_listener_events {
 #define OS_ACCEPT_PAUSE_MS 100
 
 struct os_listener_options {
+    /* A Unix socket: the file that connections are made through, for this user only. It goes with
+     * the listener; one that a process left there which is gone is replaced. At most
+     * OS_PATH_SIZE_MAX bytes. NULL: TCP, at `address`. */
+    const char *path;
     struct os_address address;
     /* NULL: nobody else, in this process or another, may listen there. A listener of another loop
      * of this process: share its address and port; the system spreads connections over both. */
@@ -293,8 +303,12 @@ struct os_listener_options {
     const char *flag;
 };
 
+/* What an address of a Unix socket has room for. */
+#define OS_PATH_SIZE_MAX 107
+
 /* Give a listener that accepts as soon as the loop runs. Errors: -EADDRINUSE, -EACCES,
- * -EADDRNOTAVAIL, with what to do about it. */
+ * -EADDRNOTAVAIL, with what to do about it; for a path also -ENAMETOOLONG, and -EEXIST for a file
+ * that is no socket. */
 MUST_USE int os_listener_open(struct os_listener **listener, struct os_loop *loop,
                               const struct os_listener_options *options,
                               const struct os_listener_events *events, void *context,
@@ -303,7 +317,7 @@ MUST_USE int os_listener_open(struct os_listener **listener, struct os_loop *loo
 /* No more connections; those accepted live on. */
 void os_listener_close(struct os_listener *listener);
 
-/* Where it listens, with the real port. */
+/* Where it listens, with the real port; all zeros for a path. */
 struct os_address os_listener_address(const struct os_listener *listener);
 
 /* ---- Threads --------------------------------------------------------------------------------- */

@@ -46,7 +46,7 @@ struct os_loop {
 };
 
 /* Give a stream that is not connected yet; ended by os__stream_discard() or os_stream_close(). */
-struct os_stream *os__stream_create(struct os_loop *loop);
+struct os_stream *os__stream_create(struct os_loop *loop, bool is_local);
 
 /* Make it the stream of an open socket; takes `descriptor` on success. */
 MUST_USE int os__stream_adopt(struct os_stream *stream, int descriptor,
@@ -63,6 +63,22 @@ void os__stream_finishing_tick(uv_timer_t *timer);
 
 /* Close a stream of loop->finishing at once. */
 void os__stream_finishing_cut(struct list *member);
+
+/* Unix sockets (os_path.c). Does `path` fit into the address of one? -ENAMETOOLONG, with what to
+ * do. */
+MUST_USE int os__path_check(const char *path, struct error *error);
+
+/* The file of a socket: what is removed with it. */
+struct os__path {
+    char *text; /* NULL: none. */
+    uint64_t device;
+    uint64_t inode;
+};
+/* Give a socket that listens at `path`; a file that nobody listens on is replaced. */
+MUST_USE int os__path_listen(const char *path, const char *flag, int *descriptor,
+                             struct os__path *file, struct error *error);
+/* Remove the file, if it is still that of this socket. */
+void os__path_remove(struct os__path *file);
 
 /* An address as sockets want it; returns its length. */
 socklen_t os__address_to_socket(const struct os_address *address, struct sockaddr_storage *target);

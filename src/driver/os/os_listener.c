@@ -29,6 +29,7 @@ struct os_listener {
     const struct os_listener_events *events;
     void *context;
     struct os_address address;
+    struct os__path path; /* Of a Unix socket. */
     int descriptor;
     int open_handle_count;
 };
@@ -58,7 +59,7 @@ static void refuse(struct os_listener *listener, int code)
 
 static void take(struct os_listener *listener, int descriptor, const struct os_address *peer)
 {
-    struct os_stream *stream = os__stream_create(listener->loop);
+    struct os_stream *stream = os__stream_create(listener->loop, listener->path.text != NULL);
     int status = os__stream_adopt(stream, descriptor, peer);
     if (status != 0) {
         (void)close(descriptor); /* Nobody has used it. */
@@ -93,7 +94,10 @@ static void readable(uv_poll_t *handle, int status, int events)
         int descriptor = accept4(listener->descriptor, (struct sockaddr *)&storage, &size,
                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
-            struct os_address peer = os__address_from_socket(&storage);
+            struct os_address peer = {0};
+            if (listener->path.text == NULL) {
+                peer = os__address_from_socket(&storage);
+            }
             take(listener, descriptor, &peer);
             if (uv_is_closing((const uv_handle_t *)&listener->poll)) {
                 return;
@@ -191,25 +195,42 @@ static int open_socket(const struct os_address *address, bool is_sibling, int *d
     return 0;
 }
 
+/* Open the socket, and learn where it listens; messages name `address`. */
+static int open_tcp(const struct os_listener_options *options, struct os_address *address,
+                    int *descriptor, struct error *error)
+{
+    bool is_sibling = options->sibling != NULL;
+    *address = is_sibling ? options->sibling->address : options->address;
+    int status = open_socket(address, is_sibling, descriptor);
+    if (status != 0) {
+        return explain(status, options, address, error);
+    }
+    struct sockaddr_storage storage = {0};
+    socklen_t size = sizeof storage;
+    status = getsockname(*descriptor, (struct sockaddr *)&storage, &size);
+    ASSERT(status == 0);
+    *address = os__address_from_socket(&storage);
+    return 0;
+}
+
 int os_listener_open(struct os_listener **listener, struct os_loop *loop,
                      const struct os_listener_options *options,
                      const struct os_listener_events *events, void *context, struct error *error)
 {
-    bool is_sibling = options->sibling != NULL;
-    struct os_address address = is_sibling ? options->sibling->address : options->address;
+    struct os_address address = {0};
+    struct os__path path = {0};
     int descriptor = -1;
-    int status = open_socket(&address, is_sibling, &descriptor);
+    int status = options->path != NULL
+                     ? os__path_listen(options->path, options->flag, &descriptor, &path, error)
+                     : open_tcp(options, &address, &descriptor, error);
     if (status != 0) {
-        return explain(status, options, &address, error);
+        return status;
     }
-    struct sockaddr_storage storage = {0};
-    socklen_t size = sizeof storage;
-    status = getsockname(descriptor, (struct sockaddr *)&storage, &size);
-    ASSERT(status == 0);
     struct os_listener *opened = memory_allocate_zeroed(1, sizeof *opened);
     status = uv_poll_init(&loop->uv, &opened->poll, descriptor);
     if (status != 0) {
         (void)close(descriptor); /* Nothing was sent on it. */
+        os__path_remove(&path);
         memory_free(opened);
         return explain(status, options, &address, error);
     }
@@ -219,7 +240,8 @@ int os_listener_open(struct os_listener **listener, struct os_loop *loop,
     opened->loop = loop;
     opened->events = events;
     opened->context = context;
-    opened->address = os__address_from_socket(&storage);
+    opened->address = address;
+    opened->path = path;
     opened->descriptor = descriptor;
     opened->open_handle_count = 2;
     start_accepting(opened);
@@ -243,6 +265,7 @@ void os_listener_close(struct os_listener *listener)
     }
     uv_close((uv_handle_t *)&listener->poll, handle_closed);
     uv_close((uv_handle_t *)&listener->rest, handle_closed);
+    os__path_remove(&listener->path);
     (void)close(listener->descriptor); /* uv_close() above has stopped watching it. */
 }
 

@@ -7,6 +7,7 @@
  * ten thousand of them cost the struct alone. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -26,7 +27,11 @@ struct write_in_flight {
 };
 
 struct os_stream {
-    uv_tcp_t uv;
+    union {
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe; /* When is_local. */
+    } uv;
     struct os_loop *loop;
     const struct os_stream_events *events; /* NULL until started. */
     void *context;
@@ -36,7 +41,8 @@ struct os_stream {
     struct list finishing_member; /* Of loop->finishing. */
     struct os_address peer;       /* Known from the start, so that asking costs no system call. */
     uint64_t finish_at_ms;
-    int failure; /* The status of a write that failed later. */
+    int failure;   /* The status of a write that failed later. */
+    bool is_local; /* Of a Unix socket. */
     bool is_paused;
     bool is_ended;
     bool is_finishing;
@@ -50,7 +56,7 @@ static void read_came(uv_stream_t *handle, ssize_t count, const uv_buf_t *space)
 
 static uv_stream_t *handle_of(struct os_stream *stream)
 {
-    return (uv_stream_t *)&stream->uv;
+    return &stream->uv.stream;
 }
 
 static bool is_queue_empty(const struct os_stream *stream)
@@ -60,12 +66,14 @@ static bool is_queue_empty(const struct os_stream *stream)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-struct os_stream *os__stream_create(struct os_loop *loop)
+struct os_stream *os__stream_create(struct os_loop *loop, bool is_local)
 {
     struct os_stream *stream = memory_allocate_zeroed(1, sizeof *stream);
-    int status = uv_tcp_init(&loop->uv, &stream->uv);
+    int status = is_local ? uv_pipe_init(&loop->uv, &stream->uv.pipe, 0)
+                          : uv_tcp_init(&loop->uv, &stream->uv.tcp);
     ASSERT(status == 0);
-    stream->uv.data = stream;
+    stream->is_local = is_local;
+    handle_of(stream)->data = stream;
     stream->loop = loop;
     list_init(&stream->finishing_member);
     return stream;
@@ -74,7 +82,8 @@ struct os_stream *os__stream_create(struct os_loop *loop)
 int os__stream_adopt(struct os_stream *stream, int descriptor, const struct os_address *peer)
 {
     stream->peer = *peer;
-    return uv_tcp_open(&stream->uv, descriptor);
+    return stream->is_local ? uv_pipe_open(&stream->uv.pipe, descriptor)
+                            : uv_tcp_open(&stream->uv.tcp, descriptor);
 }
 
 bool os__stream_is_started(const struct os_stream *stream)
@@ -377,7 +386,7 @@ int os_stream_write_buffer(struct os_stream *stream, struct buffer *buffer)
 
 size_t os_stream_queued_bytes(const struct os_stream *stream)
 {
-    return stream->uv.write_queue_size + stream->pending.size_bytes;
+    return stream->uv.stream.write_queue_size + stream->pending.size_bytes;
 }
 
 void os_stream_set_acknowledge_ms_max(struct os_stream *stream, uint32_t acknowledge_ms_max)
@@ -468,12 +477,12 @@ int os_stream_connect(struct os_stream **stream, struct os_loop *loop,
     char text[OS_ADDRESS_TEXT_SIZE];
     struct sockaddr_storage storage;
     (void)os__address_to_socket(address, &storage);
-    struct os_stream *created = os__stream_create(loop);
+    struct os_stream *created = os__stream_create(loop, false);
     uv_connect_t *request = memory_allocate_zeroed(1, sizeof *request);
     request->data = created;
-    (void)uv_tcp_nodelay(&created->uv, 1); /* Without a socket yet it only notes the wish. */
+    (void)uv_tcp_nodelay(&created->uv.tcp, 1); /* Without a socket yet it only notes the wish. */
     int status =
-        uv_tcp_connect(request, &created->uv, (const struct sockaddr *)&storage, connect_done);
+        uv_tcp_connect(request, &created->uv.tcp, (const struct sockaddr *)&storage, connect_done);
     if (status != 0) {
         memory_free(request);
         os__stream_discard(created);
@@ -481,6 +490,25 @@ int os_stream_connect(struct os_stream **stream, struct os_loop *loop,
     }
     created->connecting = request;
     created->peer = *address;
+    created->events = events;
+    created->context = context;
+    *stream = created;
+    return 0;
+}
+
+int os_stream_connect_path(struct os_stream **stream, struct os_loop *loop, const char *path,
+                           const struct os_stream_events *events, void *context,
+                           struct error *error)
+{
+    int status = os__path_check(path, error);
+    if (status != 0) {
+        return status;
+    }
+    struct os_stream *created = os__stream_create(loop, true);
+    uv_connect_t *request = memory_allocate_zeroed(1, sizeof *request);
+    request->data = created;
+    uv_pipe_connect(request, &created->uv.pipe, path, connect_done); /* A failure comes there. */
+    created->connecting = request;
     created->events = events;
     created->context = context;
     *stream = created;
@@ -499,8 +527,17 @@ struct os_loop *os_stream_loop(const struct os_stream *stream)
     return stream->loop;
 }
 
+static char *write_text(char *text, const char *what)
+{
+    (void)snprintf(text, OS_ADDRESS_TEXT_SIZE, "%s", what);
+    return text;
+}
+
 char *os_stream_peer(const struct os_stream *stream, char *text)
 {
+    if (stream->is_local) {
+        return write_text(text, "unix");
+    }
     return os_address_format(&stream->peer, text);
 }
 
@@ -508,10 +545,11 @@ char *os_stream_local(const struct os_stream *stream, char *text)
 {
     struct sockaddr_storage storage = {0};
     int size = sizeof storage;
-    if (uv_tcp_getsockname(&stream->uv, (struct sockaddr *)&storage, &size) != 0) {
-        text[0] = '?';
-        text[1] = '\0';
-        return text;
+    if (stream->is_local) {
+        return write_text(text, "unix");
+    }
+    if (uv_tcp_getsockname(&stream->uv.tcp, (struct sockaddr *)&storage, &size) != 0) {
+        return write_text(text, "?");
     }
     struct os_address address = os__address_from_socket(&storage);
     return os_address_format(&address, text);
