@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http: a small HTTP/1.1 server for operation, and a client that asks it. Layer: driver.
  *
- * The server answers GET and HEAD from a handler that runs at once, on the server's loop. It is
- * strict: what two readers of HTTP could understand differently is refused (see http_request.c),
- * and every connection is bounded in size and time. No bodies of requests, no TLS, no range, no
- * compression.
+ * The server answers GET and HEAD, and POST if it is told to, from a handler that runs at once, on
+ * the server's loop; the answer may come later. It is strict: what two readers of HTTP could
+ * understand differently is refused (see http_request.c), and every connection is bounded in size
+ * and time. Bodies of requests only with their length, no TLS, no range, no compression.
  *
  * A server belongs to one loop and its thread. */
 #ifndef DRIVER_HTTP_HTTP_H
@@ -35,6 +35,9 @@ struct http_request {
     struct bytes path;  /* "/metrics"; as sent, not percent-decoded. Begins with '/'. */
     struct bytes query; /* What follows the '?'; empty when there is none. */
     bool is_head;       /* The body will be left out; its length is told. */
+    bool is_post;
+    struct bytes body; /* Of POST. */
+    void *connection;  /* The server's own. */
 };
 
 /* Filled by the handler; all zeros before. */
@@ -51,6 +54,8 @@ struct http_server_options {
                    void *context);
     void *context;
     uint64_t idle_ms_max; /* 0: HTTP_IDLE_MS_MAX. */
+    /* Largest body of a request. 0: there are none, and POST is refused. */
+    size_t body_size_bytes_max;
 };
 
 /* Give a server. Errors: those of os_listener_open(). */
@@ -63,6 +68,18 @@ void http_server_close(struct http_server *server);
 
 /* Where it listens, with the real port. */
 struct os_address http_server_address(const struct http_server *server);
+
+/* An answer that is owed. */
+struct http_exchange;
+
+/* In a handler: the answer comes later, with http_exchange_answer(), exactly once and not from within
+ * the handler. What it wrote to the response is dropped. The connection waits meanwhile, without
+ * limit, and takes no other request. */
+struct http_exchange *http_defer(const struct http_request *request);
+
+/* Takes `exchange`, and the body of `response`. Nothing happens when the connection or the server is
+ * gone. */
+void http_exchange_answer(struct http_exchange *exchange, struct http_response *response);
 
 /* Any requests so far, and those that were refused as malformed; for metrics. */
 uint64_t http_server_request_count(const struct http_server *server);
@@ -79,8 +96,21 @@ struct http_answer {
     struct buffer body; /* The caller's, who ends it with buffer_deinit(). */
 };
 
-/* Ask `address` for `target` ("/status?x=1") and wait for the whole answer, whatever its status.
- * Errors: -ECONNREFUSED and the like; -ETIMEDOUT; ERROR_PROTOCOL for what is not HTTP; -EFBIG. */
+struct http_question {
+    const struct os_address *address;
+    const char *path;   /* Of a Unix socket, instead of `address`. */
+    const char *target; /* "/status?x=1" */
+    bool is_post;       /* With `body`, which is JSON. */
+    struct bytes body;
+    uint64_t timeout_ms;
+};
+
+/* Ask, and wait for the whole answer, whatever its status. Errors: -ECONNREFUSED and the like;
+ * -ETIMEDOUT; ERROR_PROTOCOL for what is not HTTP; -EFBIG. */
+MUST_USE int http_ask(const struct http_question *question, struct http_answer *answer,
+                      struct error *error);
+
+/* The same for GET from an address. */
 MUST_USE int http_get(const struct os_address *address, const char *target, uint64_t timeout_ms,
                       struct http_answer *answer, struct error *error);
 

@@ -11,7 +11,7 @@
 struct exchange {
     struct os_loop *loop;
     struct os_stream *stream;
-    const char *target;
+    const struct http_question *question;
     const char *host;
     llhttp_t parser;
     struct buffer body;
@@ -84,11 +84,17 @@ static void connected(struct os_stream *stream, int status, void *context)
         stop(exchange, status);
         return;
     }
+    const struct http_question *question = exchange->question;
     struct buffer request = {0};
     buffer_append_format(&request,
-                         "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tutti\r\nConnection: close\r\n"
-                         "\r\n",
-                         exchange->target, exchange->host);
+                         "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tutti\r\nConnection: close\r\n",
+                         question->is_post ? "POST" : "GET", question->target, exchange->host);
+    if (question->is_post) {
+        buffer_append_format(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+                             question->body.size_bytes);
+    }
+    buffer_append(&request, BYTES("\r\n"));
+    buffer_append(&request, question->body);
     int written = os_stream_write_buffer(stream, &request);
     buffer_deinit(&request);
     if (written != 0) {
@@ -108,42 +114,61 @@ static void timed_out(void *context)
     stop(context, -ETIMEDOUT);
 }
 
-static void run_exchange(struct exchange *exchange, const struct os_address *address,
-                         uint64_t timeout_ms, struct error *error)
+/* 0, with the outcome in `exchange`, or why it could not begin. */
+static int run_exchange(struct exchange *exchange, struct error *error)
 {
-    int status =
-        os_stream_connect(&exchange->stream, exchange->loop, address, &events, exchange, error);
+    const struct http_question *question = exchange->question;
+    int status = question->path != NULL
+                     ? os_stream_connect_path(&exchange->stream, exchange->loop, question->path,
+                                              &events, exchange, error)
+                     : os_stream_connect(&exchange->stream, exchange->loop, question->address,
+                                         &events, exchange, error);
     if (status != 0) {
-        exchange->status = status;
-        return;
+        return status;
     }
     struct os_timer *timer = os_timer_create(exchange->loop, timed_out, exchange);
-    os_timer_start(timer, timeout_ms, 0);
+    os_timer_start(timer, question->timeout_ms, 0);
     os_loop_run(exchange->loop);
     os_timer_destroy(timer);
     os_stream_close(exchange->stream);
+    return 0;
 }
 
-int http_get(const struct os_address *address, const char *target, uint64_t timeout_ms,
-             struct http_answer *answer, struct error *error)
+int http_ask(const struct http_question *question, struct http_answer *answer, struct error *error)
 {
-    char host[OS_ADDRESS_TEXT_SIZE];
-    struct exchange exchange = {.target = target, .host = os_address_format(address, host)};
+    char host[OS_ADDRESS_TEXT_SIZE] = "localhost";
+    if (question->path == NULL) {
+        os_address_format(question->address, host);
+    }
+    struct exchange exchange = {.question = question, .host = host};
     int status = os_loop_create(&exchange.loop, error);
     if (status != 0) {
         return status;
     }
     llhttp_init(&exchange.parser, HTTP_RESPONSE, &settings);
     exchange.parser.data = &exchange;
-    run_exchange(&exchange, address, timeout_ms, error);
+    status = run_exchange(&exchange, error);
     os_loop_destroy(exchange.loop);
+    if (status != 0) {
+        return error_wrap(error, status, "ask for %s", question->target);
+    }
     ASSERT(exchange.stream == NULL || exchange.status != 0);
     if (exchange.status != 0) {
         buffer_deinit(&exchange.body);
-        return error_set(error, exchange.status, "ask http://%s%s", host, target);
+        return error_set(error, exchange.status, "ask %s%s%s",
+                         question->path != NULL ? question->path : "http://",
+                         question->path != NULL ? " for " : host, question->target);
     }
     ASSERT(exchange.is_complete);
     answer->status = llhttp_get_status_code(&exchange.parser);
     answer->body = exchange.body;
     return 0;
+}
+
+int http_get(const struct os_address *address, const char *target, uint64_t timeout_ms,
+             struct http_answer *answer, struct error *error)
+{
+    const struct http_question question = {
+        .address = address, .target = target, .timeout_ms = timeout_ms};
+    return http_ask(&question, answer, error);
 }

@@ -19,7 +19,15 @@ struct http__parsed {
     const char *reason;          /* REFUSED: a literal. */
 };
 
-/* Look for one request at the start of `input`. */
-enum http__outcome http__parse_request(struct bytes input, struct http__parsed *parsed);
+/* Look for one request at the start of `input`, with a body of at most `body_size_bytes_max` (0:
+ * without, and no POST). */
+enum http__outcome http__parse_with_body(struct bytes input, size_t body_size_bytes_max,
+                                         struct http__parsed *parsed);
+
+static inline enum http__outcome http__parse_request(struct bytes input,
+                                                     struct http__parsed *parsed)
+{
+    return http__parse_with_body(input, 0, parsed);
+}
 
 #endif

@@ -4,13 +4,14 @@
  * A request is looked at twice. First our own code finds its end and refuses every form that
  * readers of HTTP are known to understand differently: bare CR or LF, folded headers, more than one
  * space in the first line or before a colon, versions other than 1.0 and 1.1, control characters.
- * Then llhttp parses what is left, and its answers decide about methods, headers and bodies. A
- * request never has a body here, so its end is the empty line, and nothing that follows can be
- * taken for a part of it. */
+ * Then llhttp parses what is left, and its answers decide about methods and headers. Where bodies
+ * are taken, their length is told by one Content-Length, and by nothing else; where they are not, the
+ * end of a request is the empty line, and nothing that follows can be taken for a part of it. */
 #include <llhttp.h>
 #include <string.h>
 
 #include "base/assert/assert.h"
+#include "base/number/number.h"
 #include "driver/http/http_internal.h"
 
 enum { NAME_SIZE_MAX = 24, VALUE_SIZE_MAX = 24 };
@@ -24,7 +25,9 @@ struct notes {
     size_t value_size;
     uint32_t host_count;
     bool has_transfer_encoding;
-    bool has_body;
+    bool has_length;
+    bool is_length_bad;
+    uint64_t length;
     bool is_complete;
 };
 
@@ -171,7 +174,9 @@ static int header_complete(llhttp_t *parser)
     } else if (bytes_equal_ignoring_case(name, BYTES("transfer-encoding"))) {
         notes->has_transfer_encoding = true;
     } else if (bytes_equal_ignoring_case(name, BYTES("content-length"))) {
-        notes->has_body = notes->has_body || !bytes_equal(value, BYTES("0"));
+        /* A second one is refused by llhttp, and a number that was cut is too long anyway. */
+        notes->has_length = true;
+        notes->is_length_bad = !number_parse_unsigned(value, &notes->length);
     }
     notes->name_size = 0;
     notes->value_size = 0;
@@ -209,16 +214,45 @@ static void split_target(struct bytes target, struct http_request *request)
                                   : bytes_make(NULL, 0);
 }
 
+/* 0, or the status to refuse the request's method and body with. */
+static int check_body(uint8_t method, const struct notes *notes, size_t body_size_bytes_max,
+                      const char **reason)
+{
+    bool has_body = notes->length > 0 || notes->is_length_bad || notes->has_transfer_encoding;
+    if (body_size_bytes_max == 0 && has_body) {
+        *reason = "requests with a body are not taken here";
+        return 413;
+    }
+    bool is_read = method == HTTP_GET || method == HTTP_HEAD;
+    if (!is_read && (body_size_bytes_max == 0 || method != HTTP_POST)) {
+        *reason = body_size_bytes_max == 0 ? "only GET and HEAD are answered here"
+                                           : "only GET, HEAD and POST are answered here";
+        return 405;
+    }
+    if (is_read) {
+        *reason = "only POST has a body";
+        return has_body ? 400 : 0;
+    }
+    if (notes->has_transfer_encoding || !notes->has_length) {
+        *reason = "the length of the body must be told by Content-Length";
+        return 411;
+    }
+    if (notes->is_length_bad || notes->length > body_size_bytes_max) {
+        *reason = "the body is too long";
+        return 413;
+    }
+    return 0;
+}
+
 static enum http__outcome judge(const llhttp_t *parser, const struct notes *notes,
-                                struct http__parsed *parsed)
+                                size_t body_size_bytes_max, struct http__parsed *parsed)
 {
     uint8_t method = llhttp_get_method((llhttp_t *)(uintptr_t)parser);
     bool is_newer = parser->http_minor == 1;
-    if (notes->has_transfer_encoding || notes->has_body) {
-        return refuse(parsed, 413, "requests with a body are not taken here");
-    }
-    if (method != HTTP_GET && method != HTTP_HEAD) {
-        return refuse(parsed, 405, "only GET and HEAD are answered here");
+    const char *reason = NULL;
+    int status = check_body(method, notes, body_size_bytes_max, &reason);
+    if (status != 0) {
+        return refuse(parsed, status, reason);
     }
     if (notes->host_count > 1 || (notes->host_count == 0 && is_newer)) {
         return refuse(parsed, 400, "a request has exactly one Host");
@@ -228,11 +262,25 @@ static enum http__outcome judge(const llhttp_t *parser, const struct notes *note
     }
     split_target(notes->target, &parsed->request);
     parsed->request.is_head = method == HTTP_HEAD;
+    parsed->request.is_post = method == HTTP_POST;
     parsed->is_kept_alive = llhttp_should_keep_alive(parser) != 0;
     return HTTP__READY;
 }
 
-enum http__outcome http__parse_request(struct bytes input, struct http__parsed *parsed)
+/* The body follows the headers, which end at `end`. */
+static enum http__outcome take_body(struct bytes input, size_t end, uint64_t length,
+                                    struct http__parsed *parsed)
+{
+    if (input.size_bytes - end < length) {
+        return HTTP__INCOMPLETE;
+    }
+    parsed->request.body = bytes_make(input.data + end, (size_t)length);
+    parsed->size_bytes = end + (size_t)length;
+    return HTTP__READY;
+}
+
+enum http__outcome http__parse_with_body(struct bytes input, size_t body_size_bytes_max,
+                                         struct http__parsed *parsed)
 {
     *parsed = (struct http__parsed){0};
     size_t start = skip_empty_lines(input);
@@ -268,6 +316,6 @@ enum http__outcome http__parse_request(struct bytes input, struct http__parsed *
     if (!notes.is_complete) {
         return refuse(parsed, 400, "the request does not end where it should");
     }
-    parsed->size_bytes = end;
-    return judge(&parser, &notes, parsed);
+    enum http__outcome outcome = judge(&parser, &notes, body_size_bytes_max, parsed);
+    return outcome == HTTP__READY ? take_body(input, end, notes.length, parsed) : outcome;
 }

@@ -136,13 +136,69 @@ static void test_too_long(void **state)
     assert_int_equal(parsed.status, 431);
 }
 
+static int body_status_of(const char *text)
+{
+    struct http__parsed parsed;
+    enum http__outcome outcome = http__parse_with_body(bytes_of_text(text), 100, &parsed);
+    return outcome == HTTP__INCOMPLETE ? 0 : outcome == HTTP__READY ? 200 : parsed.status;
+}
+
+/* Claim: a body is what Content-Length says, no more and no less; it is waited for. */
+static void test_body(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "POST /v1/drain HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhelloGET ";
+    struct http__parsed parsed;
+    for (size_t size = 0; size < sizeof text - 1 - 4; size++) {
+        assert_int_equal(http__parse_with_body(bytes_make(text, size), 100, &parsed),
+                         HTTP__INCOMPLETE);
+    }
+    assert_int_equal(http__parse_with_body(bytes_of_text(text), 100, &parsed), HTTP__READY);
+    assert_true(parsed.request.is_post);
+    assert_true(bytes_equal(parsed.request.path, BYTES("/v1/drain")));
+    assert_true(bytes_equal(parsed.request.body, BYTES("hello")));
+    assert_int_equal(parsed.size_bytes, sizeof text - 1 - 4);
+    assert_int_equal(http__parse_with_body(BYTES("GET /a HTTP/1.1\r\n" HOST "\r\n"), 100, &parsed),
+                     HTTP__READY);
+    assert_false(parsed.request.is_post);
+    assert_int_equal(parsed.request.body.size_bytes, 0);
+}
+
+/* Claim: every other way to tell the length of a body is refused, and so is POST where there are no
+ * bodies. */
+static void test_body_refused(void **state)
+{
+    (void)state;
+#define POST "POST / HTTP/1.1\r\n" HOST
+    assert_int_equal(body_status_of(POST "Content-Length: 0\r\n\r\n"), 200);
+    assert_int_equal(body_status_of(POST "Content-Length: 100\r\n\r\n"), 0);
+    assert_int_equal(body_status_of(POST "Content-Length: 101\r\n\r\n"), 413);
+    assert_int_equal(body_status_of(POST "Content-Length: 99999999999999999999\r\n\r\n"), 400);
+    assert_int_equal(body_status_of(POST "Content-Length: 18446744073709551615\r\n\r\n"), 413);
+    assert_int_equal(body_status_of(POST "Content-Length: 01\r\n\r\nx"), 413);
+    assert_int_equal(body_status_of(POST "Content-Length: -1\r\n\r\n"), 400);
+    assert_int_equal(body_status_of(POST "Content-Length: 1x\r\n\r\n"), 400);
+    assert_int_equal(body_status_of(POST "Content-Length:\r\n\r\n"), 400);
+    assert_int_equal(body_status_of(POST "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"), 400);
+    assert_int_equal(body_status_of(POST "Content-Length: 1, 1\r\n\r\nx"), 400);
+    assert_int_equal(
+        body_status_of(POST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx"), 400);
+    assert_int_equal(body_status_of(POST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 411);
+    assert_int_equal(body_status_of(POST "\r\n"), 411);
+    assert_int_equal(body_status_of("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"), 400);
+    assert_int_equal(body_status_of("GET / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nx"), 400);
+    assert_int_equal(body_status_of("PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nx"), 405);
+    assert_int_equal(status_of(POST "Content-Length: 0\r\n\r\n"), 405);
+    assert_int_equal(status_of(POST "Content-Length: 1\r\n\r\nx"), 413);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_body),     cmocka_unit_test(test_body_refused),
+        cmocka_unit_test(test_request),  cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

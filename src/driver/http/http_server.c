@@ -26,7 +26,14 @@ struct connection {
     struct os_stream *stream;
     struct list member; /* Of server->connections. */
     struct buffer input;
-    uint64_t deadline_ms; /* For the next whole request, or for taking the last answer. */
+    uint64_t deadline_ms;           /* For the next whole request, or for taking the last answer. */
+    struct http_exchange *exchange; /* An answer that is owed. */
+};
+
+struct http_exchange {
+    struct connection *connection; /* NULL once that is gone. */
+    bool is_kept_alive;
+    bool is_head;
 };
 
 const char *http_status_text(int status)
@@ -40,14 +47,22 @@ const char *http_status_text(int status)
         return "Not Found";
     case 405:
         return "Method Not Allowed";
+    case 409:
+        return "Conflict";
+    case 411:
+        return "Length Required";
     case 413:
         return "Content Too Large";
     case 431:
         return "Request Header Fields Too Large";
     case 500:
         return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
     case 503:
         return "Service Unavailable";
+    case 504:
+        return "Gateway Timeout";
     case 505:
         return "HTTP Version Not Supported";
     default:
@@ -83,6 +98,7 @@ static int send_response(struct connection *connection, const struct http_respon
 {
     char date[DATE_SIZE];
     struct buffer output = {0};
+    bool takes_bodies = connection->server->options.body_size_bytes_max > 0;
     const char *type =
         response->content_type != NULL ? response->content_type : "text/plain; charset=utf-8";
     format_date(date);
@@ -91,7 +107,9 @@ static int send_response(struct connection *connection, const struct http_respon
                          "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s%s\r\n",
                          response->status, http_status_text(response->status), date, type,
                          response->body.size_bytes,
-                         response->status == 405 ? "Allow: GET, HEAD\r\n" : "",
+                         response->status != 405 ? ""
+                         : takes_bodies          ? "Allow: GET, HEAD, POST\r\n"
+                                                 : "Allow: GET, HEAD\r\n",
                          options.is_kept_alive ? "" : "Connection: close\r\n");
     if (!options.is_head) {
         buffer_append(&output, buffer_bytes(&response->body));
@@ -119,36 +137,54 @@ static void set_deadline(struct connection *connection)
     connection->deadline_ms = os_monotonic_ms() + connection->server->options.idle_ms_max;
 }
 
-/* Answer one request; false when the connection is over. */
-static bool answer(struct connection *connection, const struct http__parsed *parsed)
+/* Send an answer; false when the connection is over. */
+static bool send_answer(struct connection *connection, const struct http_response *response,
+                        struct reply_options options)
 {
-    struct http_server *server = connection->server;
-    struct http_response response = {0};
-    server->options.handle(&parsed->request, &response, server->options.context);
-    ASSERT(response.status >= 200);
-    int status = send_response(connection, &response,
-                               (struct reply_options){.is_kept_alive = parsed->is_kept_alive,
-                                                      .is_head = parsed->request.is_head});
-    buffer_deinit(&response.body);
+    ASSERT(response->status >= 200);
+    int status = send_response(connection, response, options);
     set_deadline(connection);
     if (status != 0) {
         os_stream_close(connection->stream);
         return false;
     }
-    if (!parsed->is_kept_alive) {
+    if (!options.is_kept_alive) {
         os_stream_finish(connection->stream);
         return false;
     }
     return true;
 }
 
+/* Answer one request; false when the connection is over. */
+static bool answer(struct connection *connection, struct http__parsed *parsed)
+{
+    struct http_server *server = connection->server;
+    struct http_response response = {0};
+    struct reply_options options = {.is_kept_alive = parsed->is_kept_alive,
+                                    .is_head = parsed->request.is_head};
+    parsed->request.connection = connection;
+    server->options.handle(&parsed->request, &response, server->options.context);
+    bool is_on = true;
+    if (connection->exchange != NULL) {
+        connection->exchange->is_kept_alive = options.is_kept_alive;
+        connection->exchange->is_head = options.is_head;
+        connection->deadline_ms = UINT64_MAX;
+    } else {
+        is_on = send_answer(connection, &response, options);
+    }
+    buffer_deinit(&response.body);
+    return is_on;
+}
+
 /* Answer what has arrived whole, one at a time: the next when the last answer was taken. */
 static void serve(struct connection *connection)
 {
     struct http_server *server = connection->server;
+    size_t body_size_bytes_max = server->options.body_size_bytes_max;
     while (connection->input.size_bytes > 0) {
         struct http__parsed parsed;
-        enum http__outcome outcome = http__parse_request(buffer_bytes(&connection->input), &parsed);
+        enum http__outcome outcome =
+            http__parse_with_body(buffer_bytes(&connection->input), body_size_bytes_max, &parsed);
         if (outcome == HTTP__INCOMPLETE) {
             return;
         }
@@ -162,12 +198,46 @@ static void serve(struct connection *connection)
             return;
         }
         buffer_consume(&connection->input, parsed.size_bytes);
-        if (os_stream_queued_bytes(connection->stream) > 0) {
+        if (connection->exchange != NULL || os_stream_queued_bytes(connection->stream) > 0) {
             os_stream_pause(connection->stream);
             return;
         }
     }
     buffer_trim(&connection->input, 0); /* An idle connection keeps no memory. */
+}
+
+struct http_exchange *http_defer(const struct http_request *request)
+{
+    struct connection *connection = request->connection;
+    ASSERT(connection->exchange == NULL);
+    struct http_exchange *exchange = memory_allocate_zeroed(1, sizeof *exchange);
+    exchange->connection = connection;
+    connection->exchange = exchange;
+    return exchange;
+}
+
+/* The answer to the last request was sent, or what waited of it: go on. */
+static void go_on(struct connection *connection)
+{
+    os_stream_resume(connection->stream);
+    serve(connection);
+}
+
+void http_exchange_answer(struct http_exchange *exchange, struct http_response *response)
+{
+    struct connection *connection = exchange->connection;
+    struct reply_options options = {.is_kept_alive = exchange->is_kept_alive,
+                                    .is_head = exchange->is_head};
+    memory_free(exchange);
+    if (connection != NULL) {
+        connection->exchange = NULL;
+        bool is_on =
+            !os_stream_is_closing(connection->stream) && send_answer(connection, response, options);
+        if (is_on && os_stream_queued_bytes(connection->stream) == 0) {
+            go_on(connection);
+        }
+    }
+    buffer_deinit(&response->body);
 }
 
 /* ---- Connections ----------------------------------------------------------------------------- */
@@ -177,17 +247,20 @@ static void bytes_came(struct os_stream *stream, struct bytes bytes, void *conte
     (void)stream;
     struct connection *connection = context;
     /* More than one request can be here, but never more than the parser must look at and a read. */
-    ASSERT(connection->input.size_bytes <= HTTP_REQUEST_SIZE_BYTES_MAX + OS_READ_BUFFER_SIZE_BYTES);
+    ASSERT(connection->input.size_bytes <= HTTP_REQUEST_SIZE_BYTES_MAX + OS_READ_BUFFER_SIZE_BYTES +
+                                               connection->server->options.body_size_bytes_max);
     buffer_append(&connection->input, bytes);
     serve(connection);
 }
 
 static void answer_taken(struct os_stream *stream, void *context)
 {
+    (void)stream;
     struct connection *connection = context;
-    set_deadline(connection);
-    os_stream_resume(stream);
-    serve(connection);
+    if (connection->exchange == NULL) {
+        set_deadline(connection);
+        go_on(connection);
+    }
 }
 
 static void connection_ended(struct os_stream *stream, int status, void *context)
@@ -207,6 +280,9 @@ static void connection_closed(struct os_stream *stream, void *context)
     list_remove(&connection->member);
     if (connection->server != NULL) {
         connection->server->connection_count--;
+    }
+    if (connection->exchange != NULL) {
+        connection->exchange->connection = NULL;
     }
     buffer_deinit(&connection->input);
     memory_free(connection);
