@@ -71,13 +71,25 @@ void json_set_text(struct json *object, const char *key, const char *text)
     json_set(object, key, outside(make_text(text)));
 }
 
+void json_append_text(struct json *array, const char *text)
+{
+    json_append(array, outside(make_text(text)));
+}
+
+/* jansson's integers are signed; readers of JSON use doubles. */
+static json_t *make_unsigned(uint64_t value)
+{
+    return value > INT64_MAX ? json_real((double)value) : json_integer((json_int_t)value);
+}
+
 void json_set_unsigned(struct json *object, const char *key, uint64_t value)
 {
-    if (value > INT64_MAX) { /* jansson's integers are signed; readers of JSON use doubles. */
-        json_set_real(object, key, (double)value);
-    } else {
-        json_set(object, key, outside(json_integer((json_int_t)value)));
-    }
+    json_set(object, key, outside(make_unsigned(value)));
+}
+
+void json_append_unsigned(struct json *array, uint64_t value)
+{
+    json_append(array, outside(make_unsigned(value)));
 }
 
 void json_set_real(struct json *object, const char *key, double value)
@@ -122,6 +134,11 @@ const struct json *json_get(const struct json *object, const char *key)
 const struct json *json_at(const struct json *array, size_t index)
 {
     return (const struct json *)(const void *)json_array_get(inside(array), index);
+}
+
+bool json_is_keyed(const struct json *json)
+{
+    return json_is_object(inside(json));
 }
 
 const char *json_text(const struct json *json, const char *fallback)

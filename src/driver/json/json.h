@@ -31,6 +31,8 @@ void json_set_boolean(struct json *object, const char *key, bool value);
 
 /* Takes `child`. */
 void json_append(struct json *array, struct json *child);
+void json_append_text(struct json *array, const char *text);
+void json_append_unsigned(struct json *array, uint64_t value);
 
 /* Append the text of a value, without line breaks. */
 void json_write(const struct json *json, struct buffer *text);
@@ -42,6 +44,9 @@ MUST_USE int json_parse(struct json **json, struct bytes text, struct error *err
  * NULL or of another kind, so that questions can be chained. */
 const struct json *json_get(const struct json *object, const char *key);
 const struct json *json_at(const struct json *array, size_t index);
+
+/* Is it an object? False for NULL. */
+bool json_is_keyed(const struct json *json);
 
 /* What a value is; the fallback when it is NULL or of another kind. The text is borrowed. */
 const char *json_text(const struct json *json, const char *fallback);

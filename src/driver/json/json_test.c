@@ -88,12 +88,29 @@ static void test_parse_errors(void **state)
     buffer_deinit(&text);
 }
 
+/* Claim: arrays hold plain values too, and an object is told from other values. */
+static void test_kinds(void **state)
+{
+    (void)state;
+    struct json *list = json_array_create();
+    struct json *object = json_object_create();
+    json_append_text(list, "a");
+    json_append_unsigned(list, 7);
+    json_append_unsigned(list, UINT64_MAX);
+    assert_string_equal(written(list), "[\"a\",7,1.84467440737096e19]");
+    assert_true(json_is_keyed(object));
+    assert_false(json_is_keyed(list));
+    assert_false(json_is_keyed(json_at(list, 0)));
+    assert_false(json_is_keyed(NULL));
+    json_destroy(list);
+    json_destroy(object);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write),
-        cmocka_unit_test(test_bad_text),
-        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_bad_text),     cmocka_unit_test(test_parse),
         cmocka_unit_test(test_parse_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,10 @@ static void handle(const struct http_request *request, struct http_response *res
             return;
         }
     }
+    const struct admin_source *source = &((struct admin_server *)context)->source;
+    if (source->handle != NULL && source->handle(source->context, request, response)) {
+        return;
+    }
     response->status = 404;
     buffer_append(&response->body, BYTES("There is no such page. There are:\n"));
     show_index(context, response);

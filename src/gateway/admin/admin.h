@@ -24,6 +24,7 @@
 
 #include "base/error/error.h"
 #include "base/histogram/histogram.h"
+#include "driver/http/http.h"
 #include "driver/os/os.h"
 
 /* ---- Figures --------------------------------------------------------------------------------- */
@@ -93,6 +94,10 @@ struct admin_source {
     /* All its figures. Those of the process (memory, processor time, files) the admin adds
      * itself. */
     void (*collect)(void *context, struct metrics *metrics);
+    /* May be NULL. Pages that the admin does not have: true when it was handled, as a handler of
+     * driver/http does. */
+    bool (*handle)(void *context, const struct http_request *request,
+                   struct http_response *response);
     void *context;
 };
 

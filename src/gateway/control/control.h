@@ -70,6 +70,7 @@ struct control_backend {
     /* Do it, and answer with control_reply(), at once or later. */
     void (*call)(void *context, struct control_call *call);
     void *context;
+    uint64_t timeout_ms; /* 0: CONTROL_TIMEOUT_MS. */
 };
 
 /* Answer a call. `status` is that of HTTP; takes `answer`, an object. Takes `call`. Any thread. */
@@ -95,6 +96,9 @@ MUST_USE int control_listen(struct control *control, const char *path, struct er
 /* Stop listening and hang up. What the backend has not answered it must still answer, before the
  * loop is destroyed; nobody hears it. */
 void control_destroy(struct control *control);
+
+/* Calls that the backend has not answered. */
+uint32_t control_call_count(const struct control *control);
 
 /* Handle a request to another HTTP server of the same loop if its path begins with /v1/ (else false:
  * nothing was done). Reads only. */
