@@ -17,12 +17,17 @@ enum cli_exit {
     CLI_EXIT_OK = 0,
     CLI_EXIT_FAILED = 1,
     CLI_EXIT_USAGE = 2,
-    CLI_EXIT_DAMAGED = 4, /* `tutti check` found damage. */
+    CLI_EXIT_DAMAGED = 4,   /* `tutti check` found damage. */
+    CLI_EXIT_NO_ANSWER = 5, /* Of a command about a cluster: the node could not be asked. */
 };
 
 int cli_start(int argument_count, const char *const *arguments, const char *const *environment);
 int cli_status(int argument_count, const char *const *arguments);
 int cli_check(int argument_count, const char *const *arguments);
+/* A command about a running cluster, by name; -1: there is none. */
+int cli_cluster(const char *name, int argument_count, const char *const *arguments);
+/* Write a line for each of them. */
+void cli_cluster_list(FILE *file);
 int cli_help(int argument_count, const char *const *arguments);
 int cli_version(void);
 

@@ -7,9 +7,11 @@
 #define TUTTI_VERSION "unknown"
 #endif
 
-static const char overview[] =
-    "tutti: a durable database that every Redis client can talk to.\n"
-    "\n"
+static const char overview[] = "tutti: a durable database that every Redis client can talk to.\n"
+                               "\n";
+
+static const char overview_node[] =
+    "On a machine\n"
     "  tutti start [options]     start a node and serve (tutti start --help explains every "
     "option)\n"
     "  tutti status [options]    ask a running node how it is (--json for programs)\n"
@@ -18,11 +20,15 @@ static const char overview[] =
     "  tutti help commands       every command of the Redis protocol (--markdown: as a document)\n"
     "  tutti version             which version this is\n"
     "\n"
+    "On a running cluster, through a node of this machine\n";
+
+static const char overview_end[] =
+    "\n"
     "Begin with: tutti start   and, in another terminal: redis-cli\n"
     "\n"
     "Exit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 a running node's disk "
     "failed;\n"
-    "4 tutti check found damage.\n";
+    "4 tutti check found damage; 5 a node could not be asked.\n";
 
 int cli_version(void)
 {
@@ -45,6 +51,9 @@ int cli_help(int argument_count, const char *const *arguments)
     static const char *const help[] = {"--help"};
     if (argument_count == 0) {
         (void)fputs(overview, stdout);
+        (void)fputs(overview_node, stdout);
+        cli_cluster_list(stdout);
+        (void)fputs(overview_end, stdout);
         return CLI_EXIT_OK;
     }
     if (strcmp(arguments[0], "start") == 0) {
@@ -58,6 +67,10 @@ int cli_help(int argument_count, const char *const *arguments)
     }
     if (strcmp(arguments[0], "check") == 0) {
         return cli_check(1, help);
+    }
+    int exit_code = cli_cluster(arguments[0], 1, help);
+    if (exit_code >= 0) {
+        return exit_code;
     }
     (void)fprintf(stderr, "tutti help: there is no command \"%s\". Try: tutti help\n",
                   arguments[0]);

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What changes the cluster: token, drain, remove, transfer, split, replicas. The node says in a
+ * sentence what it did, and that is what people see. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/number/number.h"
+#include "cli/cli_internal.h"
+#include "driver/os/os.h"
+
+enum { DRAIN_POLL_MS = 1000 };
+
+/* Ask, and write what the node says. */
+static int change(const struct cli__options *options, const char *verb, struct json *arguments)
+{
+    struct json *answer = NULL;
+    struct buffer text = {0};
+    struct buffer output = {0};
+    int exit_code = cli__ask(options, verb, arguments, &answer, &text);
+    if (exit_code != CLI_EXIT_OK) {
+        return exit_code;
+    }
+    if (options->is_json) {
+        cli__print_json(&text);
+    } else {
+        cli__append(&output, CLI__PLAIN, false, "%s\n",
+                    json_text(json_get(answer, "text"), "Done."));
+        cli__print(&output);
+    }
+    json_destroy(answer);
+    buffer_deinit(&text);
+    buffer_deinit(&output);
+    return CLI_EXIT_OK;
+}
+
+/* ---- Token ----------------------------------------------------------------------------------- */
+
+static void print_token(const struct json *answer, uint64_t ttl_s)
+{
+    struct buffer token = {0};
+    struct buffer hint = {0};
+    char uses[CLI__TEXT_SIZE];
+    char until[CLI__TEXT_SIZE];
+    cli__append(&token, CLI__PLAIN, false, "%s\n", json_text(json_get(answer, "token"), "?"));
+    cli__print(&token);
+    (void)fflush(stdout);
+    char ttl_text[CLI__TEXT_SIZE];
+    struct json *ttl = json_object_create();
+    json_set_unsigned(ttl, "ms", ttl_s * 1000);
+    bool is_one = json_number(json_get(answer, "uses"), 0) == 1;
+    cli__append(&hint, CLI__PLAIN, false,
+                "Good for %s (until %s), and for %s node%s. On the new machine:\n"
+                "  tutti start --join %s --token TOKEN\n",
+                cli__duration(json_get(ttl, "ms"), ttl_text),
+                cli__time(json_get(answer, "expires_ms"), until),
+                cli__whole(json_get(answer, "uses"), uses), is_one ? "" : "s",
+                json_text(json_get(answer, "peer"), "HOST:PORT"));
+    (void)fwrite(hint.data, 1, hint.size_bytes, stderr);
+    json_destroy(ttl);
+    buffer_deinit(&token);
+    buffer_deinit(&hint);
+}
+
+int cli__token(const struct cli__options *options)
+{
+    struct json *answer = NULL;
+    struct buffer text = {0};
+    struct json *arguments = json_object_create();
+    uint64_t ttl_s = options->ttl_s != 0 ? options->ttl_s : 3600;
+    json_set_unsigned(arguments, "ttl_s", ttl_s);
+    json_set_unsigned(arguments, "uses", options->uses != 0 ? options->uses : 1);
+    int exit_code = cli__ask(options, "token", arguments, &answer, &text);
+    if (exit_code != CLI_EXIT_OK) {
+        return exit_code;
+    }
+    if (options->is_json) {
+        cli__print_json(&text);
+    } else {
+        print_token(answer, ttl_s);
+    }
+    json_destroy(answer);
+    buffer_deinit(&text);
+    return CLI_EXIT_OK;
+}
+
+/* ---- Drain ----------------------------------------------------------------------------------- */
+
+/* What the list of nodes says of one; NULL: it is not there. */
+static const struct json *find_node(const struct json *answer, uint64_t id)
+{
+    const struct json *nodes = json_get(answer, "nodes");
+    for (size_t i = 0; json_at(nodes, i) != NULL; i++) {
+        const struct json *node = json_at(nodes, i);
+        if (json_number(json_get(node, "id"), 0) == (double)id) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+/* Look each second until the node is drained. */
+static int wait_until_drained(const struct cli__options *options, uint64_t id)
+{
+    double shown = -1;
+    for (;;) {
+        struct json *answer = NULL;
+        struct buffer text = {0};
+        struct json *arguments = json_object_create();
+        json_set_boolean(arguments, "all", true);
+        int exit_code = cli__ask(options, "nodes", arguments, &answer, &text);
+        if (exit_code != CLI_EXIT_OK) {
+            return exit_code;
+        }
+        const struct json *node = find_node(answer, id);
+        const char *state = json_text(json_get(node, "state"), "gone");
+        double left = json_number(json_get(node, "shards"), 0);
+        bool is_over = strcmp(state, "draining") != 0;
+        bool is_drained = strcmp(state, "drained") == 0;
+        if (is_over) {
+            (void)fprintf(stderr,
+                          is_drained ? "Node %llu is drained.\n"
+                                     : "Node %llu is not draining any more.\n",
+                          (unsigned long long)id);
+        } else if (left != shown) {
+            (void)fprintf(stderr, "%.0f shards left\n", left);
+            shown = left;
+        }
+        json_destroy(answer);
+        buffer_deinit(&text);
+        if (is_over) {
+            return is_drained ? CLI_EXIT_OK : CLI_EXIT_FAILED;
+        }
+        os_sleep_ms(DRAIN_POLL_MS);
+    }
+}
+
+int cli__drain(const struct cli__options *options)
+{
+    uint64_t node;
+    if (!cli__word_number(options, 0, "node", &node)) {
+        return CLI_EXIT_USAGE;
+    }
+    struct json *arguments = json_object_create();
+    json_set_unsigned(arguments, "node", node);
+    if (options->is_cancelling) {
+        json_set_boolean(arguments, "cancel", true);
+    }
+    int exit_code = change(options, "drain", arguments);
+    if (exit_code == CLI_EXIT_OK && options->is_waiting && !options->is_cancelling) {
+        (void)fflush(stdout);
+        exit_code = wait_until_drained(options, node);
+    }
+    return exit_code;
+}
+
+/* ---- The others ------------------------------------------------------------------------------ */
+
+int cli__remove(const struct cli__options *options)
+{
+    uint64_t node;
+    if (!cli__word_number(options, 0, "node", &node)) {
+        return CLI_EXIT_USAGE;
+    }
+    struct json *arguments = json_object_create();
+    json_set_unsigned(arguments, "node", node);
+    if (options->is_forced) {
+        json_set_boolean(arguments, "force", true);
+    }
+    return change(options, "remove", arguments);
+}
+
+int cli__transfer(const struct cli__options *options)
+{
+    uint64_t shard;
+    uint64_t node;
+    if (!cli__word_number(options, 0, "shard", &shard) ||
+        !cli__word_number(options, 1, "node", &node)) {
+        return CLI_EXIT_USAGE;
+    }
+    struct json *arguments = json_object_create();
+    json_set_unsigned(arguments, "shard", shard);
+    json_set_unsigned(arguments, "node", node);
+    return change(options, "transfer", arguments);
+}
+
+int cli__split(const struct cli__options *options)
+{
+    struct json *arguments = json_object_create();
+    json_set_text(arguments, "key", options->words[0]);
+    return change(options, "split", arguments);
+}
+
+int cli__replicas(const struct cli__options *options)
+{
+    const char *word = options->words[0];
+    if (strcmp(word, "1") != 0 && strcmp(word, "3") != 0 && strcmp(word, "5") != 0) {
+        (void)fprintf(stderr, "tutti replicas: there can be 1, 3 or 5, not \"%s\"\n", word);
+        return CLI_EXIT_USAGE;
+    }
+    struct json *arguments = json_object_create();
+    json_set_unsigned(arguments, "replicas", (uint64_t)(word[0] - '0'));
+    return change(options, "replicas", arguments);
+}

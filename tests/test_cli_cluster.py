@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about a cluster, against a control socket that answers as docs/formats/control.md says."""
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+import time
+
+import pytest
+
+from fake_control import FakeControl
+from harness import BINARY
+
+REFUSED, USAGE, NO_ANSWER = 1, 2, 5
+READS = ["nodes", "shards", "why", "audit", "top"]
+WORDS = {"drain": ["2"], "remove": ["2"], "transfer": ["7", "3"], "split": ["k"], "replicas": ["3"]}
+COMMANDS = READS + ["token", "recover"] + list(WORDS)
+
+
+def node(number, **changes):
+    return {"id": number, "self": number == 1, "state": "active", "health": "alive", "peer": f"10.0.0.{number}:7380",
+            "redis": f"10.0.0.{number}:6379", "admin": f"10.0.0.{number}:7379", "zone": "abc"[number % 3],
+            "software": "0.2.0", "uptime_s": 86400, "shards": 48, "leaders": 16, "used_bytes": 12 << 30,
+            "capacity_bytes": 100 << 30, "reads_per_s": 4100, "writes_per_s": 1700.5, "write_p99_us": 3900, "lag_ms": 0,
+            "processor_permille": 310} | changes
+
+
+NODES = {"well": False, "verdict": "Node 3 is dead; its replicas are being made anew.", "nodes": [
+    node(1), node(2, state="draining", shards=7, leaders=0, lag_ms=220),
+    node(3, health="dead", silent_ms=95000, zone="", reads_per_s=None, writes_per_s=None, write_p99_us=None, lag_ms=None),
+    node(14, health="suspect", silent_ms=1200, reads_per_s=123456, writes_per_s=999, write_p99_us=1250000)]}
+
+NODES_TEXT = """\
+Node 3 is dead; its replicas are being made anew.
+
+Node  State     Health         Zone  Shards  Leads  Reads  Writes      p99    Lag  Disk  Peer
+  1*  active    alive          b         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.1:7380
+  2   draining  alive          c          7      0   4.1k    1.7k  3.90 ms  0.2 s   12%  10.0.0.2:7380
+  3   active    dead 95 s      -         48     16      -       -        -      -   12%  10.0.0.3:7380
+ 14   active    suspect 1.2 s  c         48     16   123k     999   1.25 s  0.0 s   12%  10.0.0.14:7380
+"""
+
+SHARDS = {"well": False, "verdict": "1 of 3 shards has no leader.", "shards": [
+    {"id": 1, "first": "", "last": "slot 5461", "leader": 1, "health": "healthy", "is_moving": True, "size_bytes": 268435456,
+     "keys": 1048576, "reads_per_s": 12300, "writes_per_s": 5100, "replicas": [
+         {"node": 1, "role": "voter", "lag_entries": 0, "state": "ok"},
+         {"node": 2, "role": "voter", "lag_entries": 3, "state": "ok"},
+         {"node": 4, "role": "learner", "lag_entries": 800, "state": "snapshot"}]},
+    {"id": 2, "first": "slot 5461", "last": "slot 10922", "leader": 2, "health": "under_replicated", "is_moving": False,
+     "size_bytes": 1023, "keys": 0, "reads_per_s": 0, "writes_per_s": 0, "replicas": [
+         {"node": 2, "role": "voter", "lag_entries": 0, "state": "ok"},
+         {"node": 3, "role": "voter", "state": "unreachable"},
+         {"node": 1, "role": "voter", "lag_entries": 12, "state": "behind"}]},
+    {"id": 17, "first": "slot 10922", "last": "", "leader": 0, "health": "unavailable", "size_bytes": None, "keys": None,
+     "replicas": []}]}
+
+SHARDS_TEXT = """\
+1 of 3 shards has no leader.
+
+Shard  Health            Replicas     Size  Keys  Reads  Writes  Lag  Range
+    1  healthy, moving   1* 2 4~   256 MiB  1.0M  12.3k    5.1k  800  (first) .. slot 5461
+    2  under replicated  2* 3! 1+   1023 B     0      0       0   12  slot 5461 .. slot 10922
+   17  unavailable       -               -     -      -       -    -  slot 10922 .. (last)
+"""
+
+WHY = {"well": False, "verdict": "2 shards are not as they should be.", "shards": [
+    {"id": 7, "health": "under replicated", "reasons": ["node 3 is dead since 95 s", "there is no fourth node"],
+     "next": "it gets a third replica when a node joins"},
+    {"id": 8, "health": "unavailable", "reasons": ["nodes 2 and 3 do not answer"], "next": ""}],
+    "balance": ["node 1 leads 40 of 48 shards: leaders move in the next minute"]}
+
+WHY_TEXT = """\
+2 shards are not as they should be.
+
+Shard 7: under replicated
+  because node 3 is dead since 95 s
+  because there is no fourth node
+  next: it gets a third replica when a node joins
+
+Shard 8: unavailable
+  because nodes 2 and 3 do not answer
+
+Balance
+  node 1 leads 40 of 48 shards: leaders move in the next minute
+"""
+
+AUDIT = {"records": [
+    {"number": 1, "first_ms": 1700000000000, "last_ms": 1700000000000, "count": 1, "kind": "bootstrap", "node": 1,
+     "text": "cluster 0123"},
+    {"number": 2, "first_ms": 1700000060000, "last_ms": 1700000099000, "count": 5, "kind": "join-refused", "node": 0,
+     "text": "the token has expired"}]}
+
+AUDIT_TEXT = """\
+Number  Time                 Kind          Node  What
+     1  2023-11-14 22:13:20  bootstrap        1  cluster 0123
+     2  2023-11-14 22:14:20  join-refused     -  the token has expired (5 times, until 2023-11-14 22:14:59)
+"""
+
+STATUS = {"well": True, "verdict": "Well: every shard has 3 replicas.", "problems": [],
+          "cluster": "0123456789abcdef0123456789abcdef", "node": 1, "feature": 1, "replicas": 3,
+          "nodes": {"active": 4, "draining": 0, "drained": 0, "dead": 0},
+          "shards": {"count": 48, "healthy": 48, "under_replicated": 0, "unavailable": 0},
+          "load": {"reads_per_s": 12345, "writes_per_s": 5100, "read_p50_us": 210, "read_p99_us": 1200,
+                   "write_p50_us": 1100, "write_p99_us": 12000},
+          "moves": [{"shard": 7, "kind": "add", "source": 1, "target": 4, "done_bytes": 115343360,
+                     "total_bytes": 268435456, "age_ms": 12500},
+                    {"shard": 8, "kind": "transfer", "source": 1, "target": 2, "age_ms": 20},
+                    {"shard": 9, "kind": "remove", "source": 3, "target": 0, "age_ms": 200000},
+                    {"shard": 10, "kind": "split", "source": 0, "target": 0, "age_ms": 0}]}
+
+TOP_TEXT = """\
+tutti  cluster 01234567, 4 active nodes, 48 shards, 3 replicas
+Well: every shard has 3 replicas.
+Reads     12.3k/s  p50  0.21 ms  p99  1.20 ms
+Writes     5.1k/s  p50  1.10 ms  p99  12.0 ms
+
+Node  State   Health  Zone  Shards  Leads  Reads  Writes      p99    Lag  Disk  Peer
+  1*  active  alive   b         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.1:7380
+  2   active  alive   c         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.2:7380
+
+Moves
+shard 7: a replica for node 4 from node 1, 43% of 256 MiB, 12 s
+shard 8: node 2 leads instead of node 1, 0.0 s
+shard 9: the replica of node 3 goes, 3 min
+shard 10: split, 0.0 s
+"""
+
+
+@pytest.fixture
+def control(tmp_path):
+    """control(answers): a control socket in tmp_path."""
+    made = []
+
+    def make(**answers):
+        made.append(FakeControl(tmp_path, answers))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def tutti(data, *words, environment=None, **options):
+    return subprocess.run([str(BINARY), words[0], "--data", str(data), *words[1:]], capture_output=True, text=True,
+                          timeout=60, check=False, env={**os.environ, "TZ": "UTC", **(environment or {})}, **options)
+
+
+# ---- What people see
+
+
+@pytest.mark.parametrize("verb, answer, text, well", [
+    ("nodes", NODES, NODES_TEXT, False), ("shards", SHARDS, SHARDS_TEXT, False), ("why", WHY, WHY_TEXT, False),
+    ("audit", AUDIT, AUDIT_TEXT, True)], ids=["nodes", "shards", "why", "audit"])
+def test_what_shows_the_cluster(control, tmp_path, verb, answer, text, well):
+    control(**{verb: answer})
+    shown = tutti(tmp_path, verb)
+    assert shown.stdout == text
+    assert shown.stderr == ""
+    assert shown.returncode == (0 if well else REFUSED)
+    control_json = tutti(tmp_path, verb, "--json")
+    assert json.loads(control_json.stdout) == answer
+    assert control_json.returncode == shown.returncode
+
+
+def test_top_without_a_terminal(control, tmp_path):
+    control(status=STATUS, nodes={"nodes": [node(1), node(2)]})
+    shown = tutti(tmp_path, "top")
+    assert shown.stdout == TOP_TEXT and shown.returncode == 0
+    both = json.loads(tutti(tmp_path, "top", "--json").stdout)
+    assert both["status"] == STATUS and both["nodes"]["nodes"][1]["id"] == 2
+
+
+def test_top_says_what_is_wrong(control, tmp_path):
+    problems = ["node 3 does not answer", "shard 7 has no leader"]
+    control(status=STATUS | {"well": False, "verdict": "Not well.", "problems": problems, "moves": []},
+            nodes={"nodes": [node(1)]})
+    shown = tutti(tmp_path, "top")
+    assert shown.returncode == REFUSED
+    assert shown.stdout.splitlines()[1:4] == ["Not well.", "- node 3 does not answer", "- shard 7 has no leader"]
+    assert shown.stdout.endswith("\nNothing is being moved.\n")
+
+
+def test_an_answer_with_nothing_in_it(control, tmp_path):
+    control(**{verb: {} for verb in ("nodes", "shards", "why", "audit", "status", "token", "drain", "recover")})
+    for verb in READS:
+        assert tutti(tmp_path, verb).returncode == 0
+    assert tutti(tmp_path, "drain", "2").stdout == "Done.\n"
+    assert tutti(tmp_path, "token").stdout == "?\n"
+    assert "What may be lost:\n  nothing\n" in tutti(tmp_path, "recover").stdout
+
+
+def test_what_a_node_says_does_not_reach_into_the_terminal(control, tmp_path):
+    evil = "\x1b]0;gotcha\x07\x1b[2J"
+    control(nodes={"verdict": evil, "nodes": [node(1, zone=evil, peer=evil)]}, drain={"text": evil},
+            remove=(409, {"error": evil, "code": "state"}), why={"verdict": evil, "balance": [evil]})
+    for shown in (tutti(tmp_path, "nodes"), tutti(tmp_path, "drain", "1"), tutti(tmp_path, "remove", "1"),
+                  tutti(tmp_path, "why")):
+        assert "\x1b" not in shown.stdout + shown.stderr and "\x07" not in shown.stdout + shown.stderr
+        assert "gotcha" in shown.stdout + shown.stderr
+
+
+# ---- What is asked of the node
+
+
+@pytest.mark.parametrize("words, verb, arguments", [
+    (["nodes"], "nodes", {}), (["nodes", "--all"], "nodes", {"all": True}), (["shards"], "shards", {}),
+    (["shards", "--node", "3"], "shards", {"node": 3}), (["why"], "why", {}), (["why", "7"], "why", {"shard": 7}),
+    (["audit"], "audit", {}), (["audit", "--count", "5"], "audit", {"count": 5}),
+    (["token"], "token", {"ttl_s": 3600, "uses": 1}), (["token", "--ttl", "60", "--uses", "4"], "token", {"ttl_s": 60, "uses": 4}),
+    (["drain", "2"], "drain", {"node": 2}), (["drain", "2", "--cancel"], "drain", {"node": 2, "cancel": True}),
+    (["remove", "2"], "remove", {"node": 2}), (["remove", "--force", "2"], "remove", {"node": 2, "force": True}),
+    (["transfer", "7", "3"], "transfer", {"shard": 7, "node": 3}), (["split", "user:1000"], "split", {"key": "user:1000"}),
+    (["replicas", "5"], "replicas", {"replicas": 5})])
+def test_what_is_asked(control, tmp_path, words, verb, arguments):
+    fake = control(**{verb: {"text": "As you wish."}})
+    shown = tutti(tmp_path, *words)
+    assert shown.returncode == 0 and fake.asked == [(verb, arguments)]
+    if words[0] not in READS + ["token"]:
+        assert shown.stdout == "As you wish.\n"
+
+
+def test_a_token_can_be_put_into_a_variable(control, tmp_path):
+    control(token={"token": "tutti1-abc", "expires_ms": 1700000000000, "uses": 1, "peer": "10.0.0.1:7380"})
+    shown = tutti(tmp_path, "token")
+    assert shown.stdout == "tutti1-abc\n"
+    assert shown.stderr == ("Good for 60 min (until 2023-11-14 22:13:20), and for 1 node. On the new machine:\n"
+                            "  tutti start --join 10.0.0.1:7380 --token TOKEN\n")
+
+
+def test_drain_waits_when_told_to(control, tmp_path):
+    def nodes(state, shards):
+        return {"nodes": [node(1), node(2, state=state, shards=shards)]}
+
+    fake = control(drain={"text": "Node 2 is draining: 12 shards are left."},
+                   nodes=[nodes("draining", 12), nodes("draining", 12), nodes("draining", 3), nodes("drained", 0)])
+    shown = tutti(tmp_path, "drain", "2", "--wait")
+    assert shown.returncode == 0
+    assert shown.stdout == "Node 2 is draining: 12 shards are left.\n"
+    assert shown.stderr == "12 shards left\n3 shards left\nNode 2 is drained.\n"
+    assert [verb for verb, _ in fake.asked] == ["drain"] + ["nodes"] * 4
+
+
+def test_drain_that_is_called_off_meanwhile(control, tmp_path):
+    control(drain={"text": "Draining."}, nodes={"nodes": [node(2)]})
+    shown = tutti(tmp_path, "drain", "2", "--wait")
+    assert shown.returncode == REFUSED and "not draining any more" in shown.stderr
+
+
+# ---- Recovery
+
+
+PLAN = {"plan": "p1", "lost_nodes": [2, 3], "surviving_nodes": [1], "shards": [
+    {"id": 1, "outcome": "whole"}, {"id": 2, "outcome": "may_lose", "text": "entries after 1200, up to 3 s of writes"},
+    {"id": 3, "outcome": "lost"}], "may_lose": ["up to 3 s of writes to shard 2", "everything in shard 3"]}
+
+PLAN_TEXT = """\
+The cluster has lost its majority. This is what recovering it would do.
+
+Fenced, for ever, whatever they still have: nodes 2 and 3
+Going on with: nodes 1
+Shards: 1 whole, 1 may lose their newest writes, 1 without a copy
+  shard 2: entries after 1200, up to 3 s of writes
+  shard 3: no copy is left
+
+What may be lost:
+  up to 3 s of writes to shard 2
+  everything in shard 3
+"""
+
+
+def recovery(arguments):
+    return {"text": "Recovered 3 shards."} if arguments == {"plan": "p1", "confirm": True} else PLAN
+
+
+def test_recovery_does_nothing_unless_confirmed(control, tmp_path):
+    fake = control(recover=recovery)
+    shown = tutti(tmp_path, "recover", stdin=subprocess.DEVNULL)
+    assert shown.stdout == PLAN_TEXT and "--yes" in shown.stderr and shown.returncode == REFUSED
+    shown = tutti(tmp_path, "recover", "--json")
+    assert json.loads(shown.stdout) == PLAN and shown.returncode == REFUSED
+    assert fake.asked == [("recover", {}), ("recover", {})]
+
+
+def test_recovery_with_yes(control, tmp_path):
+    fake = control(recover=recovery)
+    shown = tutti(tmp_path, "recover", "--yes")
+    assert shown.stdout == PLAN_TEXT + "Recovered 3 shards.\n" and shown.returncode == 0
+    assert fake.asked[1] == ("recover", {"plan": "p1", "confirm": True})
+
+
+def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
+    """(exit code, what was written) of a command on a terminal; `keys` are typed once `until` was seen."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvpe(command[0], command, {**os.environ, "TERM": "xterm", "TZ": "UTC", "NO_COLOR": ""})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    written = b""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([terminal], [], [], 0.1)
+        if ready:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            written += piece
+        if keys and (until is None or until in written):
+            os.write(terminal, keys)
+            keys = b""
+    else:
+        os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), written.decode()
+
+
+@pytest.mark.parametrize("typed, is_done", [(b"recover\n", True), (b"yes\n", False), (b"\n", False), (b"\x04", False)])
+def test_recovery_asks_for_a_word(control, tmp_path, typed, is_done):
+    fake = control(recover=recovery)
+    code, written = run_on_terminal([str(BINARY), "recover", "--data", str(tmp_path)], typed, until=b"to go on: ")
+    assert (code == 0) == is_done
+    assert ("recover", {"plan": "p1", "confirm": True} if is_done else {}) == fake.asked[-1]
+    assert ("Recovered" in written) == is_done and ("Nothing was done" in written) != is_done
+
+
+# ---- Top on a terminal
+
+
+def screens_of(written):
+    """What each drawing left on the screen, without colours; and the rest of the codes."""
+    pictures = written.split("\x1b[H")[1:]
+    clean = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", picture).replace("\r", "").split("\n") for picture in pictures]
+    return clean
+
+
+@pytest.mark.parametrize("size", [(24, 80), (10, 40), (50, 200)])
+def test_top_fits_the_terminal(control, tmp_path, size):
+    many = {"nodes": [node(number, zone="a-zone-with-a-long-name") for number in range(1, 31)]}
+    busy = STATUS | {"moves": STATUS["moves"] * 10, "problems": [f"problem {i}" for i in range(20)],
+                     "verdict": "A verdict that is longer than the terminal is wide. " * 5}
+    control(status=busy, nodes=many)
+    code, written = run_on_terminal([str(BINARY), "top", "--data", str(tmp_path)], b"q", size=size, until=b"q quits")
+    assert code == 0
+    assert written.startswith("\x1b[?1049h\x1b[?25l") and written.endswith("\x1b[?25h\x1b[?1049l")
+    for lines in screens_of(written):
+        assert len(lines) <= size[0]
+        assert all(len(line) <= size[1] for line in lines)
+    last = screens_of(written)[-1]
+    assert last[0].startswith("tutti  cluster 01234567"[:size[1]])
+    assert last[-1] == "q quits"
+    if size[0] >= 24:
+        assert any("more" in line for line in last) and any(line.startswith("Moves") for line in last)
+        assert sum(line.lstrip()[:1].isdigit() for line in last) >= 5
+
+
+def test_top_goes_on_when_the_node_comes_back(control, tmp_path):
+    thread = threading.Timer(1.5, lambda: control(status=STATUS, nodes={"nodes": [node(1)]}))
+    thread.start()
+    code, written = run_on_terminal([str(BINARY), "top", "--data", str(tmp_path)], b"q", until=b"every shard has 3 replicas")
+    thread.join()
+    assert code == 0 and "no node runs on" in written and "Trying again" in written
+
+
+def test_top_ends_with_ctrl_c(control, tmp_path):
+    control(status=STATUS, nodes={"nodes": [node(1)]})
+    code, written = run_on_terminal([str(BINARY), "top", "--data", str(tmp_path)], b"\x03", until=b"q quits")
+    assert code == 0 and written.endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_colours_on_a_terminal_only(control, tmp_path):
+    control(nodes=NODES)
+    _, written = run_on_terminal([str(BINARY), "nodes", "--data", str(tmp_path)], b"")
+    assert written.startswith("\x1b[1;31mNode 3 is dead") and "\x1b[1;32malive" in written
+    assert re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "\n") == NODES_TEXT
+    assert "\x1b" not in tutti(tmp_path, "nodes").stdout
+
+
+# ---- What goes wrong
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_node(tmp_path, command):
+    words = [command, *WORDS.get(command, [])]
+    shown = tutti(tmp_path / "nothing", *words)
+    assert shown.returncode == NO_ANSWER and shown.stdout == ""
+    assert shown.stderr == (f"tutti {command}: there is no directory {tmp_path}/nothing; name that of a running node with "
+                            "--data DIR (or TUTTI_DATA)\n")
+    shown = tutti(tmp_path, *words)
+    assert shown.returncode == NO_ANSWER and shown.stdout == ""
+    assert "no node runs on" in shown.stderr and f"tutti start --data {tmp_path}" in shown.stderr
+
+
+def test_what_a_killed_node_left(tmp_path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "control"))
+    shown = tutti(tmp_path, "nodes")
+    assert shown.returncode == NO_ANSWER and "any more" in shown.stderr and "tutti start" in shown.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_no_permission(control, tmp_path):
+    control(nodes=NODES)
+    os.chmod(tmp_path / "control", 0o600)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.owner() == "root" and folder.stat().st_mode & 0o005 != 0o005 and str(folder).startswith("/tmp/"):
+            os.chmod(folder, 0o755)
+    stranger = subprocess.run([str(BINARY), "nodes", "--data", str(tmp_path)], capture_output=True, text=True, check=False,
+                              timeout=20, user=65534, cwd="/")
+    if "Permission denied" in stranger.stderr and "tutti" not in stranger.stderr:
+        pytest.skip("the binary cannot be run by others")
+    assert stranger.returncode == NO_ANSWER
+    assert "no permission" in stranger.stderr and "user who started it" in stranger.stderr
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "top"])
+def test_a_refusal_says_why(control, tmp_path, command):
+    control(**{command: (409, {"error": "node 2 is the only active one", "code": "state"})})
+    words = [command, *WORDS.get(command, [])]
+    shown = tutti(tmp_path, *words)
+    assert (shown.returncode, shown.stdout) == (REFUSED, "")
+    assert shown.stderr == f"tutti {command}: node 2 is the only active one\n"
+    shown = tutti(tmp_path, *words, "--json")
+    assert shown.returncode == REFUSED and json.loads(shown.stdout)["code"] == "state"
+
+
+def test_top_and_a_node_that_refuses(control, tmp_path):
+    control(status=(503, {"error": "still starting", "code": "unavailable"}))
+    shown = tutti(tmp_path, "top")
+    assert shown.returncode == NO_ANSWER and shown.stderr == "tutti top: still starting\n"
+
+
+def test_a_timeout_of_the_node_is_no_answer(control, tmp_path):
+    control(drain=(504, {"error": "there was no answer in time", "code": "timeout"}))
+    assert tutti(tmp_path, "drain", "2").returncode == NO_ANSWER
+
+
+@pytest.mark.parametrize("answer", [b"", b"hello", b"[1]", b'{"a":', b"\xff"])
+def test_something_else_answers(control, tmp_path, answer):
+    control(nodes=answer)
+    shown = tutti(tmp_path, "nodes")
+    assert shown.returncode == NO_ANSWER and "is not a tutti" in shown.stderr
+
+
+def test_a_path_that_is_too_long(tmp_path):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    shown = tutti(deep, "nodes")
+    assert shown.returncode == NO_ANSWER and "a socket's may have 107" in shown.stderr
+
+
+@pytest.mark.parametrize("words, part", [
+    (["drain"], "NODE is missing"), (["drain", "x"], 'not the number of a node'), (["drain", "0"], "not the number of a node"),
+    (["drain", "1", "2"], '"2" is too much'), (["drain", "1", "--force"], 'no option "--force"'), (["nodes", "1"], "too much"),
+    (["transfer", "1"], "SHARD NODE is missing"), (["transfer", "x", "1"], "number of a shard"),
+    (["transfer", "1", "-"], "number of a node"), (["replicas", "2"], "1, 3 or 5"), (["token", "--ttl"], "--ttl needs a number"),
+    (["token", "--ttl", "0"], "--ttl needs a number"), (["token", "--uses", "x"], "--uses needs a number"),
+    (["why", "x"], "number of a shard"), (["split"], "KEY is missing"), (["top", "--interval", "fast"], "needs a number")])
+def test_wrong_usage(control, tmp_path, words, part):
+    fake = control()
+    shown = tutti(tmp_path, *words)
+    assert shown.returncode == USAGE and part in shown.stderr and shown.stdout == ""
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    shown = subprocess.run([str(BINARY), command, "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
+    assert shown.startswith(f"Usage: tutti {command}") and "--data DIR" in shown and "Exit codes" in shown
+    assert shown == subprocess.run([str(BINARY), "help", command], capture_output=True, text=True, timeout=20,
+                                   check=True).stdout
+    assert max(map(len, shown.splitlines())) <= 100
+    overview = subprocess.run([str(BINARY), "help"], capture_output=True, text=True, timeout=20, check=True).stdout
+    assert re.search(rf"^  tutti {command}\b", overview, re.MULTILINE)
+
+
+def test_the_directory_from_the_environment(control, tmp_path):
+    control(nodes=NODES)
+    shown = subprocess.run([str(BINARY), "nodes"], capture_output=True, text=True, timeout=20, check=False,
+                           env={**os.environ, "TUTTI_DATA": str(tmp_path)})
+    assert shown.stdout == NODES_TEXT
