@@ -17,7 +17,8 @@ from harness import BINARY, ROOT, Node
 
 STOP_SECONDS = 5
 IDLE_RESIDENT_MIB = 40
-OPTIONS = {"data": "DIR", "redis": "ADDR:PORT", "admin": "ADDR:PORT", "reactors": "N", "memory": "SIZE",
+OPTIONS = {"data": "DIR", "redis": "ADDR:PORT", "admin": "ADDR:PORT", "peer": "ADDR:PORT", "advertise": "HOST:PORT",
+           "zone": "NAME", "join": "HOST:PORT", "token": "TOKEN", "replicas": "1|3|5", "reactors": "N", "memory": "SIZE",
            "requirepass": "PASSWORD", "flush": "always|everysec", "log-format": "logfmt|json",
            "log-level": "debug|info|warn|error", "config": "FILE"}
 
@@ -113,7 +114,9 @@ def test_an_address_beyond_loopback_needs_a_password(tmp_path, flag):
 @pytest.mark.parametrize("words, part", [
     (["--reactors", "0"], "1"), (["--reactors", "many"], "--reactors"), (["--memory", "1mb"], "64"),
     (["--flush", "never"], "always"), (["--redis", "6379"], "ADDRESS:PORT"), (["--no-such-option", "1"], "no-such-option"),
-    (["--config", "/no/such/file"], "/no/such/file"), (["--data"], "--data")])
+    (["--config", "/no/such/file"], "/no/such/file"), (["--data"], "--data"), (["--join", "a:1"], "tutti token"),
+    (["--join", "a:1", "--token", "x"], "not a join token"), (["--peer", "0.0.0.0:7380"], "--advertise"),
+    (["--replicas", "2"], "1, 3 or 5"), (["--zone", "a b"], "without blanks")])
 def test_wrong_settings_are_refused_with_what_is_right(words, part):
     answer = tutti("start", *words)
     assert answer.returncode == 2

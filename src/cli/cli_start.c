@@ -25,6 +25,11 @@ static void print_help(void)
     buffer_deinit(&text);
 }
 
+static const char *text_or_null(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
 int cli_start(int argument_count, const char *const *arguments, const char *const *environment)
 {
     struct config_sources sources = {
@@ -51,11 +56,17 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
         .data_directory = configuration.data,
         .redis = configuration.redis,
         .admin = configuration.admin,
+        .peer = configuration.peer,
+        .advertise = text_or_null(configuration.advertise),
+        .zone = configuration.zone,
+        .join = text_or_null(configuration.join),
+        .join_token = text_or_null(configuration.token),
+        .replica_count = (uint32_t)configuration.replicas,
         .reactor_count = configuration.reactors != 0
                              ? (uint32_t)configuration.reactors
                              : node_default_reactor_count(os_processor_count()),
         .memory_size_bytes = configuration.memory,
-        .password = configuration.requirepass[0] != '\0' ? configuration.requirepass : NULL,
+        .password = text_or_null(configuration.requirepass),
         .is_flush_always = configuration.flush == CONFIG_FLUSH_ALWAYS,
         .log = log,
     };

@@ -34,6 +34,12 @@ struct node_options {
     const char *data_directory;
     struct os_address redis;
     struct os_address admin;
+    struct os_address peer; /* Where other nodes reach this one. */
+    const char *advertise;  /* HOST:PORT that they are told; NULL: `peer`. */
+    const char *zone;       /* "": none. */
+    const char *join;       /* HOST:PORT with commas between; NULL: none. */
+    const char *join_token; /* With `join`. */
+    uint32_t replica_count; /* 1, 3 or 5; 0: as it is. */
     uint32_t reactor_count;
     uint64_t memory_size_bytes; /* Caches and buffers together. */
     const char *password;       /* NULL: none. */

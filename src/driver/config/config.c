@@ -139,6 +139,23 @@ static int take_flag(const struct config_table *table, const struct config_sourc
     return 0;
 }
 
+/* A flag that was there before. */
+static int repeat_flag(const struct flag *flag, const char *where, void *target,
+                       struct error *error)
+{
+    char list[2 * CONFIG_TEXT_SIZE];
+    const char *before = (const char *)target + flag->option->offset;
+    if (!flag->option->is_list) {
+        return error_say(error, -EINVAL, "--%s is given twice", flag->option->name);
+    }
+    int length = snprintf(list, sizeof list, "%s,%s", before, flag->value);
+    if (length < 0 || length >= CONFIG_TEXT_SIZE) {
+        return error_say(error, -EINVAL, "%s: is longer than %d characters", where,
+                         CONFIG_TEXT_SIZE - 1);
+    }
+    return config__set(flag->option, where, list, target, error);
+}
+
 static int load_flags(const struct config_table *table, const struct config_sources *sources,
                       void *target, struct error *error)
 {
@@ -151,13 +168,11 @@ static int load_flags(const struct config_table *table, const struct config_sour
             return status;
         }
         size_t position = (size_t)(flag.option - table->options);
-        if (is_seen[position]) {
-            return error_say(error, -EINVAL, "--%s is given twice", flag.option->name);
-        }
-        is_seen[position] = true;
         char where[NAME_SIZE_MAX + 8];
         (void)snprintf(where, sizeof where, "--%s", flag.option->name);
-        status = config__set(flag.option, where, flag.value, target, error);
+        status = is_seen[position] ? repeat_flag(&flag, where, target, error)
+                                   : config__set(flag.option, where, flag.value, target, error);
+        is_seen[position] = true;
         if (status != 0) {
             return status;
         }

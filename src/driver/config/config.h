@@ -55,6 +55,7 @@ struct config_option {
     uint64_t largest;           /* Of numbers and sizes; 0: no limit. */
     const char *const *choices; /* Of config_parse_choice, ended by NULL. */
     bool is_secret;             /* Its value is never printed. */
+    bool is_list; /* A text of parts with commas; its flag may be repeated, for a part each. */
 };
 
 struct config_table {
@@ -76,6 +77,14 @@ int config_parse_choice(const struct config_option *option, const char *text, vo
                         struct error *error); /* [int], the index in choices */
 int config_parse_address(const struct config_option *option, const char *text, void *target,
                          struct error *error); /* [struct os_address] */
+/* "HOST:PORT", not resolved, or nothing; and the same with commas between. */
+int config_parse_host(const struct config_option *option, const char *text, void *target,
+                      struct error *error); /* [char[CONFIG_TEXT_SIZE]] */
+int config_parse_hosts(const struct config_option *option, const char *text, void *target,
+                       struct error *error); /* [char[CONFIG_TEXT_SIZE]] */
+/* Printable ASCII without blanks, at most `largest` bytes. */
+int config_parse_name(const struct config_option *option, const char *text, void *target,
+                      struct error *error); /* [char[CONFIG_TEXT_SIZE]] */
 
 struct config_sources {
     int argument_count; /* After the command: "--redis", "127.0.0.1:1", … */
@@ -106,6 +115,12 @@ struct config_start {
     char config[CONFIG_TEXT_SIZE]; /* Empty: no file. */
     struct os_address redis;
     struct os_address admin;
+    struct os_address peer;
+    char advertise[CONFIG_TEXT_SIZE]; /* Empty: as `peer`. */
+    char zone[CONFIG_TEXT_SIZE];
+    char join[CONFIG_TEXT_SIZE]; /* HOST:PORT with commas between; empty: none. */
+    char token[CONFIG_TEXT_SIZE];
+    uint64_t replicas; /* 0: not given. */
     uint64_t reactors; /* 0: the node decides. */
     uint64_t memory;   /* Bytes. */
     char requirepass[CONFIG_TEXT_SIZE];
@@ -119,8 +134,12 @@ struct config_start {
 
 extern const struct config_table config_start_table;
 
+/* Give the part `index` of a list in `part` of CONFIG_TEXT_SIZE bytes; false after the last. */
+MUST_USE bool config_list_at(const char *list, uint32_t index, char *part);
+
 /* Load the options of `tutti start`; the memory is a quarter of the machine's unless it was given.
- * Errors: those of config_load(); -EACCES for an address beyond loopback without a password. */
+ * Errors: those of config_load(); -EACCES for an address beyond loopback without a password; -EINVAL
+ * for options that do not go together. */
 MUST_USE int config_start_load(const struct config_sources *sources, struct config_start *target,
                                struct error *error);
 

@@ -99,3 +99,66 @@ int config_parse_address(const struct config_option *option, const char *text, v
     memcpy(target, &address, sizeof address);
     return 0;
 }
+
+int config_parse_host(const struct config_option *option, const char *text, void *target,
+                      struct error *error)
+{
+    char host[OS_HOST_SIZE];
+    uint16_t port = 0;
+    if (text[0] != '\0' && (!os_address_split(text, host, &port) || port == 0)) {
+        return error_say(error, -EINVAL,
+                         "is not HOST:PORT, such as db1.example.org:7380, 10.0.0.1:7380 or "
+                         "[fd00::1]:7380");
+    }
+    return config_parse_text(option, text, target, error);
+}
+
+bool config_list_at(const char *list, uint32_t index, char *part)
+{
+    const char *start = list;
+    for (uint32_t i = 0; i < index && start != NULL; i++) {
+        start = strchr(start, ',');
+        start = start != NULL ? start + 1 : NULL;
+    }
+    if (start == NULL || list[0] == '\0') {
+        return false;
+    }
+    size_t size_bytes = strcspn(start, ",");
+    if (size_bytes >= CONFIG_TEXT_SIZE) {
+        return false;
+    }
+    memcpy(part, start, size_bytes);
+    part[size_bytes] = '\0';
+    return true;
+}
+
+int config_parse_hosts(const struct config_option *option, const char *text, void *target,
+                       struct error *error)
+{
+    char checked[CONFIG_TEXT_SIZE];
+    char part[CONFIG_TEXT_SIZE];
+    for (uint32_t i = 0; config_list_at(text, i, part); i++) {
+        int status = part[0] != '\0' ? config_parse_host(option, part, checked, error)
+                                     : error_say(error, -EINVAL, "has an empty part");
+        if (status != 0) {
+            return status;
+        }
+    }
+    return config_parse_text(option, text, target, error);
+}
+
+int config_parse_name(const struct config_option *option, const char *text, void *target,
+                      struct error *error)
+{
+    for (const char *each = text; *each != '\0'; each++) {
+        if (*each < '!' || *each > '~') {
+            return error_say(error, -EINVAL,
+                             "is not a name: letters, digits and signs of ASCII, "
+                             "without blanks");
+        }
+    }
+    if (strlen(text) > option->largest) {
+        return error_say(error, -EINVAL, "is longer than %" PRIu64 " characters", option->largest);
+    }
+    return config_parse_text(option, text, target, error);
+}

@@ -2,15 +2,39 @@
 /* The options of `tutti start`. */
 #include "driver/config/config.h"
 
+#include "core/token/token.h"
+
 #define FIELD(name) .offset = offsetof(struct config_start, name)
 
-enum { REACTORS_MAX = 64 };
+enum { REACTORS_MAX = 64, ZONE_SIZE_MAX = 32 };
 
 static const char *const flush_choices[] = {"always", "everysec", NULL};
 static const char *const format_choices[] = {"logfmt", "json", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 
 _Static_assert(OS_LOG_JSON == 1 && OS_LOG_ERROR == 3, "the choices are in the order of os.h");
+
+static int parse_token(const struct config_option *option, const char *text, void *target,
+                       struct error *error)
+{
+    struct token token;
+    int status = text[0] == '\0' ? 0 : token_decode(&token, bytes_of_text(text), error);
+    return status == 0 ? config_parse_text(option, text, target, error) : status;
+}
+
+static int parse_replicas(const struct config_option *option, const char *text, void *target,
+                          struct error *error)
+{
+    uint64_t replicas = 0;
+    int status = config_parse_number(option, text, &replicas, error);
+    if (status == 0 && replicas % 2 == 0) {
+        return error_say(error, -EINVAL, "is not 1, 3 or 5");
+    }
+    if (status == 0) {
+        *(uint64_t *)target = replicas;
+    }
+    return status;
+}
 
 static const struct config_option options[] = {
     {
@@ -40,6 +64,66 @@ static const struct config_option options[] = {
                 "loopback needs --requirepass, and shows figures to whoever can reach it.",
         .parse = config_parse_address,
         FIELD(admin),
+    },
+    {
+        .name = "peer",
+        .unit = "ADDR:PORT",
+        .default_text = "127.0.0.1:7380",
+        .help = "Where the other nodes of the cluster reach this one. Between nodes everything is "
+                "encrypted and both sides show certificates. For a cluster on several machines, an "
+                "address that the others can reach.",
+        .parse = config_parse_address,
+        FIELD(peer),
+    },
+    {
+        .name = "advertise",
+        .unit = "HOST:PORT",
+        .default_note = "the address of --peer",
+        .help = "What the other nodes are told to reach this one by, when it differs from --peer: "
+                "behind 0.0.0.0, a translated address, or as a name.",
+        .parse = config_parse_host,
+        FIELD(advertise),
+    },
+    {
+        .name = "zone",
+        .unit = "NAME",
+        .default_note = "none",
+        .help = "Where the machine stands: a rack, a room, a data centre. Replicas are spread over "
+                "zones, so that one zone can be lost.",
+        .parse = config_parse_name,
+        .largest = ZONE_SIZE_MAX,
+        FIELD(zone),
+    },
+    {
+        .name = "join",
+        .unit = "HOST:PORT",
+        .default_note = "none: the first start makes a cluster of one",
+        .help =
+            "Join the cluster that has a node with this peer address. Several, repeated or with "
+            "commas between, are tried in turn. Needs --token, and a new data directory.",
+        .parse = config_parse_hosts,
+        .is_list = true,
+        FIELD(join),
+    },
+    {
+        .name = "token",
+        .unit = "TOKEN",
+        .default_note = "none",
+        .help = "What `tutti token` printed on a node of the cluster to join. Better in the "
+                "variable than as a flag, which other users of the machine can see.",
+        .parse = parse_token,
+        .is_secret = true,
+        FIELD(token),
+    },
+    {
+        .name = "replicas",
+        .unit = "1|3|5",
+        .default_note = "3 for a new cluster, once there are so many nodes; else as it is",
+        .help = "How many replicas everything should have. `tutti replicas` changes it later.",
+        .parse = parse_replicas,
+        .lowest = 1,
+        .largest = 5,
+        FIELD(replicas),
     },
     {
         .name = "reactors",
@@ -129,6 +213,34 @@ static int refuse_open_address(const struct os_address *address, const char *fla
                      flag, os_address_format(address, text), (unsigned)address->port);
 }
 
+static bool is_everywhere(const struct os_address *address)
+{
+    static const uint8_t zeros[sizeof address->bytes];
+    return memcmp(address->bytes, zeros, address->is_ipv6 ? 16 : 4) == 0;
+}
+
+static int check_cluster(const struct config_start *loaded, struct error *error)
+{
+    char text[OS_ADDRESS_TEXT_SIZE];
+    if (is_everywhere(&loaded->peer) && loaded->advertise[0] == '\0') {
+        return error_say(error, -EINVAL,
+                         "--peer %s does not say by which address the other nodes reach this one; "
+                         "add --advertise HOST:PORT",
+                         os_address_format(&loaded->peer, text));
+    }
+    if (loaded->join[0] != '\0' && loaded->token[0] == '\0') {
+        return error_say(error, -EINVAL,
+                         "--join needs a token: run `tutti token` on a node of the cluster, and "
+                         "give what it prints with --token (or TUTTI_TOKEN)");
+    }
+    if (loaded->token[0] != '\0' && loaded->join[0] == '\0') {
+        return error_say(error, -EINVAL,
+                         "--token is for joining: add --join HOST:PORT, the peer address of a node "
+                         "of the cluster");
+    }
+    return 0;
+}
+
 int config_start_load(const struct config_sources *sources, struct config_start *target,
                       struct error *error)
 {
@@ -144,6 +256,10 @@ int config_start_load(const struct config_sources *sources, struct config_start 
         if (!os_address_is_loopback(&loaded.admin)) {
             return refuse_open_address(&loaded.admin, "--admin", error);
         }
+    }
+    status = check_cluster(&loaded, error);
+    if (status != 0) {
+        return status;
     }
     if (loaded.memory == 0) {
         uint64_t quarter = os_memory_total_bytes() / 4;

@@ -48,6 +48,12 @@ static void test_defaults(void **state)
     assert_string_equal(start.data, "tutti-data");
     assert_string_equal(os_address_format(&start.redis, text), "127.0.0.1:6379");
     assert_string_equal(os_address_format(&start.admin, text), "127.0.0.1:7379");
+    assert_string_equal(os_address_format(&start.peer, text), "127.0.0.1:7380");
+    assert_string_equal(start.advertise, "");
+    assert_string_equal(start.zone, "");
+    assert_string_equal(start.join, "");
+    assert_string_equal(start.token, "");
+    assert_int_equal(start.replicas, 0);
     assert_int_equal(start.reactors, 0);
     assert_true(start.memory >= CONFIG_MEMORY_SIZE_BYTES_MIN);
     assert_int_equal(start.flush, CONFIG_FLUSH_ALWAYS);
@@ -202,12 +208,93 @@ static void test_help(void **state)
     buffer_deinit(&text);
 }
 
+#define TOKEN                                        \
+    "tutti1-aeaaodqvdqrsumjyh5de2vc3mjuxa536qwgjhgv" \
+    "bvcx3npoezpjnt7767x6px6xz7d37n5pu6pzpd4bkefp6m"
+
+/* Claim: a node is told whom to join by one flag or several, by a list in a variable or the file, and
+ * a stronger source replaces the list of a weaker one. */
+static void test_join(void **state)
+{
+    (void)state;
+    struct config_start start;
+    char part[CONFIG_TEXT_SIZE];
+    const char *const environment[] = {"TUTTI_JOIN=e1:1,[::1]:2", "TUTTI_TOKEN=" TOKEN, NULL};
+    assert_int_equal(LOAD(&start, environment), 0);
+    assert_string_equal(start.join, "e1:1,[::1]:2");
+    assert_string_equal(start.token, TOKEN);
+    assert_int_equal(LOAD(&start, environment, "--join", "a:1", "--join=b:2,c:3", "--join", "d:4"),
+                     0);
+    assert_string_equal(start.join, "a:1,b:2,c:3,d:4");
+    assert_true(config_list_at(start.join, 0, part));
+    assert_string_equal(part, "a:1");
+    assert_true(config_list_at(start.join, 3, part));
+    assert_string_equal(part, "d:4");
+    assert_false(config_list_at(start.join, 4, part));
+    assert_false(config_list_at("", 0, part));
+    assert_int_equal(LOAD(&start, NULL, "--peer", "0.0.0.0:7380", "--advertise",
+                          "db1.example.org:80", "--zone", "rack-1", "--replicas", "5"),
+                     0);
+    assert_string_equal(start.advertise, "db1.example.org:80");
+    assert_string_equal(start.zone, "rack-1");
+    assert_int_equal(start.replicas, 5);
+}
+
+/* Claim: what cannot work in a cluster is told before anything is started, and no token is
+ * repeated. */
+static void test_bad_cluster(void **state)
+{
+    (void)state;
+    struct config_start start;
+    char lost[] = TOKEN;
+    lost[20] = '\0';
+    expect_problem(LOAD(&start, NULL, "--join", "a:1"), "--join needs a token: run `tutti token`");
+    expect_problem(LOAD(&start, NULL, "--token", TOKEN), "add --join HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--join", "a:1", "--token", "hunter2"),
+                   "--token: this is not a join token");
+    assert_null(strstr(problem.message, "hunter2"));
+    expect_problem(LOAD(&start, NULL, "--join", "a:1", "--token", lost), "is damaged");
+    assert_null(strstr(problem.message, lost));
+    expect_problem(LOAD(&start, NULL, "--join", "a", "--token", TOKEN), "is not HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--join", "a:0", "--token", TOKEN), "is not HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--join", "a:1,,b:2", "--token", TOKEN), "an empty part");
+    expect_problem(LOAD(&start, NULL, "--join", "a:1", "--join", "b", "--token", TOKEN),
+                   "is not HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--peer", "0.0.0.0:7380"), "add --advertise HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--peer", "[::]:7380"), "add --advertise HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--advertise", "here"), "is not HOST:PORT");
+    expect_problem(LOAD(&start, NULL, "--zone", "rack 1"), "--zone: \"rack 1\" is not a name");
+    expect_problem(LOAD(&start, NULL, "--zone", "123456789012345678901234567890123"),
+                   "is longer than 32 characters");
+    expect_problem(LOAD(&start, NULL, "--replicas", "2"), "is not 1, 3 or 5");
+    expect_problem(LOAD(&start, NULL, "--replicas", "7"), "is not between 1 and 5");
+}
+
+/* Claim: a list that grows too long is refused, not cut. */
+static void test_long_list(void **state)
+{
+    (void)state;
+    struct config_start start;
+    char host[200];
+    memset(host, 'h', sizeof host);
+    memcpy(host + sizeof host - 3, ":1", 3);
+    expect_problem(
+        LOAD(&start, NULL, "--token", TOKEN, "--join", host, "--join", host, "--join", host),
+        "--join: is longer than 511 characters");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_order_of_sources),
-        cmocka_unit_test(test_bad_flags), cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_bad_files), cmocka_unit_test(test_loopback_without_password),
+        cmocka_unit_test(test_join),
+        cmocka_unit_test(test_bad_cluster),
+        cmocka_unit_test(test_long_list),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_order_of_sources),
+        cmocka_unit_test(test_bad_flags),
+        cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_loopback_without_password),
         cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

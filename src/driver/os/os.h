@@ -161,6 +161,11 @@ struct os_address {
  * IPv6; may ask the resolver, so only at start). Errors: -EINVAL, with what was expected. */
 MUST_USE int os_address_parse(struct os_address *address, const char *text, struct error *error);
 
+/* Take "HOST:PORT" or "[HOST]:PORT" apart without asking any resolver. Writes the host, without
+ * brackets, to `host` of OS_HOST_SIZE bytes. False: it is neither. */
+#define OS_HOST_SIZE 256
+MUST_USE bool os_address_split(const char *text, char *host, uint16_t *port);
+
 /* Write "127.0.0.1:6379" or "[::1]:6379" to `text` of OS_ADDRESS_TEXT_SIZE bytes; returns
  * `text`. */
 char *os_address_format(const struct os_address *address, char *text);

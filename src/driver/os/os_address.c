@@ -8,8 +8,6 @@
 #include "base/number/number.h"
 #include "driver/os/os_internal.h"
 
-enum { HOST_SIZE_MAX = 256 };
-
 socklen_t os__address_to_socket(const struct os_address *address, struct sockaddr_storage *target)
 {
     memset(target, 0, sizeof *target);
@@ -45,8 +43,7 @@ struct os_address os__address_from_socket(const struct sockaddr_storage *source)
     return address;
 }
 
-/* Split "host:port" or "[host]:port"; false when it is neither. */
-static bool split(const char *text, char *host, uint16_t *port)
+bool os_address_split(const char *text, char *host, uint16_t *port)
 {
     const char *colon = strrchr(text, ':');
     if (colon == NULL || colon == text) {
@@ -64,7 +61,7 @@ static bool split(const char *text, char *host, uint16_t *port)
         return false; /* IPv6 without brackets: which colon is the port's? */
     }
     uint64_t number = 0;
-    if (size_bytes == 0 || size_bytes >= HOST_SIZE_MAX ||
+    if (size_bytes == 0 || size_bytes >= OS_HOST_SIZE ||
         !number_parse_unsigned(bytes_of_text(colon + 1), &number) || number > UINT16_MAX) {
         return false;
     }
@@ -100,9 +97,9 @@ static int resolve(struct os_address *address, const char *host, const char *tex
 
 int os_address_parse(struct os_address *address, const char *text, struct error *error)
 {
-    char host[HOST_SIZE_MAX];
+    char host[OS_HOST_SIZE];
     uint16_t port = 0;
-    if (!split(text, host, &port)) {
+    if (!os_address_split(text, host, &port)) {
         return error_say(
             error, -EINVAL,
             "address \"%s\" is not ADDRESS:PORT, such as 127.0.0.1:6379, [::1]:6379 or "
