@@ -216,8 +216,7 @@ int wire_send(struct wire *wire, uint32_t node_id, uint16_t kind, const struct b
         node->statistics.refused_count++;
         return -EBUSY;
     }
-    wire__frame_encode(wire__queue_extend(&outgoing->queue, frame_bytes), kind, pieces,
-                       piece_count);
+    wire__queue_append_frame(&outgoing->queue, kind, pieces, piece_count, (uint32_t)payload_bytes);
     node->statistics.sent_frame_count++;
     node->statistics.sent_bytes += frame_bytes;
     if (list_is_empty(&outgoing->dirty_member)) {

@@ -9,7 +9,7 @@
 #include "base/assert/assert.h"
 #include "driver/wire/wire_internal.h"
 
-enum { BUFFER_KEPT_BYTES = 256 * 1024 }; /* While it is in use. */
+enum { INPUT_KEPT_BYTES = 64 * 1024 };
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
 
@@ -105,7 +105,7 @@ void wire__connection_send_frame(struct wire__connection *connection, enum wire_
 {
     struct buffer frame = {0};
     uint8_t *target = buffer_extend(&frame, WIRE_HEADER_SIZE_BYTES + payload.size_bytes);
-    wire__frame_encode(target, (uint16_t)kind, &payload, 1);
+    wire__frame_encode(target, (uint16_t)kind, payload);
     wire__connection_send(connection, buffer_bytes(&frame));
     buffer_deinit(&frame);
 }
@@ -116,6 +116,9 @@ void wire__connection_send_frame(struct wire__connection *connection, enum wire_
 static void deliver(struct wire__connection *connection)
 {
     struct bytes rest = buffer_bytes(&connection->input);
+    if (rest.size_bytes > connection->input_bytes_most) {
+        connection->input_bytes_most = rest.size_bytes;
+    }
     size_t wanted_bytes = 0;
     while (!connection->is_over) {
         struct wire__header header;
@@ -138,9 +141,7 @@ static void deliver(struct wire__connection *connection)
         return;
     }
     buffer_consume(&connection->input, connection->input.size_bytes - rest.size_bytes);
-    if (connection->input.size_bytes == 0) {
-        buffer_trim(&connection->input, BUFFER_KEPT_BYTES);
-    } else if (wanted_bytes > connection->input.size_bytes) {
+    if (wanted_bytes > connection->input.size_bytes) {
         /* Once, instead of growing step by step. */
         buffer_reserve(&connection->input, wanted_bytes - connection->input.size_bytes);
     }
@@ -154,7 +155,6 @@ static void bytes_came(struct os_stream *stream, struct bytes bytes, void *conte
         return;
     }
     connection->heard_at_ms = os_monotonic_ms();
-    connection->read_bytes += bytes.size_bytes;
     int status = tls_session_receive(connection->session, bytes, &connection->input,
                                      &connection->sealed, &error);
     if (!write_sealed(connection)) {
@@ -262,15 +262,19 @@ int wire__connection_dial(struct wire__connection *connection, const struct wire
 
 void wire__connection_rest(struct wire__connection *connection)
 {
-    uint64_t moved_bytes = connection->written_bytes + connection->read_bytes;
-    if (moved_bytes == connection->rested_bytes && !connection->is_over) {
-        if (connection->input.size_bytes == 0) {
-            buffer_trim(&connection->input, 0);
-        }
+    struct buffer *input = &connection->input;
+    if (connection->is_over) {
+        return;
+    }
+    if (input->size_bytes == 0 && input->capacity_bytes / 4 > connection->input_bytes_most) {
+        buffer_trim(input, connection->input_bytes_most > 0 ? INPUT_KEPT_BYTES : 0);
+    }
+    if (connection->written_bytes == connection->rested_bytes) {
         ASSERT(connection->sealed.size_bytes == 0);
         buffer_trim(&connection->sealed, 0);
     }
-    connection->rested_bytes = moved_bytes;
+    connection->rested_bytes = connection->written_bytes;
+    connection->input_bytes_most = 0;
 }
 
 void wire__connection_deinit(struct wire__connection *connection)

@@ -38,25 +38,28 @@ size_t wire__size_bytes(const struct bytes *pieces, uint32_t piece_count)
     return total;
 }
 
-void wire__frame_encode(uint8_t *target, uint16_t kind, const struct bytes *pieces,
-                        uint32_t piece_count)
+uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint32_t size_bytes)
 {
-    size_t size_bytes = wire__size_bytes(pieces, piece_count);
-    ASSERT(size_bytes <= UINT32_MAX);
-    endian_put_u32_le(target + OFFSET_SIZE, (uint32_t)size_bytes);
+    endian_put_u32_le(target + OFFSET_SIZE, size_bytes);
     endian_put_u16_le(target + OFFSET_KIND, kind);
     endian_put_u16_le(target + OFFSET_FLAGS, 0);
     endian_put_u32_le(target + OFFSET_ZERO, 0);
-    uint8_t *place = target + WIRE_HEADER_SIZE_BYTES;
-    for (uint32_t i = 0; i < piece_count; i++) {
-        if (pieces[i].size_bytes > 0) {
-            memcpy(place, pieces[i].data, pieces[i].size_bytes);
-            place += pieces[i].size_bytes;
-        }
-    }
-    uint32_t checksum = checksum_crc32c(0, bytes_make(target, COVERED_SIZE_BYTES));
-    checksum = checksum_crc32c(checksum, bytes_make(target + WIRE_HEADER_SIZE_BYTES, size_bytes));
+    return checksum_crc32c(0, bytes_make(target, COVERED_SIZE_BYTES));
+}
+
+void wire__header_end(uint8_t *target, uint32_t checksum)
+{
     endian_put_u32_le(target + OFFSET_CHECKSUM, checksum);
+}
+
+void wire__frame_encode(uint8_t *target, uint16_t kind, struct bytes payload)
+{
+    ASSERT(payload.size_bytes <= UINT32_MAX);
+    uint32_t checksum = wire__header_begin(target, kind, (uint32_t)payload.size_bytes);
+    if (payload.size_bytes > 0) {
+        memcpy(target + WIRE_HEADER_SIZE_BYTES, payload.data, payload.size_bytes);
+    }
+    wire__header_end(target, checksum_crc32c(checksum, payload));
 }
 
 enum wire__outcome wire__frame_decode(struct bytes input, uint32_t payload_size_bytes_max,

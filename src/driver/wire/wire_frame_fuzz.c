@@ -14,7 +14,7 @@ static void check_same(const struct wire__header *header, struct bytes payload, 
 {
     struct buffer again = {0};
     size_t frame_bytes = WIRE_HEADER_SIZE_BYTES + payload.size_bytes;
-    wire__frame_encode(buffer_extend(&again, frame_bytes), header->kind, &payload, 1);
+    wire__frame_encode(buffer_extend(&again, frame_bytes), header->kind, payload);
     ASSERT(memcmp(again.data, data, frame_bytes) == 0);
     buffer_deinit(&again);
 }

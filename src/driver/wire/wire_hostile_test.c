@@ -450,15 +450,15 @@ static void test_malformed_frames(void **state)
         struct buffer all = {0};
         hand_dial(&hand, target, &pair);
         UNTIL(has_text(&hand.received, "ff00"));
-        wire__frame_encode(frame, cases[i].kind, &payload, 1);
+        wire__frame_encode(frame, cases[i].kind, payload);
         endian_put_u32_le(frame, cases[i].size_bytes);
         endian_put_u16_le(frame + 6, cases[i].flags);
         endian_put_u32_le(frame + 12, cases[i].zero);
         frame[8] ^= cases[i].has_bad_checksum;
         struct bytes good = BYTES("good");
-        wire__frame_encode(buffer_extend(&all, sizeof frame), KIND, &good, 1);
+        wire__frame_encode(buffer_extend(&all, sizeof frame), KIND, good);
         buffer_append(&all, bytes_make(frame, sizeof frame));
-        wire__frame_encode(buffer_extend(&all, sizeof frame), KIND, &good, 1);
+        wire__frame_encode(buffer_extend(&all, sizeof frame), KIND, good);
         buffer_clear(&target->told);
         hand_send_raw(&hand, buffer_bytes(&all));
         UNTIL(hand.was_closed);

@@ -19,7 +19,7 @@
 enum {
     WIRE__MESSAGE_SIZE_BYTES_MAX = 4096, /* Of a HELLO or a REFUSAL. */
     WIRE__TEXT_SIZE = 256,               /* Of what is told to the log. */
-    WIRE__CHUNK_SIZE_BYTES = 256 * 1024, /* Of queues; a frame that is larger gets its own. */
+    WIRE__CHUNK_SIZE_BYTES = 256 * 1024, /* Of queues. */
     WIRE__SPARE_CHUNKS_MAX = 8,
     WIRE__AHEAD_SIZE_BYTES_MAX = 1024 * 1024,    /* Encrypted and not yet taken by the system. */
     WIRE__TURN_SIZE_BYTES_MAX = 2 * 1024 * 1024, /* Encrypted for one peer in one tick. */
@@ -47,9 +47,13 @@ struct wire__header {
     uint32_t checksum;
 };
 
-/* Write a frame (header and payload, gathered from pieces) at `target`, which has the room. */
-void wire__frame_encode(uint8_t *target, uint16_t kind, const struct bytes *pieces,
-                        uint32_t piece_count);
+/* Write a frame, header and payload, at `target`, which has the room. */
+void wire__frame_encode(uint8_t *target, uint16_t kind, struct bytes payload);
+
+/* The same in parts: the header but for its checksum, which goes on with that of the payload from
+ * what is returned; and when that is known, the checksum. */
+uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint32_t size_bytes);
+void wire__header_end(uint8_t *target, uint32_t checksum);
 
 /* The total of some pieces. */
 size_t wire__size_bytes(const struct bytes *pieces, uint32_t piece_count);
@@ -105,10 +109,9 @@ void wire__text_copy(char *target, size_t size, const char *text);
 
 struct wire__chunk {
     struct list member;
-    uint32_t capacity_bytes;
     uint32_t size_bytes;
     uint32_t sent_bytes;
-    uint8_t bytes[];
+    uint8_t bytes[WIRE__CHUNK_SIZE_BYTES];
 };
 
 /* Chunks that wait for use: shared by all queues of an endpoint, the warmest first. */
@@ -128,8 +131,13 @@ void wire__pool_deinit(struct wire__pool *pool);
 void wire__queue_init(struct wire__queue *queue, struct wire__pool *pool);
 /* Forget what waits. */
 void wire__queue_clear(struct wire__queue *queue);
-/* Lengthen by `size_bytes` in one piece, and borrow where they start. */
+/* Lengthen by a few bytes (far less than a chunk) in one piece, and borrow where they start. */
 uint8_t *wire__queue_extend(struct wire__queue *queue, uint32_t size_bytes);
+/* Append a copy. */
+void wire__queue_append(struct wire__queue *queue, struct bytes bytes);
+/* Append a frame that is given in pieces of `payload_bytes` in all. */
+void wire__queue_append_frame(struct wire__queue *queue, uint16_t kind, const struct bytes *pieces,
+                              uint32_t piece_count, uint32_t payload_bytes);
 /* The oldest bytes, at most so many; empty when nothing waits. */
 struct bytes wire__queue_peek(const struct wire__queue *queue, uint32_t size_bytes_max);
 void wire__queue_consume(struct wire__queue *queue, uint32_t size_bytes);
@@ -164,9 +172,9 @@ struct wire__connection {
     struct list member;   /* Of the endpoint's connections. */
     uint32_t payload_size_bytes_max;
     uint64_t heard_at_ms;
-    uint64_t written_bytes; /* Handed to the stream. */
-    uint64_t read_bytes;    /* From it. */
-    uint64_t rested_bytes;  /* Their sum, when it was last looked at. */
+    uint64_t written_bytes;  /* Handed to the stream. */
+    uint64_t rested_bytes;   /* The same, when it was last looked at. */
+    size_t input_bytes_most; /* Of `input`, since it was last looked at. */
     bool is_open;
     bool is_over;   /* Nothing is received or sent any more; `closed` will follow. */
     bool is_closed; /* The stream was told to close. */
@@ -191,7 +199,7 @@ void wire__connection_send(struct wire__connection *connection, struct bytes pla
 void wire__connection_send_frame(struct wire__connection *connection, enum wire__kind kind,
                                  struct bytes payload);
 
-/* Called now and then: one that was idle since the last time gives its buffers back. */
+/* Called now and then: buffers that were larger than needed since the last time are given back. */
 void wire__connection_rest(struct wire__connection *connection);
 
 /* Tell the role that it failed, and close. */

@@ -330,7 +330,7 @@ static void ping(struct wire__outgoing *outgoing, uint64_t now_ms)
     endian_put_u64_le(text, outgoing->ping_ns);
     uint8_t *target =
         wire__queue_extend(&outgoing->queue, WIRE_HEADER_SIZE_BYTES + PING_SIZE_BYTES);
-    wire__frame_encode(target, WIRE__KIND_PING, &payload, 1);
+    wire__frame_encode(target, WIRE__KIND_PING, payload);
     if (list_is_empty(&outgoing->dirty_member)) {
         list_push_back(&outgoing->wire->dirty, &outgoing->dirty_member);
     }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "base/assert/assert.h"
+#include "base/checksum/checksum.h"
 #include "base/memory/memory.h"
 #include "driver/wire/wire_internal.h"
 
@@ -24,28 +27,27 @@ void wire__pool_deinit(struct wire__pool *pool)
     pool->count = 0;
 }
 
-static struct wire__chunk *take_chunk(struct wire__pool *pool, uint32_t size_bytes)
+static struct wire__chunk *add_chunk(struct wire__queue *queue)
 {
+    struct wire__pool *pool = queue->pool;
     struct wire__chunk *chunk = NULL;
-    if (size_bytes <= WIRE__CHUNK_SIZE_BYTES && pool->count > 0) {
+    if (pool->count > 0) {
         chunk = chunk_of(list_pop_front(&pool->chunks));
         pool->count--;
     } else {
-        uint32_t capacity_bytes =
-            size_bytes > WIRE__CHUNK_SIZE_BYTES ? size_bytes : (uint32_t)WIRE__CHUNK_SIZE_BYTES;
-        chunk = memory_allocate(sizeof *chunk + capacity_bytes);
+        chunk = memory_allocate(sizeof *chunk);
         list_init(&chunk->member);
-        chunk->capacity_bytes = capacity_bytes;
     }
     chunk->size_bytes = 0;
     chunk->sent_bytes = 0;
+    list_push_back(&queue->chunks, &chunk->member);
     return chunk;
 }
 
 static void give_chunk_back(struct wire__pool *pool, struct wire__chunk *chunk)
 {
     list_remove(&chunk->member);
-    if (chunk->capacity_bytes == WIRE__CHUNK_SIZE_BYTES && pool->count < WIRE__SPARE_CHUNKS_MAX) {
+    if (pool->count < WIRE__SPARE_CHUNKS_MAX) {
         list_push_front(&pool->chunks, &chunk->member);
         pool->count++;
     } else {
@@ -69,18 +71,52 @@ void wire__queue_clear(struct wire__queue *queue)
     queue->size_bytes = 0;
 }
 
+static struct wire__chunk *last_chunk(struct wire__queue *queue)
+{
+    return list_is_empty(&queue->chunks) ? NULL : chunk_of(queue->chunks.previous);
+}
+
 uint8_t *wire__queue_extend(struct wire__queue *queue, uint32_t size_bytes)
 {
-    struct wire__chunk *last =
-        list_is_empty(&queue->chunks) ? NULL : chunk_of(queue->chunks.previous);
-    if (last == NULL || last->capacity_bytes - last->size_bytes < size_bytes) {
-        last = take_chunk(queue->pool, size_bytes);
-        list_push_back(&queue->chunks, &last->member);
+    ASSERT(size_bytes <= WIRE__CHUNK_SIZE_BYTES / 16); /* What is left of a chunk is lost. */
+    struct wire__chunk *last = last_chunk(queue);
+    if (last == NULL || WIRE__CHUNK_SIZE_BYTES - last->size_bytes < size_bytes) {
+        last = add_chunk(queue);
     }
     uint8_t *start = last->bytes + last->size_bytes;
     last->size_bytes += size_bytes;
     queue->size_bytes += size_bytes;
     return start;
+}
+
+void wire__queue_append(struct wire__queue *queue, struct bytes bytes)
+{
+    size_t copied_bytes = 0;
+    while (copied_bytes < bytes.size_bytes) {
+        struct wire__chunk *last = last_chunk(queue);
+        if (last == NULL || last->size_bytes == WIRE__CHUNK_SIZE_BYTES) {
+            last = add_chunk(queue);
+        }
+        size_t room_bytes = WIRE__CHUNK_SIZE_BYTES - last->size_bytes;
+        size_t rest_bytes = bytes.size_bytes - copied_bytes;
+        size_t count = rest_bytes < room_bytes ? rest_bytes : room_bytes;
+        memcpy(last->bytes + last->size_bytes, bytes.data + copied_bytes, count);
+        last->size_bytes += (uint32_t)count;
+        copied_bytes += count;
+    }
+    queue->size_bytes += bytes.size_bytes;
+}
+
+void wire__queue_append_frame(struct wire__queue *queue, uint16_t kind, const struct bytes *pieces,
+                              uint32_t piece_count, uint32_t payload_bytes)
+{
+    uint8_t *header = wire__queue_extend(queue, WIRE_HEADER_SIZE_BYTES);
+    uint32_t checksum = wire__header_begin(header, kind, payload_bytes);
+    for (uint32_t i = 0; i < piece_count; i++) {
+        checksum = checksum_crc32c(checksum, pieces[i]);
+        wire__queue_append(queue, pieces[i]);
+    }
+    wire__header_end(header, checksum);
 }
 
 struct bytes wire__queue_peek(const struct wire__queue *queue, uint32_t size_bytes_max)

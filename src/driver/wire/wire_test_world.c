@@ -355,7 +355,7 @@ void hand_send(struct hand *hand, uint16_t kind, struct bytes payload)
 {
     struct buffer frame = {0};
     wire__frame_encode(buffer_extend(&frame, WIRE_HEADER_SIZE_BYTES + payload.size_bytes), kind,
-                       &payload, 1);
+                       payload);
     hand_send_raw(hand, buffer_bytes(&frame));
     buffer_deinit(&frame);
 }
