@@ -49,6 +49,9 @@ struct tls__trust {
 SSL_CTX *tls__context_openssl(const struct tls_context *context);
 const struct tls__trust *tls__context_trust(const struct tls_context *context);
 
+/* For tests: change the keys after so many records already. */
+void tls__session_limit_records(struct tls_session *session, uint64_t record_count_max);
+
 /* OpenSSL asks whether it shall believe the peer's certificates. */
 int tls__session_verify(X509_STORE_CTX *store, void *unused);
 

@@ -22,6 +22,9 @@ enum {
     ALERT_ACCESS_DENIED = 49,
     ALERT_CERTIFICATE_REQUIRED = 116,
     REASON_SIZE = 160,
+    /* RFC 8446 §5.5: AES-GCM is safe for 24 million full records under one key. Connections of nodes
+     * last, so we change ours long before. */
+    RECORDS_PER_KEY_MAX = 1 << 22,
 };
 
 struct tls_session {
@@ -29,6 +32,8 @@ struct tls_session {
     struct tls__trust trust;
     struct tls_session_options options;
     enum tls_state state;
+    uint64_t record_count; /* Sent under the present key. */
+    uint64_t record_count_max;
     bool has_peer;
     struct tls_identity peer;
     char reason[REASON_SIZE]; /* Why the peer's certificate was refused; or empty. */
@@ -106,6 +111,7 @@ struct tls_session *tls_session_create(struct tls_context *context,
     ASSERT(session->openssl != NULL);
     session->trust = *tls__context_trust(context);
     session->options = *options;
+    session->record_count_max = RECORDS_PER_KEY_MAX;
     ASSERT(SSL_set_app_data(session->openssl, session) == 1);
     attach_bio(session);
     if (options->side == TLS_SIDE_SERVER) {
@@ -330,6 +336,23 @@ int tls_session_receive(struct tls_session *session, struct bytes received, stru
     return status;
 }
 
+void tls__session_limit_records(struct tls_session *session, uint64_t record_count_max)
+{
+    session->record_count_max = record_count_max;
+}
+
+/* Count what will be sent, and have OpenSSL change our key before it if that is due. */
+static void count_records(struct tls_session *session, size_t plain_size_bytes)
+{
+    uint64_t record_count = plain_size_bytes / RECORD_PLAIN_BYTES_MAX + 1;
+    if (session->record_count + record_count > session->record_count_max) {
+        /* Fails only in a handshake; each side changes the key that it sends with. */
+        ASSERT(SSL_key_update(session->openssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+        session->record_count = 0;
+    }
+    session->record_count += record_count;
+}
+
 int tls_session_send(struct tls_session *session, struct bytes plain, struct buffer *outgoing,
                      struct error *error)
 {
@@ -341,6 +364,7 @@ int tls_session_send(struct tls_session *session, struct bytes plain, struct buf
     buffer_reserve(outgoing, tls_sealed_size_bytes_max(plain.size_bytes));
     session->outgoing = outgoing;
     ERR_clear_error();
+    count_records(session, plain.size_bytes);
     int result = SSL_write_ex(session->openssl, plain.data, plain.size_bytes, &written_bytes);
     session->outgoing = NULL;
     if (result != 1) {

@@ -12,7 +12,7 @@
 
 #include "base/random/random.h"
 #include "driver/os/os.h"
-#include "driver/tls/tls.h"
+#include "driver/tls/tls_internal.h"
 
 static const char cluster[] = "00112233445566778899aabbccddeeff";
 
@@ -232,6 +232,28 @@ static void test_no_tickets(void **state)
     (void)carry(&world.client, &world.server);
     assert_true(is_open());
     assert_int_equal(world.server.outgoing.size_bytes, 0);
+}
+
+/* Claim: keys are changed on the way, each side for itself, and nobody notices. */
+static void test_change_of_keys(void **state)
+{
+    (void)state;
+    enum { MESSAGE_BYTES = 5, SEALED_BYTES = 27, TURNS = 100 };
+    uint32_t longer_count = 0;
+    connect_ends((struct tls_session_options){0}, 0);
+    tls__session_limit_records(world.client.session, 10);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        send_text(&world.client, BYTES("hello"));
+        longer_count += world.client.outgoing.size_bytes > SEALED_BYTES;
+        send_text(&world.server, BYTES("world"));
+        assert_int_equal(world.server.outgoing.size_bytes, SEALED_BYTES);
+        pump();
+    }
+    assert_int_equal(longer_count, TURNS / 10 - 1);
+    assert_int_equal(world.server.plain.size_bytes, TURNS * MESSAGE_BYTES);
+    assert_int_equal(world.client.plain.size_bytes, TURNS * MESSAGE_BYTES);
+    struct bytes last = bytes_make(world.server.plain.data + (TURNS - 1) * MESSAGE_BYTES, 5);
+    assert_true(bytes_equal(last, BYTES("hello")));
 }
 
 /* Claim: who finished is told apart from who vanished, and can still be written to. */
@@ -542,6 +564,7 @@ int main(void)
         TEST(test_handshake),
         TEST(test_large),
         TEST(test_no_tickets),
+        TEST(test_change_of_keys),
         TEST(test_finish),
         TEST(test_wrong_authority),
         TEST(test_no_certificate),

@@ -72,32 +72,25 @@ static void fail_session(struct wire__connection *connection, const struct error
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-/* Hand what is encrypted to the stream. False: the connection has failed. */
-static bool write_sealed(struct wire__connection *connection)
+void wire__connection_write(struct wire__connection *connection)
 {
-    if (connection->sealed.size_bytes == 0) {
-        return true;
+    if (connection->is_over || connection->sealed.size_bytes == 0) {
+        return;
     }
     connection->written_bytes += connection->sealed.size_bytes;
     int status = os_stream_write_buffer(connection->stream, &connection->sealed);
     if (status != 0) {
         fail_with(connection, status, "write");
-        return false;
     }
-    return true;
 }
 
-void wire__connection_send(struct wire__connection *connection, struct bytes plain)
+void wire__connection_seal(struct wire__connection *connection, struct bytes plain)
 {
     struct error error = {0};
-    if (connection->is_over) {
-        return;
-    }
-    if (tls_session_send(connection->session, plain, &connection->sealed, &error) != 0) {
+    if (!connection->is_over &&
+        tls_session_send(connection->session, plain, &connection->sealed, &error) != 0) {
         wire__connection_fail(connection, &error);
-        return;
     }
-    (void)write_sealed(connection); /* Tells the role. */
 }
 
 void wire__connection_send_frame(struct wire__connection *connection, enum wire__kind kind,
@@ -106,8 +99,9 @@ void wire__connection_send_frame(struct wire__connection *connection, enum wire_
     struct buffer frame = {0};
     uint8_t *target = buffer_extend(&frame, WIRE_HEADER_SIZE_BYTES + payload.size_bytes);
     wire__frame_encode(target, (uint16_t)kind, payload);
-    wire__connection_send(connection, buffer_bytes(&frame));
+    wire__connection_seal(connection, buffer_bytes(&frame));
     buffer_deinit(&frame);
+    wire__connection_write(connection);
 }
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
@@ -157,7 +151,8 @@ static void bytes_came(struct os_stream *stream, struct bytes bytes, void *conte
     connection->heard_at_ms = os_monotonic_ms();
     int status = tls_session_receive(connection->session, bytes, &connection->input,
                                      &connection->sealed, &error);
-    if (!write_sealed(connection)) {
+    wire__connection_write(connection);
+    if (connection->is_over) {
         return;
     }
     if (status != 0) {
@@ -215,7 +210,7 @@ static void stream_connected(struct os_stream *stream, int status, void *context
         return;
     }
     tls_session_start(connection->session, &connection->sealed);
-    (void)write_sealed(connection); /* Tells the role. */
+    wire__connection_write(connection);
 }
 
 static const struct os_stream_events stream_events = {

@@ -19,8 +19,8 @@
 enum {
     WIRE__MESSAGE_SIZE_BYTES_MAX = 4096, /* Of a HELLO or a REFUSAL. */
     WIRE__TEXT_SIZE = 256,               /* Of what is told to the log. */
-    WIRE__CHUNK_SIZE_BYTES = 256 * 1024, /* Of queues. */
-    WIRE__SPARE_CHUNKS_MAX = 8,
+    WIRE__CHUNK_SIZE_BYTES = 32 * 1024,  /* Of queues. */
+    WIRE__SPARE_CHUNKS_MAX = 64,
     WIRE__AHEAD_SIZE_BYTES_MAX = 1024 * 1024,    /* Encrypted and not yet taken by the system. */
     WIRE__TURN_SIZE_BYTES_MAX = 2 * 1024 * 1024, /* Encrypted for one peer in one tick. */
     /* The system gives a connection up after so many times the silence that we allow. It does so too
@@ -194,8 +194,10 @@ MUST_USE int wire__connection_dial(struct wire__connection *connection,
 /* After `closed`. */
 void wire__connection_deinit(struct wire__connection *connection);
 
-/* Encrypt and send at once. On failure the connection fails. */
-void wire__connection_send(struct wire__connection *connection, struct bytes plain);
+/* Encrypt; it leaves with the next write. Send what is encrypted. Both fail the connection, if they
+ * fail. */
+void wire__connection_seal(struct wire__connection *connection, struct bytes plain);
+void wire__connection_write(struct wire__connection *connection);
 void wire__connection_send_frame(struct wire__connection *connection, enum wire__kind kind,
                                  struct bytes payload);
 

@@ -19,7 +19,7 @@
 #include "driver/wire/wire_internal.h"
 
 enum {
-    SLICE_SIZE_BYTES = 60 * 1024, /* Encrypted and written with one call. */
+    SLICE_SIZE_BYTES = 60 * 1024, /* Written with one call, and the rest of its last chunk. */
     PING_SIZE_BYTES = 8,
     PINGS_PER_SILENCE = 3,
 };
@@ -273,21 +273,35 @@ uint64_t wire__outgoing_queued_bytes(const struct wire__outgoing *outgoing)
     return outgoing->queue.size_bytes + os_stream_queued_bytes(outgoing->connection.stream);
 }
 
+/* Encrypt and write one slice of what waits; returns its size. */
+static uint64_t send_slice(struct wire__outgoing *outgoing)
+{
+    struct wire__connection *connection = &outgoing->connection;
+    uint64_t sealed_bytes = 0;
+    while (outgoing->queue.size_bytes > 0 && sealed_bytes < SLICE_SIZE_BYTES) {
+        struct bytes piece = wire__queue_peek(&outgoing->queue, WIRE__CHUNK_SIZE_BYTES);
+        wire__connection_seal(connection, piece);
+        if (connection->is_over) {
+            return sealed_bytes; /* And the queue is gone. */
+        }
+        wire__queue_consume(&outgoing->queue, (uint32_t)piece.size_bytes);
+        sealed_bytes += piece.size_bytes;
+    }
+    wire__connection_write(connection);
+    return sealed_bytes;
+}
+
 void wire__outgoing_flush(struct wire__outgoing *outgoing)
 {
     struct wire__connection *connection = &outgoing->connection;
     struct wire__queue *queue = &outgoing->queue;
     uint64_t turn_bytes = 0;
-    while (outgoing->is_connected && queue->size_bytes > 0 &&
-           turn_bytes < WIRE__TURN_SIZE_BYTES_MAX &&
+    while (queue->size_bytes > 0 && turn_bytes < WIRE__TURN_SIZE_BYTES_MAX &&
            os_stream_queued_bytes(connection->stream) < WIRE__AHEAD_SIZE_BYTES_MAX) {
-        struct bytes slice = wire__queue_peek(queue, SLICE_SIZE_BYTES);
-        wire__connection_send(connection, slice);
+        turn_bytes += send_slice(outgoing);
         if (connection->is_over) {
-            return; /* The queue is gone. */
+            return;
         }
-        wire__queue_consume(queue, (uint32_t)slice.size_bytes);
-        turn_bytes += slice.size_bytes;
     }
     bool has_more_now = queue->size_bytes > 0 && os_stream_queued_bytes(connection->stream) == 0;
     if (!has_more_now) {

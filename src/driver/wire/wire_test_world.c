@@ -362,7 +362,8 @@ void hand_send(struct hand *hand, uint16_t kind, struct bytes payload)
 
 void hand_send_raw(struct hand *hand, struct bytes plain)
 {
-    wire__connection_send(&hand->connection, plain);
+    wire__connection_seal(&hand->connection, plain);
+    wire__connection_write(&hand->connection);
 }
 
 void hand_close(struct hand *hand)
