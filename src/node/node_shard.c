@@ -18,6 +18,10 @@ enum {
 /* Of the disk, spare segments take at most this part: a small disk needs its space for rows. */
 #define SPARE_LOG_DISK_SHARE 16
 
+#define STORE_BATCH_SHARE 64
+#define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
+#define STORE_BATCH_SIZE_BYTES_MAX (24ull << 20)
+
 static uint64_t now_ms(void *context)
 {
     return os_monotonic_ms();
@@ -187,6 +191,14 @@ static int replay(struct node_shard *shard, struct error *error)
     return status;
 }
 
+/* Three times as much is in memory at worst, and it must be a small part of a write buffer. */
+static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
+{
+    uint64_t share = memory_size_bytes / STORE_BATCH_SHARE;
+    share = share < STORE_BATCH_SIZE_BYTES_MIN ? STORE_BATCH_SIZE_BYTES_MIN : share;
+    return share < STORE_BATCH_SIZE_BYTES_MAX ? share : STORE_BATCH_SIZE_BYTES_MAX;
+}
+
 static int open_shard(struct node_shard *shard, struct store *store,
                       const struct node_options *options, struct error *error)
 {
@@ -199,6 +211,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
         .range_lower = BYTES("\x02"),
         .range_upper = BYTES("\xff"),
         .configuration = {.voter_count = 1, .voters = {NODE_SELF}},
+        .store_size_bytes = store_batch_size_bytes(options->memory_size_bytes),
         .in_flight_size_bytes_max = options->memory_size_bytes / 8,
         .machine = kv_machine(shard->kv),
         .host =

@@ -57,6 +57,9 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     if (created->options.store_row_count == 0) {
         created->options.store_row_count = SHARD_STORE_ROW_COUNT;
     }
+    if (created->options.store_size_bytes == 0) {
+        created->options.store_size_bytes = SHARD_STORE_SIZE_BYTES;
+    }
     created->stamp_ms = created->applied_stamp_ms;
     shard__window_reset(created->window, created->applied_index);
     *shard = created;

@@ -213,7 +213,11 @@ struct shard_options {
     /* The log may have been written without waiting for flushes: one that ends before what the
      * store has lost nothing that the store does not have. */
     bool may_log_end_early;
-    uint32_t store_row_count;          /* Changed rows per batch of the store; 0: the default. */
+    /* A batch of the store is handed over when it has so many changed rows or bytes; 0: the
+     * defaults. Memory is needed for three times the bytes: a batch that gathers, one that is
+     * written, and the store's copy of that. */
+    uint32_t store_row_count;
+    uint64_t store_size_bytes;
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
     /* Applied entries that are kept for replicas that lag a little; and the replies of the window. */
     uint64_t recent_size_bytes_max;

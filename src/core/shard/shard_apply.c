@@ -171,7 +171,7 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
     bool is_due = rows_change_count(shard->rows) >= shard->options.store_row_count ||
-                  rows_change_size_bytes(shard->rows) >= SHARD_STORE_SIZE_BYTES;
+                  rows_change_size_bytes(shard->rows) >= shard->options.store_size_bytes;
     if (is_due && !shard__hand_over(shard)) {
         shard->stalled = entry;
         return false;

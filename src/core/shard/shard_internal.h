@@ -7,11 +7,12 @@
 #include "core/shard/shard.h"
 #include "core/shard/shard_window.h"
 
-/* Changes are handed to the store in batches of at least so much, unless they get old: rows that
- * come in order and in number cost the store half of what each costs alone. */
-#define SHARD_STORE_ROW_COUNT 8192u
+/* Changes are handed to the store in batches of at least so much, unless they get old: sorted rows
+ * that come in number are near each other in the store's memory. It takes 3.5 µs for one alone,
+ * 1.7 µs each for 8,192 and 1.0 µs for 65,536. */
+#define SHARD_STORE_ROW_COUNT 65536u
 #define SHARD_STORE_SIZE_BYTES (4u << 20)
-#define SHARD_STORE_DELAY_MS 50u
+#define SHARD_STORE_DELAY_MS 1000u
 
 /* An entry is closed when it holds this much; a single larger command still fits. */
 #define SHARD_ENTRY_SIZE_BYTES_SOFT_MAX (1u << 20)

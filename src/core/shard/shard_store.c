@@ -10,7 +10,7 @@
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
-#define RETRY_INTERVAL_MS 1u
+#define RETRY_INTERVAL_MS 10u
 
 /* ---- Handing over ---------------------------------------------------------------------------- */
 

@@ -36,8 +36,7 @@ constexpr uint32_t write_buffer_count = 3;
  * a row that is on the disk asks up to eight filters. */
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
-/* A batch that grew larger than this does not keep its memory. */
-constexpr size_t batch_kept_bytes = 1 << 20;
+constexpr size_t batch_header_bytes = 12;
 constexpr int open_files_max = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int background_work_wait_ms = 10000;
@@ -162,7 +161,6 @@ struct store_engine {
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
     rocksdb::WriteOptions write_options;
-    rocksdb::WriteBatch batch; /* The one writer's, reused. */
 };
 
 struct env_iterator {
@@ -292,21 +290,39 @@ rocksdb::Status batch_add(rocksdb::WriteBatch *batch, const struct env_change &c
     return rocksdb::Status::InvalidArgument("unknown kind of change");
 }
 
+/* What RocksDB adds to a change: its kind and two lengths. */
+constexpr size_t change_overhead_bytes = 1 + 5 + 5;
+
+/* A batch of tens of megabytes must not grow by doubling. */
+size_t size_of(const struct env_change *changes, uint32_t change_count)
+{
+    size_t size_bytes = batch_header_bytes;
+    for (uint32_t i = 0; i < change_count; i++) {
+        size_bytes +=
+            changes[i].key.size_bytes + changes[i].value.size_bytes + change_overhead_bytes;
+    }
+    return size_bytes;
+}
+
 int engine_write(void *context, const struct env_change *changes, uint32_t change_count,
                  struct error *error)
 {
     auto *engine = static_cast<store_engine *>(context);
     rocksdb::Status status;
+    if (engine->events->is_stalled.load(std::memory_order_relaxed)) {
+        /* Ask before making a batch in vain. */
+        rocksdb::WriteBatch nothing;
+        status = engine->database->Write(engine->write_options, &nothing);
+        if (status.IsIncomplete()) {
+            return report(status, -EBUSY, error);
+        }
+    }
+    rocksdb::WriteBatch batch(size_of(changes, change_count));
     for (uint32_t i = 0; i < change_count && status.ok(); i++) {
-        status = batch_add(&engine->batch, changes[i]);
+        status = batch_add(&batch, changes[i]);
     }
     if (status.ok()) {
-        status = engine->database->Write(engine->write_options, &engine->batch);
-    }
-    if (engine->batch.GetDataSize() > batch_kept_bytes) {
-        engine->batch = rocksdb::WriteBatch();
-    } else {
-        engine->batch.Clear();
+        status = engine->database->Write(engine->write_options, &batch);
     }
     if (status.ok()) {
         return 0;
