@@ -267,6 +267,52 @@ def test_a_damaged_log_is_refused_and_check_says_where(make_node):
     assert before == {path: path.read_bytes() for path in (node.data / "wal").iterdir()}
 
 
+@pytest.mark.parametrize("flush", ["everysec", "always"])
+def test_a_log_that_ends_early_after_everysec_is_no_damage(make_node, flush):
+    """A power loss takes the end of the log and leaves the store, which had been flushed: what both have is
+    served, whatever --flush says now. (The log of two seconds before stands for what the power left.)"""
+    node = make_node("--flush", "everysec").start()
+    node.client().mset({f"old:{i}": i for i in range(50)})
+    time.sleep(2)
+    shutil.copytree(node.data / "wal", node.data / "wal.old")
+    for i in range(50):
+        node.client().set(f"new:{i}", i)
+    assert node.stop() == 0
+    shutil.rmtree(node.data / "wal")
+    (node.data / "wal.old").rename(node.data / "wal")
+    check = [node.command()[0], "check", str(node.data)]
+    checked = subprocess.run(check, stdout=subprocess.PIPE, check=False, text=True)
+    assert checked.returncode == 0 and "everysec" in checked.stdout
+    for _ in range(2):
+        node.arguments = ["--flush", flush]
+        node.start()
+        assert node.client().dbsize() == 100
+        node.client().set("old:1", "again")
+        node.kill()
+    node.start()
+    assert node.client().get("old:1") == b"again"
+    assert node.stop() == 0
+    assert subprocess.run(check, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_log_that_ends_early_is_damage_otherwise(make_node):
+    """With --flush always nothing but damage shortens the log below what the store has."""
+    node = make_node().start()
+    node.client().set("old", 1)
+    shutil.copytree(node.data / "wal", node.data / "wal.old")
+    node.client().set("new", 1)
+    assert node.stop() == 0
+    shutil.rmtree(node.data / "wal")
+    (node.data / "wal.old").rename(node.data / "wal")
+    for flush in ("always", "everysec"):
+        node.arguments = ["--flush", flush]
+        node.launch()
+        assert node.process.wait(timeout=10) == 1
+        assert "the log ends at entry" in node.log().splitlines()[-1]
+    checked = subprocess.run([node.command()[0], "check", str(node.data)], stdout=subprocess.PIPE, check=False, text=True)
+    assert checked.returncode == 4 and "the log ends at entry" in checked.stdout
+
+
 def test_stopping_answers_what_is_under_way(node):
     connection = node.socket()
     connection.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$4\r\nk%03d\r\n$1\r\nv\r\n" % i for i in range(500)))

@@ -229,12 +229,13 @@ static int open_storage(struct node *node, struct error *error)
         return status;
     }
     node->shard.is_new = node_data_is_new(node->data);
+    node->shard.may_log_end_early = node_data_may_log_end_early(node->data);
     status = node_shard_open(&node->shard, node->store, &node->options,
                              node_data_wal_path(node->data), error);
     if (status != 0) {
         return status;
     }
-    return node_data_commit(node->data, error);
+    return node_data_commit(node->data, !node->options.is_flush_always, error);
 }
 
 static int start_threads(struct node *node, struct error *error)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The data directory:
  *
- *   node.conf   format, cluster id, node id; written once, last, so that a directory which has it
- *               is whole
+ *   node.conf   format, cluster id, node id, how the log is flushed; first written last, so that
+ *               a directory which has it is whole
  *   lock        one process per directory
  *   wal/        the log's segments
  *   store/      RocksDB
@@ -26,6 +26,7 @@ enum {
 struct node_data {
     struct os_lock *lock;
     bool is_new;
+    bool may_log_end_early;
     char cluster_id[2 * CLUSTER_ID_SIZE_BYTES + 1];
     char conf_path[PATH_SIZE];
     char wal_path[PATH_SIZE];
@@ -94,6 +95,8 @@ static int read_conf(struct node_data *data, struct error *error)
                       data->conf_path, format, FORMAT_VERSION);
     } else {
         memcpy(data->cluster_id, cluster.data, cluster.size_bytes);
+        data->may_log_end_early =
+            bytes_equal(conf_value(buffer_bytes(&conf), "flush"), BYTES("everysec"));
     }
     buffer_deinit(&conf);
     return status;
@@ -188,18 +191,25 @@ const char *node_data_cluster_id(const struct node_data *data)
     return data->cluster_id;
 }
 
-int node_data_commit(struct node_data *data, struct error *error)
+bool node_data_may_log_end_early(const struct node_data *data)
 {
-    if (!data->is_new) {
+    return data->may_log_end_early;
+}
+
+int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error)
+{
+    if (!data->is_new && data->may_log_end_early == may_log_end_early) {
         return 0;
     }
     struct buffer conf = {0};
-    buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\n", FORMAT_VERSION,
-                         data->cluster_id, NODE_SELF);
+    buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\nflush = %s\n",
+                         FORMAT_VERSION, data->cluster_id, NODE_SELF,
+                         may_log_end_early ? "everysec" : "always");
     int status = os_file_write(data->conf_path, buffer_bytes(&conf), error);
     buffer_deinit(&conf);
     if (status == 0) {
         data->is_new = false;
+        data->may_log_end_early = may_log_end_early;
     }
     return status;
 }

@@ -31,8 +31,12 @@ const char *node_data_wal_path(const struct node_data *data);
 const char *node_data_store_path(const struct node_data *data);
 /* Did nobody use the directory before? Until node_data_commit(). */
 bool node_data_is_new(const struct node_data *data);
-/* Write node.conf, which makes a new directory a node's. After the log and the store exist. */
-MUST_USE int node_data_commit(struct node_data *data, struct error *error);
+/* May the store have entries that the log lost with the power? Yes after the directory was served
+ * with flushes once a second, until everything that was recovered has been made durable. */
+bool node_data_may_log_end_early(const struct node_data *data);
+/* Write node.conf, which makes a new directory a node's, and says how the log is flushed from now
+ * on. After the log and the store exist and are recovered, before the first write is answered. */
+MUST_USE int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
 
 /* ---- node_log.c: the log writer's thread ----------------------------------------------------- */
@@ -131,6 +135,7 @@ uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance)
 /* What the data shard needs of reactor 0 while it serves, and of nobody while it starts. */
 struct node_shard {
     bool is_new; /* The directory is: a log that knows nothing is no loss. */
+    bool may_log_end_early;
     struct shard *shard;
     struct kv *kv;
     struct os_files *files; /* Of the log. */
