@@ -418,8 +418,9 @@ def test_health_and_readiness(node):
         assert b" 405 " in connection.recv(4096).split(b"\r\n")[0]
 
 
-def test_not_ready_while_the_log_is_replayed(make_node):
-    """The admin port answers from the first moment on: 200 for the process, 503 for service."""
+@pytest.fixture
+def node_with_a_log(make_node):
+    """A killed node that has a while to replay."""
     node = make_node("--memory", "64mb").start()
     client = node.client()
     value = os.urandom(1 << 20)
@@ -428,6 +429,12 @@ def test_not_ready_while_the_log_is_replayed(make_node):
         pipeline.set(f"k:{i}", value)
     pipeline.execute()
     node.kill()
+    return node
+
+
+def test_not_ready_while_the_log_is_replayed(node_with_a_log):
+    """The admin port answers from the first moment on: 200 for the process, 503 for service."""
+    node = node_with_a_log
     node.launch()
     seen = set()
     deadline = time.monotonic() + 20
@@ -492,6 +499,34 @@ def test_stops_within_seconds_with_clients_connected(make_node, reactors):
         connection.close()
     assert "node.stopped" in node.log()
     assert node.start().client().get("k") == b"v"
+
+
+def test_stops_while_the_log_is_replayed(node_with_a_log):
+    """SIGTERM during a replay is a clean stop, and the next start has everything."""
+    node = node_with_a_log
+    for _ in range(10):
+        said = len(node.log())
+        node.launch()
+        deadline = time.monotonic() + 20
+        while not is_starting(node) and node.process.poll() is None:
+            assert time.monotonic() < deadline, node.log()
+        started = time.monotonic()
+        assert node.stop() == 0
+        assert time.monotonic() - started < STOP_SECONDS
+        lines = node.log()[said:]
+        assert "node.stopped" in lines and "level=error" not in lines
+        if "node.ready" not in lines:
+            break
+    assert "node.ready" not in lines, "it was always ready before it heard of the stop"
+    assert node.start().client().dbsize() == 100
+    assert node.stop() == 0
+
+
+def is_starting(node):
+    try:
+        return node.get("/readyz")[0] == 503
+    except OSError:
+        return False
 
 
 def test_an_idle_node_is_small(node):

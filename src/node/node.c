@@ -10,7 +10,6 @@
 #include "node/node.h"
 
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 
 #include "base/assert/assert.h"
@@ -98,14 +97,18 @@ static void gateway_event(void *context, const char *name, const char *text)
     OS_LOG_WARN(node->options.log, "node.gateway", "event=%s text=%s", name, text);
 }
 
-static void stop_soon(struct node *node)
+/* Whoever comes second of this and of what makes the wake sees the other. */
+void node_request_stop(struct node *node)
 {
-    os_wake_signal(node->stop_wake);
+    atomic_store(&node->shard.is_stop_wanted, true);
+    if (atomic_load(&node->can_be_woken)) {
+        os_wake_signal(node->stop_wake);
+    }
 }
 
 static void stop_node(void *context)
 {
-    stop_soon(((struct reactor *)context)->node);
+    node_request_stop(((struct reactor *)context)->node);
 }
 
 static int reactor_open(struct node *node, uint32_t index, struct error *error)
@@ -276,14 +279,10 @@ static int start_threads(struct node *node, struct error *error)
 
 static int start_reactors(struct node *node, struct error *error)
 {
-    struct os_loop *loop = node->reactors[0].loop;
-    node->stop_wake = os_wake_create(loop, stop, node);
-    static const int signals[NODE_SIGNAL_COUNT] = {SIGTERM, SIGINT};
-    for (uint32_t i = 0; i < NODE_SIGNAL_COUNT; i++) {
-        int status = os_signal_create(&node->signals[i], loop, signals[i], stop, node);
-        if (status != 0) {
-            return error_set(error, status, "listen for signal %d", signals[i]);
-        }
+    node->stop_wake = os_wake_create(node->reactors[0].loop, stop, node);
+    atomic_store(&node->can_be_woken, true);
+    if (atomic_load(&node->shard.is_stop_wanted)) {
+        os_wake_signal(node->stop_wake);
     }
     for (uint32_t i = 1; i < node->reactor_count; i++) {
         int status = os_thread_start(&node->reactors[i].thread, "reactor", reactor_run,
@@ -314,17 +313,18 @@ static void say_ready(const struct node *node)
     }
 }
 
+static void say_stopped(const struct node *node)
+{
+    OS_LOG_INFO(node->options.log, "node.stopped", "uptime_ms=%" PRIu64,
+                os_monotonic_ms() - node->started_at_ms);
+}
+
 static void close_reactors(struct node *node)
 {
     for (uint32_t i = 1; i < node->reactor_count; i++) {
         if (node->reactors[i].thread != NULL) {
             os_loop_stop(node->reactors[i].loop);
             os_thread_join(node->reactors[i].thread);
-        }
-    }
-    for (uint32_t i = 0; i < NODE_SIGNAL_COUNT; i++) {
-        if (node->signals[i] != NULL) {
-            os_signal_destroy(node->signals[i]);
         }
     }
     if (node->stop_wake != NULL) {
@@ -408,6 +408,11 @@ int node_run(const struct node_options *options, struct error *error)
     if (status == 0) {
         status = start_reactors(node, error);
     }
+    if (status == -ECANCELED && atomic_load(&node->shard.is_stop_wanted)) {
+        say_stopped(node);
+        node_close(node);
+        return NODE_EXIT_OK;
+    }
     if (status != 0) {
         node_close(node);
         return NODE_EXIT_START;
@@ -416,8 +421,7 @@ int node_run(const struct node_options *options, struct error *error)
     say_ready(node);
     os_loop_run(node->reactors[0].loop);
     flush_before_close(node);
-    OS_LOG_INFO(options->log, "node.stopped", "uptime_ms=%" PRIu64,
-                os_monotonic_ms() - node->started_at_ms);
+    say_stopped(node);
     node_close(node);
     return NODE_EXIT_OK;
 }

@@ -53,7 +53,7 @@ struct node_options {
 /* How many reactors a machine with so many processors gets when nobody says. */
 uint32_t node_default_reactor_count(uint32_t processor_count);
 
-/* Serve until SIGTERM or SIGINT. Returns enum node_exit; what went wrong is in `error`. */
+/* Serve until SIGTERM or SIGINT; either also breaks a start off. Returns enum node_exit; what went wrong is in `error`. */
 MUST_USE int node_run(const struct node_options *options, struct error *error);
 
 /* Verify the log and the store of a stopped node, changing nothing. Writes a report for people to

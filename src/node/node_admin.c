@@ -4,6 +4,7 @@
  * The thread runs from before the log is replayed until before the first part is taken down. The
  * parts behind the figures are there from NODE_SERVING on; before that, what is told is how far the
  * start has come. */
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/assert/assert.h"
@@ -23,12 +24,15 @@
 
 #define MIB ((uint64_t)1 << 20)
 
+enum { SIGNAL_COUNT = 2 };
+
 struct node_admin {
     struct node *node;
     struct os_loop *loop;
     struct os_thread *thread;
     struct admin_server *server;
     struct os_address address;
+    struct os_signal *signals[SIGNAL_COUNT];
 };
 
 /* ---- The verdict ----------------------------------------------------------------------------- */
@@ -270,34 +274,68 @@ static void run(void *context)
     os_loop_run(((struct node_admin *)context)->loop);
 }
 
+static void stop_wanted(void *context)
+{
+    node_request_stop(((struct node_admin *)context)->node);
+}
+
+static int hear_signals(struct node_admin *admin, struct error *error)
+{
+    static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT};
+    for (uint32_t i = 0; i < SIGNAL_COUNT; i++) {
+        int status =
+            os_signal_create(&admin->signals[i], admin->loop, numbers[i], stop_wanted, admin);
+        if (status != 0) {
+            return error_set(error, status, "listen for signal %d", numbers[i]);
+        }
+    }
+    return 0;
+}
+
+static void close_all(struct node_admin *admin)
+{
+    for (uint32_t i = 0; i < SIGNAL_COUNT; i++) {
+        if (admin->signals[i] != NULL) {
+            os_signal_destroy(admin->signals[i]);
+        }
+    }
+    if (admin->server != NULL) {
+        admin_server_close(admin->server);
+    }
+    if (admin->loop != NULL) {
+        os_loop_destroy(admin->loop);
+    }
+    memory_free(admin);
+}
+
 int node_admin_start(struct node_admin **admin, struct node *node, struct error *error)
 {
     struct node_admin *started = memory_allocate_zeroed(1, sizeof *started);
     started->node = node;
     int status = os_loop_create(&started->loop, error);
     if (status != 0) {
-        goto failed_loop;
+        goto failed;
     }
     struct os_listener_options listener = {.address = node->options.admin, .flag = "--admin"};
     struct admin_source source = {.judge = judge, .collect = collect, .context = node};
     status = admin_server_open(&started->server, started->loop, &listener, &source, error);
     if (status != 0) {
-        goto failed_server;
+        goto failed;
     }
     started->address = admin_server_address(started->server);
+    status = hear_signals(started, error);
+    if (status != 0) {
+        goto failed;
+    }
     status = os_thread_start(&started->thread, "admin", run, started, error);
     if (status != 0) {
-        goto failed_thread;
+        goto failed;
     }
     *admin = started;
     return 0;
 
-failed_thread:
-    admin_server_close(started->server);
-failed_server:
-    os_loop_destroy(started->loop);
-failed_loop:
-    memory_free(started);
+failed:
+    close_all(started);
     return status;
 }
 
@@ -308,9 +346,7 @@ void node_admin_destroy(struct node_admin *admin)
     }
     os_loop_stop(admin->loop);
     os_thread_join(admin->thread);
-    admin_server_close(admin->server);
-    os_loop_destroy(admin->loop);
-    memory_free(admin);
+    close_all(admin);
 }
 
 struct os_address node_admin_address(const struct node_admin *admin)

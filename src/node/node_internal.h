@@ -136,6 +136,7 @@ uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance)
 struct node_shard {
     bool is_new; /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
+    atomic_bool is_stop_wanted; /* A replay breaks off. */
     struct shard *shard;
     struct kv *kv;
     struct os_files *files; /* Of the log. */
@@ -170,7 +171,7 @@ struct node_figures {
 void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures);
 
 /* Recover: open the shard over the store and the log, apply what the store lacks. On failure
- * nothing is left open. The log stays in `wal`. */
+ * nothing is left open. The log stays in `wal`. -ECANCELED: a stop was wanted. */
 MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
                              const struct node_options *options, const char *wal_directory,
                              struct error *error);
@@ -197,11 +198,12 @@ void node_status_information(struct node *node, struct resp_information *informa
 /* ---- node_admin.c: the admin port, with a loop and a thread of its own ----------------------- */
 
 /* So it answers while the log is replayed, when the reactors are busy, and until the node has
- * stopped; and asking the store, which may wait for its locks, delays nobody. */
+ * stopped; and asking the store, which may wait for its locks, delays nobody. For the same reason
+ * it is what hears SIGTERM and SIGINT. */
 
 struct node_admin;
 
-/* Listen and answer from now on. Errors: those of os_listener_open(); -EAGAIN. */
+/* Listen, answer, and hear signals from now on. Errors: those of os_listener_open(); -EAGAIN. */
 MUST_USE int node_admin_start(struct node_admin **admin, struct node *node, struct error *error);
 /* May be NULL. Before anything that it reports on is gone. */
 void node_admin_destroy(struct node_admin *admin);

@@ -7,7 +7,7 @@
 
 #include "node/node_internal.h"
 
-enum { NODE_SIGNAL_COUNT = 2, NODE_RUN_ID_SIZE = 41 };
+enum { NODE_RUN_ID_SIZE = 41 };
 
 enum node_state {
     NODE_STARTING, /* Parts are still missing. */
@@ -40,9 +40,12 @@ struct node {
     uint32_t reactor_count;
     uint32_t serving_count; /* Gateways that have not stopped; reactor 0's. */
     struct os_wake *stop_wake;
-    struct os_signal *signals[NODE_SIGNAL_COUNT];
+    atomic_bool can_be_woken; /* `stop_wake` is there. */
     struct node_admin *admin;
     _Atomic int state; /* enum node_state; the admin's thread reads it. */
 };
+
+/* Any thread: stop in good order. A start that still replays the log breaks off. */
+void node_request_stop(struct node *node);
 
 #endif

@@ -87,6 +87,9 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
 {
     struct node_shard *shard = context;
     ASSERT(shard->wal != NULL); /* Only entries from before the start are not in memory. */
+    if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
+        return error_say(error, -ECANCELED, "stopped while the log was replayed");
+    }
     atomic_fetch_add_explicit(&shard->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
     if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
@@ -176,6 +179,9 @@ static int replay(struct node_shard *shard, struct error *error)
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
     uint64_t persisted = 0;
     while (status == 0 && shard->failure.code == 0 && !shard_is_ready(shard->shard)) {
+        if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
+            return error_say(error, -ECANCELED, "stopped while the log was replayed");
+        }
         if (persisted != shard->start_sequence) {
             persisted = shard->start_sequence;
             status = persist_now(shard, error);
