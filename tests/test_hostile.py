@@ -181,6 +181,25 @@ def test_ten_thousand_idle_connections(node):
     assert is_served(node)
 
 
+def test_clients_never_take_the_last_file(make_node):
+    """With few files to open, there are few clients: the store goes on opening its own."""
+    node = make_node("--memory", "64mb", wrapper=["prlimit", "--nofile=700:700"]).start()
+    client = node.client()
+    allowed = int(client.config_get("maxclients")["maxclients"])
+    assert 50 < allowed < 300 and "node.few_clients" in node.log()
+    connections = [node.socket() for _ in range(800)]
+    value = os.urandom(MEBIBYTE)
+    for number in range(100):  # Makes table files.
+        assert client.set(f"k{number}", value)
+    for connection in connections:
+        connection.close()
+    assert node.stop() == 0 and "Too many open files" not in node.log()
+    node = make_node(wrapper=["prlimit", "--nofile=200:200"], name="fewer")
+    node.launch()
+    assert node.process.wait(timeout=10) == 1
+    assert "ulimit -n" in node.log().splitlines()[-1]
+
+
 def test_too_many_clients(node):
     """Above maxclients a client is told so, in the words of Redis."""
     client = node.client()

@@ -45,7 +45,6 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
         return NODE_EXIT_USAGE;
     }
     os_ignore_broken_pipes();
-    (void)os_open_files_raise();
     struct os_log_options log_options = {
         .descriptor = 2,
         .format = (enum os_log_format)configuration.log_format,

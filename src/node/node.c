@@ -43,6 +43,43 @@ static uint64_t at_most(uint64_t value, uint64_t limit)
     return value < limit ? value : limit;
 }
 
+/* ---- Open files ------------------------------------------------------------------------------ */
+
+/* A client that takes the last file would have the store fail when it opens a table. So what the
+ * process may open is shared out at the start. */
+enum {
+    OPEN_FILES_MIN = 640,
+    OPEN_FILES_STORE_SHARE = 4, /* One part in so many, … */
+    OPEN_FILES_STORE_MAX = 512, /* … of which the store needs no more than these. */
+    /* Connections to the admin port, clients that are refused, segments of the log, what the store
+     * opens besides tables. */
+    OPEN_FILES_OTHERS = 400,
+    OPEN_FILES_PER_REACTOR = 8,
+    CLIENT_COUNT_MAX = 10000,
+};
+
+static int share_out_files(struct node *node, struct error *error)
+{
+    uint64_t limit = os_open_files_raise();
+    uint64_t store = at_most(limit / OPEN_FILES_STORE_SHARE, OPEN_FILES_STORE_MAX);
+    uint64_t others =
+        store + OPEN_FILES_OTHERS + node->options.reactor_count * OPEN_FILES_PER_REACTOR;
+    if (limit < OPEN_FILES_MIN || limit <= others) {
+        return error_say(error, -EMFILE,
+                         "the process may open %" PRIu64 " files and needs %" PRIu64
+                         ": raise the limit (ulimit -n, or LimitNOFILE= of systemd)",
+                         limit, others < OPEN_FILES_MIN ? OPEN_FILES_MIN : others + 1);
+    }
+    node->table_file_count_max = (uint32_t)store;
+    node->client_count_limit = (uint32_t)at_most(limit - others, INT32_MAX);
+    if (node->client_count_limit < CLIENT_COUNT_MAX) {
+        OS_LOG_WARN(node->options.log, "node.few_clients",
+                    "clients=%u open_files=%" PRIu64 " action=%s", node->client_count_limit, limit,
+                    "for more raise the limit of open files");
+    }
+    return 0;
+}
+
 /* ---- Reactors -------------------------------------------------------------------------------- */
 
 static int submit(void *context, struct shard_request *request, const struct reply *reply)
@@ -205,6 +242,7 @@ static int open_listeners(struct node *node, struct error *error)
     struct resp_options resp_options = {
         .server_count = options->reactor_count,
         .password = options->password,
+        .client_count_limit = node->client_count_limit,
         .value_size_bytes_max =
             at_most(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
         .client_memory_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
@@ -226,6 +264,7 @@ static int open_storage(struct node *node, struct error *error)
         .cache_size_bytes = memory * STORE_CACHE_NUMERATOR / STORE_CACHE_DENOMINATOR,
         .write_buffer_size_bytes =
             at_most(memory / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX),
+        .open_file_count_max = node->table_file_count_max,
     };
     int status = store_open(&node->store, &store_options, error);
     if (status != 0) {
@@ -395,7 +434,10 @@ int node_run(const struct node_options *options, struct error *error)
     node->options = *options;
     node->started_at_ms = os_monotonic_ms();
     new_run_id(node);
-    int status = node_data_open(&node->data, options->data_directory, false, error);
+    int status = share_out_files(node, error);
+    if (status == 0) {
+        status = node_data_open(&node->data, options->data_directory, false, error);
+    }
     if (status == 0) {
         status = open_listeners(node, error);
     }

@@ -29,6 +29,8 @@ struct node {
     struct node_options options;
     uint64_t started_at_ms;
     char run_id[NODE_RUN_ID_SIZE]; /* Hexadecimal; of this start. */
+    uint32_t table_file_count_max;
+    uint32_t client_count_limit;
     struct node_data *data;
     struct store *store;
     struct node_shard shard;

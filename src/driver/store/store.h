@@ -42,6 +42,10 @@ struct store_options {
 
     uint32_t background_job_count; /* Flushes and compactions at a time; 0: two. */
 
+    /* Table files that are held open, about; at least 20; 0: 512. A read of another one opens it,
+     * and closes one. */
+    uint32_t open_file_count_max;
+
     bool is_read_only; /* For checks: nothing is created or changed; every write and flush fails. */
 };
 

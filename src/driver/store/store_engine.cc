@@ -58,7 +58,7 @@ constexpr uint32_t write_buffer_count = 3;
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
 constexpr size_t batch_header_bytes = 12;
-constexpr int open_files_max = 512;
+constexpr int open_files_default = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int background_work_wait_ms = 10000;
 constexpr int background_work_poll_ms = 20;
@@ -283,7 +283,9 @@ rocksdb::Options make_options(const struct store_options &options, store_engine 
     made.level_compaction_dynamic_level_bytes = true;
     made.max_background_jobs =
         options.background_job_count == 0 ? 2 : static_cast<int>(options.background_job_count);
-    made.max_open_files = open_files_max;
+    made.max_open_files = options.open_file_count_max == 0
+                              ? open_files_default
+                              : static_cast<int>(options.open_file_count_max);
     made.bytes_per_sync = 1 << 20;
     made.skip_stats_update_on_db_open = true;
     made.avoid_unnecessary_blocking_io = true;
@@ -597,7 +599,7 @@ int store__engine_verify(const char *directory, struct error *error)
 {
     rocksdb::Options options;
     options.info_log = std::make_shared<silent_logger>();
-    options.max_open_files = open_files_max;
+    options.max_open_files = open_files_default;
     rocksdb::DB *opened = nullptr;
     rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, directory, &opened);
     std::unique_ptr<rocksdb::DB> database(opened);

@@ -94,7 +94,8 @@ struct resp_options {
     uint32_t server_count; /* How many servers will be created; at most RESP_SERVER_COUNT_MAX. */
     const char *password;  /* NULL or "": none is needed. At most RESP_PASSWORD_SIZE_MAX bytes. */
     /* The rest: 0 means the default. */
-    uint32_t client_count_max;          /* 10000. */
+    uint32_t client_count_max;          /* 10000, or the limit if that is less. */
+    uint32_t client_count_limit;        /* What CONFIG SET maxclients may go up to; INT32_MAX. */
     uint32_t idle_timeout_s;            /* Never. */
     uint32_t authentication_timeout_ms; /* 30000: connections of strangers are closed. */
     uint32_t stranger_count_max;        /* 1000: then the one that waited longest is closed. */

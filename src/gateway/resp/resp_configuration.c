@@ -51,6 +51,10 @@ static const char *set_word(struct bytes value, bool is_real, uint32_t least,
 
 static const char *set_client_count_max(struct resp_group *group, struct bytes value, bool is_real)
 {
+    int64_t number;
+    if (number_parse_integer(value, &number) && number > group->options.client_count_limit) {
+        return "the process may not open as many files";
+    }
     return set_word(value, is_real, 1, &group->client_count_max);
 }
 

@@ -21,13 +21,14 @@
 enum {
     DIRECT_READ_BYTES_MIN = 32 * 1024, /* A bulk that lacks more is read to its place. */
     DIRECT_GROWTH_BYTES_MIN = 1024 * 1024,
+    REFUSED_OPEN_COUNT_MAX = 64,
 };
 
 _Static_assert(sizeof(struct connection) <= 512, "idle connections must be cheap");
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static void refuse(struct os_stream *stream);
+static void refuse(struct resp_group *group, struct os_stream *stream);
 
 static void evict_oldest_stranger(struct resp_server *server)
 {
@@ -45,7 +46,7 @@ void resp__connection_accept(struct resp_server *server, struct os_stream *strea
     if (atomic_fetch_add(&group->client_count, 1) >= atomic_load(&group->client_count_max)) {
         (void)atomic_fetch_sub(&group->client_count, 1);
         COUNTER_ADD(server->refused_count, 1);
-        refuse(stream);
+        refuse(group, stream);
         return;
     }
     struct connection *connection = memory_allocate_zeroed(1, sizeof *connection);
@@ -472,18 +473,22 @@ static void ignore_end(struct os_stream *stream, int status, void *context)
 {
 }
 
-static void ignore_closed(struct os_stream *stream, void *context)
+static void refused_closed(struct os_stream *stream, void *context)
 {
+    struct resp_group *group = context;
+    (void)atomic_fetch_sub(&group->refused_open_count, 1);
 }
 
-static void refuse(struct os_stream *stream)
+/* Each has a file open until it is gone, so only a few are given the time to read why. */
+static void refuse(struct resp_group *group, struct os_stream *stream)
 {
     static const struct os_stream_events events = {
-        .read = ignore_read, .ended = ignore_end, .closed = ignore_closed};
+        .read = ignore_read, .ended = ignore_end, .closed = refused_closed};
     const struct bytes text = BYTES("-ERR max number of clients reached\r\n");
-    os_stream_start(stream, &events, NULL);
+    bool is_one_of_many = atomic_fetch_add(&group->refused_open_count, 1) >= REFUSED_OPEN_COUNT_MAX;
+    os_stream_start(stream, &events, group);
     int status = os_stream_write(stream, &text, 1);
-    if (status != 0) {
+    if (status != 0 || is_one_of_many) {
         os_stream_close(stream);
         return;
     }

@@ -91,6 +91,7 @@ struct resp_group {
 
     /* Settings that may change while serving: each a word of its own. */
     _Atomic uint32_t client_count_max;
+    _Atomic uint32_t refused_open_count; /* Refused for being too many, and not closed yet. */
     _Atomic uint32_t idle_timeout_s;
     _Atomic int64_t slow_log_threshold_us;
     _Atomic bool has_password;

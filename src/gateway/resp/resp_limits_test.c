@@ -281,6 +281,23 @@ static void test_too_many(void **state)
     world_destroy(world);
 }
 
+/* Nobody sets more clients than the process may open files for, and without a word the limit is the
+ * default. */
+static void test_clients_and_files(void **state)
+{
+    struct world_options options = {.resp = {.client_count_limit = 100}};
+    struct world *world = world_create(&options);
+    int client = world_connect(world);
+    expect(client, "CONFIG GET maxclients\r\n", "*2\r\n$10\r\nmaxclients\r\n$3\r\n100\r\n");
+    expect(
+        client, "CONFIG SET maxclients 101\r\n",
+        "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - the process may not "
+        "open as many files\r\n");
+    expect(client, "CONFIG SET maxclients 100\r\n", "+OK\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
 static bool is_one_pending(const struct resp_statistics *statistics)
 {
     return statistics->pending_count == 1;
@@ -326,11 +343,12 @@ static void test_half_closed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_values), cmocka_unit_test(test_late_reader),
-        cmocka_unit_test(test_late_reads),   cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_held_replies), cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_idle_timeout), cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_stop),         cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_large_values),      cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_late_reads),        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_held_replies),      cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_idle_timeout),      cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_clients_and_files), cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_half_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,9 @@ enum {
 static void fill_defaults(struct resp_options *options)
 {
     const uint64_t mebibyte = 1024 * 1024;
-    OR_DEFAULT(options->client_count_max, 10000);
+    OR_DEFAULT(options->client_count_limit, INT32_MAX);
+    OR_DEFAULT(options->client_count_max,
+               options->client_count_limit < 10000 ? options->client_count_limit : 10000);
     OR_DEFAULT(options->authentication_timeout_ms, 30000);
     OR_DEFAULT(options->stranger_count_max, 1000);
     OR_DEFAULT(options->value_size_bytes_max, 64 * mebibyte);
