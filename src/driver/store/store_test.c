@@ -50,6 +50,7 @@ int fdatasync(int file)
 struct place {
     char root[PATH_SIZE / 2];
     char directory[PATH_SIZE];
+    uint32_t open_file_count_max;
     struct store *store;
     struct env_store interface;
 };
@@ -61,6 +62,7 @@ static void place_open(struct place *place)
         .directory = place->directory,
         .cache_size_bytes = 16 << 20,
         .write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN,
+        .open_file_count_max = place->open_file_count_max,
     };
     int status = store_open(&place->store, &options, &error);
     if (status != 0) {
@@ -216,6 +218,53 @@ static void test_memory_tier(void **state)
     assert_int_equal(get_at(&place, ENV_TIER_MEMORY, BYTES("key"), &value), ERROR_INCOMPLETE);
     assert_int_equal(get_at(&place, ENV_TIER_DISK, BYTES("key"), &value), 0);
     assert_int_equal(get_at(&place, ENV_TIER_MEMORY, BYTES("key"), &value), 0);
+    buffer_deinit(&value);
+    place_remove(&place);
+}
+
+/* A table file that is not open is not known: in memory there is then no answer, never an empty row, a
+ * deleted row, or none. (After a start only the first few files are open.) */
+static void test_closed_tables(void **state)
+{
+    (void)state;
+    enum { TABLE_COUNT = 6, ROW_SIZE_BYTES = 96 }; /* Fewer than are merged. */
+    struct place place;
+    place_make(&place);
+    place.open_file_count_max = 20;
+    place_open(&place);
+    assert_int_equal(put(&place, BYTES("deleted"), BYTES("old")), 0);
+    for (uint64_t i = 0; i < TABLE_COUNT; i++) {
+        assert_int_equal(put_noise(&place, i, ROW_SIZE_BYTES), 0);
+        if (i == TABLE_COUNT / 2) {
+            struct env_change change = {ENV_CHANGE_DELETE, BYTES("deleted"), BYTES("")};
+            assert_int_equal(place.interface.ops->write(place.interface.context, &change, 1, NULL),
+                             0);
+        }
+        assert_int_equal(store_flush(place.store, NULL), 0);
+    }
+    store_close(place.store);
+    place_open(&place);
+    struct store_statistics statistics;
+    store_get_statistics(place.store, &statistics);
+    assert_int_equal(statistics.table_count, TABLE_COUNT);
+    uint32_t unknown_count = 0;
+    struct buffer value = {0};
+    for (uint64_t i = 0; i < TABLE_COUNT; i++) {
+        uint64_t key = __builtin_bswap64(i);
+        int status = get_at(&place, ENV_TIER_MEMORY, bytes_make(&key, sizeof key), &value);
+        assert_true(status == ERROR_INCOMPLETE ||
+                    (status == 0 && value.size_bytes == ROW_SIZE_BYTES));
+        unknown_count += status == ERROR_INCOMPLETE;
+    }
+    assert_true(unknown_count > 0);
+    int status = get_at(&place, ENV_TIER_MEMORY, BYTES("deleted"), &value);
+    assert_true(status == ERROR_INCOMPLETE || status == -ENOENT);
+    for (uint64_t i = 0; i < TABLE_COUNT; i++) {
+        uint64_t key = __builtin_bswap64(i);
+        assert_int_equal(get_at(&place, ENV_TIER_DISK, bytes_make(&key, sizeof key), &value), 0);
+        assert_int_equal(value.size_bytes, ROW_SIZE_BYTES);
+    }
+    assert_int_equal(get_at(&place, ENV_TIER_DISK, BYTES("deleted"), &value), -ENOENT);
     buffer_deinit(&value);
     place_remove(&place);
 }
@@ -492,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_durable_means_flushed),
         cmocka_unit_test(test_memory_tier),
+        cmocka_unit_test(test_closed_tables),
         cmocka_unit_test(test_refuses_instead_of_stalling),
         cmocka_unit_test(test_readers_see_whole_batches),
         cmocka_unit_test(test_opening_fails_readably),
