@@ -256,6 +256,7 @@ void sim__draw_nature(struct sim *sim)
     nature->read_percent = between(random, 10, 70);
     nature->store_row_count = random_chance(random, 1, 3) ? 1 : between(random, 2, 60);
     nature->store_write_us = between(random, 1, 3) * between(random, 1, 3000);
+    nature->resp3_percent = maybe(random, 1, 100);
     draw_faults(nature, random);
 }
 

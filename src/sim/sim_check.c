@@ -92,6 +92,36 @@ uint64_t sim__reply_hash(const struct kv_command *command, struct bytes reply)
     return sum;
 }
 
+uint64_t sim__content_hash(struct bytes reply)
+{
+    uint64_t sum = 0;
+    size_t place = 0;
+    while (place < reply.size_bytes) {
+        size_t start = place;
+        struct bytes line = take_line(reply, &place);
+        char kind = (char)line.data[0];
+        struct bytes text = bytes_make(line.data + 1, line.size_bytes - 1);
+        bool is_null = kind == '_' ||
+                       (text.size_bytes > 0 && text.data[0] == '-' && (kind == '*' || kind == '$'));
+        if (!is_null && strchr("*%~", kind) != NULL) {
+            continue; /* RESP2 and RESP3 nest alike, or one of them not at all. */
+        }
+        if (is_null) {
+            sum += hash_bytes(BYTES("null"), 6);
+        } else if (kind == '-') {
+            sum += sim__reply_hash(NULL, bytes_make(reply.data + start, place - start));
+        } else if (kind == '$') {
+            sum += hash_bytes(bytes_make(reply.data + place, line_number(line)), 7);
+            place += line_number(line) + 2;
+        } else if (kind == ',') {
+            sum += hash_bytes(text, 7);
+        } else {
+            sum += hash_bytes(line, 8);
+        }
+    }
+    return sum;
+}
+
 uint64_t sim__command_hash(const struct shard_command *command)
 {
     uint64_t hash = command->opcode;
@@ -211,7 +241,7 @@ static bool is_behind(const struct search *search, const struct frame *frame, ui
 static bool try_operation(struct search *search, const struct sim__operation *operation)
 {
     struct buffer answer = {0};
-    struct reply reply = {&answer, 2};
+    struct reply reply = {&answer, operation->protocol};
     struct shard_command command = {operation->command->opcode, operation->argument_count,
                                     operation->arguments};
     bool is_known = sim__model_execute(&search->state, 0, 0, &command, &reply);

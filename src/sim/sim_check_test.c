@@ -39,6 +39,7 @@ static void parse_line(struct history *history, char *line)
     *operation = (struct sim__operation){
         .session = (uint64_t)words[0][0],
         .started_at = started_at,
+        .protocol = 2,
         .command = kv_command_find(bytes_of_text(words[3])),
         .arguments = arguments,
         .argument_count = word_count - 4,

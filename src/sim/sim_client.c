@@ -38,6 +38,7 @@ struct client {
     struct sim *sim;
     uint32_t number;
     struct shard_session session;
+    uint8_t protocol;
     uint64_t session_number;
     uint64_t session_position;
     struct list outstanding; /* struct request, in order of submission. */
@@ -94,6 +95,7 @@ static struct sim__operation *operation_add(struct request *request, uint32_t nu
     struct sim__operation *operation = &history->operations[history->count++];
     *operation = (struct sim__operation){
         .session = request->client->session_number,
+        .protocol = request->client->protocol,
         .started_at = ++clients->moment,
         .ended_at = UINT64_MAX,
         .command = kv_command_find(bytes_of_text(name)),
@@ -297,11 +299,10 @@ static bool submit(struct client *client, struct request *request)
 {
     struct sim *sim = client->sim;
     struct sim__clients *clients = sim->clients;
-    request->pending = sim__oracle_submit(sim, &request->base.command, request->base.is_write,
-                                          &client->session_position);
+    request->pending = sim__oracle_submit(sim, &request->base, &client->session_position);
     history_begin(clients, request);
     struct buffer answer = {0};
-    struct reply reply = {&answer, 2};
+    struct reply reply = {&answer, request->base.protocol};
     clients->is_submitting = true;
     int status = shard_submit(sim__node_shard(sim->node), &request->base, &reply);
     clients->is_submitting = false;
@@ -335,7 +336,7 @@ static struct request *request_create(struct client *client)
     struct request *request = memory_allocate_zeroed(1, sizeof *request);
     list_init(&request->link);
     request->client = client;
-    request->base.protocol = 2;
+    request->base.protocol = client->protocol;
     request->base.done = request_done;
     request->base.session = &client->session;
     return request;
@@ -511,6 +512,7 @@ void sim__clients_event(struct sim *sim, const struct sim__event *event)
 static void client_reset(struct client *client)
 {
     shard_session_init(&client->session);
+    client->protocol = sim__percent(client->sim, client->sim->nature.resp3_percent) ? 3 : 2;
     client->session_number = ++client->sim->clients->session_count;
     client->session_position = 0;
     client->outstanding_count = 0;

@@ -164,6 +164,8 @@ void sim__assign(struct buffer *target, struct bytes bytes);
 /* A hash of a reply in which the order of the elements of maps and sets does not count, nor the
  * text of an error after its first word. `command` may be NULL. */
 uint64_t sim__reply_hash(const struct kv_command *command, struct bytes reply);
+/* A hash of what a reply says, in RESP2 or in RESP3: of its elements, whatever their order. */
+uint64_t sim__content_hash(struct bytes reply);
 uint64_t sim__command_hash(const struct shard_command *command);
 
 /* One operation on one key, as a client saw it. Times are any numbers that grow. */
@@ -173,6 +175,7 @@ struct sim__operation {
     uint64_t ended_at;
     bool is_optional;      /* The client got no answer: it may have had no effect at all. */
     bool is_reply_unknown; /* Any reply is right. */
+    uint8_t protocol;
     uint64_t reply_hash;
     const struct kv_command *command;
     struct bytes *arguments;
@@ -246,6 +249,7 @@ struct sim__nature {
     uint32_t value_size_max;
     uint32_t expiry_percent;
     uint32_t transaction_percent;
+    uint32_t resp3_percent; /* Of the sessions: replies as RESP3. */
     uint32_t flushall_per_mille;
     uint32_t large_hash_per_mille;
     uint32_t read_percent;
@@ -331,6 +335,7 @@ void sim__node_verify(struct sim *sim);
 struct sim__pending {
     struct list link;
     bool is_write;
+    uint8_t protocol;
     bool is_executed;                 /* Lost, and found in the order. */
     const struct kv_command *command; /* NULL for kv's own: versions, transactions. */
     uint64_t class_hash;              /* Of opcode and arguments. */
@@ -366,8 +371,8 @@ void sim__oracle_digest(struct sim *sim, raft_index index, uint64_t digest);
 void sim__oracle_transaction(struct sim *sim, struct sim__transaction *transaction);
 /* A request is about to be submitted. Gives what to name it by, until it is refused, answered or
  * lost; `session_position` (borrowed until then) begins at 0. */
-struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_command *command,
-                                        bool is_write, uint64_t *session_position);
+struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_request *request,
+                                        uint64_t *session_position);
 /* The request was refused: it must have no effect. */
 void sim__oracle_refused(struct sim *sim, struct sim__pending *pending);
 /* The shard has answered; whatever happens from now on is too late to be seen. */

@@ -25,6 +25,7 @@ struct executed {
     uint64_t time_ms;
     uint64_t class_hash;
     uint64_t reply_hash;
+    uint64_t said_hash;    /* Of the reply in any protocol: a replay has nobody to answer. */
     uint64_t content_hash; /* Of the store after it; 0: it was not the last of a batch. */
     bool is_wanted;        /* A client's write: somebody must have asked for it. */
     bool is_taken;         /* By the request that was answered with it, or lost. */
@@ -181,16 +182,15 @@ static void answer_versions(const struct sim__model *model, const struct shard_c
 
 /* What the model answers to a read at `time_ms`. The model may drop expired keys by it. */
 static void model_read(struct sim__model *model, uint64_t time_ms,
-                       const struct shard_command *command, struct buffer *answer)
+                       const struct shard_command *command, const struct reply *reply)
 {
-    struct reply reply = {answer, 2};
     if (command->opcode == kv_versions_opcode()) {
         for (uint32_t i = 0; i < command->argument_count; i++) {
             (void)sim__model_find(model, command->arguments[i], time_ms);
         }
-        answer_versions(model, command, answer);
+        answer_versions(model, command, reply->target);
     } else {
-        bool is_known = sim__model_execute(model, time_ms, 0, command, &reply);
+        bool is_known = sim__model_execute(model, time_ms, 0, command, reply);
         ASSERT(is_known);
     }
 }
@@ -198,7 +198,8 @@ static void model_read(struct sim__model *model, uint64_t time_ms,
 static void add_candidate(struct sim__oracle *oracle, struct sim__pending *pending)
 {
     struct buffer answer = {0};
-    model_read(&oracle->model, oracle->model.time_ms, &pending->copy, &answer);
+    struct reply reply = {&answer, pending->protocol};
+    model_read(&oracle->model, oracle->model.time_ms, &pending->copy, &reply);
     uint64_t hash = read_hash(pending->command, buffer_bytes(&answer));
     buffer_deinit(&answer);
     uint32_t count = pending->candidate_count;
@@ -238,6 +239,13 @@ static bool machine_background(void *context, struct rows *rows, uint64_t time_m
     return oracle->inner.background(oracle->inner.context, rows, time_ms, command, next_ms);
 }
 
+/* Versions are no reply of the protocol. */
+static uint64_t said_hash(const struct shard_command *command, struct bytes reply)
+{
+    return command->opcode == kv_versions_opcode() ? hash_bytes(reply, 0)
+                                                   : sim__content_hash(reply);
+}
+
 /* A command that the order does not have yet. */
 static void join_order(struct sim__oracle *oracle, const struct shard_stamp *stamp,
                        const struct shard_command *command, struct bytes reply, uint8_t protocol)
@@ -262,7 +270,7 @@ static void join_order(struct sim__oracle *oracle, const struct shard_stamp *sta
         sim__model_transaction(&oracle->model, stamp->time_ms, stamp->version, transaction,
                                &model_reply);
     } else if (command->opcode == kv_versions_opcode()) {
-        model_read(&oracle->model, stamp->time_ms, command, &answer);
+        model_read(&oracle->model, stamp->time_ms, command, &model_reply);
     } else {
         is_known = sim__model_execute(&oracle->model, stamp->time_ms, stamp->version, command,
                                       &model_reply);
@@ -272,7 +280,8 @@ static void join_order(struct sim__oracle *oracle, const struct shard_stamp *sta
     *executed = (struct executed){.version = stamp->version,
                                   .time_ms = stamp->time_ms,
                                   .class_hash = class_hash,
-                                  .reply_hash = sim__reply_hash(known, reply)};
+                                  .reply_hash = sim__reply_hash(known, reply),
+                                  .said_hash = said_hash(command, reply)};
     executed->is_wanted =
         transaction != NULL || (is_known && known != NULL && (known->flags & KV_FLAG_WRITE) != 0);
     if (is_known && sim__reply_hash(known, buffer_bytes(&answer)) != executed->reply_hash) {
@@ -295,7 +304,6 @@ static void replay(struct sim__oracle *oracle, const struct shard_stamp *stamp,
 {
     struct executed *executed = &oracle->order[oracle->replay_position++];
     oracle->newest_position = oracle->replay_position;
-    const struct kv_command *known = command_of(command->opcode);
     if (executed->version != stamp->version || executed->time_ms != stamp->time_ms ||
         executed->class_hash != sim__command_hash(command)) {
         sim__fail(oracle->sim,
@@ -303,7 +311,7 @@ static void replay(struct sim__oracle *oracle, const struct shard_stamp *stamp,
                   " %s comes in its place",
                   executed->version >> 16, executed->version & 0xffff, stamp->version >> 16,
                   stamp->version & 0xffff, name_of(command->opcode));
-    } else if (executed->reply_hash != sim__reply_hash(known, reply)) {
+    } else if (executed->said_hash != said_hash(command, reply)) {
         say_mismatch(oracle->sim, "another reply after a replay", command, stamp->version, reply,
                      BYTES("?"));
     }
@@ -352,7 +360,8 @@ static int machine_read(void *context, struct rows *rows, const struct shard_mom
     sim__model_init(&model);
     sim__model_copy(&model, oracle->elsewhere != NULL ? oracle->elsewhere : &oracle->model);
     struct buffer wanted = {0};
-    model_read(&model, moment->durable_time_ms, command, &wanted);
+    struct reply model_reply = {&wanted, reply->protocol};
+    model_read(&model, moment->durable_time_ms, command, &model_reply);
     const struct kv_command *known = command_of(command->opcode);
     if (sim__model_has_expired(&model, command, moment->time_ms)) {
         say_mismatch(sim, "a read saw an expired key, or that it is gone", command, 0, answer,
@@ -601,20 +610,22 @@ static void copy_command(struct sim__pending *pending, const struct shard_comman
     pending->copy = (struct shard_command){command->opcode, command->argument_count, arguments};
 }
 
-struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_command *command,
-                                        bool is_write, uint64_t *session_position)
+struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_request *request,
+                                        uint64_t *session_position)
 {
+    const struct shard_command *command = &request->command;
     struct sim__oracle *oracle = sim->oracle;
     struct sim__pending *pending = memory_allocate_zeroed(1, sizeof *pending);
     list_init(&pending->link);
-    pending->is_write = is_write;
+    pending->is_write = request->is_write;
+    pending->protocol = request->protocol;
     pending->command = command_of(command->opcode);
     pending->class_hash = sim__command_hash(command);
     pending->submitted_at = oracle->order_count;
     pending->answered_at = UINT64_MAX;
     pending->session_position = session_position;
     list_push_back(&oracle->pending, &pending->link);
-    if (!is_write) {
+    if (!request->is_write) {
         copy_command(pending, command);
         add_candidate(oracle, pending);
     }
