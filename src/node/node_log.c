@@ -137,7 +137,13 @@ static void release_while_waiting(struct node_log *log)
     }
 }
 
-/* Until there is space again, the records stay appended and their clients wait. */
+static bool is_flush_due(const struct node_log *log)
+{
+    return log->has_unflushed && os_monotonic_ms() - log->flushed_at_ms >= FLUSH_INTERVAL_MS;
+}
+
+/* Until there is space again, the records stay appended and their clients wait. What was answered
+ * before does not. */
 static void write_when_there_is_space(struct node_log *log)
 {
     for (;;) {
@@ -156,6 +162,9 @@ static void write_when_there_is_space(struct node_log *log)
             os_mutex_lock(log->mutex);
             log->statistics.is_out_of_space = true;
             os_mutex_unlock(log->mutex);
+        }
+        if (is_flush_due(log)) {
+            flush(log);
         }
         os_sleep_ms(OUT_OF_SPACE_RETRY_MS);
         release_while_waiting(log);
@@ -268,7 +277,7 @@ static void run(void *context)
             release(log, round.release_shard, round.release_index);
             log->is_prepared = false;
         }
-        if (log->has_unflushed && os_monotonic_ms() - log->flushed_at_ms >= FLUSH_INTERVAL_MS) {
+        if (is_flush_due(log)) {
             flush(log);
         }
         if (round.is_idle || log->round_count % ROUNDS_PER_PREPARATION == 0) {
