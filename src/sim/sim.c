@@ -256,6 +256,7 @@ void sim__draw_nature(struct sim *sim)
     nature->read_percent = between(random, 10, 70);
     nature->store_row_count = random_chance(random, 1, 3) ? 1 : between(random, 2, 60);
     nature->store_write_us = between(random, 1, 3) * between(random, 1, 3000);
+    nature->log_flush_us = random_chance(random, 1, 5) ? between(random, 1, 20) * 5000 : 0;
     nature->resp3_percent = maybe(random, 1, 100);
     draw_faults(nature, random);
 }
@@ -358,13 +359,14 @@ static void print_nature(const struct sim *sim)
     (void)fprintf(sim->options.trace,
                   "clients=%u pipeline=%u keys=%u registers=%u requests=%u segment_bytes=%u "
                   "spare_bytes=%u capacity_bytes=%" PRIu64 " in_flight_bytes=%u cache_bytes=%u "
-                  "value_bytes=%u kill_us=%u power=%u%% damage=%u%% busy=%u%% incomplete=%u%%\n",
+                  "value_bytes=%u log_flush_us=%u kill_us=%u power=%u%% damage=%u%% busy=%u%% "
+                  "incomplete=%u%%\n",
                   nature->client_count, nature->pipeline_max, nature->key_count,
                   nature->register_count, nature->request_count, nature->segment_size_bytes,
                   nature->spare_size_bytes, nature->capacity_bytes, nature->in_flight_size_bytes,
-                  nature->cache_size_bytes, nature->value_size_max, nature->kill_every_us,
-                  nature->power_percent, nature->damage_percent, nature->faults.busy_percent,
-                  nature->faults.incomplete_percent);
+                  nature->cache_size_bytes, nature->value_size_max, nature->log_flush_us,
+                  nature->kill_every_us, nature->power_percent, nature->damage_percent,
+                  nature->faults.busy_percent, nature->faults.incomplete_percent);
 }
 
 static void live(struct sim *sim)

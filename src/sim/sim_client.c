@@ -67,6 +67,7 @@ struct sim__clients {
     uint64_t session_count;
     bool is_submitting;
     bool is_auditing;
+    bool has_forgotten; /* Histories end where answers were lost. */
     uint32_t audit_position;
     struct history histories[REGISTER_COUNT_MAX];
 };
@@ -132,7 +133,7 @@ static void history_begin(struct sim__clients *clients, struct request *request)
 {
     const struct sim__command *command = &request->command;
     uint32_t number;
-    if (request->known == NULL) {
+    if (request->known == NULL || clients->has_forgotten) {
         return;
     }
     if (strcmp(request->known->name, "flushall") == 0) {
@@ -206,6 +207,9 @@ static void history_settle(struct sim__clients *clients)
 
 void sim__clients_check(struct sim *sim)
 {
+    if (sim->clients->has_forgotten) {
+        return;
+    }
     for (uint32_t i = 0; i < REGISTER_COUNT_MAX; i++) {
         struct history *history = &sim->clients->histories[i];
         struct sim__operation *kept =
@@ -223,6 +227,12 @@ void sim__clients_check(struct sim *sim)
         sim__note(sim, "history.checked", i, count, is_given_up);
         memory_free(kept);
     }
+}
+
+void sim__clients_forget(struct sim *sim)
+{
+    sim__clients_check(sim);
+    sim->clients->has_forgotten = true;
 }
 
 /* ---- Requests -------------------------------------------------------------------------------- */

@@ -636,10 +636,16 @@ void sim__disk_next_round(struct sim__disk *disk)
 
 /* ---- Damage ---------------------------------------------------------------------------------- */
 
-/* A sector that the log can know to have been durable: some later round was made durable too. */
+/* A sector that the log can know to have been durable, as it is now: some later round was made
+ * durable too. */
 static bool is_followed(const struct sim__disk *disk, const struct sim__inode *inode,
                         uint64_t sector)
 {
+    for (uint32_t i = 0; i < inode->version_count; i++) {
+        if (inode->versions[i].sector == sector) {
+            return false;
+        }
+    }
     return inode->rounds[sector] > 0 && inode->rounds[sector] + 2 < disk->round;
 }
 

@@ -243,6 +243,7 @@ struct sim__nature {
     uint32_t flush_error_every_us;
     uint32_t full_every_us;
     uint32_t clock_jump_every_us;
+    uint32_t log_flush_us; /* 0: before each answer. Else answers come first, as with everysec. */
     uint32_t store_flush_us;
     uint32_t read_limit;
     uint32_t read_busy_percent;
@@ -358,6 +359,8 @@ struct shard_machine sim__oracle_machine(struct sim__oracle *oracle, struct shar
 
 /* A node starts: its store has applied the log up to `applied`. */
 void sim__oracle_started(struct sim *sim, raft_index applied);
+/* A loss that the log's flushes permit: nothing after `index` was ever executed. */
+void sim__oracle_forget(struct sim *sim, raft_index index);
 /* It has replayed the log. */
 void sim__oracle_ready(struct sim *sim);
 /* What was executed so far is a batch; it will be written as it is now. */
@@ -396,6 +399,8 @@ void sim__clients_event(struct sim *sim, const struct sim__event *event);
 /* The node died: all requests are lost, sessions begin anew. */
 void sim__clients_lost(struct sim *sim);
 void sim__clients_ready(struct sim *sim);
+/* Some of what they were answered is no more. */
+void sim__clients_forget(struct sim *sim);
 /* All requests were made and answered. */
 bool sim__clients_are_done(const struct sim__clients *clients);
 /* Read every key, and check what comes back. */

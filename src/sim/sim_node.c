@@ -144,6 +144,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
         .range_lower = BYTES("\x02"),
         .range_upper = BYTES("\xff"),
         .configuration = {.voter_count = 1, .voters = {1}},
+        .may_log_end_early = sim->nature.log_flush_us > 0,
         .machine = machine,
         .host = {.context = node,
                  .clock = sim__clock(sim),
@@ -262,6 +263,7 @@ static void bury(struct sim *sim)
     node->is_ready = false;
     node->calls_to_live = 0;
     if (node->is_power_lost) {
+        node->may_lack_entries = true;
         sim->result->power_loss_count++;
         sim__disk_lose_power(sim->disk);
     } else {
@@ -320,7 +322,31 @@ static void start_failed(struct sim *sim, int status, const struct error *error)
                !(status == -EIO && sim__disk_flush_error_count(sim->disk) > 0)) {
         sim__fail(sim, "the node does not start: %s (%s)", error->message, error_text(status));
     }
+    node->may_lack_entries = true; /* A flush that failed may have cost the log its end. */
     sim__node_die(node, false, "node.exited");
+}
+
+/* Where answers come before flushes, the end of the log may be gone, but nothing that was flushed:
+ * what is left is a prefix of the order. */
+static void accept_loss(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct wal_shard_state state = {0};
+    (void)wal_get_shard_state(node->wal, SIM__SHARD, &state);
+    raft_index stored = shard_stored_index(node->shard);
+    raft_index left = state.last_index > stored ? state.last_index : stored;
+    if (sim->nature.log_flush_us > 0 && node->may_lack_entries) {
+        if (state.last_index < stored) {
+            PROBE("sim.log_ends_before_store");
+        }
+        if (left < node->durable_index) {
+            sim__fail(sim, "the log had been flushed up to %" PRIu64 ", and %" PRIu64 " is left",
+                      node->durable_index, left);
+        }
+        sim__oracle_forget(sim, left);
+        node->written_index = left;
+    }
+    node->durable_index = node->written_index;
 }
 
 static void start(struct sim *sim)
@@ -331,6 +357,9 @@ static void start(struct sim *sim)
     node->is_running = true;
     node->is_dead = false;
     node->is_writer_busy = false;
+    node->is_alarm_set = false;
+    node->has_unflushed = false;
+    node->flushed_at_us = sim->now_us;
     node->release_index = 0;
     node->is_store_behind = false;
     node->tick_at_us = UINT64_MAX;
@@ -359,6 +388,7 @@ static void start(struct sim *sim)
         start_failed(sim, status, &error);
         return;
     }
+    accept_loss(sim);
     shard_set_full(node->shard, node->is_full);
     sim__note(sim, "node.started", shard_stored_index(node->shard), 0, 0);
     sim__node_wake(sim);
@@ -380,6 +410,7 @@ void sim__node_look_at_shard(struct sim *sim)
     sim__oracle_digest(sim, statistics.applied_index, statistics.digest);
     if (!node->is_ready && shard_is_ready(node->shard)) {
         node->is_ready = true;
+        node->may_lack_entries = false;
         sim__note(sim, "node.ready", statistics.applied_index, statistics.term, 0);
         if (statistics.term <= node->newest_term) {
             sim__fail(sim, "term %" PRIu64 " is led twice", statistics.term);

@@ -21,7 +21,12 @@ struct sim__read {
     bool was_run;
 };
 
-enum sim__writer_stage { SIM__WRITER_GATHER, SIM__WRITER_WRITE, SIM__WRITER_FLUSH };
+enum sim__writer_stage {
+    SIM__WRITER_GATHER,
+    SIM__WRITER_WRITE,
+    SIM__WRITER_FLUSH,
+    SIM__WRITER_ALARM, /* The next flush is due. */
+};
 
 struct sim__node {
     struct sim *sim;
@@ -51,6 +56,12 @@ struct sim__node {
     struct sim__item *round; /* Taken by the writer. */
     uint32_t round_count;
     bool is_writer_busy;
+    bool is_alarm_set;
+    bool has_unflushed;
+    uint64_t flushed_at_us;
+    raft_index written_index; /* Of the newest entry in the log, … */
+    raft_index durable_index; /* … and when it was last flushed. */
+    bool may_lack_entries;    /* Since it was ready, something may have taken unflushed entries. */
     raft_index flush_index;   /* Applied when the store's flush began. */
     raft_index release_index; /* What the writer has to release; 0: nothing. */
     bool is_store_behind;     /* It refused the newest batch. */

@@ -25,10 +25,11 @@ struct executed {
     uint64_t time_ms;
     uint64_t class_hash;
     uint64_t reply_hash;
-    uint64_t said_hash;    /* Of the reply in any protocol: a replay has nobody to answer. */
-    uint64_t content_hash; /* Of the store after it; 0: it was not the last of a batch. */
-    bool is_wanted;        /* A client's write: somebody must have asked for it. */
-    bool is_taken;         /* By the request that was answered with it, or lost. */
+    uint64_t said_hash;        /* Of the reply in any protocol: a replay has nobody to answer. */
+    struct shard_command copy; /* Only where some of the order may be lost. */
+    uint64_t content_hash;     /* Of the store after it; 0: it was not the last of a batch. */
+    bool is_wanted;            /* A client's write: somebody must have asked for it. */
+    bool is_taken;             /* By the request that was answered with it, or lost. */
 };
 
 struct digest {
@@ -117,6 +118,30 @@ static void say_mismatch(struct sim *sim, const char *what, const struct shard_c
     sim__fail(sim, "%s: %" PRIu64 ".%" PRIu64 " %s%.*s", what, version >> 16, version & 0xffff,
               name_of(command->opcode), (int)text.size_bytes, (const char *)text.data);
     buffer_deinit(&text);
+}
+
+static struct shard_command copy_of(const struct shard_command *command)
+{
+    struct bytes *arguments =
+        memory_allocate((command->argument_count + 1u) * sizeof(struct bytes));
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        struct bytes argument = command->arguments[i];
+        uint8_t *copy = memory_allocate(argument.size_bytes + 1);
+        if (argument.size_bytes > 0) {
+            memcpy(copy, argument.data, argument.size_bytes);
+        }
+        arguments[i] = bytes_make(copy, argument.size_bytes);
+    }
+    return (struct shard_command){command->opcode, command->argument_count, arguments};
+}
+
+static void copy_deinit(struct shard_command *copy)
+{
+    for (uint32_t i = 0; i < copy->argument_count; i++) {
+        memory_free((void *)copy->arguments[i].data);
+    }
+    memory_free((void *)copy->arguments);
+    *copy = (struct shard_command){0};
 }
 
 /* ---- Transactions ---------------------------------------------------------------------------- */
@@ -239,6 +264,23 @@ static bool machine_background(void *context, struct rows *rows, uint64_t time_m
     return oracle->inner.background(oracle->inner.context, rows, time_ms, command, next_ms);
 }
 
+/* Have the model execute a command of the order. False when it does not know it. */
+static bool model_apply(struct sim__oracle *oracle, uint64_t time_ms, uint64_t version,
+                        const struct shard_command *command, const struct reply *reply)
+{
+    const struct sim__transaction *transaction = transaction_of(oracle, sim__command_hash(command));
+    bool is_known = true;
+    if (transaction != NULL) {
+        sim__model_transaction(&oracle->model, time_ms, version, transaction, reply);
+    } else if (command->opcode == kv_versions_opcode()) {
+        model_read(&oracle->model, time_ms, command, reply);
+    } else {
+        is_known = sim__model_execute(&oracle->model, time_ms, version, command, reply);
+    }
+    oracle->model.time_ms = time_ms;
+    return is_known;
+}
+
 /* Versions are no reply of the protocol. */
 static uint64_t said_hash(const struct shard_command *command, struct bytes reply)
 {
@@ -265,23 +307,16 @@ static void join_order(struct sim__oracle *oracle, const struct shard_stamp *sta
     const struct sim__transaction *transaction = transaction_of(oracle, class_hash);
     struct buffer answer = {0};
     struct reply model_reply = {&answer, protocol};
-    bool is_known = true;
-    if (transaction != NULL) {
-        sim__model_transaction(&oracle->model, stamp->time_ms, stamp->version, transaction,
-                               &model_reply);
-    } else if (command->opcode == kv_versions_opcode()) {
-        model_read(&oracle->model, stamp->time_ms, command, &model_reply);
-    } else {
-        is_known = sim__model_execute(&oracle->model, stamp->time_ms, stamp->version, command,
-                                      &model_reply);
-    }
-    oracle->model.time_ms = stamp->time_ms;
+    bool is_known = model_apply(oracle, stamp->time_ms, stamp->version, command, &model_reply);
     struct executed *executed = &oracle->order[oracle->order_count++];
     *executed = (struct executed){.version = stamp->version,
                                   .time_ms = stamp->time_ms,
                                   .class_hash = class_hash,
                                   .reply_hash = sim__reply_hash(known, reply),
                                   .said_hash = said_hash(command, reply)};
+    if (sim->nature.log_flush_us > 0) {
+        executed->copy = copy_of(command);
+    }
     executed->is_wanted =
         transaction != NULL || (is_known && known != NULL && (known->flags & KV_FLAG_WRITE) != 0);
     if (is_known && sim__reply_hash(known, buffer_bytes(&answer)) != executed->reply_hash) {
@@ -502,13 +537,46 @@ void sim__oracle_digest(struct sim *sim, raft_index index, uint64_t digest)
     oracle->digests[place] = (struct digest){index, digest};
 }
 
+/* Keep the first commands of the order. */
+static void order_cut(struct sim__oracle *oracle, uint64_t count)
+{
+    while (oracle->order_count > count) {
+        copy_deinit(&oracle->order[--oracle->order_count].copy);
+    }
+}
+
+void sim__oracle_forget(struct sim *sim, raft_index index)
+{
+    struct sim__oracle *oracle = sim->oracle;
+    while (oracle->digest_count > 0 && oracle->digests[oracle->digest_count - 1].index > index) {
+        oracle->digest_count--;
+    }
+    uint64_t count = oracle->order_count;
+    while (count > 0 && oracle->order[count - 1].version >> 16 > index) {
+        count--;
+    }
+    if (count == oracle->order_count) {
+        return;
+    }
+    sim__note(sim, "order.lost", count, oracle->order_count - count, index);
+    sim__clients_forget(sim);
+    order_cut(oracle, count);
+    sim__model_deinit(&oracle->model);
+    sim__model_init(&oracle->model);
+    struct buffer answer = {0};
+    struct reply reply = {&answer, 2};
+    for (uint64_t i = 0; i < count; i++) {
+        const struct executed *executed = &oracle->order[i];
+        buffer_clear(&answer);
+        (void)model_apply(oracle, executed->time_ms, executed->version, &executed->copy, &reply);
+    }
+    buffer_deinit(&answer);
+}
+
 static void pending_end(struct sim__pending *pending)
 {
     list_remove(&pending->link);
-    for (uint32_t i = 0; i < pending->copy.argument_count; i++) {
-        memory_free((void *)pending->copy.arguments[i].data);
-    }
-    memory_free((void *)pending->copy.arguments);
+    copy_deinit(&pending->copy);
     memory_free(pending->candidates);
     memory_free(pending);
 }
@@ -595,21 +663,6 @@ void sim__oracle_ready(struct sim *sim)
 
 /* ---- Requests -------------------------------------------------------------------------------- */
 
-static void copy_command(struct sim__pending *pending, const struct shard_command *command)
-{
-    struct bytes *arguments =
-        memory_allocate((command->argument_count + 1u) * sizeof(struct bytes));
-    for (uint32_t i = 0; i < command->argument_count; i++) {
-        struct bytes argument = command->arguments[i];
-        uint8_t *copy = memory_allocate(argument.size_bytes + 1);
-        if (argument.size_bytes > 0) {
-            memcpy(copy, argument.data, argument.size_bytes);
-        }
-        arguments[i] = bytes_make(copy, argument.size_bytes);
-    }
-    pending->copy = (struct shard_command){command->opcode, command->argument_count, arguments};
-}
-
 struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_request *request,
                                         uint64_t *session_position)
 {
@@ -626,7 +679,7 @@ struct sim__pending *sim__oracle_submit(struct sim *sim, const struct shard_requ
     pending->session_position = session_position;
     list_push_back(&oracle->pending, &pending->link);
     if (!request->is_write) {
-        copy_command(pending, command);
+        pending->copy = copy_of(command);
         add_candidate(oracle, pending);
     }
     return pending;
@@ -735,6 +788,7 @@ void sim__oracle_destroy(struct sim__oracle *oracle)
     }
     memory_free(oracle->transactions);
     memory_free(oracle->digests);
+    order_cut(oracle, 0);
     memory_free(oracle->order);
     model_free(&oracle->frozen_model);
     model_free(&oracle->stored_model);

@@ -25,6 +25,7 @@ static void log_failed(struct sim *sim, int status, const struct error *error)
     if (node->is_dead) {
         return;
     }
+    node->may_lack_entries = true;
     if (sim__disk_flush_error_count(sim->disk) == 0) {
         sim__fail(sim, "the log failed: %s (%s)", error->message, error_text(status));
     } else if (wal_flush(node->wal, NULL) == 0) {
@@ -56,6 +57,40 @@ static bool prepare(struct sim *sim)
     return status == 0 && !is_ready && !sim->node->is_dead;
 }
 
+/* Before it is ready the node flushes each round, whatever its mode. */
+static bool does_answer_first(const struct sim *sim)
+{
+    return sim->nature.log_flush_us > 0 && sim->node->is_ready;
+}
+
+static bool is_flush_due(const struct sim *sim)
+{
+    return sim->node->has_unflushed &&
+           sim->now_us - sim->node->flushed_at_us >= sim->nature.log_flush_us;
+}
+
+/* An idle writer wakes for the flush that it owes. */
+static void set_alarm(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    if (node->has_unflushed && !node->is_alarm_set) {
+        node->is_alarm_set = true;
+        uint64_t due_us = node->flushed_at_us + sim->nature.log_flush_us;
+        sim__schedule(sim, due_us > sim->now_us ? due_us - sim->now_us : 0, SIM__EVENT_WRITER,
+                      node->incarnation, SIM__WRITER_ALARM, NULL);
+    }
+}
+
+static void alarm(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    node->is_alarm_set = false;
+    if (!node->is_writer_busy && node->has_unflushed) { /* A busy one looks after each round. */
+        node->is_writer_busy = true;
+        sim__writer_next(sim, sim->nature.disk_us, SIM__WRITER_FLUSH);
+    }
+}
+
 static void gather(struct sim *sim)
 {
     struct sim__node *node = sim->node;
@@ -74,6 +109,8 @@ static void gather(struct sim *sim)
         node->is_writer_busy = does_prepare_more;
         if (does_prepare_more) {
             sim__writer_next(sim, sim->nature.disk_us, SIM__WRITER_GATHER);
+        } else if (!node->is_dead) {
+            set_alarm(sim);
         }
         return;
     }
@@ -95,11 +132,66 @@ static void post_persisted(struct sim *sim)
                   node->incarnation, node->round[node->round_count - 1].sequence, NULL);
 }
 
+/* The payloads are borrowed until shard_persisted(), the list of them only until here. */
+static void end_round(struct sim__node *node)
+{
+    memory_free(node->round);
+    node->round = NULL;
+    node->round_count = 0;
+}
+
+static void round_written(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    for (uint32_t i = 0; i < node->round_count; i++) {
+        if (node->round[i].record.kind == WAL_RECORD_ENTRY) {
+            node->written_index = node->round[i].record.index;
+        }
+    }
+    node->has_unflushed = true;
+    if (!does_answer_first(sim)) {
+        if (BUG("node.acknowledged_before_flush")) {
+            post_persisted(sim);
+        }
+        sim__writer_next(sim, sim->nature.disk_us, SIM__WRITER_FLUSH);
+        return;
+    }
+    post_persisted(sim);
+    end_round(node);
+    sim__writer_next(sim, sim->nature.disk_us / 10 + 1,
+                     is_flush_due(sim) ? SIM__WRITER_FLUSH : SIM__WRITER_GATHER);
+}
+
+static void flush(struct sim *sim)
+{
+    struct sim__node *node = sim->node;
+    struct error error = {0};
+    bool is_skipped = BUG("node.everysec_not_flushed") && does_answer_first(sim);
+    int status = is_skipped ? 0 : wal_flush(node->wal, &error);
+    if (status != 0 && BUG("node.flush_error_ignored") && !node->is_dead) {
+        status = 0;
+    }
+    if (status != 0) {
+        log_failed(sim, status, &error);
+        return;
+    }
+    node->has_unflushed = false;
+    node->flushed_at_us = sim->now_us;
+    node->durable_index = node->written_index;
+    sim__disk_next_round(sim->disk);
+}
+
 static void write_round(struct sim *sim)
 {
     struct sim__node *node = sim->node;
     struct error error = {0};
     int status = wal_write(node->wal, &error);
+    if (status == -ENOSPC && is_flush_due(sim)) {
+        flush(sim); /* What is answered does not wait for space. */
+        if (node->is_dead) {
+            return;
+        }
+    }
     if (status == -ENOSPC) {
         sim__note(sim, "log.full", node->round_count, 0, 0);
         if (node->release_index > 0) {
@@ -110,33 +202,23 @@ static void write_round(struct sim *sim)
     } else if (status != 0) {
         log_failed(sim, status, &error);
     } else {
-        if (BUG("node.acknowledged_before_flush")) {
-            post_persisted(sim);
-        }
-        sim__writer_next(sim, sim->nature.disk_us, SIM__WRITER_FLUSH);
+        round_written(sim);
     }
 }
 
 static void flush_round(struct sim *sim)
 {
     struct sim__node *node = sim->node;
-    struct error error = {0};
-    int status = wal_flush(node->wal, &error);
-    if (status != 0 && BUG("node.flush_error_ignored") && !node->is_dead) {
-        status = 0;
-    }
-    if (status != 0) {
-        log_failed(sim, status, &error);
+    flush(sim);
+    if (node->is_dead) {
         return;
     }
-    sim__disk_next_round(sim->disk);
-    if (!BUG("node.acknowledged_before_flush")) {
-        post_persisted(sim);
+    if (node->round != NULL) {
+        if (!BUG("node.acknowledged_before_flush")) {
+            post_persisted(sim);
+        }
+        end_round(node);
     }
-    /* The payloads are borrowed until shard_persisted(), the list of them only until here. */
-    memory_free(node->round);
-    node->round = NULL;
-    node->round_count = 0;
     sim__writer_next(sim, sim->nature.disk_us / 10, SIM__WRITER_GATHER);
 }
 
@@ -151,6 +233,9 @@ void sim__writer_run(struct sim *sim, enum sim__writer_stage stage)
         break;
     case SIM__WRITER_FLUSH:
         flush_round(sim);
+        break;
+    case SIM__WRITER_ALARM:
+        alarm(sim);
         break;
     }
 }
