@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <string.h>
 
 #include "base/random/random.h"
@@ -347,6 +347,38 @@ static void test_pin(void **state)
     tls_pair_deinit(&other);
 }
 
+/* Let the client meet a server of another program's making, which shows what it likes; returns the
+ * client's status. */
+static int meet_server(const struct tls_pair *pair, X509 *certificate, X509 *authority)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    EVP_PKEY *key = tls__parse_key(buffer_bytes(&pair->key));
+    assert_int_equal(SSL_CTX_use_certificate(context, certificate), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(context, key), 1);
+    assert_int_equal(SSL_CTX_add1_chain_cert(context, authority), 1);
+    SSL *server = SSL_new(context);
+    SSL_set_bio(server, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(server);
+    struct tls_session_options options = {.side = TLS_SIDE_CLIENT};
+    end_deinit(&world.client);
+    world.client.session = tls_session_create(world.client_context, &options);
+    tls_session_start(world.client.session, &world.client.outgoing);
+    assert_true(BIO_write(SSL_get_rbio(server), world.client.outgoing.data,
+                          (int)world.client.outgoing.size_bytes) > 0);
+    assert_int_equal(SSL_do_handshake(server), -1); /* It waits for the client's answer. */
+    char *flight = NULL;
+    long size_bytes = BIO_get_mem_data(SSL_get_wbio(server), &flight);
+    assert_true(size_bytes > 1000);
+    int status =
+        tls_session_receive(world.client.session, bytes_make(flight, (size_t)size_bytes),
+                            &world.client.plain, &world.client.outgoing, &world.client.error);
+    assert_int_equal(status == 0, tls_session_peer(world.client.session) != NULL);
+    SSL_free(server);
+    SSL_CTX_free(context);
+    EVP_PKEY_free(key);
+    return status;
+}
+
 /* Claim: a server that shows somebody else's certificate authority beside its own certificate does
  * not pass for one of that authority. */
 static void test_pin_with_borrowed_authority(void **state)
@@ -360,44 +392,66 @@ static void test_pin_with_borrowed_authority(void **state)
     struct tls_pair other = {0};
     assert_int_equal(tls_authority_create(&other, cluster, now_ms, NULL), 0);
     struct tls_pair false_node = make_node(&other, 1, now_ms, 0);
-    SSL_CTX *impostor = SSL_CTX_new(TLS_server_method());
-    BIO *bio = BIO_new_mem_buf(false_node.certificate.data, (int)false_node.certificate.size_bytes);
-    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    bio = BIO_new_mem_buf(false_node.key.data, (int)false_node.key.size_bytes);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    bio = BIO_new_mem_buf(world.authority.certificate.data,
-                          (int)world.authority.certificate.size_bytes);
-    X509 *borrowed = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    assert_int_equal(SSL_CTX_use_certificate(impostor, certificate), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey(impostor, key), 1);
-    assert_int_equal(SSL_CTX_add1_chain_cert(impostor, borrowed), 1);
-    SSL *server = SSL_new(impostor);
-    SSL_set_bio(server, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-    SSL_set_accept_state(server);
-    struct tls_session_options options = {.side = TLS_SIDE_CLIENT};
-    world.client.session = tls_session_create(world.client_context, &options);
-    tls_session_start(world.client.session, &world.client.outgoing);
-    assert_true(BIO_write(SSL_get_rbio(server), world.client.outgoing.data,
-                          (int)world.client.outgoing.size_bytes) > 0);
-    assert_int_equal(SSL_do_handshake(server), -1);
-    char *flight = NULL;
-    long size_bytes = BIO_get_mem_data(SSL_get_wbio(server), &flight);
-    assert_true(size_bytes > 1000);
-    int status =
-        tls_session_receive(world.client.session, bytes_make(flight, (size_t)size_bytes),
-                            &world.client.plain, &world.client.outgoing, &world.client.error);
-    assert_int_equal(status, -EACCES);
-    assert_null(tls_session_peer(world.client.session));
-    SSL_free(server);
-    SSL_CTX_free(impostor);
+    X509 *certificate = tls__parse_certificate(buffer_bytes(&false_node.certificate));
+    X509 *own = tls__parse_certificate(buffer_bytes(&world.first.certificate));
+    X509 *borrowed = tls__parse_certificate(buffer_bytes(&world.authority.certificate));
+    assert_int_equal(meet_server(&world.first, own, borrowed), 0);
+    assert_int_equal(meet_server(&false_node, certificate, borrowed), -EACCES);
     X509_free(certificate);
+    X509_free(own);
     X509_free(borrowed);
-    EVP_PKEY_free(key);
     tls_pair_deinit(&false_node);
     tls_pair_deinit(&other);
+}
+
+/* A certificate as the authority would never make it, but properly signed. */
+static X509 *sign_oddly(X509 *authority, const char *name, const char *usage)
+{
+    X509 *made = tls__parse_certificate(buffer_bytes(&world.first.certificate));
+    EVP_PKEY *key = tls__parse_key(buffer_bytes(&world.authority.key));
+    const int kinds[] = {NID_subject_alt_name, NID_ext_key_usage};
+    const char *const values[] = {name, usage};
+    for (uint32_t i = 0; i < 2; i++) {
+        int place = X509_get_ext_by_NID(made, kinds[i], -1);
+        X509_EXTENSION_free(X509_delete_ext(made, place));
+        X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, kinds[i], values[i]);
+        assert_int_equal(X509_add_ext(made, extension, -1), 1);
+        X509_EXTENSION_free(extension);
+    }
+    assert_int_equal(X509_set_issuer_name(made, X509_get_subject_name(authority)), 1);
+    assert_true(X509_sign(made, key, EVP_sha256()) > 0);
+    EVP_PKEY_free(key);
+    return made;
+}
+
+/* Claim: even of our own authority only the certificate of a node of our cluster, made for both
+ * sides of TLS, is believed. */
+static void test_odd_certificates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *usage;
+        const char *reason; /* NULL: it is good. */
+    } cases[] = {
+        {"URI:tutti://00112233445566778899aabbccddeeff/node/1", "serverAuth,clientAuth", NULL},
+        {"URI:tutti://00112233445566778899aabbccddeeff/node/1", "clientAuth", "purpose"},
+        {"URI:tutti://00112233445566778899aabbccddeeff/authority", "serverAuth,clientAuth",
+         "not the certificate of a node"},
+        {"URI:tutti://ffff/node/1", "serverAuth,clientAuth", "of another cluster, ffff"},
+        {"URI:tutti://00112233445566778899aabbccddeeff0/node/1", "serverAuth", "another cluster"},
+        {"DNS:example.org", "serverAuth,clientAuth", "not the certificate of a node"},
+    };
+    X509 *authority = tls__parse_certificate(buffer_bytes(&world.authority.certificate));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        X509 *certificate = sign_oddly(authority, cases[i].name, cases[i].usage);
+        int status = meet_server(&world.first, certificate, authority);
+        assert_int_equal(status, cases[i].reason == NULL ? 0 : -EACCES);
+        assert_true(cases[i].reason == NULL ||
+                    strstr(world.client.error.message, cases[i].reason) != NULL);
+        X509_free(certificate);
+    }
+    X509_free(authority);
 }
 
 /* Claim: the right cluster but the wrong node is refused by whoever meant another. */
@@ -571,6 +625,7 @@ int main(void)
         TEST(test_stranger),
         TEST(test_pin),
         TEST(test_pin_with_borrowed_authority),
+        TEST(test_odd_certificates),
         TEST(test_wrong_node),
         TEST(test_times),
         TEST(test_bad_contexts),

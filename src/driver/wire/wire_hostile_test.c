@@ -493,6 +493,7 @@ static void test_frame_before_hello(void **state)
     assert_int_equal(target->frame_count, 0);
     assert_int_equal(target->heard.size_bytes, 0);
     assert_int_equal(wire_statistics(target->wire).malformed_count, 3);
+    assert_true(has_text(&target->told, "it is too large"));
     tls_pair_deinit(&pair);
 }
 
