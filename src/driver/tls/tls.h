@@ -20,7 +20,7 @@
  * whether a peer's certificate is in its time is judged by the system's clock.
  *
  * Threads. Certificate functions and digests: any. A context and its sessions belong to one thread.
- * Memory of OpenSSL is its own: about 50 KiB for each session. */
+ * Memory of OpenSSL is its own: about 25 KiB for each idle session. */
 #ifndef DRIVER_TLS_TLS_H
 #define DRIVER_TLS_TLS_H
 

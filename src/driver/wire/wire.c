@@ -11,7 +11,10 @@
 enum {
     QUEUE_SIZE_BYTES_MAX = 64 * 1024 * 1024,
     UNKNOWN_COUNT_MAX = 128,
-    HANDSHAKE_RATE_MAX = 256,
+    /* A handshake takes 1.5 ms of the loop's thread: a flood may take a tenth of it. At once, as many
+     * as when a large cluster starts together. */
+    HANDSHAKE_RATE_MAX = 64,
+    HANDSHAKE_BURST_SECONDS = 4,
     STRANGER_COUNT_MAX = 8,
     STRANGER_RATE_MAX = 2,
     HANDSHAKE_TIMEOUT_MS = 5000,
@@ -383,7 +386,7 @@ static void init(struct wire *wire, struct os_loop *loop, const struct wire_opti
     list_init(&wire->strangers);
     wire__pool_init(&wire->pool);
     wire__bucket_init(&wire->accept_bucket, wire->options.handshake_rate_max,
-                      wire->options.handshake_rate_max, now_ms);
+                      HANDSHAKE_BURST_SECONDS * wire->options.handshake_rate_max, now_ms);
     wire__bucket_init(&wire->stranger_bucket, wire->options.stranger_rate_max,
                       wire->options.stranger_count_max, now_ms);
     wire->swept_at_ms = now_ms;

@@ -111,7 +111,7 @@ struct wire_options {
     uint32_t frame_size_bytes_max; /* Of payloads: WIRE_FRAME_SIZE_BYTES_MAX. */
     uint32_t queue_size_bytes_max; /* For each peer: 64 MiB. */
     uint32_t unknown_count_max;    /* Accepted and not known yet: 128. The oldest one gives way. */
-    uint32_t handshake_rate_max;   /* Accepted for each second: 256; as many again at once. */
+    uint32_t handshake_rate_max;   /* Accepted for each second: 64; four times as many at once. */
     uint32_t stranger_count_max;   /* Open at once: 8. */
     uint32_t stranger_rate_max;    /* For each second: 2; as many as open ones at once. */
     uint32_t handshake_timeout_ms; /* Until both have said HELLO: 5000. */

@@ -54,7 +54,8 @@ void wire__incoming_accepted(struct os_stream *stream, void *context)
     wire->statistics.accepted_count++;
     if (!wire__bucket_take(&wire->accept_bucket, now_ms)) {
         wire->statistics.rejected_count++;
-        wire__tell(wire, OS_LOG_WARN, "wire.accept.limited", "more than %u connections in a second",
+        wire__tell(wire, OS_LOG_WARN, "wire.accept.limited",
+                   "more than %u connections in a second, for a while",
                    wire->options.handshake_rate_max);
         return; /* Who is not started is closed. */
     }
