@@ -59,8 +59,8 @@ struct wire_remote {
 };
 
 /* Callbacks, all on the loop's thread and never from inside a function of this module that the owner
- * called. Every function of this module but wire_close() may be called in them. Each may be NULL,
- * but for `frame`. */
+ * called, but for `event`. Every function of this module but wire_close() may be called in them; in
+ * `event` and `admits` none. Each may be NULL, but for `frame`. */
 struct wire_events {
     /* A frame came. `payload` is borrowed for the call, and not aligned. */
     void (*frame)(const struct wire_remote *remote, uint16_t kind, struct bytes payload,
