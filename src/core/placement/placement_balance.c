@@ -50,22 +50,26 @@ static uint16_t emptier_node(const struct placement *placement, const struct pla
     return PLACEMENT__NOWHERE;
 }
 
-/* The fullest voter that is above the mean and may leave. */
-static uint16_t fullest_voter(const struct placement *placement, const struct placement__view *view)
+/* The voters that are above the mean and may leave, the fullest first; how many. */
+static uint32_t full_voters(const struct placement *placement, const struct placement__view *view,
+                            uint16_t *voters)
 {
-    uint16_t fullest = PLACEMENT__NOWHERE;
+    uint32_t count = 0;
     for (uint8_t i = 0; i < view->voter_count; i++) {
         uint16_t node = view->voters[i];
-        if (node == view->leader && view->voter_count > 1) {
+        bool may_leave = node != view->leader || view->voter_count == 1;
+        if (!may_leave || placement->nodes[node].fullness <= placement->fullness_mean) {
             continue;
         }
-        if (placement->nodes[node].fullness > placement->fullness_mean &&
-            (fullest == PLACEMENT__NOWHERE ||
-             placement->nodes[node].fullness > placement->nodes[fullest].fullness)) {
-            fullest = node;
+        uint64_t relief = placement__relief(placement, view, node);
+        uint32_t place = count++;
+        while (place > 0 && placement__relief(placement, view, voters[place - 1]) < relief) {
+            voters[place] = voters[place - 1];
+            place--;
         }
+        voters[place] = node;
     }
-    return fullest;
+    return count;
 }
 
 static bool is_balanced(const struct placement *placement)
@@ -84,45 +88,75 @@ static bool is_balanced(const struct placement *placement)
     return most <= least + tolerance_of(placement, placement->fullness_mean);
 }
 
-/* Replicas are missing somewhere, and being made: where they go is not known yet. */
-static bool is_repairing(const struct placement *placement)
+/* Is there a group with one of these healths whose urgency is below the limit? */
+static bool is_any(const struct placement *placement, uint32_t healths, uint8_t urgency_limit)
 {
     for (uint32_t i = 0; i < placement->input->group_count; i++) {
-        uint8_t health = placement->healths[i];
-        if (placement->urgencies[i] < 2 &&
-            (health == PLACEMENT_STEPPING || health == PLACEMENT_CHANGING ||
-             health == PLACEMENT_WAITING)) {
+        if (placement->urgencies[i] < urgency_limit &&
+            (healths >> placement->healths[i] & 1) != 0) {
             return true;
         }
     }
     return false;
 }
 
-void placement__balance_fullness(struct placement *placement)
+/* A replica that is better on another node begins to move there. */
+static void move_replica(struct placement *placement, const struct placement__view *view)
 {
-    const struct placement_input *input = placement->input;
-    if (is_balanced(placement) || is_repairing(placement)) {
-        return;
-    }
-    for (uint32_t i = 0; i < input->group_count; i++) {
-        if (placement->fill_slot_count == 0) {
+    uint16_t voters[PLACEMENT_VOTER_COUNT_MAX];
+    uint32_t count = full_voters(placement, view, voters);
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t to = emptier_node(placement, view, voters[i]);
+        if (to != PLACEMENT__NOWHERE) {
+            placement->healths[view->index] = (uint8_t)placement__begin_exchange(
+                placement, view, to, voters[i], PLACEMENT_REASON_FULLNESS);
             return;
         }
+    }
+}
+
+/* A node may lead all groups that it has, and then it can give none away (I5). */
+static void free_leader(struct placement *placement, const struct placement__view *view)
+{
+    const struct placement__node *leader = &placement->nodes[view->leader];
+    uint16_t target = placement__successor(placement, view);
+    if (leader->fullness <= placement->fullness_mean || leader->transfer_count > 0 ||
+        target == PLACEMENT__NOWHERE ||
+        emptier_node(placement, view, view->leader) == PLACEMENT__NOWHERE) {
+        return;
+    }
+    placement->nodes[view->leader].transfer_count = PLACEMENT__TRANSFER_COUNT_MAX;
+    placement->healths[view->index] =
+        (uint8_t)placement__hand_over(placement, view, target, PLACEMENT_REASON_HAND_OVER);
+}
+
+static void each_settled(struct placement *placement,
+                         void (*move)(struct placement *, const struct placement__view *))
+{
+    const struct placement_input *input = placement->input;
+    for (uint32_t i = 0; i < input->group_count && placement->fill_slot_count > 0; i++) {
         if (placement->healths[i] != PLACEMENT_SETTLED) {
             continue;
         }
         struct placement__view view;
         placement__look(placement, &input->groups[i], &view);
-        if (placement->nodes[view.leader].fill_out_count >= placement->policy.fill_count_max) {
-            continue;
+        if (placement->nodes[view.leader].fill_out_count < placement->policy.fill_count_max) {
+            move(placement, &view);
         }
-        uint16_t from = fullest_voter(placement, &view);
-        uint16_t to =
-            from == PLACEMENT__NOWHERE ? PLACEMENT__NOWHERE : emptier_node(placement, &view, from);
-        if (to != PLACEMENT__NOWHERE) {
-            placement->healths[i] = (uint8_t)placement__begin_exchange(placement, &view, to, from,
-                                                                       PLACEMENT_REASON_FULLNESS);
-        }
+    }
+}
+
+void placement__balance_fullness(struct placement *placement)
+{
+    uint32_t under_way =
+        1U << PLACEMENT_STEPPING | 1U << PLACEMENT_CHANGING | 1U << PLACEMENT_WAITING;
+    /* While replicas are missing and being made, it is not known where they will be. */
+    if (is_balanced(placement) || is_any(placement, under_way, 2)) {
+        return;
+    }
+    each_settled(placement, move_replica);
+    if (!is_any(placement, under_way, UINT8_MAX)) {
+        each_settled(placement, free_leader);
     }
 }
 

@@ -57,6 +57,14 @@ bool placement__zone_could_gain(const struct placement *placement,
     return false;
 }
 
+uint64_t placement__relief(const struct placement *placement, const struct placement__view *view,
+                           uint16_t node)
+{
+    const struct placement__node *account = &placement->nodes[node];
+    uint64_t half = placement__share(account, view->weight_bytes) / 2;
+    return account->fullness > half ? account->fullness - half : 0;
+}
+
 int32_t placement__zone_gain(const struct placement *placement, const struct placement__view *view,
                              uint16_t from, uint16_t to)
 {
@@ -83,9 +91,9 @@ uint16_t placement__victim(const struct placement *placement, const struct place
             continue;
         }
         int32_t gain = placement__zone_gain(placement, view, voter, node);
-        bool is_better = gain > best_gain ||
-                         (gain == best_gain && best != PLACEMENT__NOWHERE &&
-                          placement->nodes[voter].fullness > placement->nodes[best].fullness);
+        bool is_better = gain > best_gain || (gain == best_gain && best != PLACEMENT__NOWHERE &&
+                                              placement__relief(placement, view, voter) >
+                                                  placement__relief(placement, view, best));
         if (is_better && gain >= 0) {
             best = voter;
             best_gain = gain;
@@ -105,11 +113,11 @@ static uint64_t badness(const struct placement *placement, const struct placemen
     const struct placement__node *account = &placement->nodes[node];
     uint64_t zone_count =
         placement__zone_count(placement, view, account->state->zone, PLACEMENT__NOWHERE, false);
-    uint64_t fullness = account->fullness >> 8;
-    uint64_t fullness_max = (UINT64_C(1) << 47) - 1;
-    fullness = fullness > fullness_max ? fullness_max : fullness;
+    uint64_t relief = placement__relief(placement, view, node);
+    uint64_t relief_max = (UINT64_C(1) << 47) - 1;
+    relief = relief > relief_max ? relief_max : relief;
     return (uint64_t)account->is_gone << 62 | (uint64_t)!account->is_live << 61 |
-           (uint64_t)account->is_leaving << 60 | zone_count << 48 | fullness << 1 |
+           (uint64_t)account->is_leaving << 60 | zone_count << 48 | relief << 1 |
            (node != view->leader);
 }
 

@@ -16,8 +16,7 @@ static enum placement_health stepped(bool is_added)
     return is_added ? PLACEMENT_STEPPING : PLACEMENT_WAITING;
 }
 
-/* A live voter that stays, the one whose node leads least, to take over; NOWHERE: none. */
-static uint16_t successor(const struct placement *placement, const struct placement__view *view)
+uint16_t placement__successor(const struct placement *placement, const struct placement__view *view)
 {
     uint16_t best = PLACEMENT__NOWHERE;
     for (uint8_t i = 0; i < view->voter_count; i++) {
@@ -34,9 +33,9 @@ static uint16_t successor(const struct placement *placement, const struct placem
     return best;
 }
 
-static enum placement_health hand_over(struct placement *placement,
-                                       const struct placement__view *view, uint16_t target,
-                                       enum placement_reason reason)
+enum placement_health placement__hand_over(struct placement *placement,
+                                           const struct placement__view *view, uint16_t target,
+                                           enum placement_reason reason)
 {
     bool is_added = placement__add_step(placement, view, PLACEMENT_TRANSFER_LEADER, reason,
                                         placement->nodes[target].state->id, 0);
@@ -50,7 +49,7 @@ static enum placement_health add_learner(struct placement *placement,
                                          const struct placement__view *view,
                                          enum placement_reason reason)
 {
-    if (view->learner_count == PLACEMENT_LEARNER_COUNT_MAX) {
+    if (view->learner_count == PLACEMENT_LEARNER_COUNT_MAX || placement->eligible_count == 0) {
         return PLACEMENT_UNPLACEABLE;
     }
     bool is_deferred = false;
@@ -169,11 +168,12 @@ static int remove_excess(struct placement *placement, const struct placement__vi
             worst = placement__worst_voter(placement, view, UINT8_MAX, UINT8_MAX);
         }
         if (worst == leader) { /* I5. Once it does not lead, it is still the worst. */
-            uint16_t target = successor(placement, view);
-            if (target == PLACEMENT__NOWHERE) {
-                return PLACEMENT_UNPLACEABLE;
+            uint16_t target = placement__successor(placement, view);
+            if (target != PLACEMENT__NOWHERE) {
+                return (int)placement__hand_over(placement, view, target,
+                                                 PLACEMENT_REASON_HAND_OVER);
             }
-            return (int)hand_over(placement, view, target, PLACEMENT_REASON_HAND_OVER);
+            worst = placement__worst_voter(placement, view, leader, UINT8_MAX);
         }
         return remove_voters(placement, view, PLACEMENT_REASON_EVEN, worst, UINT8_MAX);
     }
@@ -217,11 +217,11 @@ static int leave_draining(struct placement *placement, const struct placement__v
     if (!placement__is_leaving(placement, view->leader)) {
         return NEXT_RULE;
     }
-    uint16_t target = successor(placement, view);
+    uint16_t target = placement__successor(placement, view);
     if (target == PLACEMENT__NOWHERE) {
         return NEXT_RULE;
     }
-    return (int)hand_over(placement, view, target, PLACEMENT_REASON_DRAIN);
+    return (int)placement__hand_over(placement, view, target, PLACEMENT_REASON_DRAIN);
 }
 
 /* ---- More voters ----------------------------------------------------------------------------- */

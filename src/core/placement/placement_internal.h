@@ -118,6 +118,10 @@ uint64_t placement__exchange_gap(const struct placement *placement,
  * node may take it, or (`*is_deferred`) not now. */
 uint16_t placement__choose(const struct placement *placement, const struct placement__view *view,
                            bool *is_deferred);
+/* By how much a voter's node would gain if it went: what the sum of squares of the fullness would
+ * lose, halved and by weight. */
+uint64_t placement__relief(const struct placement *placement, const struct placement__view *view,
+                           uint16_t node);
 /* How much better zones are with a voter on `to` instead of `from`: half of what the sum of squares
  * of voters by zone loses. */
 int32_t placement__zone_gain(const struct placement *placement, const struct placement__view *view,
@@ -157,6 +161,12 @@ bool placement__add_step(struct placement *placement, const struct placement__vi
 
 /* ---- placement_decide.c -------------------------------------------------------------------- */
 
+/* A live voter that stays, the one whose node leads least, to take over; NOWHERE: none. */
+uint16_t placement__successor(const struct placement *placement,
+                              const struct placement__view *view);
+enum placement_health placement__hand_over(struct placement *placement,
+                                           const struct placement__view *view, uint16_t target,
+                                           enum placement_reason reason);
 enum placement_health placement__decide(struct placement *placement,
                                         const struct placement__view *view);
 

@@ -22,6 +22,8 @@ void placement__world_init(struct placement__world *world, uint32_t node_count_m
     ASSERT(status == 0);
     world->nodes = memory_allocate_zeroed(node_count_max, sizeof world->nodes[0]);
     world->groups = memory_allocate_zeroed(group_count_max, sizeof world->groups[0]);
+    world->fills_before = memory_allocate_zeroed(node_count_max, sizeof(uint32_t));
+    world->fills_after = memory_allocate_zeroed(node_count_max, sizeof(uint32_t));
     world->filled = memory_allocate_zeroed(group_count_max, sizeof world->filled[0]);
 }
 
@@ -31,6 +33,8 @@ void placement__world_deinit(struct placement__world *world)
     memory_free(world->nodes);
     memory_free(world->groups);
     memory_free(world->filled);
+    memory_free(world->fills_before);
+    memory_free(world->fills_after);
 }
 
 void placement__world_forget_counts(struct placement__world *world)
@@ -280,23 +284,31 @@ void placement__world_plan(struct placement__world *world, struct placement_outp
     ASSERT(status == 0);
 }
 
-/* I4, over all groups. */
-static void check_fills(struct placement__world *world)
+/* Learners that are being filled on each node. */
+static void count_fills(struct placement__world *world, uint32_t *counts)
 {
-    uint32_t limit =
-        world->policy.fill_count_max == 0 ? PLACEMENT_FILL_COUNT_MAX : world->policy.fill_count_max;
-    uint32_t *counts = memory_allocate_zeroed(world->node_count_max, sizeof counts[0]);
+    memset(counts, 0, world->node_count_max * sizeof counts[0]);
     for (uint32_t i = 0; i < world->group_count; i++) {
         const struct placement_group_state *group = &world->groups[i];
         for (uint8_t j = 0; j < group->learner_count; j++) {
             const struct placement_node_state *node =
                 placement__world_node(world, group->learners[j].node);
             if (node != NULL && !group->learners[j].is_caught_up) {
-                ASSERT(++counts[node - world->nodes] <= limit);
+                counts[node - world->nodes]++;
             }
         }
     }
-    memory_free(counts);
+}
+
+/* I4. A policy that allows fewer than before does not stop what was begun. */
+static void check_fills(struct placement__world *world)
+{
+    uint32_t limit =
+        world->policy.fill_count_max == 0 ? PLACEMENT_FILL_COUNT_MAX : world->policy.fill_count_max;
+    count_fills(world, world->fills_after);
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        ASSERT_IF(world->fills_after[i] > limit, world->fills_after[i] <= world->fills_before[i]);
+    }
 }
 
 static void pass_round(struct placement__world *world)
@@ -325,6 +337,7 @@ void placement__world_round(struct placement__world *world, struct placement_out
 {
     placement__world_weigh(world);
     placement__world_plan(world, output);
+    count_fills(world, world->fills_before);
     for (uint32_t i = 0; i < output->step_count; i++) {
         take_step(world, &output->steps[i]);
     }

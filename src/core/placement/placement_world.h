@@ -21,6 +21,8 @@ struct placement__world {
     uint32_t node_count_max;
     struct placement_group_state *groups;
     uint8_t (*filled)[PLACEMENT_LEARNER_COUNT_MAX]; /* Rounds, by group. */
+    uint32_t *fills_before;                         /* By node, in a round. */
+    uint32_t *fills_after;
     uint32_t group_count;
     uint32_t group_count_max;
     uint32_t kind_counts[PLACEMENT_TRANSFER_LEADER + 1]; /* Steps taken. */
