@@ -117,6 +117,13 @@ struct shard_command kv_transaction_command(struct kv_transaction *transaction, 
  * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
 
+/* ---- Slots ----------------------------------------------------------------------------------- */
+
+/* Internal reads. The first argument is the slot, in decimal: the integer of its keys; and (with a
+ * second one, how many at most) an array of them. */
+uint16_t kv_slot_count_opcode(void);
+uint16_t kv_slot_keys_opcode(void);
+
 /* ---- The machine ----------------------------------------------------------------------------- */
 
 struct kv;

@@ -127,6 +127,8 @@ enum {
     KV_OPCODE_EXPIRE_SWEEP = 1002,
     KV_OPCODE_COLLECT_GARBAGE = 1003,
     KV_OPCODE_ANSWER = 1004,
+    KV_OPCODE_SLOT_COUNT = 1005,
+    KV_OPCODE_SLOT_KEYS = 1006,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -309,6 +311,7 @@ kv__handler kv__prefetch_rename, kv__prefetch_copy;
 
 /* kv_scan.c */
 kv__handler kv__command_scan, kv__command_keys, kv__command_randomkey;
+kv__handler kv__execute_slot_count, kv__execute_slot_keys;
 
 /* kv_object.c */
 kv__handler kv__command_object, kv__command_memory;

@@ -5,7 +5,8 @@
  * the first of those others and goes on at the next slot, so that a hash of a million fields costs
  * it one step. SCAN visits about COUNT rows, such steps and keys that do not match included. KEYS
  * visits all rows, in the order of the store and through one iterator, so what it holds is no more
- * than its answer. Keys that have expired are passed over. */
+ * than its answer. The keys of one slot are walked for CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT.
+ * Keys that have expired are passed over. */
 #include "base/endian/endian.h"
 #include "base/glob/glob.h"
 #include "service/kv/kv_walk.h"
@@ -143,6 +144,98 @@ int kv__command_keys(struct kv_call *call)
     uint64_t cursor = 0;
     status = scan_page(call, iterator, &options, &answer, &cursor);
     rows_iterator_close(iterator);
+    if (status == 0) {
+        kv__late_end_array(call, &answer);
+    }
+    return status;
+}
+
+/* ---- One slot -------------------------------------------------------------------------------- */
+
+uint16_t kv_slot_count_opcode(void)
+{
+    return KV_OPCODE_SLOT_COUNT;
+}
+
+uint16_t kv_slot_keys_opcode(void)
+{
+    return KV_OPCODE_SLOT_KEYS;
+}
+
+static bool parse_slot(struct kv_call *call, uint32_t *slot)
+{
+    int64_t number;
+    if (!kv__parse_integer(call, call->arguments[0], &number)) {
+        return false;
+    }
+    if (number < 0 || number >= KV_SLOT_COUNT) {
+        reply_error(call->reply, "ERR Invalid slot");
+        return false;
+    }
+    *slot = (uint32_t)number;
+    return true;
+}
+
+/* Count the keys of a slot, up to `count_max`, and append them to an answer. */
+static int walk_slot(struct kv_call *call, uint32_t slot, uint64_t count_max, bool is_listing,
+                     struct kv__late_answer *answer)
+{
+    uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
+    uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
+    struct rows_iterator *iterator;
+    kv__row_prefix(lower, slot, KV_ROW_KEY);
+    kv__row_prefix(upper, slot, KV_ROW_FIELD);
+    int status = rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
+                                    bytes_make(upper, sizeof upper), &iterator);
+    if (status != 0) {
+        return status;
+    }
+    status = rows_iterator_seek(iterator, bytes_make(lower, sizeof lower));
+    while (status == 0 && answer->count < count_max) {
+        struct kv_row_name name;
+        status = read_name(iterator, &name);
+        int alive = status == 0 ? is_alive(call, iterator, false, KV_TYPE_NONE) : status;
+        if (alive < 0) {
+            status = alive;
+            break;
+        }
+        if (alive == 1 && is_listing) {
+            reply_bulk(call->reply, name.name);
+        }
+        answer->count += (uint64_t)alive;
+        status = rows_iterator_next(iterator);
+    }
+    rows_iterator_close(iterator);
+    return status == -ENOENT ? 0 : status;
+}
+
+int kv__execute_slot_count(struct kv_call *call)
+{
+    uint32_t slot;
+    struct kv__late_answer answer = {0};
+    if (!parse_slot(call, &slot)) {
+        return 0;
+    }
+    int status = walk_slot(call, slot, UINT64_MAX, false, &answer);
+    if (status == 0) {
+        reply_integer(call->reply, (int64_t)answer.count);
+    }
+    return status;
+}
+
+int kv__execute_slot_keys(struct kv_call *call)
+{
+    uint32_t slot;
+    int64_t count_max;
+    if (!parse_slot(call, &slot) || !kv__parse_integer(call, call->arguments[1], &count_max)) {
+        return 0;
+    }
+    if (count_max < 0) {
+        reply_error(call->reply, "ERR Invalid number of keys");
+        return 0;
+    }
+    struct kv__late_answer answer = kv__late_begin(call);
+    int status = walk_slot(call, slot, (uint64_t)count_max, true, &answer);
     if (status == 0) {
         kv__late_end_array(call, &answer);
     }

@@ -13,7 +13,7 @@
  *   sweep        do all background work that is due, and count the commands
  *   statistics   what kv_get_statistics() says
  *   rows         the rows of the store, for people
- *   WATCH, MULTI, EXEC, DISCARD, PING in MULTI: what a gateway makes of them */
+ *   WATCH, MULTI, EXEC, DISCARD, PING in MULTI, SLOTCOUNT, SLOTKEYS: what a gateway makes of them */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -396,6 +396,12 @@ static bool run_as_gateway(struct world *world, const struct bytes *words, uint3
         reply_ok(&reply);
     } else if (bytes_equal(words[0], BYTES("EXEC"))) {
         run_exec(world);
+    } else if (bytes_equal(words[0], BYTES("SLOTCOUNT"))) {
+        submit(world, &(struct shard_command){kv_slot_count_opcode(), word_count - 1, words + 1},
+               false);
+    } else if (bytes_equal(words[0], BYTES("SLOTKEYS"))) {
+        submit(world, &(struct shard_command){kv_slot_keys_opcode(), word_count - 1, words + 1},
+               false);
     } else if (bytes_equal(words[0], BYTES("DISCARD"))) {
         transaction_reset(world);
         reply_ok(&reply);
