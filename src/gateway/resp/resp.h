@@ -4,7 +4,8 @@
  * It turns bytes of clients into requests for a shard and answers into bytes: RESP2 and RESP3,
  * pipelines, inline requests, MULTI, authentication, and the commands about connections and the
  * server (PING, CLIENT, INFO, CONFIG, …), which it answers itself. What commands mean to data is
- * the business of service/kv; where data is, that of the backend.
+ * the business of service/kv; where data is, that of the backend. Clients that know of clusters find
+ * the way to the leaders with CLUSTER and -MOVED; others need not know.
  *
  * One `struct resp_group` holds what the servers of a node share (settings, password, client ids,
  * the slow log, budgets). One `struct resp_server` serves the connections of one loop.
@@ -66,6 +67,48 @@ struct resp_information {
     uint64_t stall_count;          /* How often the store refused a batch. */
 };
 
+/* ---- The cluster, as cluster-aware clients see it -------------------------------------------- */
+
+#define RESP_CLUSTER_ID_SIZE 33 /* 32 hexadecimal digits. */
+#define RESP_CLUSTER_REPLICA_COUNT_MAX 8
+
+/* Filled by the backend for one answer. */
+struct resp_cluster;
+
+struct resp_cluster_node {
+    uint32_t id;
+    /* Where Redis clients reach it, without brackets. Empty for this node: by the address that the
+     * client used (and with port 0 the port, too). Copied. */
+    const char *host;
+    uint16_t port;
+    uint16_t peer_port;
+    bool is_self;
+    bool is_online;
+    uint64_t offset; /* How much it has applied, in any unit that grows. */
+};
+
+/* Slots `first` to `last`. */
+struct resp_cluster_range {
+    uint16_t first;
+    uint16_t last;
+    uint32_t leader;          /* 0: not known. */
+    const uint32_t *replicas; /* Without the leader. Copied. */
+    uint32_t replica_count;
+};
+
+/* First: the cluster's id, and a number that grows when the rest changes. */
+void resp_cluster_set(struct resp_cluster *cluster, const char *id, uint64_t epoch);
+/* All nodes, with exactly one that is this one. */
+void resp_cluster_add_node(struct resp_cluster *cluster, const struct resp_cluster_node *node);
+/* In ascending order, and together all slots. Where two share a slot (a shard may end within one),
+ * the first stands for it. */
+void resp_cluster_add_range(struct resp_cluster *cluster, const struct resp_cluster_range *range);
+
+struct resp_place {
+    char host[OS_HOST_SIZE]; /* Without brackets. */
+    uint16_t port;
+};
+
 /* How a gateway reaches the node; called on the loop of the server that was given it. */
 struct resp_backend {
     void *context;
@@ -82,6 +125,15 @@ struct resp_backend {
 
     /* SHUTDOWN: begin to stop the node. May be NULL: refused. */
     void (*stop_node)(void *context);
+
+    /* Describe the cluster with the functions above. NULL, or nothing described: this node is one
+     * of its own, with all slots. */
+    void (*get_cluster)(void *context, struct resp_cluster *cluster);
+
+    /* Is the slot led by another node, as far as this one knows? Then where clients reach it. Asked
+     * for each command of a connection in cluster mode, so it should be a look into a table. May be
+     * NULL: never. */
+    bool (*find_leader)(void *context, uint16_t slot, struct resp_place *place);
 
     /* Something that a person may want to know, as a stable dotted name and a sentence
      * ("resp.client.killed"). May be NULL. */

@@ -228,6 +228,8 @@ RESP_HANDLER(reset)
     connection->reply_mode = REPLY_MODE_ON;
     connection->is_touching = true;
     connection->is_protected = false;
+    connection->is_cluster = false;
+    connection->is_readonly = false;
     if (connection->is_authenticated && atomic_load(&connection->server->group->has_password)) {
         struct resp_server *server = connection->server;
         connection->is_authenticated = false;

@@ -42,14 +42,17 @@ static void describe(const struct connection *connection, struct buffer *text)
     buffer_append(text, extra_text(connection, &extra->name));
     buffer_append_format(
         text,
-        " age=%llu idle=%llu flags=%s%s%s%s db=0 sub=0 psub=0 ssub=0 multi=%d watch=0 qbuf=%zu "
+        " age=%llu idle=%llu flags=%s%s%s%s%s db=0 sub=0 psub=0 ssub=0 multi=%d watch=0 qbuf=%zu "
         "qbuf-free=%zu argv-mem=%llu multi-mem=%llu rbs=0 rbp=0 obl=%zu oll=0 omem=%zu "
         "tot-mem=%llu events=r cmd=%s user=default redir=-1 resp=%d lib-name=",
         (unsigned long long)(now_ms - connection->created_at_ms) / 1000,
         (unsigned long long)(now_ms - connection->active_at_ms) / 1000,
         connection->is_in_multi ? "x" : "", connection->is_protected ? "e" : "",
-        connection->is_touching ? "" : "T",
-        !connection->is_in_multi && !connection->is_protected && connection->is_touching ? "N" : "",
+        connection->is_touching ? "" : "T", connection->is_readonly ? "r" : "",
+        !connection->is_in_multi && !connection->is_protected && connection->is_touching &&
+                !connection->is_readonly
+            ? "N"
+            : "",
         connection->is_in_multi ? (int)extra->command_count : -1, connection->input.size_bytes,
         connection->input.capacity_bytes - connection->input.size_bytes,
         (unsigned long long)connection->pending_size_bytes,

@@ -193,11 +193,6 @@ static void get_yes(struct resp_server *server, struct buffer *value)
     buffer_append(value, BYTES("yes"));
 }
 
-static void get_no(struct resp_server *server, struct buffer *value)
-{
-    buffer_append(value, BYTES("no"));
-}
-
 static void get_one(struct resp_server *server, struct buffer *value)
 {
     put_number(value, 1);
@@ -212,7 +207,7 @@ static const struct setting settings[] = {
     {"appendfsync", get_fsync, NULL},
     {"appendonly", get_yes, NULL},
     {"client-output-buffer-limit", get_output_limit, NULL},
-    {"cluster-enabled", get_no, NULL},
+    {"cluster-enabled", get_yes, NULL},
     {"databases", get_one, NULL},
     {"dir", get_directory, NULL},
     {"maxclients", get_client_count_max, set_client_count_max},

@@ -172,6 +172,14 @@ static void note_executed(struct connection *connection, const struct command_en
     }
 }
 
+static void note_rejected(const struct connection *connection, const struct command_entry *entry)
+{
+    COUNTER_ADD(connection->server->error_count, 1);
+    if (entry != NULL) {
+        COUNTER_ADD(connection->server->counters[entry->index].rejected_count, 1);
+    }
+}
+
 /* The checks before execution; false when the command was refused. */
 static bool admit(struct connection *connection, const struct command_entry *entry,
                   const struct bytes *arguments, uint32_t count, const struct reply *reply)
@@ -186,10 +194,7 @@ static bool admit(struct connection *connection, const struct command_entry *ent
         return true;
     }
     connection->is_multi_broken |= connection->is_in_multi;
-    COUNTER_ADD(connection->server->error_count, 1);
-    if (entry != NULL) {
-        COUNTER_ADD(connection->server->counters[entry->index].rejected_count, 1);
-    }
+    note_rejected(connection, entry);
     return false;
 }
 
@@ -203,6 +208,12 @@ static enum handled execute(struct connection *connection, const struct command_
                                            entry->handler == resp__exec) &&
         entry->handler != resp__client) {
         return wait_in(connection, &server->held);
+    }
+    if (connection->is_cluster &&
+        resp__cluster_redirect(connection, entry->command, arguments, count, reply)) {
+        connection->is_multi_broken |= connection->is_in_multi;
+        note_rejected(connection, entry);
+        return HANDLED_DONE;
     }
     size_t before = reply->target->size_bytes;
     uint32_t slot_count = connection->slot_count;

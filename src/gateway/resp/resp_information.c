@@ -5,6 +5,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "gateway/resp/resp_cluster.h"
 #include "gateway/resp/resp_internal.h"
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
@@ -14,6 +15,7 @@ struct report {
     struct resp_server *server;
     struct resp_information information;
     struct resp_statistics *statistics;
+    struct resp_cluster cluster;
 };
 
 typedef unsigned long long number;
@@ -144,10 +146,41 @@ static void section_stats(struct report *report)
     line(report, "total_disk_reads", report->information.read_elsewhere_count);
 }
 
+/* Does the node follow this one in some range? */
+static bool is_our_replica(const struct resp_cluster *cluster, uint32_t id)
+{
+    for (uint32_t i = 0; i < cluster->range_count; i++) {
+        const struct cluster_range *range = &cluster->ranges[i];
+        for (uint32_t j = 0; j < range->replica_count; j++) {
+            if (range->leader == cluster->self->node.id && range->replicas[j] == id) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Any node takes writes, so each is a master to its clients; its replicas are the nodes that follow
+ * it in the ranges that it leads. */
 static void section_replication(struct report *report)
 {
+    const struct resp_cluster *cluster = &report->cluster;
+    struct buffer replicas = {0};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < cluster->node_count; i++) {
+        const struct cluster_node *node = &cluster->nodes[i];
+        if (is_our_replica(cluster, node->node.id)) {
+            buffer_append_format(&replicas, "slave%u:ip=%s,port=%u,state=%s,offset=%llu,lag=0\r\n",
+                                 count, node->host, node->node.port,
+                                 node->node.is_online ? "online" : "wait_bgsave",
+                                 (number)node->node.offset);
+            count++;
+        }
+    }
     line_text(report, "role", "master");
-    line(report, "connected_slaves", 0);
+    line(report, "connected_slaves", count);
+    buffer_append(&report->text, buffer_bytes(&replicas));
+    buffer_deinit(&replicas);
     line_text(report, "master_failover_state", "no-failover");
     line_text(report, "master_replid", report->information.run_id);
     line_text(report, "master_replid2", "0000000000000000000000000000000000000000");
@@ -213,7 +246,16 @@ static void section_latencystats(struct report *report)
 
 static void section_cluster(struct report *report)
 {
-    line(report, "cluster_enabled", 0);
+    const struct resp_cluster *cluster = &report->cluster;
+    uint32_t online_count = 0;
+    for (uint32_t i = 0; i < cluster->node_count; i++) {
+        online_count += cluster->nodes[i].node.is_online;
+    }
+    line(report, "cluster_enabled", 1); /* Cluster-aware clients may come; others need not know. */
+    line_text(report, "cluster_node_id", cluster->self->id);
+    line(report, "cluster_nodes", cluster->node_count);
+    line(report, "cluster_nodes_online", online_count);
+    line(report, "cluster_slots_led", cluster->self->led_slot_count);
 }
 
 static void section_keyspace(struct report *report)
@@ -263,6 +305,7 @@ RESP_HANDLER(info)
     backend->get_information(backend->context, &report.information);
     report.statistics = memory_allocate(sizeof *report.statistics);
     resp_group_get_statistics(report.server->group, report.statistics);
+    resp__cluster_describe(connection, &report.cluster);
     for (uint32_t i = 0; i < COUNT_OF(sections); i++) {
         if (is_wanted(i, arguments, count)) {
             buffer_append_format(&report.text, "%s# %s\r\n",
@@ -271,6 +314,7 @@ RESP_HANDLER(info)
         }
     }
     reply_verbatim(reply, "txt", buffer_bytes(&report.text));
+    resp__cluster_deinit(&report.cluster);
     memory_free(report.statistics);
     buffer_deinit(&report.text);
     return HANDLED_DONE;

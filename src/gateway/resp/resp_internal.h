@@ -7,7 +7,7 @@
  *   resp_dispatch.c      from a parsed command to who executes it
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
- *   resp_observe.c, resp_transaction.c   those commands
+ *   resp_observe.c, resp_transaction.c, resp_cluster.c   those commands
  *   resp_errand.c        work that visits every server of the group */
 #ifndef GATEWAY_RESP_RESP_INTERNAL_H
 #define GATEWAY_RESP_RESP_INTERNAL_H
@@ -265,6 +265,8 @@ struct connection {
     bool is_multi_broken; /* A command was refused while queuing: EXEC aborts. */
     bool is_protected;    /* CLIENT NO-EVICT. */
     bool is_touching;     /* CLIENT NO-TOUCH off. */
+    bool is_cluster;      /* In cluster mode: see resp_cluster.c. */
+    bool is_readonly;     /* READONLY: reads may be stale. */
 };
 
 extern const struct os_stream_events resp__stream_events;
@@ -372,6 +374,14 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
 void resp__transaction_drop(struct connection *connection);
 uint64_t resp__transaction_size_bytes(const struct connection *connection);
 
+/* ---- Cluster mode ---------------------------------------------------------------------------- */
+
+/* Of a connection in cluster mode: does another node lead the keys of the command? Then -MOVED is
+ * replied. */
+bool resp__cluster_redirect(const struct connection *connection, const struct kv_command *command,
+                            const struct bytes *arguments, uint32_t count,
+                            const struct reply *reply);
+
 /* ---- Errands --------------------------------------------------------------------------------- */
 
 /* Visits every server on its own thread, beginning with the one where it is sent off, and comes
@@ -401,8 +411,10 @@ bool resp__password_set(struct resp_group *group, struct bytes password);
     enum handled resp__##name(struct connection *connection, const struct bytes *arguments, \
                               uint32_t count, const struct reply *reply)
 
+RESP_HANDLER(asking);
 RESP_HANDLER(auth);
 RESP_HANDLER(client);
+RESP_HANDLER(cluster);
 RESP_HANDLER(command);
 RESP_HANDLER(config);
 RESP_HANDLER(discard);
@@ -416,6 +428,8 @@ RESP_HANDLER(memory);
 RESP_HANDLER(multi);
 RESP_HANDLER(ping);
 RESP_HANDLER(quit);
+RESP_HANDLER(readonly);
+RESP_HANDLER(readwrite);
 RESP_HANDLER(reset);
 RESP_HANDLER(select);
 RESP_HANDLER(shutdown);

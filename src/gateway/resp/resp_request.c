@@ -195,7 +195,15 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
 
 static void request_done(struct shard_request *request, int status, struct bytes answer)
 {
-    resp__slot_close(LIST_ITEM(request, struct slot, request), answer);
+    struct slot *slot = LIST_ITEM(request, struct slot, request);
+    struct buffer refusal = {0};
+    if (status != 0) {
+        struct reply reply = {.target = &refusal, .protocol = request->protocol};
+        resp_reply_refusal(&reply, status);
+        answer = buffer_bytes(&refusal);
+    }
+    resp__slot_close(slot, answer);
+    buffer_deinit(&refusal);
 }
 
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry)
@@ -247,6 +255,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.protocol = connection->protocol;
     slot->request.is_write = submission->is_write;
     slot->request.does_grow = submission->does_grow;
+    slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
     slot->request.session = &connection->session;
     *refused = 0;
@@ -288,6 +297,9 @@ const char *resp__refusal_text(int refused)
                "return when there is space again.";
     case ERROR_NOT_LEADER:
         return "LOADING tutti is loading the dataset from its log";
+    case ERROR_OUTCOME_UNKNOWN:
+        return "UNKNOWN nobody can tell whether this write took effect: its leader was lost, and "
+               "too much has happened since. Look before you repeat it.";
     case -E2BIG:
         return "ERR the request is larger than an entry of the log may be";
     default:

@@ -19,6 +19,9 @@ static const struct {
     struct kv_command command;
     command_handler handler;
 } own_commands[] = {
+    {{"asking", 0, 1, OWN, CONNECTION, NONE, "", "Does nothing: slots are never half moved.",
+      "3.0.0", "O(1)"},
+     resp__asking},
     {{"auth", 0, -2, OWN | KV_FLAG_NO_AUTH, CONNECTION, NONE, "[username] password",
       "Authenticates the connection.", "1.0.0", "O(1)"},
      resp__auth},
@@ -28,6 +31,12 @@ static const struct {
       "value | SETNAME name | TRACKINGINFO | UNBLOCK id [TIMEOUT|ERROR] | UNPAUSE | HELP",
       "Tells about connections and changes them.", "2.4.0", "O(N) in the number of connections"},
      resp__client},
+    {{"cluster", 0, -2, OWN_SLOW, SERVER, NONE,
+      "COUNTKEYSINSLOT slot | GETKEYSINSLOT slot count | INFO | KEYSLOT key | LINKS | MYID | NODES "
+      "| "
+      "SHARDS | SLOTS | HELP",
+      "Tells which node leads which slots.", "3.0.0", "O(N) in the number of nodes and ranges"},
+     resp__cluster},
     {{"command", 0, -1, OWN_SLOW, SERVER, NONE,
       "[COUNT | DOCS [name …] | GETKEYS command … | GETKEYSANDFLAGS command … | INFO [name …] | "
       "LIST [FILTERBY MODULE|ACLCAT|PATTERN value] | HELP]",
@@ -71,6 +80,11 @@ static const struct {
     {{"quit", 0, -1, OWN | KV_FLAG_NO_AUTH, CONNECTION, NONE, "", "Closes the connection.", "1.0.0",
       "O(1)"},
      resp__quit},
+    {{"readonly", 0, 1, OWN, CONNECTION, NONE, "",
+      "Lets reads be answered by any replica, with what it has.", "3.0.0", "O(1)"},
+     resp__readonly},
+    {{"readwrite", 0, 1, OWN, CONNECTION, NONE, "", "Ends READONLY.", "3.0.0", "O(1)"},
+     resp__readwrite},
     {{"reset", 0, 1, OWN | KV_FLAG_NO_AUTH, CONNECTION, NONE, "", "Makes the connection as new.",
       "6.2.0", "O(1)"},
      resp__reset},

@@ -110,6 +110,10 @@ static bool may_be_queued(const struct command_entry *entry, const struct bytes 
     if (entry->handler == resp__memory) {
         return !resp__is(arguments[1], "USAGE");
     }
+    if (entry->handler == resp__cluster) {
+        return !resp__is(arguments[1], "COUNTKEYSINSLOT") &&
+               !resp__is(arguments[1], "GETKEYSINSLOT");
+    }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (entry->handler == resp__client && resp__is(arguments[1], others[i])) {
             return false;

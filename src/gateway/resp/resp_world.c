@@ -48,7 +48,11 @@ struct world {
     _Atomic bool is_reading_late;
     _Atomic int refusal_status;
     _Atomic int refusal_count;
+    _Atomic int late_status;
+    _Atomic int late_count;
     _Atomic int stop_count;
+    _Atomic int stale_count;
+    _Atomic bool is_cluster;
     _Atomic uint32_t stopped_count;
 };
 
@@ -76,6 +80,15 @@ static bool is_opcode(const struct shard_command *command, const char *name)
 static void execute(struct place *place, const struct shard_command *command,
                     const struct reply *reply)
 {
+    if (command->opcode == kv_slot_count_opcode()) {
+        reply_integer(reply, 77);
+        return;
+    }
+    if (command->opcode == kv_slot_keys_opcode()) {
+        reply_array(reply, 1);
+        reply_bulk(reply, command->arguments[1]);
+        return;
+    }
     struct pair *pair = pair_of(place, command->arguments[0]);
     if (is_opcode(command, "set")) {
         buffer_clear(&pair->key);
@@ -102,6 +115,7 @@ static int submit(void *context, struct shard_request *request, const struct rep
 {
     struct place *place = context;
     struct world *world = place->world;
+    (void)atomic_fetch_add(&world->stale_count, request->may_be_stale);
     if (atomic_load(&world->refusal_count) > 0 &&
         (request->is_write || atomic_load(&world->refusal_status) != -ENOSPC)) {
         (void)atomic_fetch_sub(&world->refusal_count, 1);
@@ -129,7 +143,11 @@ static void answer_waiting(void *context)
     }
     for (struct list *member; (member = list_pop_front(&place->waiting)) != NULL;) {
         struct later *later = LIST_ITEM(member, struct later, link);
-        later->request->done(later->request, 0, buffer_bytes(&later->answer));
+        bool is_refused = atomic_load(&place->world->late_count) > 0;
+        (void)atomic_fetch_sub(&place->world->late_count, is_refused);
+        later->request->done(later->request,
+                             is_refused ? atomic_load(&place->world->late_status) : 0,
+                             is_refused ? BYTES("") : buffer_bytes(&later->answer));
         buffer_deinit(&later->answer);
         memory_free(later);
     }
@@ -146,6 +164,43 @@ static void get_information(void *context, struct resp_information *information)
         .key_count = 7,
         .expiring_key_count = 3,
     };
+}
+
+static void get_cluster(void *context, struct resp_cluster *cluster)
+{
+    const struct place *place = context;
+    static const struct resp_cluster_node nodes[] = {
+        {.id = 3, .host = "fd00::3", .port = 6380, .peer_port = 7380, .offset = 5},
+        {.id = 1, .host = "", .peer_port = 7380, .is_self = true, .is_online = true, .offset = 9},
+        {.id = 2, .host = "10.0.0.2", .port = 6379, .peer_port = 7380, .is_online = true},
+    };
+    static const uint32_t replicas[][2] = {{2, 3}, {1, 3}, {3, 1}};
+    static const struct resp_cluster_range ranges[] = {
+        {0, 5460, 1, replicas[0], 2},
+        {5461, 5470, 1, replicas[0], 2},
+        {5470, 10922, 2, replicas[1], 2},
+        {10923, 16383, 0, replicas[2], 2},
+    };
+    if (!atomic_load(&place->world->is_cluster)) {
+        return;
+    }
+    resp_cluster_set(cluster, "0123456789abcdef0123456789abcdef", 42);
+    for (uint32_t i = 0; i < 3; i++) {
+        resp_cluster_add_node(cluster, &nodes[i]);
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        resp_cluster_add_range(cluster, &ranges[i]);
+    }
+}
+
+static bool find_leader(void *context, uint16_t slot, struct resp_place *found)
+{
+    const struct place *place = context;
+    if (!atomic_load(&place->world->is_cluster) || slot <= 5470 || slot > 10922) {
+        return false;
+    }
+    *found = (struct resp_place){.host = "10.0.0.2", .port = 6379};
+    return true;
 }
 
 static bool setting_at(void *context, uint32_t index, const char **name, struct buffer *value)
@@ -219,6 +274,8 @@ struct world *world_create(const struct world_options *options)
                                                .submit = submit,
                                                .get_information = get_information,
                                                .setting_at = setting_at,
+                                               .get_cluster = get_cluster,
+                                               .find_leader = find_leader,
                                                .stop_node = stop_node};
         place->server = resp_server_create(world->group, place->loop, &place->backend);
         listen_at(world, place, i == 0 ? NULL : resp_server_listener(world->places[0].server));
@@ -275,6 +332,22 @@ void world_refuse(struct world *world, int status, int count)
 {
     atomic_store(&world->refusal_status, status);
     atomic_store(&world->refusal_count, count);
+}
+
+void world_refuse_late(struct world *world, int status, int count)
+{
+    atomic_store(&world->late_status, status);
+    atomic_store(&world->late_count, count);
+}
+
+void world_set_cluster(struct world *world, bool is_cluster)
+{
+    atomic_store(&world->is_cluster, is_cluster);
+}
+
+int world_stale_count(const struct world *world)
+{
+    return atomic_load(&world->stale_count);
 }
 
 int world_stop_count(const struct world *world)
