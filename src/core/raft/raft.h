@@ -228,7 +228,8 @@ enum raft_input_kind {
     /* This member's state was replaced by a snapshot at `index` (not below what it has applied) of
      * term `index_term` with `configuration`, durably: the log begins behind it. If the log has
      * that very entry, those behind it stay; if not, they are void, and the next entry is the one
-     * after `index`. */
+     * after `index`. Without voters: whoever sent it came as a stranger and has applied no
+     * configuration yet, so there was none since the group began; what is known here stays. */
     RAFT_INPUT_SNAPSHOT_INSTALLED,
 };
 

@@ -59,10 +59,21 @@ static bool is_up_to_date(const struct raft *raft, const struct raft_message *me
            (message->index_term == last_term && message->index >= raft->log.last_index);
 }
 
-/* §4.2.2: who is not in its own newest configuration does not campaign. */
+/* Learners and strangers do not. §4.2.2: "a server that is not part of its own latest configuration
+ * should still start new elections, as it might still be needed until the Cnew entry is committed":
+ * only its log may be long enough. */
 static bool may_campaign(const struct raft *raft)
 {
-    return raft__is_voter(raft, raft->self) && !raft->is_impaired;
+    const struct raft_log *log = &raft->log;
+    bool is_voter = false;
+    for (uint32_t i = log->configuration_count; i > 0 && !is_voter; i--) {
+        const struct raft_known_configuration *known = &log->configurations[i - 1];
+        is_voter = raft_configuration_has_voter(&known->configuration, raft->self);
+        if (known->index <= raft->commit_index) {
+            break;
+        }
+    }
+    return is_voter && !raft->is_impaired;
 }
 
 /* Who cannot write can neither vote for itself nor lead. */

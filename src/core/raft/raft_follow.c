@@ -186,9 +186,14 @@ void raft__heartbeat_request(struct raft *raft, const struct raft_message *messa
 int raft__snapshot_installed(struct raft *raft, const struct raft_input *input)
 {
     raft_index index = input->index;
+    bool has_configuration = input->configuration->voter_count > 0;
     if (index < raft__applicable_index(raft) ||
-        !raft_configuration_is_valid(input->configuration)) {
+        (has_configuration && !raft_configuration_is_valid(input->configuration))) {
         return -EINVAL;
+    }
+    if (input->index_term > raft->hard_state.term) {
+        PROBE("raft.snapshot.newer_term"); /* It came before any message of that term. */
+        raft__become_follower(raft, input->index_term, 0);
     }
     raft_term term = 0;
     if (raft__log_get_term(&raft->log, index, &term) && term == input->index_term) {
@@ -200,7 +205,9 @@ int raft__snapshot_installed(struct raft *raft, const struct raft_input *input)
         raft__log_reset(&raft->log, index, input->index_term);
         raft->write_count = 0;
     }
-    raft__log_set_configuration(&raft->log, index, input->configuration);
+    if (has_configuration) {
+        raft__log_set_configuration(&raft->log, index, input->configuration);
+    }
     raft->durable_index = raft__max(raft->durable_index, index);
     raft->commit_index = raft__max(raft->commit_index, index);
     if (raft->role == RAFT_ROLE_FOLLOWER && raft->leader != 0) {

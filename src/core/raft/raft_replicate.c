@@ -284,6 +284,20 @@ void raft__append_reply(struct raft *raft, const struct raft_message *message)
     raft__replicate(raft, replica);
 }
 
+/* It lives, but has not moved since its last heartbeat, although appends are under way: either its
+ * disk is slow, or they were lost. An append without entries finds out which. */
+static void find_lost(struct raft *raft, struct raft_replica *replica)
+{
+    raft_index index = replica->next_index - 1;
+    raft_term term = 0;
+    if (raft__log_get_term(&raft->log, index, &term)) {
+        send_append(raft, replica, index, term, 0);
+    } else {
+        PROBE("raft.replica.stuck_before_log");
+        begin_probe(replica, replica->match_index + 1);
+    }
+}
+
 void raft__heartbeat_reply(struct raft *raft, const struct raft_message *message)
 {
     struct raft_replica *replica = raft__find_replica(raft, message->from);
@@ -297,15 +311,11 @@ void raft__heartbeat_reply(struct raft *raft, const struct raft_message *message
     if (replica->progress == RAFT_PROGRESS_PROBE) {
         replica->probe_at_ms = 0;
     }
-    /* It lives, but has not moved since the last heartbeat, although appends are under way: either
-     * its disk is slow, or they were lost. An append without entries finds out which. */
     bool is_under_way = replica->flight_count > 0;
-    raft_term term = 0;
-    if (is_under_way && replica->stuck_index == replica->match_index &&
-        raft__log_get_term(&raft->log, replica->next_index - 1, &term)) {
-        send_append(raft, replica, replica->next_index - 1, term, 0);
+    if (is_under_way && replica->stuck_index == replica->match_index) {
+        find_lost(raft, replica);
     }
-    replica->stuck_index = is_under_way ? replica->match_index : UINT64_MAX;
+    replica->stuck_index = replica->flight_count > 0 ? replica->match_index : UINT64_MAX;
     raft__replicate(raft, replica);
 }
 

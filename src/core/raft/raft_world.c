@@ -276,9 +276,23 @@ static void post(struct raft__world *world, struct raft__world_node *node,
     packets_add(queue, packet);
 }
 
+/* I8 */
+static void check_sent(struct raft__world *world, const struct raft__world_node *node,
+                       const struct raft_message *message)
+{
+    bool is_vote =
+        message->kind == RAFT_MESSAGE_VOTE_REPLY || message->kind == RAFT_MESSAGE_PREVOTE_REPLY;
+    bool is_request =
+        message->kind == RAFT_MESSAGE_VOTE_REQUEST || message->kind == RAFT_MESSAGE_PREVOTE_REQUEST;
+    if (node->output.is_impaired && ((is_vote && !message->is_rejected) || is_request)) {
+        raft__world_violate(world, "I8: %" PRIu32 " is impaired and votes", node->id);
+    }
+}
+
 static void send(struct raft__world *world, struct raft__world_node *node,
                  const struct raft_send *send)
 {
+    check_sent(world, node, &send->message);
     bool is_late = send->after_sequence > node->durable_sequence;
     show_message(world, &send->message, is_late ? send->after_sequence : 0);
     struct raft_message message = send->message;
@@ -528,8 +542,13 @@ void raft__world_deliver(struct raft__world *world, uint32_t position, bool is_c
         }
         struct raft_input input = {
             .kind = RAFT_INPUT_RECEIVE, .message = &packet.message, .entries = heads};
+        raft_term term = world->nodes[to].output.term;
         int status = step(world, to, input, packet.entries);
         ASSERT(status == 0);
+        if (packet.message.kind == RAFT_MESSAGE_PREVOTE_REQUEST &&
+            world->nodes[to].output.term != term) {
+            raft__world_violate(world, "a pre-vote raises the term of %" PRIu32, to);
+        }
     }
     memory_free(packet.entries);
 }
@@ -637,8 +656,13 @@ static void install(struct raft__world *world, raft_node id, const struct raft__
         log_compact(&node->log, state->index);
         log_compact(&node->durable_log, state->index);
     }
+    struct raft__world_state own = node->applied;
     node->applied = *state;
-    node->stored = *state;
+    if (state->configuration.voter_count == 0) { /* The sender knows of none up to there. */
+        node->applied.configuration = own.configuration;
+        node->applied.configuration_index = own.configuration_index;
+    }
+    node->stored = node->applied;
     struct raft_input input = {.kind = RAFT_INPUT_SNAPSHOT_INSTALLED,
                                .index = state->index,
                                .index_term = state->term,
