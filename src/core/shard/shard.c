@@ -636,6 +636,18 @@ uint64_t shard_tick(struct shard *shard)
     return earlier(wake_at_ms, shard->raft_wake_at_ms);
 }
 
+bool shard_is_idle(const struct shard *shard)
+{
+    return shard->reads_elsewhere == 0 && shard->works_elsewhere == 0 &&
+           shard->log_reads_under_way == 0;
+}
+
+bool shard_wants_tick(const struct shard *shard)
+{
+    return shard->open->item_count > 0 &&
+           shard->in_flight_count < SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX && shard_is_ready(shard);
+}
+
 void shard_set_full(struct shard *shard, bool is_full)
 {
     shard->is_full = is_full;

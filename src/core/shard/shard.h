@@ -113,6 +113,15 @@ struct shard_session {
     struct list waiting;    /* Requests that may not start yet. */
     uint32_t pending_count; /* Started and not answered. */
     bool is_alone;          /* The started ones must be answered before the next may start. */
+
+    /* core/route's own. */
+    struct {
+        void *line;           /* Requests that it keeps for the session. */
+        uint64_t number;      /* Its name elsewhere; 0: none yet. */
+        uint32_t local_count; /* That the local replica has, */
+        uint32_t local_epoch; /* and since when. */
+        uint64_t local_write; /* The newest write that took effect there: its sequence. */
+    } route;
 };
 
 struct shard_request {
@@ -121,6 +130,7 @@ struct shard_request {
     bool is_write;                /* execute(); else read(). */
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
     bool may_be_stale;            /* A read that any replica may answer with what it has. */
+    bool is_cheap;                /* A read that may go through the log (route.h, R3). */
 
     /* The identity of a write (I7): a number for the life of the gateway that asks (random, not 0)
      * and one for the request. Origin 0: it will not be retried. */
@@ -144,6 +154,14 @@ struct shard_request {
     struct list link;
     void *copy;
     raft_index needed_index; /* What a read must see at least: applied when it was submitted. */
+
+    /* core/route's own, from route_submit() until done. */
+    struct {
+        void *owner;
+        void (*done)(struct shard_request *request, int status, struct bytes reply);
+        uint64_t until_ms;
+        bool is_logged;
+    } route;
 };
 
 void shard_session_init(struct shard_session *session);
@@ -294,6 +312,12 @@ MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
  * at. -EBUSY: a write is under way elsewhere and must be done first, or the store would stall; then
  * try again. */
 MUST_USE int shard_settle(struct shard *shard);
+
+/* Is nothing on its way on other threads, but for a write to the store? Before shard_close(). */
+bool shard_is_idle(const struct shard *shard);
+
+/* Has something been gathered that the next tick would propose? */
+bool shard_wants_tick(const struct shard *shard);
 
 /* Refuse requests that grow (the disk is nearly full), or accept them again. */
 void shard_set_full(struct shard *shard, bool is_full);

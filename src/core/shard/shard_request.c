@@ -16,6 +16,11 @@ void shard_session_init(struct shard_session *session)
     list_init(&session->waiting);
     session->pending_count = 0;
     session->is_alone = false;
+    session->route.line = NULL;
+    session->route.number = 0;
+    session->route.local_count = 0;
+    session->route.local_epoch = 0;
+    session->route.local_write = 0;
 }
 
 /* The arguments of a request outlive its submission. */

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public functions, and the hot path: a request that goes straight to the local replica costs a
+ * few stores. Its done() is caught, so that what the replica hands back comes here. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/route/route_internal.h"
+
+#define DEADLINE_MS 30000u
+#define HELD_SIZE_BYTES_MAX (64ull << 20)
+#define GUEST_SIZE_BYTES_MAX (8ull << 20)
+#define BACKOFF_MS_MIN 10u
+#define BACKOFF_MS_MAX 200u
+#define SILENCE_MS 500u
+#define MESSAGE_SIZE_BYTES_MAX (1u << 20)
+#define ARGUMENT_KEPT_COUNT_MAX 1024u
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static uint32_t or_default(uint32_t value, uint32_t default_value)
+{
+    return value != 0 ? value : default_value;
+}
+
+static void set_defaults(struct route_options *options)
+{
+    options->deadline_ms = or_default(options->deadline_ms, DEADLINE_MS);
+    options->backoff_ms_min = or_default(options->backoff_ms_min, BACKOFF_MS_MIN);
+    options->backoff_ms_max = or_default(options->backoff_ms_max, BACKOFF_MS_MAX);
+    options->silence_ms = or_default(options->silence_ms, SILENCE_MS);
+    options->message_size_bytes_max =
+        or_default(options->message_size_bytes_max, MESSAGE_SIZE_BYTES_MAX);
+    if (options->held_size_bytes_max == 0) {
+        options->held_size_bytes_max = HELD_SIZE_BYTES_MAX;
+    }
+    if (options->guest_size_bytes_max == 0) {
+        options->guest_size_bytes_max = GUEST_SIZE_BYTES_MAX;
+    }
+}
+
+int route_create(struct route **route, const struct route_options *options, struct error *error)
+{
+    const struct route_host *host = &options->host;
+    if (options->self == 0 || options->origin == 0 || host->clock.now_ms == NULL ||
+        host->submit_local == NULL || host->local_leader == NULL ||
+        host->local_applied_index == NULL || host->send == NULL || host->next_node == NULL) {
+        return error_say(error, -EINVAL, "route: self, origin and all of the host are needed");
+    }
+    struct route_options complete = *options;
+    set_defaults(&complete);
+    if (complete.backoff_ms_min > complete.backoff_ms_max) {
+        return error_say(error, -EINVAL, "route: the least backoff is above the greatest");
+    }
+    struct route *created = memory_allocate_zeroed(1, sizeof *created);
+    created->options = complete;
+    random_init(&created->random, options->random_seed);
+    created->next_grant = random_next(&created->random) | 1;
+    *route = created;
+    return 0;
+}
+
+void route_destroy(struct route *route)
+{
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        struct route_place *place = &route->places[i];
+        route__lines_destroy(place);
+        route__guests_destroy(place);
+        route__table_deinit(&place->sent);
+    }
+    memory_free(route->arguments);
+    buffer_deinit(&route->answer);
+    memory_free(route);
+}
+
+static struct route_place *find_place(struct route *route, wal_shard shard)
+{
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        if (route->places[i].shard == shard) {
+            return &route->places[i];
+        }
+    }
+    return NULL;
+}
+
+void route_add_shard(struct route *route, wal_shard shard)
+{
+    ASSERT(route->place_count < ROUTE_SHARD_COUNT_MAX);
+    ASSERT(find_place(route, shard) == NULL);
+    struct route_place *place = &route->places[route->place_count++];
+    *place = (struct route_place){
+        .route = route, .shard = shard, .backoff_ms = route->options.backoff_ms_min};
+    list_init(&place->lines);
+    list_init(&place->ready);
+    list_init(&place->ages);
+    list_init(&place->guests);
+    route_leader_changed(route, shard);
+}
+
+/* ---- The host -------------------------------------------------------------------------------- */
+
+uint64_t route__now_ms(const struct route *route)
+{
+    return route->options.host.clock.now_ms(route->options.host.clock.context);
+}
+
+int route__submit_local(struct route_place *place, struct shard_request *request,
+                        const struct reply *reply)
+{
+    const struct route_host *host = &place->route->options.host;
+    return host->submit_local(host->context, place->shard, request, reply);
+}
+
+raft_node route__local_leader(const struct route_place *place)
+{
+    const struct route_host *host = &place->route->options.host;
+    return host->local_leader(host->context, place->shard);
+}
+
+raft_index route__seen_index(struct route_place *place)
+{
+    const struct route_host *host = &place->route->options.host;
+    raft_index local = host->local_applied_index(host->context, place->shard);
+    if (local > place->seen_index) {
+        place->seen_index = local;
+    }
+    return place->seen_index;
+}
+
+int route__send(struct route *route, raft_node node, const struct bytes *pieces,
+                uint32_t piece_count)
+{
+    const struct route_host *host = &route->options.host;
+    int status = host->send(host->context, node, pieces, piece_count);
+    if (status == 0) {
+        route->statistics.sent_message_count++;
+        for (uint32_t i = 0; i < piece_count; i++) {
+            route->statistics.sent_bytes += pieces[i].size_bytes;
+        }
+    }
+    return status;
+}
+
+struct bytes *route__arguments(struct route *route, uint32_t count)
+{
+    if (count > route->argument_capacity) {
+        uint32_t capacity = count < ARGUMENT_KEPT_COUNT_MAX ? ARGUMENT_KEPT_COUNT_MAX : count;
+        route->arguments = memory_resize(route->arguments, capacity * sizeof(struct bytes));
+        route->argument_capacity = capacity;
+    }
+    return route->arguments;
+}
+
+/* Nothing large stays for long. */
+static void trim_scratch(struct route *route)
+{
+    if (route->argument_capacity > ARGUMENT_KEPT_COUNT_MAX) {
+        memory_free(route->arguments);
+        route->arguments = NULL;
+        route->argument_capacity = 0;
+    }
+    buffer_clear(&route->answer);
+    buffer_trim(&route->answer, 1u << 16);
+}
+
+/* ---- Straight to the local replica ----------------------------------------------------------- */
+
+static void give_back(struct shard_request *request)
+{
+    request->done = request->route.done;
+    if (request->route.is_logged) {
+        request->route.is_logged = false;
+        request->is_write = false;
+    }
+}
+
+static void handed_back(struct route_place *place, struct shard_request *request)
+{
+    PROBE("route.handed_back");
+    struct shard_session *session = request->session;
+    if (place->kind == ROUTE_PLACE_LOCAL && session->route.local_epoch == place->local_epoch) {
+        route__place_leave(place);
+    }
+    request->done = request->route.done;
+    route__hold(place, request, request->is_write);
+    struct route_line *line = session->route.line;
+    line->has_handed_back = true;
+}
+
+static void direct_done(struct shard_request *request, int status, struct bytes reply)
+{
+    struct route_place *place = request->route.owner;
+    struct shard_session *session = request->session;
+    ASSERT(session->route.local_count > 0);
+    session->route.local_count--;
+    if (status == ERROR_NOT_LEADER) {
+        handed_back(place, request);
+    } else if (request->is_write && status == 0 && session->route.local_write < request->sequence) {
+        session->route.local_write = request->sequence;
+    }
+    struct route_line *line = session->route.line;
+    if (line != NULL && session->route.local_count == 0) {
+        route__line_ready(line);
+    }
+    if (status != ERROR_NOT_LEADER) {
+        give_back(request);
+        request->done(request, status, reply); /* The session may be gone. */
+    }
+}
+
+int route__submit_direct(struct route_place *place, struct shard_request *request,
+                         const struct reply *reply)
+{
+    struct shard_session *session = request->session;
+    request->route.done = request->done;
+    request->done = direct_done;
+    /* The replica may answer others of the session meanwhile. */
+    session->route.local_count++;
+    session->route.local_epoch = place->local_epoch;
+    int status = route__submit_local(place, request, reply);
+    if (status == SHARD_PENDING) {
+        return status;
+    }
+    session->route.local_count--;
+    request->done = request->route.done;
+    if (status == SHARD_ANSWERED && request->is_write &&
+        session->route.local_write < request->sequence) {
+        session->route.local_write = request->sequence;
+    }
+    return status;
+}
+
+/* ---- Submitting ------------------------------------------------------------------------------ */
+
+static void stale_done(struct shard_request *request, int status, struct bytes reply)
+{
+    struct route_place *place = request->route.owner;
+    request->done = request->route.done;
+    if (status == ERROR_NOT_LEADER) {
+        PROBE("route.stale_read_handed_back");
+        route__hold(place, request, false);
+    } else {
+        request->done(request, status, reply);
+    }
+}
+
+static int submit_stale(struct route_place *place, struct shard_request *request,
+                        const struct reply *reply)
+{
+    request->route.done = request->done;
+    request->done = stale_done;
+    int status = route__submit_local(place, request, reply);
+    if (status != SHARD_PENDING) {
+        request->done = request->route.done;
+    }
+    return status;
+}
+
+static void identify(struct route_place *place, struct shard_request *request)
+{
+    request->copy = NULL;
+    request->is_retry = false;
+    request->origin = place->route->options.origin;
+    request->sequence = ++place->route->sequence;
+    request->known_index = request->is_write ? route__seen_index(place) : 0;
+    request->route.owner = place;
+    request->route.until_ms = 0;
+    request->route.is_logged = false;
+}
+
+/* May the session's next request go to the local replica, past no other of it? */
+static bool may_go_direct(const struct route_place *place, const struct shard_session *session)
+{
+    return place->kind == ROUTE_PLACE_LOCAL && session->route.line == NULL &&
+           (session->route.local_count == 0 || session->route.local_epoch == place->local_epoch);
+}
+
+static int keep(struct route_place *place, struct shard_request *request)
+{
+    struct route *route = place->route;
+    if (route->is_stopping) {
+        return ERROR_STOPPED;
+    }
+    uint64_t size = route__arguments_size_bytes(&request->command);
+    if (size > ROUTE__ITEM_SIZE_BYTES_MAX) {
+        return -E2BIG;
+    }
+    size = route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + size);
+    if (route->statistics.held_count > 0 &&
+        route->statistics.held_size_bytes + size > route->options.held_size_bytes_max) {
+        PROBE("route.held_full");
+        route->statistics.busy_count++;
+        return -EBUSY;
+    }
+    route__hold(place, request, false);
+    return SHARD_PENDING;
+}
+
+int route_submit(struct route *route, wal_shard shard, struct shard_request *request,
+                 const struct reply *reply)
+{
+    struct route_place *place = find_place(route, shard);
+    ASSERT(place != NULL);
+    identify(place, request);
+    if (request->may_be_stale && !request->is_write) {
+        int status = submit_stale(place, request, reply);
+        if (status != ERROR_NOT_LEADER) {
+            return status;
+        }
+    }
+    if (place->kind != ROUTE_PLACE_LOCAL && route__local_leader(place) == route->options.self) {
+        route__place_local(place);
+    }
+    if (may_go_direct(place, request->session)) {
+        int status = route__submit_direct(place, request, reply);
+        if (status != ERROR_NOT_LEADER) {
+            route->statistics.local_count += status >= 0;
+            return status;
+        }
+        route__place_leave(place);
+    }
+    return keep(place, request);
+}
+
+/* ---- What drives it -------------------------------------------------------------------------- */
+
+int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct bytes message)
+{
+    struct route_message decoded;
+    int status = route__decode(message, &decoded);
+    if (status != 0) {
+        route->statistics.malformed_count++;
+        return status;
+    }
+    route->statistics.received_message_count++;
+    route->statistics.received_bytes += message.size_bytes;
+    struct route_place *place = find_place(route, decoded.shard);
+    if (place == NULL) {
+        PROBE("route.unknown_shard");
+        return 0; /* Its own silence makes the sender look elsewhere. */
+    }
+    switch (decoded.kind) {
+    case ROUTE_MESSAGE_ASK:
+        route__asked(place, from, boot_id, &decoded);
+        break;
+    case ROUTE_MESSAGE_REQUESTS:
+        route__requests(place, from, boot_id, &decoded);
+        break;
+    case ROUTE_MESSAGE_TOLD:
+        route__told(place, from, &decoded, route__now_ms(route));
+        break;
+    case ROUTE_MESSAGE_REPLIES:
+        if (place->kind == ROUTE_PLACE_GRANTED && place->node == from &&
+            place->grant == decoded.number) {
+            route__replies(place, &decoded);
+        }
+        break;
+    case ROUTE_MESSAGE_ENDED:
+        if (place->kind == ROUTE_PLACE_GRANTED && place->node == from &&
+            place->grant == decoded.number) {
+            route__ended(place, &decoded, route__now_ms(route));
+        }
+        break;
+    }
+    return 0;
+}
+
+void route_peer_gone(struct route *route, raft_node node)
+{
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        struct route_place *place = &route->places[i];
+        route__guest_gone(place, node);
+        if ((place->kind == ROUTE_PLACE_ASKED || place->kind == ROUTE_PLACE_GRANTED) &&
+            place->node == node) {
+            place->failed_count++;
+            route__place_leave(place);
+        }
+    }
+}
+
+void route_leader_changed(struct route *route, wal_shard shard)
+{
+    struct route_place *place = find_place(route, shard);
+    ASSERT(place != NULL);
+    raft_node leader = route__local_leader(place);
+    if (leader == route->options.self) {
+        if (place->kind != ROUTE_PLACE_LOCAL) {
+            route__place_local(place);
+        }
+        return;
+    }
+    route__guests_end(place);
+    bool is_elsewhere = (place->kind == ROUTE_PLACE_ASKED || place->kind == ROUTE_PLACE_GRANTED) &&
+                        leader != 0 && place->node != leader;
+    if (place->kind == ROUTE_PLACE_LOCAL || is_elsewhere) {
+        route__place_leave(place);
+    }
+    if (leader != 0 && place->kind == ROUTE_PLACE_NONE) {
+        place->hint = leader;
+        place->at_ms = 0;
+    }
+}
+
+uint64_t route_tick(struct route *route)
+{
+    uint64_t now_ms = route__now_ms(route);
+    uint64_t wake_at_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        struct route_place *place = &route->places[i];
+        uint64_t wakes[] = {route__expire(place, now_ms), route__place_tick(place, now_ms),
+                            route__guests_tick(place, now_ms)};
+        for (size_t j = 0; j < sizeof wakes / sizeof wakes[0]; j++) {
+            wake_at_ms = wakes[j] < wake_at_ms ? wakes[j] : wake_at_ms;
+        }
+    }
+    trim_scratch(route);
+    return wake_at_ms;
+}
+
+void route_stop(struct route *route, uint32_t patience_ms)
+{
+    route->is_stopping = true;
+    route->stop_by_ms = route__now_ms(route) + patience_ms;
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        route__hasten(&route->places[i], route->stop_by_ms);
+        route__guests_end(&route->places[i]);
+    }
+}
+
+void route_get_statistics(const struct route *route, struct route_statistics *statistics)
+{
+    *statistics = route->statistics;
+    for (uint32_t i = 0; i < route->place_count; i++) {
+        route__guests_count(&route->places[i], statistics);
+    }
+}
