@@ -33,7 +33,7 @@ class Node:
 
     def __init__(self, data, arguments=(), environment=None, wrapper=()):
         self.data = pathlib.Path(data)
-        self.redis_port, self.admin_port = free_ports(2)
+        self.redis_port, self.admin_port, self.peer_port = free_ports(3)
         self.arguments = list(arguments)
         self.environment = dict(environment or {})
         self.wrapper = list(wrapper)
@@ -43,7 +43,8 @@ class Node:
     def command(self):
         return self.wrapper + [str(BINARY), "start", "--data", str(self.data),
                                "--redis", f"127.0.0.1:{self.redis_port}",
-                               "--admin", f"127.0.0.1:{self.admin_port}"] + self.arguments
+                               "--admin", f"127.0.0.1:{self.admin_port}",
+                               "--peer", f"127.0.0.1:{self.peer_port}"] + self.arguments
 
     def launch(self):
         """Start without waiting for an answer."""

@@ -14,11 +14,15 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "node/node_cluster.h"
+#include "node/node_control.h"
 #include "node/node_parts.h"
 
 enum {
     POOL_THREAD_COUNT = 4,
     POOL_WORK_COUNT_MAX = 256,
+    LEAVE_MS = 2000,
+    LEAVE_RETRY_MS = 20,
 };
 
 /* How the memory is shared out; the rest of the shares is in node_shard.c. The store's write
@@ -87,7 +91,7 @@ static int submit(void *context, struct shard_request *request, const struct rep
     struct reactor *reactor = context;
     struct node *node = reactor->node;
     if (reactor->loop == node->shard.loop) {
-        return shard_submit(node->shard.shard, request, reply);
+        return route_submit(node->cluster->route, NODE_DATA_SHARD, request, reply);
     }
     return node_forward_submit(&node->shard, reactor->loop, request);
 }
@@ -128,6 +132,20 @@ static bool setting_at(void *context, uint32_t index, const char **name, struct 
     }
 }
 
+static void get_cluster(void *context, struct resp_cluster *target)
+{
+    const struct node *node = ((struct reactor *)context)->node;
+    if (node->cluster != NULL) { /* It serves. */
+        node_view_describe(node->cluster->view, target);
+    }
+}
+
+static bool find_leader(void *context, uint16_t slot, struct resp_place *place)
+{
+    const struct node *node = ((struct reactor *)context)->node;
+    return node->cluster != NULL && node_view_find_leader(node->cluster->view, place);
+}
+
 static void gateway_event(void *context, const char *name, const char *text)
 {
     struct node *node = ((struct reactor *)context)->node;
@@ -161,6 +179,8 @@ static int reactor_open(struct node *node, uint32_t index, struct error *error)
         .submit = submit,
         .get_information = get_information,
         .setting_at = setting_at,
+        .get_cluster = get_cluster,
+        .find_leader = find_leader,
         .stop_node = stop_node,
         .event = gateway_event,
     };
@@ -193,6 +213,14 @@ static void reactor_run(void *context)
 
 /* ---- Stopping -------------------------------------------------------------------------------- */
 
+static void stop_loops(void *context)
+{
+    struct node *node = context;
+    for (uint32_t i = 0; i < node->reactor_count; i++) {
+        os_loop_stop(node->reactors[i].loop);
+    }
+}
+
 /* On reactor 0: the last gateway that stopped stops the loops, so that errands still found
  * theirs. */
 static void gateway_stopped_here(struct os_message *message)
@@ -202,9 +230,7 @@ static void gateway_stopped_here(struct os_message *message)
     if (--node->serving_count > 0) {
         return;
     }
-    for (uint32_t i = 0; i < node->reactor_count; i++) {
-        os_loop_stop(node->reactors[i].loop);
-    }
+    node_shard_stop(&node->shard, stop_loops, node);
 }
 
 static void gateway_stopped(void *context)
@@ -220,6 +246,28 @@ static void stop_gateway(struct os_message *message)
     resp_server_stop(reactor->server, gateway_stopped, reactor);
 }
 
+static void stop_gateways(struct node *node)
+{
+    route_stop(node->cluster->route, LEAVE_MS);
+    for (uint32_t i = 0; i < node->reactor_count; i++) {
+        struct reactor *reactor = &node->reactors[i];
+        reactor->stop_message.deliver = stop_gateway;
+        os_loop_post(reactor->loop, &reactor->stop_message);
+    }
+}
+
+/* Another node leads before this one stops, so that nobody waits for an election. */
+static void leave(void *context)
+{
+    struct node *node = context;
+    if (node_cluster_leave(node->cluster) || os_monotonic_ms() >= node->leave_until_ms) {
+        os_timer_stop(node->leave_timer);
+        stop_gateways(node);
+    } else {
+        os_timer_start(node->leave_timer, LEAVE_RETRY_MS, 0);
+    }
+}
+
 static void stop(void *context)
 {
     struct node *node = context;
@@ -227,11 +275,8 @@ static void stop(void *context)
         return;
     }
     OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
-    for (uint32_t i = 0; i < node->reactor_count; i++) {
-        struct reactor *reactor = &node->reactors[i];
-        reactor->stop_message.deliver = stop_gateway;
-        os_loop_post(reactor->loop, &reactor->stop_message);
-    }
+    node->leave_until_ms = os_monotonic_ms() + LEAVE_MS;
+    leave(node);
 }
 
 /* ---- Starting -------------------------------------------------------------------------------- */
@@ -272,12 +317,54 @@ static int open_storage(struct node *node, struct error *error)
     }
     node->shard.is_new = node_data_is_new(node->data);
     node->shard.may_log_end_early = node_data_may_log_end_early(node->data);
+    node->shard.self = node_data_node_id(node->data);
     status = node_shard_open(&node->shard, node->store, &node->options,
                              node_data_wal_path(node->data), error);
     if (status != 0) {
         return status;
     }
     return node_data_commit(node->data, !node->options.is_flush_always, error);
+}
+
+static char *redis_address(const struct node *node, char *text)
+{
+    struct os_address address = os_listener_address(resp_server_listener(node->reactors[0].server));
+    return os_address_format(&address, text);
+}
+
+static int open_cluster(struct node *node, struct error *error)
+{
+    char redis[OS_ADDRESS_TEXT_SIZE];
+    char admin[OS_ADDRESS_TEXT_SIZE];
+    struct os_address admin_address = node_admin_address(node->admin);
+    struct node_cluster_options options = {
+        .shard = &node->shard,
+        .data = node->data,
+        .options = &node->options,
+        .loop = node->reactors[0].loop,
+        .redis = redis_address(node, redis),
+        .admin = os_address_format(&admin_address, admin),
+    };
+    int status = node_cluster_open(&node->cluster, &options, error);
+    return status == 0 ? node_control_open(&node->control, node->cluster, error) : status;
+}
+
+/* A new directory that is to belong to a cluster gets its name there first. */
+static int join(struct node *node, struct error *error)
+{
+    if (node->options.join == NULL) {
+        return 0;
+    }
+    if (!node_data_is_new(node->data)) {
+        OS_LOG_INFO(node->options.log, "node.joined_already", "cluster=%s node=%u",
+                    node_data_cluster_id(node->data), node_data_node_id(node->data));
+        return 0;
+    }
+    char redis[OS_ADDRESS_TEXT_SIZE];
+    char admin[OS_ADDRESS_TEXT_SIZE];
+    struct os_address admin_address = node_admin_address(node->admin);
+    return node_join(node->data, &node->options, redis_address(node, redis),
+                     os_address_format(&admin_address, admin), error);
 }
 
 static int start_threads(struct node *node, struct error *error)
@@ -313,12 +400,13 @@ static int start_threads(struct node *node, struct error *error)
     node->shard.node_log = node->node_log;
     node->shard.maintenance = node->maintenance;
     node_shard_attach(&node->shard, node->reactors[0].loop);
-    return 0;
+    return open_cluster(node, error);
 }
 
 static int start_reactors(struct node *node, struct error *error)
 {
     node->stop_wake = os_wake_create(node->reactors[0].loop, stop, node);
+    node->leave_timer = os_timer_create(node->reactors[0].loop, leave, node);
     atomic_store(&node->can_be_woken, true);
     if (atomic_load(&node->shard.is_stop_wanted)) {
         os_wake_signal(node->stop_wake);
@@ -341,9 +429,13 @@ static void say_ready(const struct node *node)
     struct os_address redis_address =
         os_listener_address(resp_server_listener(node->reactors[0].server));
     struct os_address admin_address = node_admin_address(node->admin);
+    char peer[OS_ADDRESS_TEXT_SIZE];
+    struct os_address peer_address = node_cluster_address(node->cluster);
     OS_LOG_INFO(node->options.log, "node.ready",
-                "redis=%s admin=%s data=%s reactors=%u memory_bytes=%" PRIu64 " took_ms=%" PRIu64,
+                "redis=%s admin=%s peer=%s node=%u data=%s reactors=%u memory_bytes=%" PRIu64
+                " took_ms=%" PRIu64,
                 os_address_format(&redis_address, redis), os_address_format(&admin_address, admin),
+                os_address_format(&peer_address, peer), node_data_node_id(node->data),
                 node->options.data_directory, node->reactor_count, node->options.memory_size_bytes,
                 os_monotonic_ms() - node->started_at_ms);
     if (!node->options.is_flush_always) {
@@ -368,6 +460,7 @@ static void close_reactors(struct node *node)
     }
     if (node->stop_wake != NULL) {
         os_wake_destroy(node->stop_wake);
+        os_timer_destroy(node->leave_timer);
     }
 }
 
@@ -375,6 +468,7 @@ static void node_close(struct node *node)
 {
     node_admin_destroy(node->admin);
     close_reactors(node);
+    node_control_close(node->control);
     node_maintenance_destroy(node->maintenance);
     node_log_destroy(node->node_log);
     if (node->pool != NULL) {
@@ -386,6 +480,7 @@ static void node_close(struct node *node)
     if (node->shard.shard != NULL) {
         node_shard_close(&node->shard);
     }
+    node_cluster_close(node->cluster);
     for (uint32_t i = 0; i < node->reactor_count; i++) {
         reactor_close(&node->reactors[i]);
     }
@@ -440,6 +535,9 @@ int node_run(const struct node_options *options, struct error *error)
     }
     if (status == 0) {
         status = open_listeners(node, error);
+    }
+    if (status == 0) {
+        status = join(node, error);
     }
     if (status == 0) {
         status = open_storage(node, error);

@@ -60,7 +60,7 @@ static int open_rows(struct check *check, struct error *error)
     check->kv = kv_create();
     struct shard_options options = {
         .id = NODE_DATA_SHARD,
-        .self = NODE_SELF,
+        .self = NODE_FOUNDER,
         .store = store_interface(check->store),
         .cache_size_bytes = 1 << 20,
         .in_flight_size_bytes_max = 1,

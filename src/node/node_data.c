@@ -6,6 +6,9 @@
  *   lock        one process per directory
  *   wal/        the log's segments
  *   store/      RocksDB
+ *   tls/        the authority of the cluster, this node's certificate
+ *   roster      where the other nodes are, as far as this one knows
+ *   control     a socket for the operator
  *
  * docs/formats/directory.md says more. */
 #include <inttypes.h>
@@ -21,6 +24,7 @@ enum {
     CLUSTER_ID_SIZE_BYTES = 16,
     PATH_SIZE = 4096,
     CONF_SIZE_BYTES_MAX = 4096,
+    NODE_FILE_COUNT = NODE_FILE_CONTROL + 1,
 };
 
 struct node_data {
@@ -31,6 +35,9 @@ struct node_data {
     char conf_path[PATH_SIZE];
     char wal_path[PATH_SIZE];
     char store_path[PATH_SIZE];
+    uint32_t node_id;
+    char tls_path[PATH_SIZE];
+    char file_paths[NODE_FILE_COUNT][PATH_SIZE];
 };
 
 static int set_path(char path[PATH_SIZE], const char *directory, const char *name,
@@ -94,6 +101,10 @@ static int read_conf(struct node_data *data, struct error *error)
                       "version of tutti that wrote it, or a newer one",
                       data->conf_path, format, FORMAT_VERSION);
     } else {
+        uint64_t node_id = 0;
+        bool is_named = number_parse_unsigned(conf_value(buffer_bytes(&conf), "node"), &node_id) &&
+                        node_id > 0 && node_id <= UINT32_MAX;
+        data->node_id = is_named ? (uint32_t)node_id : NODE_FOUNDER;
         memcpy(data->cluster_id, cluster.data, cluster.size_bytes);
         data->may_log_end_early =
             bytes_equal(conf_value(buffer_bytes(&conf), "flush"), BYTES("everysec"));
@@ -127,6 +138,7 @@ static int open_parts(struct node_data *data, bool must_exist, struct error *err
         return status;
     }
     data->is_new = true;
+    data->node_id = NODE_FOUNDER;
     new_cluster_id(data);
     status = os_directory_create(data->wal_path, error);
     if (status == 0) {
@@ -135,19 +147,40 @@ static int open_parts(struct node_data *data, bool must_exist, struct error *err
     return status;
 }
 
+static int set_paths(struct node_data *data, const char *directory, struct error *error)
+{
+    static const char *const names[] = {
+        [NODE_FILE_AUTHORITY] = "tls/authority.pem",
+        [NODE_FILE_CERTIFICATE] = "tls/node.pem",
+        [NODE_FILE_ROSTER] = "roster",
+        [NODE_FILE_CONTROL] = "control",
+    };
+    int status = set_path(data->conf_path, directory, "node.conf", error);
+    if (status == 0) {
+        status = set_path(data->wal_path, directory, "wal", error);
+    }
+    if (status == 0) {
+        status = set_path(data->store_path, directory, "store", error);
+    }
+    if (status == 0) {
+        status = set_path(data->tls_path, directory, "tls", error);
+    }
+    for (int i = 0; i < NODE_FILE_COUNT && status == 0; i++) {
+        status = set_path(data->file_paths[i], directory, names[i], error);
+    }
+    return status;
+}
+
 int node_data_open(struct node_data **data, const char *directory, bool must_exist,
                    struct error *error)
 {
     struct node_data *created = memory_allocate_zeroed(1, sizeof *created);
-    int status = set_path(created->conf_path, directory, "node.conf", error);
-    if (status == 0) {
-        status = set_path(created->wal_path, directory, "wal", error);
-    }
-    if (status == 0) {
-        status = set_path(created->store_path, directory, "store", error);
-    }
+    int status = set_paths(created, directory, error);
     if (status == 0 && !must_exist) {
         status = os_directory_create(directory, error);
+    }
+    if (status == 0 && !must_exist) {
+        status = os_directory_create(created->tls_path, error);
     }
     if (status == 0) {
         status = os_lock_take(&created->lock, directory, error);
@@ -191,6 +224,23 @@ const char *node_data_cluster_id(const struct node_data *data)
     return data->cluster_id;
 }
 
+uint32_t node_data_node_id(const struct node_data *data)
+{
+    return data->node_id;
+}
+
+const char *node_data_path(const struct node_data *data, enum node_file file)
+{
+    return data->file_paths[file];
+}
+
+void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id)
+{
+    ASSERT(data->is_new && strlen(cluster_id) == sizeof data->cluster_id - 1);
+    memcpy(data->cluster_id, cluster_id, sizeof data->cluster_id);
+    data->node_id = node_id;
+}
+
 bool node_data_may_log_end_early(const struct node_data *data)
 {
     return data->may_log_end_early;
@@ -203,7 +253,7 @@ int node_data_commit(struct node_data *data, bool may_log_end_early, struct erro
     }
     struct buffer conf = {0};
     buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\nflush = %s\n",
-                         FORMAT_VERSION, data->cluster_id, NODE_SELF,
+                         FORMAT_VERSION, data->cluster_id, data->node_id,
                          may_log_end_early ? "everysec" : "always");
     int status = os_file_write(data->conf_path, buffer_bytes(&conf), error);
     buffer_deinit(&conf);

@@ -7,7 +7,7 @@
  * request is answered, and messages of one loop arrive in order, so a session's order is kept. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "node/node_internal.h"
+#include "node/node_cluster.h"
 
 struct forward {
     struct os_message message;
@@ -44,7 +44,8 @@ static void answered(struct shard_request *request, int status, struct bytes rep
 static void submit(struct forward *forward)
 {
     struct reply reply = {&forward->reply, forward->request.protocol};
-    int status = shard_submit(forward->shard->shard, &forward->request, &reply);
+    int status =
+        route_submit(forward->shard->cluster->route, NODE_DATA_SHARD, &forward->request, &reply);
     switch (status) {
     case SHARD_PENDING:
         return;

@@ -10,12 +10,17 @@
 #include "core/wal/wal.h"
 #include "driver/os/os.h"
 #include "driver/store/store.h"
+#include "driver/tls/tls.h"
 #include "gateway/resp/resp.h"
 #include "node/node.h"
 #include "service/kv/kv.h"
 
 #define NODE_DATA_SHARD 1u
-#define NODE_SELF 1u
+/* Whoever makes the cluster. */
+#define NODE_FOUNDER 1u
+/* Versions of the peer protocol that this node speaks. */
+#define NODE_PROTOCOL_MIN 1u
+#define NODE_PROTOCOL_MAX 1u
 
 /* ---- node_data.c: the data directory --------------------------------------------------------- */
 
@@ -38,6 +43,63 @@ bool node_data_may_log_end_early(const struct node_data *data);
  * on. After the log and the store exist and are recovered, before the first write is answered. */
 MUST_USE int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
+uint32_t node_data_node_id(const struct node_data *data);
+/* A new directory becomes that of a node of another cluster. */
+void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id);
+enum node_file { NODE_FILE_AUTHORITY, NODE_FILE_CERTIFICATE, NODE_FILE_ROSTER, NODE_FILE_CONTROL };
+const char *node_data_path(const struct node_data *data, enum node_file file);
+
+/* ---- node_identity.c: who this node is, and who may say so ----------------------------------- */
+
+/* Each node has the authority's key, so that any of them can let others in and all of them can
+ * renew their certificates, whatever else has failed (docs/decisions/0010). */
+struct node_identity {
+    struct tls_pair authority;
+    struct tls_pair own;
+    struct tls_digest fingerprint; /* Of the authority. */
+    struct tls_context *tls;
+};
+
+/* Read it from the directory; a founder's is made when it is missing. */
+MUST_USE int node_identity_open(struct node_identity *identity, struct node_data *data,
+                                struct error *error);
+void node_identity_close(struct node_identity *identity);
+/* Make a new certificate when the old one has lived two thirds of its life. */
+MUST_USE int node_identity_renew(struct node_identity *identity, struct node_data *data,
+                                 bool *is_renewed, struct error *error);
+
+/* ---- node_join.c: into a cluster ------------------------------------------------------------- */
+
+/* Ask the nodes of `options->join`, one after the other, until one lets this node in; write what
+ * they gave into the new directory. Blocks. */
+MUST_USE int node_join(struct node_data *data, const struct node_options *options,
+                       const char *redis, const char *admin, struct error *error);
+
+/* What a joining node says, and what it is told; byte strings in a row. */
+enum node_join_ask {
+    JOIN_SECRET,
+    JOIN_REQUEST,
+    JOIN_PEER,
+    JOIN_REDIS,
+    JOIN_ADMIN,
+    JOIN_ZONE,
+    JOIN_SOFTWARE,
+    JOIN_FEATURE,
+    JOIN_ASK_COUNT
+};
+enum node_join_answer {
+    JOINED_REFUSAL,
+    JOINED_NODE,
+    JOINED_CLUSTER,
+    JOINED_AUTHORITY,
+    JOINED_AUTHORITY_KEY,
+    JOINED_CERTIFICATE,
+    JOINED_ROSTER,
+    JOINED_ANSWER_COUNT
+};
+void node_join_encode(const struct bytes *fields, uint32_t field_count, struct buffer *target);
+/* Fields are borrowed from the source. ERROR_PROTOCOL. */
+MUST_USE int node_join_decode(struct bytes source, struct bytes *fields, uint32_t field_count);
 
 /* ---- node_log.c: the log writer's thread ----------------------------------------------------- */
 
@@ -64,6 +126,14 @@ void node_log_destroy(struct node_log *log);
 void node_log_append(struct node_log *log, const struct wal_record *record, uint64_t sequence,
                      struct node_log_client *client);
 void node_log_submit(struct node_log *log);
+
+/* Any thread: have run(job, wal) called on the log's thread, behind what was submitted before. The
+ * job is the log's until then. */
+struct node_log_job {
+    struct list link;
+    void (*run)(struct node_log_job *job, struct wal *wal);
+};
+void node_log_submit_job(struct node_log *log, struct node_log_job *job);
 
 /* Any thread: the store has the shard durably up to `index`. */
 void node_log_release(struct node_log *log, wal_shard shard, raft_index index);
@@ -132,9 +202,29 @@ uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance)
 
 /* ---- node_shard.c: the shard's host ---------------------------------------------------------- */
 
+/* Entries that were read from the log in one go; node_replica.c. */
+#define NODE_LOADED_COUNT_MAX 256u
+#define NODE_LOADED_SIZE_BYTES_SOFT_MAX (1u << 20)
+struct node_loaded {
+    raft_index first_index;
+    uint32_t count;
+    raft_term terms[NODE_LOADED_COUNT_MAX];
+    size_t ends[NODE_LOADED_COUNT_MAX];
+    struct buffer payloads;
+};
+
 /* What the data shard needs of reactor 0 while it serves, and of nobody while it starts. */
+struct node_cluster;
 struct node_shard {
-    bool is_new; /* The directory is: a log that knows nothing is no loss. */
+    uint32_t self;
+    struct system *system;
+    struct node_cluster *cluster; /* NULL while starting. */
+    void (*idle)(void *context);  /* While stopping: nothing is on its way any more. */
+    void *idle_context;
+    uint64_t stop_until_ms; /* 0: not stopping. */
+    struct node_loaded loaded;
+    bool is_counting; /* Entries read are entries replayed. */
+    bool is_new;      /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
     atomic_bool is_stop_wanted; /* A replay breaks off. */
     struct shard *shard;
@@ -170,13 +260,16 @@ struct node_figures {
 /* Any thread: a moment old. */
 void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures);
 
-/* Recover: open the shard over the store and the log, apply what the store lacks. On failure
- * nothing is left open. The log stays in `wal`. -ECANCELED: a stop was wanted. */
+/* Recover: open the shard over the store and the log. A node that is alone applies what the store
+ * lacks; else the cluster will say what of the log is committed. On failure nothing is left open.
+ * The log stays in `wal`. -ECANCELED: a stop was wanted. */
 MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
                              const struct node_options *options, const char *wal_directory,
                              struct error *error);
 /* Serve on `loop` from now on. */
 void node_shard_attach(struct node_shard *shard, struct os_loop *loop);
+/* Begin nothing long any more, and call `idle` when nothing of it is on its way. */
+void node_shard_stop(struct node_shard *shard, void (*idle)(void *context), void *context);
 /* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
 MUST_USE int node_shard_settle(struct node_shard *shard);
 void node_shard_close(struct node_shard *shard);

@@ -48,6 +48,7 @@ struct node_log {
     struct list submitted;
     bool is_sleeping;
     bool is_stopping;
+    struct list jobs;
     bool has_release;
     wal_shard release_shard;
     raft_index release_index;
@@ -208,6 +209,7 @@ static void prepare(struct node_log *log)
 /* What a round found to do. */
 struct round {
     struct list records;
+    struct list jobs;
     bool has_release;
     wal_shard release_shard;
     raft_index release_index;
@@ -245,21 +247,32 @@ static void publish_figures(struct node_log *log)
 static void next_round(struct node_log *log, struct round *round)
 {
     list_init(&round->records);
+    list_init(&round->jobs);
     os_mutex_lock(log->mutex);
     publish_figures(log);
     round->is_idle = false;
-    if (list_is_empty(&log->submitted) && !log->has_release && !log->is_stopping) {
+    if (list_is_empty(&log->submitted) && list_is_empty(&log->jobs) && !log->has_release &&
+        !log->is_stopping) {
         log->is_sleeping = true;
         round->is_idle = !os_condition_wait_for(log->condition, log->mutex, sleep_ms(log));
         log->is_sleeping = false;
     }
     list_append_all(&round->records, &log->submitted);
+    list_append_all(&round->jobs, &log->jobs);
     round->has_release = log->has_release;
     round->release_shard = log->release_shard;
     round->release_index = log->release_index;
     round->is_stopping = log->is_stopping;
     log->has_release = false;
     os_mutex_unlock(log->mutex);
+}
+
+static void run_jobs(struct node_log *log, struct list *jobs)
+{
+    for (struct list *member; (member = list_pop_front(jobs)) != NULL;) {
+        struct node_log_job *job = LIST_ITEM(member, struct node_log_job, link);
+        job->run(job, log->wal);
+    }
 }
 
 static void run(void *context)
@@ -270,9 +283,10 @@ static void run(void *context)
         next_round(log, &round);
         if (!list_is_empty(&round.records)) {
             write_round(log, &round.records);
-        } else if (round.is_stopping) {
+        } else if (round.is_stopping && list_is_empty(&round.jobs)) {
             break;
         }
+        run_jobs(log, &round.jobs);
         if (round.has_release) {
             release(log, round.release_shard, round.release_index);
             log->is_prepared = false;
@@ -300,6 +314,7 @@ int node_log_start(struct node_log **log, const struct node_log_options *options
     created->condition = os_condition_create();
     list_init(&created->gathered);
     list_init(&created->submitted);
+    list_init(&created->jobs);
     int status = os_thread_start(&created->thread, "log-writer", run, created, error);
     if (status != 0) {
         os_condition_destroy(created->condition);
@@ -345,6 +360,17 @@ void node_log_submit(struct node_log *log)
     }
     os_mutex_lock(log->mutex);
     list_append_all(&log->submitted, &log->gathered);
+    bool must_wake = log->is_sleeping;
+    os_mutex_unlock(log->mutex);
+    if (must_wake) {
+        os_condition_signal(log->condition);
+    }
+}
+
+void node_log_submit_job(struct node_log *log, struct node_log_job *job)
+{
+    os_mutex_lock(log->mutex);
+    list_push_back(&log->jobs, &job->link);
     bool must_wake = log->is_sleeping;
     os_mutex_unlock(log->mutex);
     if (must_wake) {

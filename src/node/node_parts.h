@@ -38,11 +38,15 @@ struct node {
     struct node_maintenance *maintenance;
     struct os_pool *pool;
     struct resp_group *group;
+    struct node_cluster *cluster;
+    struct node_control *control;
     struct reactor reactors[NODE_REACTOR_COUNT_MAX];
     uint32_t reactor_count;
     uint32_t serving_count; /* Gateways that have not stopped; reactor 0's. */
     struct os_wake *stop_wake;
     atomic_bool can_be_woken; /* `stop_wake` is there. */
+    struct os_timer *leave_timer;
+    uint64_t leave_until_ms;
     struct node_admin *admin;
     _Atomic int state; /* enum node_state; the admin's thread reads it. */
 };

@@ -6,17 +6,22 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "node/node_internal.h"
+#include "node/node_cluster.h"
+#include "service/system/system.h"
 
 enum {
     REPLAY_REPORT_INTERVAL_MS = 1000,
     REPLAY_STALL_MS = 1,
     FIGURES_INTERVAL_MS = 10,
+    STOP_MS = 1000, /* For what is on its way elsewhere. */
 };
 
 #define SPARE_LOG_SIZE_BYTES_MAX (4ull * WAL_SEGMENT_SIZE_BYTES)
 /* Of the disk, spare segments take at most this part: a small disk needs its space for rows. */
 #define SPARE_LOG_DISK_SHARE 16
+/* Of the memory: entries for replicas that lag a little, and replies for those who ask again. */
+#define RECENT_SHARE 16
+#define WINDOW_SHARE 64
 
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
@@ -86,9 +91,14 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
                       struct buffer *payload, struct error *error)
 {
     struct node_shard *shard = context;
-    ASSERT(shard->wal != NULL); /* Only entries from before the start are not in memory. */
+    if (shard->wal == NULL) {
+        return node_replica_load_entry(shard, id, index, term, payload, error);
+    }
     if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
         return error_say(error, -ECANCELED, "stopped while the log was replayed");
+    }
+    if (!shard->is_counting) {
+        return wal_read(shard->wal, id, index, term, payload, error);
     }
     atomic_fetch_add_explicit(&shard->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
@@ -164,6 +174,14 @@ static void finish_writes(struct node_shard *shard)
     }
 }
 
+/* Is nobody else needed to know what is committed? */
+static bool is_alone(const struct node_shard *shard)
+{
+    const struct raft_configuration *members = shard_configuration(shard->shard);
+    return members->voter_count == 1 && members->outgoing_count == 0 &&
+           members->voters[0] == shard->self;
+}
+
 /* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
  * writer inserts what was applied before. */
 static int replay(struct node_shard *shard, struct error *error)
@@ -178,6 +196,10 @@ static int replay(struct node_shard *shard, struct error *error)
     }
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
     uint64_t persisted = 0;
+    shard->is_counting = true;
+    if (status == 0 && !is_alone(shard)) {
+        return persist_now(shard, error);
+    }
     while (status == 0 && shard->failure.code == 0 && !shard_is_ready(shard->shard)) {
         if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
             return error_say(error, -ECANCELED, "stopped while the log was replayed");
@@ -208,18 +230,20 @@ static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
 static int open_shard(struct node_shard *shard, struct store *store,
                       const struct node_options *options, struct error *error)
 {
+    struct shard_machine data = kv_machine(shard->kv);
     struct shard_options shard_options = {
         .id = NODE_DATA_SHARD,
-        .self = NODE_SELF,
+        .self = shard->self,
         .store = store_interface(store),
         .may_log_end_early = shard->may_log_end_early,
         .cache_size_bytes = options->memory_size_bytes / 4,
         .range_lower = BYTES("\x02"),
         .range_upper = BYTES("\xff"),
-        .configuration = {.voter_count = 1, .voters = {NODE_SELF}},
         .store_size_bytes = store_batch_size_bytes(options->memory_size_bytes),
+        .recent_size_bytes_max = options->memory_size_bytes / RECENT_SHARE,
+        .window_size_bytes_max = options->memory_size_bytes / WINDOW_SHARE,
         .in_flight_size_bytes_max = options->memory_size_bytes / 8,
-        .machine = kv_machine(shard->kv),
+        .machine = system_machine_over(shard->system, &data),
         .host =
             {
                 .context = shard,
@@ -227,10 +251,17 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .persist = persist,
                 .read_elsewhere = read_elsewhere,
                 .write_elsewhere = write_elsewhere,
+                .work_elsewhere = node_replica_work_elsewhere,
+                .read_log = node_replica_read_log,
+                .send = node_replica_send,
                 .load_entry = load_entry,
                 .failed = failed,
             },
     };
+    if (shard->self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
+        shard_options.configuration =
+            (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
+    }
     return shard_open(&shard->shard, &shard_options, error);
 }
 
@@ -272,6 +303,7 @@ int node_shard_open(struct node_shard *shard, struct store *store,
     shard->log = options->log;
     shard->replay_reported_at_ms = started_at_ms;
     shard->kv = kv_create();
+    shard->system = system_create();
     int status = node_writer_start(&shard->writer, error);
     if (status != 0) {
         goto failed_writer;
@@ -320,6 +352,8 @@ failed_shard:
 failed_writer:
     kv_destroy(shard->kv);
     shard->kv = NULL;
+    system_destroy(shard->system);
+    shard->system = NULL;
     os_mutex_destroy(shard->figures_mutex);
     memory_free(shard->figures);
     return status;
@@ -344,19 +378,48 @@ void node_shard_get_figures(const struct node_shard *shard, struct node_figures 
     os_mutex_unlock(shard->figures_mutex);
 }
 
+static uint64_t look_at_stop(struct node_shard *shard, uint64_t now, uint64_t wake_at_ms)
+{
+    if (shard->stop_until_ms == 0) {
+        return wake_at_ms;
+    }
+    if (shard_is_idle(shard->shard) || now >= shard->stop_until_ms) {
+        shard->stop_until_ms = 0;
+        shard->idle(shard->idle_context);
+        return wake_at_ms;
+    }
+    return now + 1;
+}
+
+void node_shard_stop(struct node_shard *shard, void (*idle)(void *context), void *context)
+{
+    shard->idle = idle;
+    shard->idle_context = context;
+    shard->stop_until_ms = os_monotonic_ms() + STOP_MS;
+    os_loop_tick_again(shard->loop);
+}
+
 static void tick(void *context)
 {
     struct node_shard *shard = context;
     shard_set_full(shard->shard, node_maintenance_is_full(shard->maintenance));
     node_forward_retry(shard);
     uint64_t wake_at_ms = shard_tick(shard->shard);
+    uint64_t now = os_loop_now_ms(shard->loop);
+    if (shard->cluster != NULL) {
+        uint64_t cluster_wake_at_ms = node_cluster_tick(shard->cluster, now);
+        wake_at_ms = cluster_wake_at_ms < wake_at_ms ? cluster_wake_at_ms : wake_at_ms;
+    }
     node_log_submit(shard->node_log);
     node_maintenance_applied(shard->maintenance, shard_stored_index(shard->shard));
-    uint64_t now = os_loop_now_ms(shard->loop);
     publish_figures(shard, now);
     if (!list_is_empty(&shard->refused)) {
         wake_at_ms = now;
     }
+    if (shard_wants_tick(shard->shard)) {
+        os_loop_tick_again(shard->loop);
+    }
+    wake_at_ms = look_at_stop(shard, now, wake_at_ms);
     if (wake_at_ms != UINT64_MAX) {
         os_timer_start(shard->timer, wake_at_ms > now ? wake_at_ms - now : 1, 0);
     }
@@ -415,6 +478,8 @@ void node_shard_close(struct node_shard *shard)
     }
     shard_close(shard->shard);
     kv_destroy(shard->kv);
+    system_destroy(shard->system);
+    buffer_deinit(&shard->loaded.payloads);
     os_files_destroy(shard->files);
     os_mutex_destroy(shard->figures_mutex);
     memory_free(shard->figures);

@@ -40,7 +40,7 @@ struct wire_stranger;
 /* Kinds from here on are wire's own. */
 #define WIRE_KIND_RESERVED 0xff00
 /* Most pieces of one frame. */
-#define WIRE_PIECES_MAX 64
+#define WIRE_PIECES_MAX 160
 /* Longest name of a software version. */
 #define WIRE_SOFTWARE_SIZE 64
 

@@ -1,0 +1,726 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peer port and what comes through it, gossip, and who else is there.
+ *
+ * Who belongs to the cluster is in the rows of the first shard (service/system). A node that has a
+ * replica of it looks there; another one asks now and then. What is known is kept in a file, so that
+ * a node that starts knows whom to call. */
+#include "node/node_cluster.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/number/number.h"
+
+enum {
+    ROSTER_SIZE_BYTES_MAX = 1 << 20,
+    ROSTER_ASK_INTERVAL_MS = 2000,
+    RENEWAL_INTERVAL_MS = 3600 * 1000,
+    SAY_WHO_INTERVAL_MS = 2000,
+    FRAME_PART_SIZE_BYTES = 4 << 20,
+};
+
+/* ---- Peers ----------------------------------------------------------------------------------- */
+
+struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id)
+{
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        if (cluster->peers[i].id == id) {
+            return &cluster->peers[i];
+        }
+    }
+    return NULL;
+}
+
+static void step_member(struct node_cluster *cluster, struct member_input *input);
+
+/* What cannot be sent now is lost, as on any network; whoever said it says it again. */
+static void send_or_lose(struct node_cluster *cluster, uint32_t to, enum node_frame kind,
+                         const struct bytes *pieces, uint32_t piece_count)
+{
+    int status = wire_send(cluster->wire, to, (uint16_t)kind, pieces, piece_count);
+    ASSERT(status == 0 || status == -ENOTCONN || status == -EBUSY);
+}
+
+static void remove_peer(struct node_cluster *cluster, uint32_t place)
+{
+    struct node_peer *peer = &cluster->peers[place];
+    wire_remove_peer(cluster->wire, peer->id);
+    wire_hang_up(cluster->wire, peer->id);
+    route_peer_gone(cluster->route, peer->id);
+    struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
+    step_member(cluster, &input);
+    buffer_deinit(&peer->parts);
+    cluster->peer_count--;
+    memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
+}
+
+static struct node_peer *add_peer(struct node_cluster *cluster, uint32_t id)
+{
+    struct node_peer *peer = node_cluster_find(cluster, id);
+    if (peer != NULL || cluster->peer_count == NODE_PEER_COUNT_MAX) {
+        return peer;
+    }
+    uint32_t place = 0;
+    while (place < cluster->peer_count && cluster->peers[place].id < id) {
+        place++;
+    }
+    peer = &cluster->peers[place];
+    memmove(peer + 1, peer, (cluster->peer_count - place) * sizeof *peer);
+    cluster->peer_count++;
+    *peer = (struct node_peer){.id = id, .state = SYSTEM_NODE_ACTIVE};
+    return peer;
+}
+
+/* The node is in the roster, and reached there. */
+static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, const char *text)
+{
+    struct os_address address;
+    struct error error = {0};
+    if (id == cluster->self || id == 0) {
+        return NULL;
+    }
+    if (os_address_parse(&address, text, &error) != 0) {
+        OS_LOG_WARN(cluster->log, "node.peer_address", "node=%" PRIu32 " reason=%s", id,
+                    error.message);
+        return NULL;
+    }
+    struct node_peer *peer = add_peer(cluster, id);
+    if (peer == NULL) {
+        return NULL;
+    }
+    peer->address = address;
+    int status = wire_set_peer(cluster->wire, id, &address);
+    ASSERT(status == 0);
+    struct member_input input = {
+        .kind = MEMBER_INPUT_SET, .node = id, .address = bytes_of_text(text)};
+    step_member(cluster, &input);
+    return peer;
+}
+
+/* ---- The roster ------------------------------------------------------------------------------ */
+
+static void save_roster(struct node_cluster *cluster)
+{
+    struct buffer text = {0};
+    struct error error = {0};
+    char address[OS_ADDRESS_TEXT_SIZE];
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        buffer_append_format(&text, "%" PRIu32 " %s\n", cluster->peers[i].id,
+                             os_address_format(&cluster->peers[i].address, address));
+    }
+    if (os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text),
+                      &error) != 0) {
+        OS_LOG_WARN(cluster->log, "node.roster_not_saved", "reason=%s", error.message);
+    }
+    buffer_deinit(&text);
+}
+
+/* Lines of "id address". */
+static void read_roster(struct node_cluster *cluster, struct bytes text)
+{
+    while (text.size_bytes > 0) {
+        const uint8_t *end = memchr(text.data, '\n', text.size_bytes);
+        size_t length = end != NULL ? (size_t)(end - text.data) : text.size_bytes;
+        const uint8_t *space = memchr(text.data, ' ', length);
+        uint64_t id = 0;
+        if (space != NULL &&
+            number_parse_unsigned(bytes_make(text.data, (size_t)(space - text.data)), &id)) {
+            char address[SYSTEM_ADDRESS_SIZE] = {0};
+            size_t size = length - (size_t)(space - text.data) - 1;
+            if (size < sizeof address) {
+                memcpy(address, space + 1, size);
+                (void)set_peer(cluster, (uint32_t)id, address);
+            }
+        }
+        size_t used = end != NULL ? length + 1 : length;
+        text = bytes_make(text.data + used, text.size_bytes - used);
+    }
+}
+
+static void load_roster(struct node_cluster *cluster)
+{
+    struct buffer text = {0};
+    if (os_file_read(node_data_path(cluster->data, NODE_FILE_ROSTER), ROSTER_SIZE_BYTES_MAX, &text,
+                     NULL) == 0) {
+        read_roster(cluster, buffer_bytes(&text));
+    }
+    buffer_deinit(&text);
+}
+
+static void take_node(struct node_cluster *cluster, const struct system_node *node)
+{
+    if (node->state == SYSTEM_NODE_REMOVED) {
+        for (uint32_t i = 0; i < cluster->peer_count; i++) {
+            if (cluster->peers[i].id == node->id) {
+                remove_peer(cluster, i);
+                return;
+            }
+        }
+        return;
+    }
+    struct node_peer *peer = set_peer(cluster, node->id, node->peer);
+    if (peer != NULL) {
+        peer->state = node->state;
+        memcpy(peer->zone, node->zone, sizeof peer->zone);
+        memcpy(peer->redis, node->redis, sizeof peer->redis);
+        memcpy(peer->admin, node->admin, sizeof peer->admin);
+    }
+}
+
+/* This node has a replica of the system's state. */
+static void look_at_roster(struct node_cluster *cluster)
+{
+    const struct system *system = cluster->shard->system;
+    uint64_t generation = system_generation(system);
+    if (generation == 0 || generation == cluster->roster_generation) {
+        return;
+    }
+    cluster->roster_generation = generation;
+    for (uint32_t i = 0; i < system_node_count(system); i++) {
+        take_node(cluster, system_node_at(system, i));
+    }
+    save_roster(cluster);
+}
+
+static void roster_came(void *context, int status, struct bytes reply)
+{
+    struct node_cluster *cluster = context;
+    struct system_nodes nodes;
+    if (status != 0 || system_reply_nodes(reply, &nodes, NULL) != 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < nodes.node_count; i++) {
+        take_node(cluster, &nodes.nodes[i]);
+    }
+    save_roster(cluster);
+    system_nodes_deinit(&nodes);
+}
+
+static bool is_member(const struct node_cluster *cluster)
+{
+    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
+    return raft_configuration_has_voter(members, cluster->self) ||
+           raft_configuration_has_learner(members, cluster->self);
+}
+
+static void ask_for_roster(struct node_cluster *cluster, uint64_t now_ms)
+{
+    if (is_member(cluster) || now_ms < cluster->roster_asked_at_ms + ROSTER_ASK_INTERVAL_MS) {
+        return;
+    }
+    cluster->roster_asked_at_ms = now_ms;
+    struct system_command command;
+    system_nodes_command(&command);
+    node_errand_send(cluster, &command, roster_came, cluster);
+}
+
+/* ---- What this node says of itself ----------------------------------------------------------- */
+
+static void who_was_said(void *context, int status, struct bytes reply)
+{
+    struct node_cluster *cluster = context;
+    struct error error = {0};
+    uint64_t number = 0;
+    cluster->is_saying_who = false;
+    if (status != 0) {
+        return; /* Again, later. */
+    }
+    status = system_reply_number(reply, &number, &error);
+    if (status == 0) {
+        cluster->has_said_who = true;
+    } else if (status != -EAGAIN) {
+        OS_LOG_WARN(cluster->log, "node.facts_refused", "reason=%s", error.message);
+    }
+}
+
+/* The founder makes the cluster; everybody's addresses may be other ones after a start. */
+static void say_who(struct node_cluster *cluster, uint64_t now_ms)
+{
+    if (cluster->has_said_who || cluster->is_saying_who || cluster->is_leaving ||
+        now_ms < cluster->said_at_ms + SAY_WHO_INTERVAL_MS) {
+        return;
+    }
+    struct tls_digest digest;
+    struct system_digest key;
+    if (tls_fingerprint(&digest, buffer_bytes(&cluster->identity.own.certificate), NULL) != 0) {
+        return;
+    }
+    memcpy(key.bytes, digest.bytes, sizeof key.bytes);
+    struct system_node_facts facts = {
+        .peer = cluster->peer_text,
+        .redis = cluster->redis_text,
+        .admin = cluster->admin_text,
+        .zone = cluster->options->zone,
+        .software = TUTTI_VERSION,
+        .feature_max = SYSTEM_FEATURE_MAX,
+    };
+    struct system_command command;
+    bool is_founding = cluster->self == NODE_FOUNDER && shard_is_ready(cluster->shard->shard) &&
+                       system_generation(cluster->shard->system) == 0;
+    if (is_founding) {
+        facts.key = &key;
+        system_bootstrap_command(&command, node_data_cluster_id(cluster->data),
+                                 cluster->options->replica_count, &facts);
+    } else {
+        system_node_set_command(&command, cluster->self, &facts);
+    }
+    cluster->is_saying_who = true;
+    cluster->said_at_ms = now_ms;
+    node_errand_send(cluster, &command, who_was_said, cluster);
+}
+
+/* ---- Gossip ---------------------------------------------------------------------------------- */
+
+static void hear_of(struct node_cluster *cluster, const struct member_event *event)
+{
+    if (event->before != event->state) {
+        OS_LOG_INFO(cluster->log, "node.member", "node=%" PRIu32 " state=%s before=%s reason=%s",
+                    event->node, member_state_text(event->state), member_state_text(event->before),
+                    member_reason_text(event->reason));
+    }
+    if (event->state == MEMBER_STATE_DEAD || event->state == MEMBER_STATE_LEFT) {
+        shard_peer_lost(cluster->shard->shard, event->node);
+    }
+}
+
+static void step_member(struct node_cluster *cluster, struct member_input *input)
+{
+    struct member_output output;
+    input->now_ms = os_monotonic_ms();
+    int status = member_step(cluster->member, input, &output);
+    cluster->member_wake_at_ms = output.wake_at_ms;
+    if (status != 0) {
+        OS_LOG_WARN(cluster->log, "node.gossip", "node=%" PRIu32 " reason=%s", input->node,
+                    error_text(status));
+        return;
+    }
+    for (uint32_t i = 0; i < output.send_count; i++) {
+        send_or_lose(cluster, output.sends[i].node, NODE_FRAME_MEMBER, &output.sends[i].message, 1);
+    }
+    for (uint32_t i = 0; i < output.event_count; i++) {
+        hear_of(cluster, &output.events[i]);
+    }
+}
+
+static int open_member(struct node_cluster *cluster, struct error *error)
+{
+    struct member_options options = {
+        .self = cluster->self,
+        .incarnation = os_wall_clock_ms(),
+        .meta = {.boot_id = cluster->boot_id, .version = 1},
+        .node_count_max = NODE_PEER_COUNT_MAX + 1,
+        .random_seed = cluster->boot_id,
+        .now_ms = os_monotonic_ms(),
+    };
+    int status = member_meta_set_address(&options.meta, bytes_of_text(cluster->peer_text));
+    if (status == 0 && cluster->options->zone != NULL) {
+        status = member_meta_set_zone(&options.meta, bytes_of_text(cluster->options->zone));
+    }
+    if (status != 0) {
+        return error_set(error, status, "--zone or --advertise is too long");
+    }
+    return member_create(&cluster->member, &options, error);
+}
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
+
+static void frame_came(const struct wire_remote *remote, uint16_t kind, struct bytes payload,
+                       void *context)
+{
+    struct node_cluster *cluster = context;
+    struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
+    struct member_input input = {
+        .kind = MEMBER_INPUT_RECEIVE, .node = remote->node_id, .message = payload};
+    switch (kind) {
+    case NODE_FRAME_SHARD_PART:
+        if (peer != NULL) {
+            buffer_append(&peer->parts, payload);
+        }
+        return;
+    case NODE_FRAME_SHARD:
+        if (peer != NULL && peer->parts.size_bytes > 0) {
+            buffer_append(&peer->parts, payload);
+            payload = buffer_bytes(&peer->parts);
+        }
+        shard_receive(cluster->shard->shard, remote->node_id, payload);
+        if (peer != NULL && peer->parts.size_bytes > 0) {
+            buffer_clear(&peer->parts);
+            buffer_trim(&peer->parts, 0);
+        }
+        return;
+    case NODE_FRAME_ROUTE:
+        if (route_receive(cluster->route, remote->node_id, remote->boot_id, payload) != 0) {
+            OS_LOG_WARN(cluster->log, "node.malformed", "node=%" PRIu32 " kind=%s", remote->node_id,
+                        "route");
+        }
+        return;
+    case NODE_FRAME_MEMBER:
+        step_member(cluster, &input);
+        return;
+    default:
+        return; /* Of a newer version. */
+    }
+}
+
+/* A part that is lost takes the connection's other parts along: the receiver begins anew with each
+ * connection, and a message that is not whole is malformed. */
+static void send_long(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
+                      uint32_t piece_count)
+{
+    struct buffer whole = {0};
+    for (uint32_t i = 0; i < piece_count; i++) {
+        buffer_append(&whole, pieces[i]);
+    }
+    struct bytes rest = buffer_bytes(&whole);
+    while (rest.size_bytes > FRAME_PART_SIZE_BYTES) {
+        struct bytes part = bytes_make(rest.data, FRAME_PART_SIZE_BYTES);
+        send_or_lose(cluster, to, NODE_FRAME_SHARD_PART, &part, 1);
+        rest =
+            bytes_make(rest.data + FRAME_PART_SIZE_BYTES, rest.size_bytes - FRAME_PART_SIZE_BYTES);
+    }
+    send_or_lose(cluster, to, NODE_FRAME_SHARD, &rest, 1);
+    buffer_deinit(&whole);
+}
+
+void node_cluster_send_shard(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
+                             uint32_t piece_count)
+{
+    uint64_t size_bytes = 0;
+    for (uint32_t i = 0; i < piece_count; i++) {
+        size_bytes += pieces[i].size_bytes;
+    }
+    if (size_bytes > FRAME_PART_SIZE_BYTES) {
+        send_long(cluster, to, pieces, piece_count);
+        return;
+    }
+    send_or_lose(cluster, to, NODE_FRAME_SHARD, pieces, piece_count);
+}
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
+static void connected(const struct wire_remote *remote, void *context)
+{
+    struct node_cluster *cluster = context;
+    OS_LOG_INFO(cluster->log, "node.peer_connected", "node=%" PRIu32 " software=%s",
+                remote->node_id, remote->software);
+    route_leader_changed(cluster->route, NODE_DATA_SHARD); /* It may know who leads. */
+}
+
+static void disconnected(uint32_t node_id, void *context)
+{
+    struct node_cluster *cluster = context;
+    OS_LOG_INFO(cluster->log, "node.peer_disconnected", "node=%" PRIu32, node_id);
+    shard_unreachable(cluster->shard->shard, node_id);
+    route_peer_gone(cluster->route, node_id);
+}
+
+static void accepted(const struct wire_remote *remote, void *context)
+{
+    struct node_cluster *cluster = context;
+    struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
+    if (peer != NULL) {
+        buffer_clear(&peer->parts);
+        if (peer->boot_id != remote->boot_id) {
+            route_peer_gone(cluster->route, remote->node_id);
+        }
+        peer->boot_id = remote->boot_id;
+    }
+}
+
+/* Its process has ended, or the network to it broke: a follower of it need not wait longer than it
+ * has promised. */
+static void closed(uint32_t node_id, uint64_t boot_id, void *context)
+{
+    struct node_cluster *cluster = context;
+    shard_peer_lost(cluster->shard->shard, node_id);
+    route_peer_gone(cluster->route, node_id);
+}
+
+static bool admits(uint32_t node_id, void *context)
+{
+    struct node_cluster *cluster = context;
+    const struct system_node *node = system_node_find(cluster->shard->system, node_id);
+    return node == NULL || node->state != SYSTEM_NODE_REMOVED;
+}
+
+static void stranger_came(struct wire_stranger *stranger, const char *address, struct bytes payload,
+                          void *context)
+{
+    node_admit(context, stranger, address, payload);
+}
+
+static void wire_event(enum os_log_level level, const char *name, const char *text, void *context)
+{
+    struct node_cluster *cluster = context;
+    switch (level) {
+    case OS_LOG_ERROR:
+        OS_LOG_ERROR(cluster->log, "node.wire", "event=%s text=%s", name, text);
+        return;
+    case OS_LOG_WARN:
+        OS_LOG_WARN(cluster->log, "node.wire", "event=%s text=%s", name, text);
+        return;
+    case OS_LOG_INFO:
+    case OS_LOG_DEBUG:
+        OS_LOG_DEBUG(cluster->log, "node.wire", "event=%s text=%s", name, text);
+        return;
+    }
+}
+
+static const struct wire_events wire_events = {
+    .frame = frame_came,
+    .connected = connected,
+    .disconnected = disconnected,
+    .accepted = accepted,
+    .closed = closed,
+    .admits = admits,
+    .stranger = stranger_came,
+    .event = wire_event,
+};
+
+/* ---- The route's host ------------------------------------------------------------------------ */
+
+static uint64_t now_ms(void *context)
+{
+    return os_monotonic_ms();
+}
+
+static int submit_local(void *context, wal_shard shard, struct shard_request *request,
+                        const struct reply *reply)
+{
+    struct node_cluster *cluster = context;
+    return shard_submit(cluster->shard->shard, request, reply);
+}
+
+static raft_node local_leader(void *context, wal_shard id)
+{
+    const struct node_cluster *cluster = context;
+    const struct shard *shard = cluster->shard->shard;
+    raft_node leader = shard_leader(shard);
+    return leader == cluster->self && !shard_is_ready(shard) ? 0 : leader;
+}
+
+static raft_index local_applied_index(void *context, wal_shard id)
+{
+    const struct node_cluster *cluster = context;
+    return shard_applied_index(cluster->shard->shard);
+}
+
+static int route_send(void *context, raft_node node, const struct bytes *pieces,
+                      uint32_t piece_count)
+{
+    struct node_cluster *cluster = context;
+    return wire_send(cluster->wire, node, NODE_FRAME_ROUTE, pieces, piece_count);
+}
+
+static raft_node next_node(void *context, wal_shard id, raft_node after)
+{
+    const struct node_cluster *cluster = context;
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        if (cluster->peers[i].id > after) {
+            return cluster->peers[i].id;
+        }
+    }
+    return cluster->peer_count > 0 ? cluster->peers[0].id : 0;
+}
+
+static int open_route(struct node_cluster *cluster, struct error *error)
+{
+    struct route_options options = {
+        .self = cluster->self,
+        .host = {.context = cluster,
+                 .clock = {.now_ms = now_ms},
+                 .submit_local = submit_local,
+                 .local_leader = local_leader,
+                 .local_applied_index = local_applied_index,
+                 .send = route_send,
+                 .next_node = next_node},
+        .origin = cluster->boot_id,
+        .random_seed = cluster->boot_id ^ 0x726f757465,
+    };
+    int status = route_create(&cluster->route, &options, error);
+    if (status == 0) {
+        route_add_shard(cluster->route, NODE_DATA_SHARD);
+    }
+    return status;
+}
+
+/* ---- Ticks ----------------------------------------------------------------------------------- */
+
+static void renew(struct node_cluster *cluster, uint64_t now)
+{
+    if (now < cluster->renewal_looked_at_ms + RENEWAL_INTERVAL_MS &&
+        cluster->renewal_looked_at_ms != 0) {
+        return;
+    }
+    cluster->renewal_looked_at_ms = now;
+    struct error error = {0};
+    bool is_renewed = false;
+    if (node_identity_renew(&cluster->identity, cluster->data, &is_renewed, &error) != 0) {
+        OS_LOG_ERROR(cluster->log, "node.certificate_not_renewed", "reason=%s action=%s",
+                     error.message, "free space on the disk; it is tried again each hour");
+    } else if (is_renewed) {
+        OS_LOG_INFO(cluster->log, "node.certificate_renewed", "node=%" PRIu32, cluster->self);
+    }
+}
+
+static void look_at_leader(struct node_cluster *cluster)
+{
+    const struct shard *shard = cluster->shard->shard;
+    raft_node leader = shard_leader(shard);
+    bool is_ready = shard_is_ready(shard);
+    if (leader == cluster->leader && is_ready == cluster->was_ready) {
+        return;
+    }
+    if (leader != cluster->leader) {
+        OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, NODE_DATA_SHARD,
+                    leader);
+    }
+    struct shard_statistics statistics;
+    shard_get_statistics(shard, &statistics);
+    cluster->shard_term = statistics.term;
+    cluster->leader = leader;
+    cluster->was_ready = is_ready;
+    route_leader_changed(cluster->route, NODE_DATA_SHARD);
+}
+
+uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
+{
+    if (now >= cluster->member_wake_at_ms) {
+        struct member_input input = {.kind = MEMBER_INPUT_TICK};
+        step_member(cluster, &input);
+    }
+    look_at_roster(cluster);
+    look_at_leader(cluster);
+    ask_for_roster(cluster, now);
+    say_who(cluster, now);
+    renew(cluster, now);
+    node_conductor_tick(cluster, now);
+    node_view_update(cluster->view, cluster, now);
+    uint64_t wake_at_ms = route_tick(cluster->route);
+    return wake_at_ms < cluster->member_wake_at_ms ? wake_at_ms : cluster->member_wake_at_ms;
+}
+
+bool node_cluster_is_ready(const struct node_cluster *cluster)
+{
+    return cluster->leader != 0;
+}
+
+bool node_cluster_leave(struct node_cluster *cluster)
+{
+    struct shard *shard = cluster->shard->shard;
+    if (!cluster->is_leaving) {
+        cluster->is_leaving = true;
+        struct member_input input = {.kind = MEMBER_INPUT_LEAVE};
+        step_member(cluster, &input);
+    }
+    if (!shard_is_ready(shard)) {
+        return true;
+    }
+    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
+    uint32_t count = shard_get_peers(shard, peers);
+    const struct raft_peer *best = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_better = peers[i].is_voter && wire_is_connected(cluster->wire, peers[i].node) &&
+                         (best == NULL || peers[i].match_index > best->match_index);
+        best = is_better ? &peers[i] : best;
+    }
+    return best == NULL || shard_transfer(shard, best->node) == -EINVAL;
+}
+
+/* ---- Open and close -------------------------------------------------------------------------- */
+
+static int open_wire(struct node_cluster *cluster, struct error *error)
+{
+    struct wire_options options = {
+        .listener = {.address = cluster->options->peer, .flag = "--peer"},
+        .cluster = node_data_cluster_id(cluster->data),
+        .node_id = cluster->self,
+        .boot_id = cluster->boot_id,
+        .tls = cluster->identity.tls,
+        .version_min = NODE_PROTOCOL_MIN,
+        .version_max = NODE_PROTOCOL_MAX,
+        .software = TUTTI_VERSION,
+        .admits_strangers = true,
+        .events = &wire_events,
+        .context = cluster,
+    };
+    int status = wire_open(&cluster->wire, cluster->loop, &options, error);
+    if (status != 0) {
+        return status;
+    }
+    char text[OS_ADDRESS_TEXT_SIZE];
+    struct os_address address = wire_address(cluster->wire);
+    (void)snprintf(cluster->peer_text, sizeof cluster->peer_text, "%s",
+                   cluster->options->advertise != NULL ? cluster->options->advertise
+                                                       : os_address_format(&address, text));
+    return 0;
+}
+
+int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_options *options,
+                      struct error *error)
+{
+    struct node_cluster *created = memory_allocate_zeroed(1, sizeof *created);
+    created->shard = options->shard;
+    created->data = options->data;
+    created->options = options->options;
+    created->loop = options->loop;
+    created->log = options->options->log;
+    created->self = node_data_node_id(options->data);
+    (void)snprintf(created->redis_text, sizeof created->redis_text, "%s", options->redis);
+    (void)snprintf(created->admin_text, sizeof created->admin_text, "%s", options->admin);
+    os_random_fill(&created->boot_id, sizeof created->boot_id);
+    created->boot_id |= 1;
+    created->view = node_view_create(node_data_cluster_id(options->data), created->self);
+    int status = node_identity_open(&created->identity, options->data, error);
+    if (status == 0) {
+        status = open_wire(created, error);
+    }
+    if (status == 0) {
+        status = open_member(created, error);
+    }
+    if (status == 0) {
+        status = open_route(created, error);
+    }
+    if (status == 0) {
+        status = node_conductor_open(created, error);
+    }
+    if (status != 0) {
+        node_cluster_close(created);
+        return status;
+    }
+    load_roster(created);
+    options->shard->cluster = created;
+    *cluster = created;
+    return 0;
+}
+
+struct os_address node_cluster_address(const struct node_cluster *cluster)
+{
+    return wire_address(cluster->wire);
+}
+
+void node_cluster_close(struct node_cluster *cluster)
+{
+    if (cluster == NULL) {
+        return;
+    }
+    cluster->shard->cluster = NULL;
+    if (cluster->wire != NULL) {
+        wire_close(cluster->wire);
+    }
+    if (cluster->route != NULL) {
+        route_destroy(cluster->route);
+    }
+    if (cluster->member != NULL) {
+        member_destroy(cluster->member);
+    }
+    node_conductor_close(cluster);
+    node_view_destroy(cluster->view);
+    node_identity_close(&cluster->identity);
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        buffer_deinit(&cluster->peers[i].parts);
+    }
+    memory_free(cluster);
+}

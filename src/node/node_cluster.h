@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node as one of several: on the loop of reactor 0, like the data shard.
+ *
+ *   node_cluster.c     the peer port, and which frame goes where; gossip; who else is there
+ *   node_conductor.c   what the leader does about the cluster: steps of core/placement
+ *   node_admit.c       letting strangers in
+ *   node_view.c        what gateways tell clients of it
+ *   node_errand.c      commands of service/system, sent like those of any client
+ *   node_replica.c     what the shard asks of its host as a replica
+ *   node_control.c     what an operator asks and tells */
+#ifndef NODE_NODE_CLUSTER_H
+#define NODE_NODE_CLUSTER_H
+
+#include "core/member/member.h"
+#include "core/placement/placement.h"
+#include "core/route/route.h"
+#include "driver/wire/wire.h"
+#include "node/node_internal.h"
+#include "service/system/system.h"
+
+/* Kinds of frames. A message of a shard that is too long for a frame goes in parts. */
+enum node_frame {
+    NODE_FRAME_SHARD = 1, /* The last or only part. */
+    NODE_FRAME_SHARD_PART = 2,
+    NODE_FRAME_ROUTE = 3,
+    NODE_FRAME_MEMBER = 4,
+};
+
+#define NODE_PEER_COUNT_MAX 256u
+
+/* Another node, as the roster has it. */
+struct node_peer {
+    uint32_t id;
+    struct os_address address;
+    enum system_node_state state;
+    char zone[SYSTEM_ZONE_SIZE];
+    char redis[SYSTEM_ADDRESS_SIZE];
+    char admin[SYSTEM_ADDRESS_SIZE];
+    uint64_t boot_id;    /* Of its newest connection. */
+    struct buffer parts; /* Of a message that is not whole yet. */
+};
+
+struct node_cluster {
+    struct node_shard *shard;
+    struct node_data *data;
+    const struct node_options *options;
+    struct os_loop *loop;
+    struct os_log *log;
+    struct node_identity identity;
+    uint32_t self;
+    uint64_t boot_id;
+    char peer_text[SYSTEM_ADDRESS_SIZE]; /* Where others reach this node; */
+    char redis_text[SYSTEM_ADDRESS_SIZE];
+    char admin_text[SYSTEM_ADDRESS_SIZE];
+
+    struct wire *wire;
+    struct route *route;
+    struct member *member;
+    struct os_timer *timer;
+    uint64_t member_wake_at_ms;
+
+    struct node_peer peers[NODE_PEER_COUNT_MAX]; /* In the order of their ids. */
+    uint32_t peer_count;
+    uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
+    uint64_t roster_asked_at_ms;
+    uint64_t renewal_looked_at_ms;
+    raft_node leader; /* What route was told last. */
+    bool was_ready;
+    bool has_said_who;  /* That the system's state has this node's addresses. */
+    bool is_saying_who; /* A command about them is under way. */
+    uint64_t said_at_ms;
+    bool is_leaving;
+
+    struct node_view *view;
+    raft_term shard_term;
+
+    /* The conductor. */
+    struct placement *placement;
+    uint64_t conducted_at_ms;
+    struct placement_step step; /* The newest that was tried. */
+    char step_text[160];
+    enum placement_health health;
+};
+
+/* ---- node_cluster.c -------------------------------------------------------------------------- */
+
+struct node_cluster_options {
+    struct node_shard *shard;
+    struct node_data *data;
+    const struct node_options *options;
+    struct os_loop *loop;
+    const char *redis;
+    const char *admin;
+};
+/* Take the identity, listen for other nodes. After node_shard_attach(). */
+MUST_USE int node_cluster_open(struct node_cluster **cluster,
+                               const struct node_cluster_options *options, struct error *error);
+/* The loop has stopped. */
+void node_cluster_close(struct node_cluster *cluster);
+struct os_address node_cluster_address(const struct node_cluster *cluster);
+/* Within the shard's tick, after shard_tick(). Returns when to be called again. */
+uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now_ms);
+void node_cluster_send_shard(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
+                             uint32_t piece_count);
+/* Tell the others, and hand leadership to one of them. False: it is not led by another yet. */
+bool node_cluster_leave(struct node_cluster *cluster);
+struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id);
+/* May clients be served: does this node know who leads? */
+bool node_cluster_is_ready(const struct node_cluster *cluster);
+
+/* ---- node_view.c ----------------------------------------------------------------------------- */
+
+struct node_view *node_view_create(const char *cluster_id, uint32_t self);
+void node_view_destroy(struct node_view *view);
+void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms);
+/* Any thread. */
+void node_view_describe(struct node_view *view, struct resp_cluster *target);
+bool node_view_find_leader(struct node_view *view, struct resp_place *place);
+
+/* ---- node_errand.c --------------------------------------------------------------------------- */
+
+/* A command of the system service on its way; `done` exactly once, with the status of the way and
+ * the reply (borrowed). */
+typedef void (*node_errand_done)(void *context, int status, struct bytes reply);
+/* Sends a copy. */
+void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
+                      node_errand_done done, void *context);
+
+/* ---- node_admit.c ---------------------------------------------------------------------------- */
+
+void node_admit(struct node_cluster *cluster, struct wire_stranger *stranger, const char *address,
+                struct bytes payload);
+
+/* ---- node_conductor.c ------------------------------------------------------------------------ */
+
+MUST_USE int node_conductor_open(struct node_cluster *cluster, struct error *error);
+void node_conductor_close(struct node_cluster *cluster);
+/* While this node leads: take a step if there is one to take. */
+void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms);
+
+/* ---- node_replica.c -------------------------------------------------------------------------- */
+
+void node_replica_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
+                       uint32_t piece_count);
+int node_replica_work_elsewhere(void *context, struct shard_work *what);
+void node_replica_read_log(void *context, struct shard_log_read *read);
+MUST_USE int node_replica_load_entry(struct node_shard *shard, wal_shard id, raft_index index,
+                                     raft_term *term, struct buffer *payload, struct error *error);
+
+#endif
