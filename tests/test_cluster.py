@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several nodes are one service: joining, any node takes any command, a leader dies, nodes stop and come back."""
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import BINARY, Node
+
+JOIN_SECONDS_MAX = 60
+
+
+class Cluster:
+    """Nodes that join the first one, each with a token of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.nodes = []
+
+    def ask(self, *words, node=None):
+        """What `tutti WORDS --json` of a node says."""
+        data = (node or self.nodes[0]).data
+        answer = subprocess.run([BINARY, *words, "--data", str(data), "--json"], capture_output=True, text=True,
+                                timeout=60, check=False)
+        return json.loads(answer.stdout) if answer.stdout.strip() else {"error": answer.stderr}
+
+    def add(self, arguments=(), token=None):
+        number = len(self.nodes) + 1
+        arguments = ["--memory", "128mb", *arguments]
+        if self.nodes:
+            token = token or self.ask("token")["token"]
+            arguments += ["--join", f"127.0.0.1:{self.nodes[0].peer_port}", "--token", token]
+        node = Node(self.directory / f"node{number}", arguments)
+        self.nodes.append(node)
+        node.start()
+        return node
+
+    def wait(self, claim, what, seconds=JOIN_SECONDS_MAX, node=None):
+        deadline = time.monotonic() + seconds
+        shards = {}
+        while time.monotonic() < deadline:
+            shards = self.ask("shards", node=node)
+            if "shards" in shards and claim(shards["shards"][0]):
+                return shards["shards"][0]
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s: {what}; {shards}")
+
+    def wait_for_voters(self, count, **options):
+        return self.wait(lambda shard: sum(each["role"] == "voter" for each in shard["replicas"]) == count
+                         and not shard["is_moving"], f"{count} replicas", **options)
+
+    def leader(self):
+        number = self.wait(lambda shard: shard["leader"] != 0, "a leader", node=self.alive()[0])["leader"]
+        return self.nodes[number - 1]
+
+    def alive(self):
+        return [node for node in self.nodes if node.process.poll() is None]
+
+    def stop(self):
+        for node in self.alive():
+            node.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = Cluster(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def three(cluster):
+    for _ in range(3):
+        cluster.add()
+    cluster.wait_for_voters(3)
+    return cluster
+
+
+class Load:
+    """Clients that increase counters through given nodes; what they were told counts."""
+
+    def __init__(self, nodes):
+        self.acknowledged = [0] * len(nodes)
+        self.errors = []
+        self.longest = 0.0
+        self.is_over = False
+        self.threads = [threading.Thread(target=self.run, args=(i, node)) for i, node in enumerate(nodes)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, number, node):
+        client = node.client(socket_timeout=30)
+        while not self.is_over:
+            started = time.monotonic()
+            try:
+                client.incr(f"counter:{number}")
+                self.acknowledged[number] += 1
+            except redis.RedisError as error:
+                self.errors.append(repr(error))
+            self.longest = max(self.longest, time.monotonic() - started)
+
+    def end(self):
+        self.is_over = True
+        for thread in self.threads:
+            thread.join()
+        return self
+
+
+def counters(node, count):
+    client = node.client(socket_timeout=30)
+    return [int(client.get(f"counter:{i}") or 0) for i in range(count)]
+
+
+def test_any_node_takes_any_command(three):
+    first, second, third = three.nodes
+    assert first.client().set("a", "1") and second.client().incr("a") == 2
+    assert third.client().get("a") == b"2"
+    # A pipeline keeps its order, and what it reads is what it wrote, wherever the leader is.
+    for node in three.nodes:
+        with node.client().pipeline(transaction=False) as pipeline:
+            for i in range(200):
+                pipeline.set("order", i)
+                pipeline.get("order")
+            answers = pipeline.execute()
+        assert [int(value) for value in answers[1::2]] == list(range(200))
+    with second.client().pipeline() as transaction:
+        transaction.watch("a")
+        transaction.multi()
+        transaction.incr("a")
+        transaction.hset("h", "f", "v")
+        assert transaction.execute() == [3, 1]
+    with pytest.raises(redis.WatchError), third.client().pipeline() as transaction:
+        transaction.watch("a")
+        first.client().set("a", "other")
+        transaction.multi()
+        transaction.incr("a")
+        transaction.execute()
+
+
+def test_large_values_reach_every_node(three):
+    value = bytes(range(256)) * (6 << 12)  # 6 MiB
+    three.nodes[1].client().set("large", value)
+    for node in three.nodes:
+        assert node.client().get("large") == value
+
+
+def test_a_leader_dies_and_nothing_is_lost(three):
+    leader = three.leader()
+    others = [node for node in three.nodes if node is not leader]
+    load = Load(others)
+    time.sleep(1)
+    leader.kill()
+    time.sleep(2)
+    load.end()
+    assert not load.errors and all(load.acknowledged)
+    assert counters(others[0], 2) == load.acknowledged, "each INCR counts once"
+    assert load.longest < 10
+    leader.start()
+    three.wait(lambda shard: all(each["state"] == "ok" for each in shard["replicas"]), "the node is back",
+               node=others[0])
+    assert counters(leader, 2) == load.acknowledged
+
+
+def test_power_is_lost_everywhere(three):
+    load = Load(three.nodes)
+    time.sleep(1)
+    for node in three.nodes:
+        node.kill()
+    load.end()
+    for node in three.nodes:
+        node.launch()
+    for node in three.nodes:
+        node.start() if node.process.poll() is not None else None
+    three.leader()
+    for acknowledged, counted in zip(load.acknowledged, counters(three.nodes[0], 3)):
+        # The last one of each client may have taken effect without an answer.
+        assert acknowledged <= counted <= acknowledged + 1
+
+
+def test_nodes_restart_one_by_one_and_clients_see_no_error(three):
+    steady = three.nodes[2]
+    load = Load([steady])
+    for node in three.nodes[:2]:
+        time.sleep(0.5)
+        assert node.stop() == 0
+        node.start()
+        three.wait(lambda shard: all(each["state"] == "ok" for each in shard["replicas"]), "back in place",
+                   node=steady)
+    load.end()
+    assert not load.errors
+    assert counters(steady, 1) == load.acknowledged
+
+
+def test_a_node_that_comes_late_gets_everything(cluster):
+    first = cluster.add()
+    client = first.client()
+    value = "x" * 1000
+    for start in range(0, 20000, 1000):
+        with client.pipeline(transaction=False) as pipeline:
+            for i in range(start, start + 1000):
+                pipeline.set(f"key:{i}", value)
+            pipeline.execute()
+    assert first.stop() == 0  # The log is released: newcomers need snapshots.
+    first.start()
+    cluster.add()
+    cluster.add()
+    cluster.wait_for_voters(3)
+    first.kill()
+    second = cluster.nodes[1]
+    cluster.leader()
+    assert second.client(socket_timeout=30).dbsize() == 20000
+    assert second.client().get("key:19999") == value.encode()
+
+
+def test_a_drained_node_is_empty_and_can_be_removed(three):
+    three.add()
+    time.sleep(1)
+    three.ask("drain", "2", node=three.nodes[2])
+    three.wait(lambda shard: sorted(each["node"] for each in shard["replicas"] if each["role"] == "voter")
+               == [1, 3, 4] and not shard["is_moving"], "node 4 in place of node 2", node=three.nodes[2])
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        states = {node["id"]: node["state"] for node in three.ask("nodes", node=three.nodes[2])["nodes"]}
+        if states[2] == "drained":
+            break
+        time.sleep(0.1)
+    assert states[2] == "drained"
+    three.ask("remove", "2", node=three.nodes[2])
+    assert three.nodes[3].client().set("after", "removal")
+
+
+def test_a_token_lets_one_node_in_and_no_other(cluster):
+    cluster.add()
+    token = cluster.ask("token")["token"]
+    cluster.add(token=token)
+    used = subprocess.run([BINARY, "start", "--data", str(cluster.directory / "stranger"), "--redis", "127.0.0.1:0",
+                           "--admin", "127.0.0.1:0", "--peer", "127.0.0.1:1", "--join",
+                           f"127.0.0.1:{cluster.nodes[0].peer_port}", "--token", token],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert used.returncode == 1 and "token" in used.stderr
+    nonsense = subprocess.run([BINARY, "start", "--data", str(cluster.directory / "stranger"), "--join",
+                               "127.0.0.1:1", "--token", "tutti1-nonsense"],
+                              capture_output=True, text=True, timeout=60, check=False)
+    assert nonsense.returncode == 2 and "token" in nonsense.stderr
+
+
+def test_clients_that_know_clusters_go_to_the_leader(three):
+    leader = three.leader()
+    other = next(node for node in three.nodes if node is not leader)
+    client = redis.RedisCluster(host="127.0.0.1", port=other.redis_port)
+    for i in range(50):
+        client.set(f"k{i}", i)
+    assert [int(client.get(f"k{i}")) for i in range(50)] == list(range(50))
+    nodes = other.client().execute_command("CLUSTER NODES")
+    assert f"127.0.0.1:{leader.redis_port}" in nodes and len(nodes) == 3
+    assert all(node["connected"] for node in nodes.values())
+    plain = other.client().execute_command
+    assert plain("SET", "plain", "1") and plain("GET", "plain") == b"1", "who asked for no cluster is not sent away"
+    shown = subprocess.run(["redis-cli", "-c", "-p", str(other.redis_port), "SET", "by-cli", "1"], capture_output=True,
+                           text=True, timeout=10, check=False)
+    assert shown.stdout.strip() == "OK"
+    stale = other.client()
+    stale.execute_command("READONLY")
+    deadline = time.monotonic() + 5
+    while stale.get("k49") != b"49" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stale.get("k49") == b"49"
