@@ -4,7 +4,7 @@
  * An endpoint listens for the other nodes and dials those it was told of. Each connection is TCP
  * with mutual TLS and carries frames in one direction: a node sends only on connections that it
  * dialled and receives only on those that it accepted, so two nodes that talk have two connections
- * and nobody has to decide which of two to keep (docs/decisions/0008). The format is in
+ * and nobody has to decide which of two to keep (docs/decisions/0009). The format is in
  * docs/formats/wire.md; what the frames contain is their owner's business.
  *
  * Invariants
