@@ -97,14 +97,33 @@ bool system__world_background(struct system__world *world)
     return true;
 }
 
-static void assert_same(const struct system *left, const struct system *right)
+/* As they are stored: what stands between members counts for nothing. */
+bool system__world_is_same_node(const struct system_node *left, const struct system_node *right)
 {
-    ASSERT(memcmp(&left->state, &right->state, sizeof left->state) == 0);
-    ASSERT(left->node_count == right->node_count);
-    for (uint32_t i = 0; i < left->node_count; i++) {
-        ASSERT(memcmp(&left->nodes[i], &right->nodes[i], sizeof left->nodes[i]) == 0);
+    struct buffer values[2] = {{0}};
+    system__node_encode(&values[0], left);
+    system__node_encode(&values[1], right);
+    bool is_same =
+        left->id == right->id && bytes_equal(buffer_bytes(&values[0]), buffer_bytes(&values[1]));
+    buffer_deinit(&values[0]);
+    buffer_deinit(&values[1]);
+    return is_same;
+}
+
+bool system__world_is_same(const struct system *left, const struct system *right)
+{
+    struct buffer values[2] = {{0}};
+    system__settings_encode(&values[0], &left->state);
+    system__settings_encode(&values[1], &right->state);
+    bool is_same = bytes_equal(buffer_bytes(&values[0]), buffer_bytes(&values[1])) &&
+                   left->node_count == right->node_count &&
+                   left->token_expires_at_ms == right->token_expires_at_ms;
+    for (uint32_t i = 0; i < left->node_count && is_same; i++) {
+        is_same = system__world_is_same_node(&left->nodes[i], &right->nodes[i]);
     }
-    ASSERT(left->token_expires_at_ms == right->token_expires_at_ms);
+    buffer_deinit(&values[0]);
+    buffer_deinit(&values[1]);
+    return is_same;
 }
 
 void system__world_restart(struct system__world *world)
@@ -117,7 +136,7 @@ void system__world_restart(struct system__world *world)
     rows_destroy(world->rows);
     world->rows = rows_create(memstore_interface(world->store), CACHE_SIZE_BYTES);
     load(world, &data);
-    assert_same(before, world->system);
+    ASSERT(system__world_is_same(before, world->system));
     system_destroy(before);
     int status = system_verify(memstore_interface(world->store), NULL, &error);
     if (status != 0) {

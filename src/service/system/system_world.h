@@ -36,4 +36,8 @@ bool system__world_background(struct system__world *world);
  * its place. */
 void system__world_restart(struct system__world *world);
 
+/* Do they hold the same? */
+bool system__world_is_same(const struct system *left, const struct system *right);
+bool system__world_is_same_node(const struct system_node *left, const struct system_node *right);
+
 #endif
