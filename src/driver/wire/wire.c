@@ -23,7 +23,8 @@ enum {
     BACKOFF_MS_MAX = 2000,
     SWEEPS_PER_SILENCE = 12,
     SWEEP_MS_MIN = 5,
-    STALL_MS = 500, /* So much later than due, a sweep means that we were stopped ourselves. */
+    /* A sweep that comes so much later than due means that we were stopped ourselves. */
+    STALLS_PER_SILENCE = 6,
     BUCKET_UNIT = 1000,
 };
 
@@ -296,7 +297,8 @@ static void sweep(void *context)
     struct wire *wire = context;
     uint64_t now_ms = os_monotonic_ms();
     /* We were stopped, or busy: what others said meanwhile has not been read yet. */
-    bool has_stalled = now_ms > wire->swept_at_ms + sweep_ms(wire) + STALL_MS;
+    uint64_t stall_ms = wire->options.silence_timeout_ms / STALLS_PER_SILENCE;
+    bool has_stalled = now_ms > wire->swept_at_ms + sweep_ms(wire) + stall_ms;
     wire->swept_at_ms = now_ms;
     LIST_EACH(member, next, &wire->connections)
     {
