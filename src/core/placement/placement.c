@@ -224,6 +224,7 @@ int placement_plan(struct placement *placement, const struct placement_input *in
     placement->input = input;
     placement->now_ms = input->now_ms;
     placement->step_count = 0;
+    placement->looked_at_count = 0;
     take_policy(placement, input);
     placement__account(placement);
     decide_all(placement);

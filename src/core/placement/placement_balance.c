@@ -21,7 +21,7 @@ static uint64_t tolerance_of(const struct placement *placement, uint64_t mean)
 /* ---- Fullness -------------------------------------------------------------------------------- */
 
 /* The emptiest node to which the replica of `from` may move; NOWHERE: none. */
-static uint16_t emptier_node(const struct placement *placement, const struct placement__view *view,
+static uint16_t emptier_node(struct placement *placement, const struct placement__view *view,
                              uint16_t from)
 {
     uint64_t tolerance = tolerance_of(placement, placement->fullness_mean);
@@ -30,6 +30,7 @@ static uint16_t emptier_node(const struct placement *placement, const struct pla
         placement__zone_count(placement, view, from_zone, PLACEMENT__NOWHERE, false);
     for (uint32_t i = 0; i < placement->eligible_count; i++) {
         uint16_t to = placement->by_fullness[i];
+        placement->looked_at_count++;
         const struct placement__node *node = &placement->nodes[to];
         if (node->fullness + tolerance >= placement->nodes[from].fullness) {
             break; /* And so are all that follow. */

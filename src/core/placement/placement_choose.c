@@ -5,7 +5,7 @@
 
 /* ---- Choosing -------------------------------------------------------------------------------- */
 
-uint16_t placement__choose(const struct placement *placement, const struct placement__view *view,
+uint16_t placement__choose(struct placement *placement, const struct placement__view *view,
                            bool *is_deferred)
 {
     uint32_t fill_count_max = placement->policy.fill_count_max;
@@ -14,6 +14,7 @@ uint16_t placement__choose(const struct placement *placement, const struct place
     uint32_t best_zone_count = UINT32_MAX;
     for (uint32_t i = 0; i < placement->eligible_count && best_zone_count > 0; i++) {
         uint16_t candidate = placement->by_fullness[i];
+        placement->looked_at_count++;
         const struct placement__node *node = &placement->nodes[candidate];
         if (placement__has(view, candidate) || placement__is_full(placement, candidate, view)) {
             continue;

@@ -67,6 +67,8 @@ struct placement {
     uint64_t lead_base;
     uint64_t fill_slot_count; /* Of all eligible nodes. */
 
+    uint64_t looked_at_count; /* Nodes, in search of places, in this call. */
+
     uint8_t *healths;
     uint8_t *urgencies;
     uint16_t *victims; /* The voter that will go when what is under way is finished. */
@@ -116,7 +118,7 @@ uint64_t placement__exchange_gap(const struct placement *placement,
                                  const struct placement__view *view, uint16_t from, uint16_t to);
 /* Where a new replica is best: in the zone with the fewest, there on the emptiest node. NOWHERE: no
  * node may take it, or (`*is_deferred`) not now. */
-uint16_t placement__choose(const struct placement *placement, const struct placement__view *view,
+uint16_t placement__choose(struct placement *placement, const struct placement__view *view,
                            bool *is_deferred);
 /* By how much a voter's node would gain if it went: what the sum of squares of the fullness would
  * lose, halved and by weight. */
