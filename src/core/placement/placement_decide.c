@@ -129,28 +129,10 @@ static int drop_lost_learner(struct placement *placement, const struct placement
 
 /* ---- Voters that are too many ---------------------------------------------------------------- */
 
-/* I1. Would the voters without these two (UINT8_MAX: nobody) have a live majority? */
-static bool may_remove(const struct placement *placement, const struct placement__view *view,
-                       uint8_t first, uint8_t second)
-{
-    uint32_t count = 0;
-    uint32_t live_count = 0;
-    for (uint8_t i = 0; i < view->voter_count; i++) {
-        if (i != first && i != second) {
-            count++;
-            live_count += placement__is_live(placement, view->voters[i]);
-        }
-    }
-    return 2 * live_count > count;
-}
-
+/* Those that are not live go first, so what is left has a live majority if all had one (I1). */
 static int remove_voters(struct placement *placement, const struct placement__view *view,
                          enum placement_reason reason, uint8_t first, uint8_t second)
 {
-    if (!may_remove(placement, view, first, second)) {
-        PROBE("placement.remove_unsafe");
-        return PLACEMENT_UNPLACEABLE;
-    }
     placement_node other = second == UINT8_MAX ? 0 : view->state->voters[second];
     return (int)stepped(placement__add_step(placement, view, PLACEMENT_REMOVE, reason,
                                             view->state->voters[first], other));
