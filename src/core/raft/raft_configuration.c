@@ -223,13 +223,12 @@ static uint64_t take_measure(const struct raft *raft, raft_node node, enum raft_
     return 0;
 }
 
-/* What more than half of these nodes have at least: of the values in descending order, the one in
- * the middle. */
-static uint64_t majority(const struct raft *raft, const raft_node *nodes, uint32_t count,
-                         enum raft_measure measure)
+/* The value that `quorum_count` of these nodes reach: that one of the values in descending order. */
+static uint64_t reached_by(const struct raft *raft, const raft_node *nodes, uint32_t count,
+                           uint32_t quorum_count, enum raft_measure measure)
 {
     uint64_t values[RAFT_PEER_COUNT_MAX];
-    ASSERT(count > 0 && count <= RAFT_PEER_COUNT_MAX);
+    ASSERT(quorum_count > 0 && quorum_count <= count && count <= RAFT_PEER_COUNT_MAX);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t value = take_measure(raft, nodes[i], measure);
         uint32_t place = i;
@@ -238,15 +237,15 @@ static uint64_t majority(const struct raft *raft, const raft_node *nodes, uint32
         }
         values[place] = value;
     }
-    return values[count / 2];
+    return values[quorum_count - 1];
 }
 
 /* The voters, and who must not be among them when a bug is switched on. */
 static uint32_t gather_voters(const struct raft *raft, enum raft_measure measure,
                               raft_node nodes[RAFT_PEER_COUNT_MAX])
 {
-    bool is_match = measure == RAFT_MEASURE_MATCH;
     const struct raft_configuration *configuration = raft__configuration(raft);
+    bool is_match = measure == RAFT_MEASURE_MATCH;
     uint32_t count = configuration->voter_count;
     memcpy(nodes, configuration->voters, count * sizeof *nodes);
     if (is_match && BUG("raft.learner_counted")) {
@@ -267,11 +266,13 @@ uint64_t raft__quorum(const struct raft *raft, enum raft_measure measure)
         return 0;
     }
     raft_node nodes[RAFT_PEER_COUNT_MAX];
-    uint64_t value = majority(raft, nodes, gather_voters(raft, measure, nodes), measure);
+    uint32_t count = gather_voters(raft, measure, nodes);
+    uint64_t value = reached_by(raft, nodes, count, configuration->voter_count / 2 + 1, measure);
     /* §4.3: "agreement requires separate majorities from both the old and new configurations". */
-    if (configuration->outgoing_count > 0 && !BUG("raft.one_majority_while_joint")) {
+    count = configuration->outgoing_count;
+    if (count > 0 && !BUG("raft.one_majority_while_joint")) {
         uint64_t outgoing =
-            majority(raft, configuration->outgoing, configuration->outgoing_count, measure);
+            reached_by(raft, configuration->outgoing, count, count / 2 + 1, measure);
         value = raft__min(value, outgoing);
     }
     return value;

@@ -108,7 +108,8 @@ static bool agrees(const struct raft *raft, const struct raft_message *message)
 {
     raft_term term = 0;
     return message->index <= raft->commit_index ||
-           (raft__log_get_term(&raft->log, message->index, &term) && term == message->index_term);
+           (raft__log_get_term(&raft->log, message->index, &term) &&
+            (term == message->index_term || BUG("raft.previous_term_ignored")));
 }
 
 void raft__append_request(struct raft *raft, const struct raft_message *message,
@@ -137,9 +138,6 @@ void raft__append_request(struct raft *raft, const struct raft_message *message,
     }
     advance_commit(raft, raft__min(message->commit_index, matched));
     matched = raft__max(matched, raft->commit_index);
-    if (BUG("raft.acknowledges_unmatched")) {
-        matched = raft->log.last_index;
-    }
     uint64_t after = raft__sequence_of(raft, matched);
     if (BUG("raft.append_reply_before_durable")) {
         after = 0;
@@ -154,10 +152,10 @@ void raft__append_request(struct raft *raft, const struct raft_message *message,
 static void mend(struct raft *raft, const struct raft_message *message)
 {
     raft_term term = 0;
-    if (message->index <= raft->durable_index && message->commit_index <= raft->durable_index &&
-        raft__log_get_term(&raft->log, message->commit_index, &term) &&
+    if (message->index <= raft->durable_index && message->last_index <= raft->durable_index &&
+        raft__log_get_term(&raft->log, message->last_index, &term) &&
         term == raft->hard_state.term) {
-        TRACE("raft.mended", term, message->commit_index, raft->durable_index, 0);
+        TRACE("raft.mended", term, message->last_index, raft->durable_index, 0);
         raft->is_impaired = false;
     }
 }

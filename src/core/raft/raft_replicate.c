@@ -102,6 +102,7 @@ void raft__send_heartbeat(struct raft *raft, const struct raft_replica *replica)
     struct raft_message *message = request(raft, replica, RAFT_MESSAGE_HEARTBEAT_REQUEST);
     message->index = replica->match_index;
     message->commit_index = raft__min(raft->commit_index, replica->match_index);
+    message->last_index = raft->commit_index;
     if (BUG("raft.heartbeat_commits_unmatched")) {
         message->commit_index = raft->commit_index;
     }

@@ -2,166 +2,10 @@
 #include "core/raft/raft_world.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-
-/* ---- Telling --------------------------------------------------------------------------------- */
-
-void raft__world_violate(struct raft__world *world, const char *format, ...)
-{
-    if (world->violation[0] != '\0') {
-        return;
-    }
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(world->violation, sizeof world->violation, format, arguments);
-    va_end(arguments);
-}
-
-void raft__world_show(struct raft__world *world, const char *format, ...)
-{
-    char line[512];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    buffer_append_format(&world->shown, "%s\n", line);
-}
-
-static void show_nodes(struct buffer *target, const char *name, const raft_node *nodes,
-                       uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        buffer_append_format(target, "%s%" PRIu32, i == 0 ? name : ",", nodes[i]);
-    }
-}
-
-void raft__world_show_configuration(struct buffer *target,
-                                    const struct raft_configuration *configuration)
-{
-    show_nodes(target, " voters=", configuration->voters, configuration->voter_count);
-    show_nodes(target, " outgoing=", configuration->outgoing, configuration->outgoing_count);
-    show_nodes(target, " learners=", configuration->learners, configuration->learner_count);
-}
-
-static void show_configuration(struct raft__world *world, raft_node id, raft_index index,
-                               const struct raft_configuration *configuration)
-{
-    if (world->does_show_changes) {
-        buffer_append_format(&world->shown, "%" PRIu32 " has configuration %" PRIu64 ":", id,
-                             index);
-        raft__world_show_configuration(&world->shown, configuration);
-        buffer_append_byte(&world->shown, '\n');
-    }
-}
-
-static const char *kind_name(enum raft_message_kind kind)
-{
-    switch (kind) {
-    case RAFT_MESSAGE_PREVOTE_REQUEST:
-        return "prevote_request";
-    case RAFT_MESSAGE_PREVOTE_REPLY:
-        return "prevote_reply";
-    case RAFT_MESSAGE_VOTE_REQUEST:
-        return "vote_request";
-    case RAFT_MESSAGE_VOTE_REPLY:
-        return "vote_reply";
-    case RAFT_MESSAGE_APPEND_REQUEST:
-        return "append";
-    case RAFT_MESSAGE_APPEND_REPLY:
-        return "append_reply";
-    case RAFT_MESSAGE_HEARTBEAT_REQUEST:
-        return "heartbeat";
-    case RAFT_MESSAGE_HEARTBEAT_REPLY:
-        return "heartbeat_reply";
-    case RAFT_MESSAGE_TIMEOUT_NOW:
-        return "timeout_now";
-    }
-    return "?";
-}
-
-static void show_details(struct buffer *target, const struct raft_message *message)
-{
-    switch (message->kind) {
-    case RAFT_MESSAGE_PREVOTE_REQUEST:
-    case RAFT_MESSAGE_VOTE_REQUEST:
-        buffer_append_format(target, " log=%" PRIu64 "@%" PRIu64 "%s", message->index,
-                             message->index_term, message->is_transfer ? " transfer" : "");
-        break;
-    case RAFT_MESSAGE_PREVOTE_REPLY:
-    case RAFT_MESSAGE_VOTE_REPLY:
-        buffer_append_format(target, " %s", message->is_rejected ? "refused" : "granted");
-        break;
-    case RAFT_MESSAGE_APPEND_REQUEST:
-        buffer_append_format(
-            target, " after=%" PRIu64 "@%" PRIu64 " entries=%" PRIu32 " commit=%" PRIu64,
-            message->index, message->index_term, message->entry_count, message->commit_index);
-        break;
-    case RAFT_MESSAGE_APPEND_REPLY:
-        if (message->is_rejected) {
-            buffer_append_format(target, " refused index=%" PRIu64 " hint=%" PRIu64 "@%" PRIu64,
-                                 message->index, message->last_index, message->last_term);
-        } else {
-            buffer_append_format(target, " index=%" PRIu64, message->index);
-        }
-        break;
-    case RAFT_MESSAGE_HEARTBEAT_REQUEST:
-        buffer_append_format(target, " match=%" PRIu64 " commit=%" PRIu64 " round=%" PRIu64 "%s",
-                             message->index, message->commit_index, message->round,
-                             message->is_quiet ? " quiet" : "");
-        break;
-    case RAFT_MESSAGE_HEARTBEAT_REPLY:
-        buffer_append_format(target, " round=%" PRIu64 "%s", message->round,
-                             message->is_quiet ? " quiet" : "");
-        if (message->is_rejected) {
-            buffer_append_format(target, " lost, has %" PRIu64, message->index);
-        }
-        break;
-    case RAFT_MESSAGE_TIMEOUT_NOW:
-        break;
-    }
-}
-
-static void show_message(struct raft__world *world, const struct raft_message *message,
-                         uint64_t after_sequence)
-{
-    if (!world->does_show_messages) {
-        return;
-    }
-    buffer_append_format(&world->shown, "%" PRIu32 "->%" PRIu32 " %s term=%" PRIu64, message->from,
-                         message->to, kind_name(message->kind), message->term);
-    show_details(&world->shown, message);
-    if (after_sequence > 0) {
-        buffer_append_format(&world->shown, " (once %" PRIu64 " is durable)", after_sequence);
-    }
-    buffer_append_byte(&world->shown, '\n');
-}
-
-static void show_persist(struct raft__world *world, raft_node id,
-                         const struct raft_persist *persist)
-{
-    if (!world->does_show_messages) {
-        return;
-    }
-    switch (persist->kind) {
-    case RAFT_PERSIST_HARD_STATE:
-        raft__world_show(world, "%" PRIu32 " persists %" PRIu64 ": term=%" PRIu64 " vote=%" PRIu32,
-                         id, persist->sequence, persist->hard_state.term, persist->hard_state.vote);
-        break;
-    case RAFT_PERSIST_ENTRIES:
-        raft__world_show(world, "%" PRIu32 " persists %" PRIu64 ": entries %" PRIu64 "..%" PRIu64,
-                         id, persist->sequence, persist->index,
-                         persist->index + persist->count - 1);
-        break;
-    case RAFT_PERSIST_TRUNCATE:
-        raft__world_show(world, "%" PRIu32 " persists %" PRIu64 ": nothing from %" PRIu64 " on", id,
-                         persist->sequence, persist->index);
-        break;
-    }
-}
 
 /* ---- Logs ------------------------------------------------------------------------------------ */
 
@@ -267,34 +111,54 @@ static void packets_clear(struct raft__world_packets *packets)
     packets->count = 0;
 }
 
+/* I2: a vote leaves when it cannot be forgotten any more. */
+static void check_leaving(struct raft__world *world, const struct raft__world_node *node,
+                          const struct raft_message *message)
+{
+    const struct raft_hard_state *durable = &node->durable_hard_state;
+    bool is_vote = message->kind == RAFT_MESSAGE_VOTE_REPLY && !message->is_rejected;
+    if (is_vote && durable->term <= message->term &&
+        (durable->term < message->term || durable->vote != message->to)) {
+        raft__world_violate(world, "I2: the vote of %" PRIu32 " is not durable", node->id);
+    }
+}
+
 static void post(struct raft__world *world, struct raft__world_node *node,
                  struct raft__world_packet *packet)
 {
     packet->number = ++world->packet_number;
-    struct raft__world_packets *queue =
-        packet->after_sequence > node->durable_sequence ? &node->held : &world->network;
-    packets_add(queue, packet);
+    if (packet->after_sequence > node->durable_sequence) {
+        packets_add(&node->held, packet);
+        return;
+    }
+    check_leaving(world, node, &packet->message);
+    packets_add(&world->network, packet);
 }
 
-/* I8 */
+/* I7 and I8. */
 static void check_sent(struct raft__world *world, const struct raft__world_node *node,
-                       const struct raft_message *message)
+                       const struct raft_message *message, const struct raft_input *input)
 {
     bool is_vote =
-        message->kind == RAFT_MESSAGE_VOTE_REPLY || message->kind == RAFT_MESSAGE_PREVOTE_REPLY;
+        (message->kind == RAFT_MESSAGE_VOTE_REPLY || message->kind == RAFT_MESSAGE_PREVOTE_REPLY) &&
+        !message->is_rejected;
     bool is_request =
         message->kind == RAFT_MESSAGE_VOTE_REQUEST || message->kind == RAFT_MESSAGE_PREVOTE_REQUEST;
-    if (node->output.is_impaired && ((is_vote && !message->is_rejected) || is_request)) {
+    if (node->output.is_impaired && (is_vote || is_request)) {
         raft__world_violate(world, "I8: %" PRIu32 " is impaired and votes", node->id);
+    }
+    if (is_vote && !input->message->is_transfer && node->heard_at_ms != 0 &&
+        node->now_ms < node->heard_at_ms + node->raft->election_timeout_ms) {
+        raft__world_violate(world, "I7: %" PRIu32 " votes, and has heard of a leader", node->id);
     }
 }
 
 static void send(struct raft__world *world, struct raft__world_node *node,
-                 const struct raft_send *send)
+                 const struct raft_send *send, const struct raft_input *input)
 {
-    check_sent(world, node, &send->message);
+    check_sent(world, node, &send->message, input);
     bool is_late = send->after_sequence > node->durable_sequence;
-    show_message(world, &send->message, is_late ? send->after_sequence : 0);
+    raft__world_show_message(world, &send->message, is_late ? send->after_sequence : 0);
     struct raft_message message = send->message;
     uint32_t left = message.entry_count;
     do {
@@ -317,6 +181,7 @@ static void release_held(struct raft__world *world, struct raft__world_node *nod
     for (uint32_t i = 0; i < node->held.count;) {
         if (node->held.items[i].after_sequence <= node->durable_sequence) {
             struct raft__world_packet packet = packets_take(&node->held, i);
+            check_leaving(world, node, &packet.message);
             packets_add(&world->network, &packet);
         } else {
             i++;
@@ -394,6 +259,28 @@ static void check_leader(struct raft__world *world, const struct raft__world_nod
     }
 }
 
+/* I3: what a leader finds committed is of its own term, and so is all before it. */
+static void check_commit(struct raft__world *world, const struct raft__world_node *node,
+                         raft_index commit_before)
+{
+    const struct raft *raft = node->raft;
+    if (raft->role == RAFT_ROLE_LEADER && raft->commit_index > commit_before &&
+        log_term(&node->log, raft->commit_index) != raft->hard_state.term) {
+        raft__world_violate(world, "I3: %" PRIu32 " commits entry %" PRIu64 " of an older term",
+                            node->id, raft->commit_index);
+    }
+}
+
+static void note_heard(struct raft__world_node *node, const struct raft_input *input,
+                       raft_term term)
+{
+    if (input->kind == RAFT_INPUT_RECEIVE && input->message->term == term &&
+        (input->message->kind == RAFT_MESSAGE_APPEND_REQUEST ||
+         input->message->kind == RAFT_MESSAGE_HEARTBEAT_REQUEST)) {
+        node->heard_at_ms = node->now_ms;
+    }
+}
+
 static void note_changes(struct raft__world *world, struct raft__world_node *node,
                          const struct raft_output *before)
 {
@@ -454,7 +341,8 @@ static void take_entries(struct raft__world *world, struct raft__world_node *nod
         ASSERT(node->log.last_index + 1 == persist->index + i);
         log_append(&node->log, &entry);
         if (entry.kind == RAFT_ENTRY_CONFIGURATION) {
-            show_configuration(world, node->id, node->log.last_index, &entry.configuration);
+            raft__world_show_entry_configuration(world, node->id, node->log.last_index,
+                                                 &entry.configuration);
         }
     }
 }
@@ -464,7 +352,7 @@ static void take_persist(struct raft__world *world, struct raft__world_node *nod
                          const struct raft__world_entry *entries)
 {
     struct raft__world_write write = {.persist = *persist};
-    show_persist(world, node->id, persist);
+    raft__world_show_persist(world, node->id, persist);
     if (persist->kind == RAFT_PERSIST_TRUNCATE) {
         log_truncate(&node->log, persist->index);
     } else if (persist->kind == RAFT_PERSIST_ENTRIES) {
@@ -485,6 +373,7 @@ static int step(struct raft__world *world, raft_node id, struct raft_input input
     ASSERT(node->raft != NULL);
     struct raft_output output;
     input.now_ms = node->now_ms;
+    raft_index commit_before = node->raft->commit_index;
     int status = raft_step(node->raft, &input, &output);
     if (status != 0) {
         return status;
@@ -493,7 +382,7 @@ static int step(struct raft__world *world, raft_node id, struct raft_input input
         take_persist(world, node, &output.persists[i], &input, entries);
     }
     for (uint32_t i = 0; i < output.send_count; i++) {
-        send(world, node, &output.sends[i]);
+        send(world, node, &output.sends[i], &input);
     }
     for (uint32_t i = 0; i < output.snapshot_count; i++) {
         if (world->does_show_changes) {
@@ -503,6 +392,8 @@ static int step(struct raft__world *world, raft_node id, struct raft_input input
         node->wanted_snapshots[node->wanted_snapshot_count++ % RAFT_PEER_COUNT_MAX] =
             output.snapshots[i];
     }
+    note_heard(node, &input, output.term);
+    check_commit(world, node, commit_before);
     struct raft_output before = node->output;
     node->output = output;
     note_changes(world, node, &before);

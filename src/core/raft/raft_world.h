@@ -63,6 +63,7 @@ struct raft__world_node {
     struct raft *raft; /* NULL: not running. */
     bool exists;
     uint64_t now_ms;
+    uint64_t heard_at_ms; /* Of a leader, by its own clock; also before a restart. */
     uint64_t seed;
 
     /* Lost in a crash. */
@@ -133,6 +134,12 @@ void raft__world_show(struct raft__world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void raft__world_show_configuration(struct buffer *target,
                                     const struct raft_configuration *configuration);
+void raft__world_show_entry_configuration(struct raft__world *world, raft_node id, raft_index index,
+                                          const struct raft_configuration *configuration);
+void raft__world_show_message(struct raft__world *world, const struct raft_message *message,
+                              uint64_t after_sequence);
+void raft__world_show_persist(struct raft__world *world, raft_node id,
+                              const struct raft_persist *persist);
 
 const struct raft__world_entry *raft__world_entry_at(const struct raft__world_log *log,
                                                      raft_index index);
