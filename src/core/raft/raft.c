@@ -29,10 +29,10 @@ static int check_entries(const struct raft_options *options, struct error *error
         }
         last = before;
     }
-    if (last < before || last > options->hard_state.term) {
+    raft_term newest = raft__max(options->previous_term, options->hard_state.term);
+    if (last < before || last > newest) {
         return error_say(error, -EINVAL, "the log has an entry of term %llu after term %llu",
-                         (unsigned long long)last,
-                         (unsigned long long)raft__max(before, options->hard_state.term));
+                         (unsigned long long)last, (unsigned long long)raft__max(before, newest));
     }
     return 0;
 }
@@ -81,6 +81,10 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     struct raft *created = memory_allocate_zeroed(1, sizeof *created);
     created->self = options->self;
     created->hard_state = options->hard_state;
+    if (options->previous_term > options->hard_state.term) {
+        /* A snapshot is durable before the term that came with it: no vote was cast in that. */
+        created->hard_state = (struct raft_hard_state){.term = options->previous_term};
+    }
     created->role = RAFT_ROLE_FOLLOWER;
     created->is_impaired = options->is_impaired;
     created->now_ms = options->now_ms;
@@ -183,7 +187,7 @@ static void receive(struct raft *raft, const struct raft_input *input)
     if (is_foreign(raft, message)) {
         return;
     }
-    if (raft->role == RAFT_ROLE_LEADER && !is_quiet_answer(raft, message)) {
+    if (raft->role == RAFT_ROLE_LEADER && raft->is_quiet && !is_quiet_answer(raft, message)) {
         raft__wake(raft);
     }
     switch (message->kind) {

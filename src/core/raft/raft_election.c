@@ -11,12 +11,13 @@ void raft__restart_timer(struct raft *raft)
                            random_below(&raft->random, raft->election_timeout_ms + 1);
 }
 
-/* After a vote that is known to be lost: sooner, because most of those who refused will not be
- * protected for much longer. */
-static void restart_timer_after_loss(struct raft *raft)
+/* After a refusal: sooner, because most of those who refuse will not be protected for much
+ * longer. */
+static void hasten_timer(struct raft *raft)
 {
-    raft->campaign_at_ms = raft->now_ms + raft->election_timeout_ms / 4 +
-                           random_below(&raft->random, raft->election_timeout_ms / 2 + 1);
+    uint64_t soon_ms = raft->now_ms + raft->election_timeout_ms / 4 +
+                       random_below(&raft->random, raft->election_timeout_ms / 2 + 1);
+    raft->campaign_at_ms = raft__min(raft->campaign_at_ms, soon_ms);
 }
 
 void raft__become_follower(struct raft *raft, raft_term term, raft_node leader)
@@ -223,7 +224,7 @@ void raft__count_votes(struct raft *raft)
     if ((raft->role == RAFT_ROLE_PRECANDIDATE || raft->role == RAFT_ROLE_CANDIDATE) &&
         raft__quorum(raft, RAFT_MEASURE_NOT_REFUSED) == 0) {
         raft__become_follower(raft, raft->hard_state.term, 0);
-        restart_timer_after_loss(raft);
+        hasten_timer(raft);
     }
 }
 
@@ -257,6 +258,9 @@ void raft__prevote_reply(struct raft *raft, const struct raft_message *message)
         return;
     }
     add_vote(raft, message->from, !message->is_rejected);
+    if (message->is_rejected) {
+        hasten_timer(raft);
+    }
     raft__count_votes(raft);
 }
 

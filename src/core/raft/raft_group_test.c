@@ -3,8 +3,8 @@
  * of commands below `----`. UPDATE=1 rewrites what was expected.
  *
  *   group nodes=3 [learners=4,5] [strangers=6] [timeout=250] [heartbeat=50] [quiet=ms] [stall=ms]
- *         [show=all|changes|nothing]
- *   sleep MS                 everybody's clock moves, nobody is told
+ *         [log2=1,1,3] [term2=4] [cut=COUNT] [show=all|changes|nothing]
+ *   sleep MS [N]             everybody's clock moves (or N's), nobody is told
  *   tick N|all [MS]          the clock moves, and the node is told
  *   campaign N               sleep until nobody is protected, and N's timer is up
  *   elect N                  N campaigns and everything arrives, silently
@@ -30,7 +30,7 @@
 
 #include "core/raft/raft_world.h"
 
-enum { WORD_COUNT_MAX = 12, SETTLE_TURNS_MAX = 10000 };
+enum { WORD_COUNT_MAX = 16, SETTLE_TURNS_MAX = 10000 };
 
 static const char *const folder = "src/core/raft/testdata";
 
@@ -104,6 +104,18 @@ static void set_show(struct raft__world *world, const char *what)
     world->does_show_changes = world->does_show_messages || strcmp(what, "changes") == 0;
 }
 
+/* `log2=1,1,3`: node 2 has three entries of these terms; `term2=4`: and has seen term 4. */
+static void prepare_log(struct script *script, raft_node id)
+{
+    raft_node terms[64];
+    char name[16];
+    (void)snprintf(name, sizeof name, "log%" PRIu32, id);
+    uint32_t count = option_nodes(script, name, terms);
+    (void)snprintf(name, sizeof name, "term%" PRIu32, id);
+    uint32_t term = count > 0 ? terms[count - 1] : 0;
+    raft__world_prepare(&script->world, id, terms, count, option_number(script, name, term));
+}
+
 static void run_group(struct script *script)
 {
     struct raft__world *world = &script->world;
@@ -116,6 +128,7 @@ static void run_group(struct script *script)
         .quiet_after_ms = option_number(script, "quiet", 0),
         .persist_timeout_ms = option_number(script, "stall", 0),
     };
+    world->append_cut_count = option_number(script, "cut", 0);
     struct raft_configuration configuration = {0};
     configuration.voter_count = option_number(script, "nodes", 0);
     for (uint32_t i = 0; i < configuration.voter_count; i++) {
@@ -137,6 +150,7 @@ static void run_group(struct script *script)
     for (raft_node i = 1; i <= RAFT__WORLD_NODE_COUNT_MAX; i++) {
         if (world->nodes[i].exists) {
             world->nodes[i].now_ms = 1000;
+            prepare_log(script, i);
             raft__world_start(world, i);
         }
     }
@@ -435,14 +449,18 @@ static void run_network(struct script *script)
 {
     for (uint32_t i = 0; i < script->world.network.count; i++) {
         const struct raft_message *message = &script->world.network.items[i].message;
-        raft__world_show(&script->world, "%" PRIu32 "->%" PRIu32 " kind=%d", message->from,
-                         message->to, (int)message->kind);
+        raft__world_show(&script->world, "%" PRIu32 "->%" PRIu32 " %s", message->from, message->to,
+                         raft__world_kind_name(message->kind));
     }
 }
 
 static void run_sleep(struct script *script)
 {
-    sleep_all(&script->world, number(script, 1, 0));
+    if (script->word_count > 2) {
+        node_at(script, 2)->now_ms += number(script, 1, 0);
+    } else {
+        sleep_all(&script->world, number(script, 1, 0));
+    }
 }
 
 static void run_show(struct script *script)

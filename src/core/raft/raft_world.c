@@ -628,6 +628,18 @@ void raft__world_add(struct raft__world *world, raft_node id,
     node->stored.configuration = *configuration;
 }
 
+void raft__world_prepare(struct raft__world *world, raft_node id, const uint32_t *terms,
+                         uint32_t count, raft_term newest_term)
+{
+    struct raft__world_node *node = &world->nodes[id];
+    for (uint32_t i = 0; i < count; i++) {
+        struct raft__world_entry entry = {.term = terms[i],
+                                          .value = UINT64_MAX - terms[i] * 1000u - i};
+        log_append(&node->durable_log, &entry);
+    }
+    node->durable_hard_state.term = newest_term;
+}
+
 void raft__world_start(struct raft__world *world, raft_node id)
 {
     struct raft__world_node *node = &world->nodes[id];

@@ -108,6 +108,10 @@ void raft__world_deinit(struct raft__world *world);
 /* Make a member that has nothing but the configuration (no voters: a stranger). */
 void raft__world_add(struct raft__world *world, raft_node id,
                      const struct raft_configuration *configuration);
+/* Give it entries of these terms, and the newest term that it has seen. Before it is started; the
+ * same entry is the same everywhere. */
+void raft__world_prepare(struct raft__world *world, raft_node id, const uint32_t *terms,
+                         uint32_t count, raft_term newest_term);
 /* Begin from what is durable. */
 void raft__world_start(struct raft__world *world, raft_node id);
 /* Lose what is not durable; the first `kept_count` writes that are under way become durable. */
@@ -132,6 +136,7 @@ void raft__world_violate(struct raft__world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void raft__world_show(struct raft__world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+const char *raft__world_kind_name(enum raft_message_kind kind);
 void raft__world_show_configuration(struct buffer *target,
                                     const struct raft_configuration *configuration);
 void raft__world_show_entry_configuration(struct raft__world *world, raft_node id, raft_index index,

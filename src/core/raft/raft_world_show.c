@@ -54,7 +54,7 @@ void raft__world_show_entry_configuration(struct raft__world *world, raft_node i
     }
 }
 
-static const char *kind_name(enum raft_message_kind kind)
+const char *raft__world_kind_name(enum raft_message_kind kind)
 {
     switch (kind) {
     case RAFT_MESSAGE_PREVOTE_REQUEST:
@@ -128,7 +128,7 @@ void raft__world_show_message(struct raft__world *world, const struct raft_messa
         return;
     }
     buffer_append_format(&world->shown, "%" PRIu32 "->%" PRIu32 " %s term=%" PRIu64, message->from,
-                         message->to, kind_name(message->kind), message->term);
+                         message->to, raft__world_kind_name(message->kind), message->term);
     show_details(&world->shown, message);
     if (after_sequence > 0) {
         buffer_append_format(&world->shown, " (once %" PRIu64 " is durable)", after_sequence);
