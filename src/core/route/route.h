@@ -83,8 +83,8 @@
  * Alternatives to R3 for a session that sends N reads and N writes, in turn, at once, and a leader
  * elsewhere (messages both ways; the test "the price of order" counts them):
  *   all at once, and answer such reads with ERROR_OUTCOME_UNKNOWN      2
- *   wait for the reads before each write                               4 N or 4 N - 2, N waits
- *   cheap reads through the log                                        2, and N small commands
+ *   wait for the reads before each write                               2 N + 2, N + 1 commits in turn
+ *   cheap reads through the log                                        2, and N commands in the log
  *
  * ---- Time ----
  *
@@ -100,8 +100,13 @@
  *     changed, at the latest at the end of the tick, before its route_tick();
  *   - route_tick() at the end of each tick, after shard_tick(), and when it asked for it.
  *
+ * What it needs of the replica beyond the contract of shard_submit(): requests of one leadership are
+ * handed back once that ends, also those that were on their way to the log (a prefetch), and also
+ * when the replica leads again; a read that already has its snapshot may be answered instead.
+ *
  * Memory: requests and their sessions are the gateway's until done; the session must live until the
- * last of its requests is done. An instance belongs to one thread. Messages:
+ * last of its requests is done, and is then over without a word. The requests of one session go to
+ * one shard. done() may submit. An instance belongs to one thread. Messages:
  * docs/formats/route.md. */
 #ifndef CORE_ROUTE_ROUTE_H
 #define CORE_ROUTE_ROUTE_H
@@ -159,8 +164,9 @@ struct route_options {
                                       larger goes when it is alone. */
     uint32_t backoff_ms_min;       /* 10. */
     uint32_t backoff_ms_max;       /* 200. */
-    uint32_t silence_ms; /* 500: without a word from a node that owes one, it is asked whether it
-                            is there, and given up after another such time. */
+    /* 500: without a word from a node that owes one, it is asked whether it is there, and given up
+     * after another such time; so long an answer to who leads is waited for. */
+    uint32_t silence_ms;
     uint32_t message_size_bytes_max; /* 1 MiB: a longer one has a single request or reply. */
 };
 

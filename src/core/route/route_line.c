@@ -24,10 +24,12 @@ bool route__is_logged(const struct route_held *held)
 
 static struct route_line *line_of(struct route_place *place, struct shard_session *session)
 {
-    if (session->route.line != NULL) {
-        return session->route.line;
+    struct route_line *line = session->route.line;
+    if (line != NULL) {
+        ASSERT(line->place == place);
+        return line;
     }
-    struct route_line *line = memory_allocate_zeroed(1, sizeof *line);
+    line = memory_allocate_zeroed(1, sizeof *line);
     line->place = place;
     line->session = session;
     list_init(&line->sent);

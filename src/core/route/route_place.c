@@ -123,7 +123,7 @@ static void ask(struct route_place *place, uint64_t now_ms)
     TRACE("route.asked", route->options.self, node, place->ask_number, 0);
     place->kind = ROUTE_PLACE_ASKED;
     place->node = node;
-    place->at_ms = now_ms + route->options.backoff_ms_max;
+    place->at_ms = now_ms + route->options.silence_ms;
 }
 
 void route__told(struct route_place *place, raft_node from, const struct route_message *message,

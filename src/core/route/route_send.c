@@ -247,6 +247,8 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
         struct route_line *line = LIST_ITEM(member, struct route_line, ready);
         for (struct route_held *held; (held = next_to_send(place, line)) != NULL;) {
             if (is_full(place, held, count, size_bytes)) {
+                list_remove(member);
+                list_push_back(&place->ready, member); /* The others' turn. */
                 return count;
             }
             take(place, held, now_ms);
