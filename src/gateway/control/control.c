@@ -22,6 +22,7 @@ struct control {
     struct http_server *server; /* NULL: does not listen. */
     struct os_timer *sweeper;
     struct list calls; /* In the order of their deadlines. */
+    struct list late;  /* Their clients were told that it takes too long. */
     uint32_t call_count;
 };
 
@@ -31,7 +32,7 @@ struct pending {
     struct os_loop *loop;
     struct http_exchange *exchange; /* NULL once the client was answered. */
     struct json *arguments;
-    struct list link; /* control->calls */
+    struct list link; /* control->calls or late */
     uint64_t deadline_ms;
     struct os_message message;
     int status;
@@ -156,6 +157,7 @@ static void sweep(void *context)
             break;
         }
         list_remove(member);
+        list_push_back(&control->late, member);
         struct json *answer = make_problem(
             "timeout", "there was no answer in time; what was asked for may still be done");
         answer_client(pending, 504, answer);
@@ -266,6 +268,7 @@ struct control *control_create(struct os_loop *loop, const struct control_backen
         control->backend.timeout_ms = CONTROL_TIMEOUT_MS;
     }
     list_init(&control->calls);
+    list_init(&control->late);
     control->sweeper = os_timer_create(loop, sweep, control);
     os_timer_start(control->sweeper, SWEEP_MS, SWEEP_MS);
     return control;
@@ -288,6 +291,16 @@ uint32_t control_call_count(const struct control *control)
     return control->call_count;
 }
 
+/* The backend still has them. */
+static void orphan(struct list *calls)
+{
+    LIST_EACH(member, next, calls)
+    {
+        list_remove(member);
+        LIST_ITEM(member, struct pending, link)->control = NULL;
+    }
+}
+
 void control_destroy(struct control *control)
 {
     if (control == NULL) {
@@ -295,10 +308,7 @@ void control_destroy(struct control *control)
     }
     http_server_close(control->server);
     os_timer_destroy(control->sweeper);
-    LIST_EACH(member, next, &control->calls)
-    {
-        list_remove(member);
-        LIST_ITEM(member, struct pending, link)->control = NULL;
-    }
+    orphan(&control->calls);
+    orphan(&control->late);
     memory_free(control);
 }
