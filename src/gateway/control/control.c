@@ -7,6 +7,7 @@
 #include "gateway/control/control.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/assert/assert.h"
@@ -21,9 +22,9 @@ struct control {
     struct control_backend backend;
     struct http_server *server; /* NULL: does not listen. */
     struct os_timer *sweeper;
-    struct list calls; /* In the order of their deadlines. */
-    struct list late;  /* Their clients were told that it takes too long. */
-    uint32_t call_count;
+    struct list calls;           /* In the order of their deadlines. */
+    struct list late;            /* Their clients were told that it takes too long. */
+    _Atomic uint32_t call_count; /* Written by the loop's thread, read by any. */
 };
 
 struct pending {
@@ -115,7 +116,7 @@ static void answered(struct os_message *message)
 {
     struct pending *pending = LIST_ITEM(message, struct pending, message);
     if (pending->control != NULL) {
-        pending->control->call_count--;
+        (void)atomic_fetch_sub(&pending->control->call_count, 1);
     }
     list_remove(&pending->link);
     answer_client(pending, pending->status, pending->answer);
@@ -179,7 +180,7 @@ static void start_call(struct control *control, enum control_verb verb, struct j
     pending->deadline_ms = os_monotonic_ms() + control->backend.timeout_ms;
     pending->exchange = http_defer(request);
     list_push_back(&control->calls, &pending->link);
-    control->call_count++;
+    (void)atomic_fetch_add(&control->call_count, 1);
     control->backend.call(control->backend.context, &pending->call);
 }
 
@@ -215,7 +216,7 @@ static void handle_verb(struct control *control, enum control_verb verb,
     struct json *arguments = take_arguments(request, &error);
     if (arguments == NULL) {
         refuse(response, 400, "arguments", error.message);
-    } else if (control->call_count >= CONTROL_CALL_COUNT_MAX) {
+    } else if (control_call_count(control) >= CONTROL_CALL_COUNT_MAX) {
         json_destroy(arguments);
         refuse(response, 503, "busy", "too many requests are under way; try again");
     } else {
@@ -288,7 +289,7 @@ int control_listen(struct control *control, const char *path, struct error *erro
 
 uint32_t control_call_count(const struct control *control)
 {
-    return control->call_count;
+    return atomic_load_explicit(&control->call_count, memory_order_relaxed);
 }
 
 /* The backend still has them. */

@@ -97,7 +97,7 @@ MUST_USE int control_listen(struct control *control, const char *path, struct er
  * loop is destroyed; nobody hears it. */
 void control_destroy(struct control *control);
 
-/* Calls that the backend has not answered. */
+/* Any thread: calls that the backend has not answered. */
 uint32_t control_call_count(const struct control *control);
 
 /* Handle a request to another HTTP server of the same loop if its path begins with /v1/ (else false:
