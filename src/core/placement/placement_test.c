@@ -70,7 +70,8 @@ static void test_plan_refuses(void **state)
     struct fixture fixture;
     begin(&fixture);
     memset(&fixture.output, 0xee, sizeof fixture.output);
-    struct placement_output untouched = fixture.output;
+    struct placement_output untouched;
+    memset(&untouched, 0xee, sizeof untouched);
     fixture.nodes[2].id = 2;
     assert_int_equal(plan(&fixture), -EINVAL); /* Twice. */
     fixture.nodes[2].id = 3;
