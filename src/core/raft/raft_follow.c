@@ -205,6 +205,9 @@ int raft__snapshot_installed(struct raft *raft, const struct raft_input *input)
     }
     if (has_configuration) {
         raft__log_set_configuration(&raft->log, index, input->configuration);
+        if (raft->role == RAFT_ROLE_LEADER) {
+            raft__update_replicas(raft);
+        }
     }
     raft->durable_index = raft__max(raft->durable_index, index);
     raft->commit_index = raft__max(raft->commit_index, index);

@@ -167,26 +167,6 @@ static uint32_t pick(const uint32_t *weights, uint32_t count)
 
 /* ---- Checks ---------------------------------------------------------------------------------- */
 
-/* Log matching: where two logs have an entry of the same term, they are the same up to there. */
-static void check_matching(const struct raft__world_node *left,
-                           const struct raft__world_node *right)
-{
-    raft_index first = raft__max(left->log.first_index, right->log.first_index);
-    raft_index last = raft__min(left->log.last_index, right->log.last_index);
-    bool must_match = false;
-    for (raft_index i = last; i >= first && i > 0; i--) {
-        const struct raft__world_entry *one = raft__world_entry_at(&left->log, i);
-        const struct raft__world_entry *other = raft__world_entry_at(&right->log, i);
-        must_match = must_match || one->term == other->term;
-        if (must_match && (one->term != other->term || one->value != other->value)) {
-            raft__world_violate(&life.world,
-                                "the logs of %" PRIu32 " and %" PRIu32 " do not match at %" PRIu64,
-                                left->id, right->id, i);
-            return;
-        }
-    }
-}
-
 static void check_reads(const struct raft__world_node *node)
 {
     const struct raft_output *output = &node->output;
@@ -239,17 +219,6 @@ static void check_all(void)
         const struct raft__world_node *node = &life.world.nodes[i];
         if (node->raft != NULL && node->output.role == RAFT_ROLE_LEADER) {
             life.acknowledged = raft__max(life.acknowledged, node->applied.index);
-        }
-    }
-}
-
-static void check_logs(void)
-{
-    for (raft_node i = 1; i <= life.node_count; i++) {
-        for (raft_node j = i + 1; j <= life.node_count; j++) {
-            if (life.world.nodes[i].raft != NULL && life.world.nodes[j].raft != NULL) {
-                check_matching(&life.world.nodes[i], &life.world.nodes[j]);
-            }
         }
     }
 }
@@ -732,66 +701,13 @@ static void live_badly(void)
         tick_all(false);
         check_all();
         if (i % 16 == 0) {
-            check_logs();
+            raft__world_check_logs(&life.world);
         }
         print_shown();
         if (life.now_us > (uint64_t)BAD_MS_MAX * 1000) {
             return;
         }
     }
-}
-
-/* One leader, and every member of the newest configuration has applied all there is. */
-static bool is_healed(raft_index goal)
-{
-    raft_node leader = 0;
-    for (raft_node i = 1; i <= life.node_count; i++) {
-        const struct raft__world_node *node = &life.world.nodes[i];
-        bool is_newer = leader == 0 || node->output.term > life.world.nodes[leader].output.term;
-        if (node->output.role == RAFT_ROLE_LEADER && is_newer) {
-            leader = i;
-        }
-    }
-    if (leader == 0) {
-        return false;
-    }
-    const struct raft__world_node *node = &life.world.nodes[leader];
-    const struct raft_configuration *configuration = raft_latest_configuration(node->raft);
-    if (configuration->outgoing_count > 0 || node->applied.index < goal ||
-        node->applied.index != node->log.last_index) {
-        return false;
-    }
-    for (raft_node i = 1; i <= life.node_count; i++) {
-        bool is_member = raft_configuration_has_voter(configuration, i) ||
-                         raft_configuration_has_learner(configuration, i);
-        if (is_member && life.world.nodes[i].applied.index < goal) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool is_quorum_impaired_of(const raft_node *nodes, uint32_t count)
-{
-    uint32_t impaired_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        impaired_count += life.world.nodes[nodes[i]].output.is_impaired ? 1u : 0u;
-    }
-    return count > 0 && count - impaired_count <= count / 2;
-}
-
-/* With two voters, and one of them impaired, there is nobody to vote for a leader. */
-static bool is_quorum_impaired(void)
-{
-    for (raft_node i = 1; i <= life.node_count; i++) {
-        const struct raft_configuration *configuration =
-            raft_latest_configuration(life.world.nodes[i].raft);
-        if (is_quorum_impaired_of(configuration->voters, configuration->voter_count) ||
-            is_quorum_impaired_of(configuration->outgoing, configuration->outgoing_count)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void live_well(void)
@@ -826,12 +742,12 @@ static void live_well(void)
         tick_all(true);
         check_all();
         print_shown();
-        if (is_healed(goal)) {
-            check_logs();
+        if (raft__world_is_healed(&life.world, goal)) {
+            raft__world_check_logs(&life.world);
             return;
         }
     }
-    if (!has_failed() && !is_quorum_impaired()) {
+    if (!has_failed() && !raft__world_is_quorum_impaired(&life.world)) {
         raft__world_violate(&life.world, "no progress although everything is well");
     }
 }

@@ -39,9 +39,25 @@ static void begin_probe(struct raft_replica *replica, raft_index next_index)
     replica->stuck_index = UINT64_MAX;
 }
 
+/* Make room by forgetting one that is leaving: it need not be told. */
+static void evict(struct raft *raft)
+{
+    uint32_t place = 0;
+    while (place < raft->replica_count && !raft->replicas[place].is_leaving) {
+        place++;
+    }
+    ASSERT(place < raft->replica_count); /* No configuration has more members. */
+    raft->replica_count--;
+    for (; place < raft->replica_count; place++) {
+        raft->replicas[place] = raft->replicas[place + 1];
+    }
+}
+
 static void add_replica(struct raft *raft, raft_node node)
 {
-    ASSERT(raft->replica_count < RAFT_PEER_COUNT_MAX);
+    if (raft->replica_count == RAFT_PEER_COUNT_MAX) {
+        evict(raft);
+    }
     uint32_t place = raft->replica_count++;
     for (; place > 0 && raft->replicas[place - 1].node > node; place--) {
         raft->replicas[place] = raft->replicas[place - 1];
@@ -50,13 +66,20 @@ static void add_replica(struct raft *raft, raft_node node)
     begin_probe(&raft->replicas[place], raft->log.last_index + 1);
 }
 
-static void keep_or_add(struct raft *raft, const raft_node *nodes, uint32_t count)
+static void keep(struct raft *raft, const raft_node *nodes, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct raft_replica *replica = raft__find_replica(raft, nodes[i]);
         if (replica != NULL) {
             replica->is_leaving = false;
-        } else if (nodes[i] != raft->self) {
+        }
+    }
+}
+
+static void add_missing(struct raft *raft, const raft_node *nodes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (nodes[i] != raft->self && raft__find_replica(raft, nodes[i]) == NULL) {
             add_replica(raft, nodes[i]);
         }
     }
@@ -68,9 +91,12 @@ void raft__update_replicas(struct raft *raft)
     for (uint32_t i = 0; i < raft->replica_count; i++) {
         raft->replicas[i].is_leaving = true;
     }
-    keep_or_add(raft, configuration->voters, configuration->voter_count);
-    keep_or_add(raft, configuration->outgoing, configuration->outgoing_count);
-    keep_or_add(raft, configuration->learners, configuration->learner_count);
+    keep(raft, configuration->voters, configuration->voter_count);
+    keep(raft, configuration->outgoing, configuration->outgoing_count);
+    keep(raft, configuration->learners, configuration->learner_count);
+    add_missing(raft, configuration->voters, configuration->voter_count);
+    add_missing(raft, configuration->outgoing, configuration->outgoing_count);
+    add_missing(raft, configuration->learners, configuration->learner_count);
 }
 
 void raft__forget_leaving(struct raft *raft)
@@ -160,8 +186,8 @@ static bool may_send(const struct raft *raft, const struct raft_replica *replica
 void raft__replicate(struct raft *raft, struct raft_replica *replica)
 {
     for (uint32_t i = 0; i < RAFT_APPENDS_PER_STEP_MAX && may_send(raft, replica); i++) {
-        if (raft->send_count + RAFT_PEER_COUNT_MAX >= RAFT_SEND_COUNT_MAX) {
-            return; /* The next heartbeat goes on. */
+        if (raft->send_count >= RAFT_SEND_COUNT_MAX - 2 * (RAFT_PEER_COUNT_MAX + 1)) {
+            return; /* Heartbeats and a farewell must fit too. The next heartbeat goes on. */
         }
         raft_index index = replica->next_index - 1;
         raft_term term = 0;
@@ -194,8 +220,10 @@ static void note_answer(struct raft *raft, struct raft_replica *replica,
                         const struct raft_message *message)
 {
     replica->heard_at_ms = raft->now_ms;
-    replica->answered_round = raft__max(replica->answered_round, message->round);
-    replica->answered_sent_at_ms = raft__max(replica->answered_sent_at_ms, message->sent_at_ms);
+    uint64_t round = raft__min(message->round, raft->round);
+    uint64_t sent_at_ms = raft__min(message->sent_at_ms, raft->now_ms);
+    replica->answered_round = raft__max(replica->answered_round, round);
+    replica->answered_sent_at_ms = raft__max(replica->answered_sent_at_ms, sent_at_ms);
 }
 
 /* The member has lost what it had told of. To believe less of it is always safe; an answer that is

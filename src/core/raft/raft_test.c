@@ -343,26 +343,81 @@ static void expect_nothing(struct raft *raft, struct raft_message message)
     assert_int_equal(output.commit_index, 0);
 }
 
-static struct raft *lead_three(void)
+static struct raft *lead(struct raft_configuration configuration)
 {
-    struct raft *raft =
-        create((struct raft_options){.first_index = 1, .configuration = three, .now_ms = START_MS});
-    (void)give(raft,
-               (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = START_MS + 2 * TIMEOUT_MS});
-    (void)receive(raft,
-                  (struct raft_message){.kind = RAFT_MESSAGE_PREVOTE_REPLY, .from = 2, .term = 1},
-                  NULL);
+    struct raft *raft = create((struct raft_options){
+        .first_index = 1, .configuration = configuration, .now_ms = START_MS});
+    struct raft_output output = give(
+        raft, (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = START_MS + 2 * TIMEOUT_MS});
+    struct raft_message message = {.kind = RAFT_MESSAGE_PREVOTE_REPLY, .term = 1};
+    for (uint32_t i = 1; i < configuration.voter_count; i++) {
+        message.from = configuration.voters[i];
+        (void)receive(raft, message, NULL);
+    }
     (void)step(raft, RAFT_INPUT_PERSISTED, 1);
-    struct raft_output output = receive(
-        raft, (struct raft_message){.kind = RAFT_MESSAGE_VOTE_REPLY, .from = 2, .term = 1}, NULL);
+    message.kind = RAFT_MESSAGE_VOTE_REPLY;
+    for (uint32_t i = 1; i < configuration.voter_count; i++) {
+        message.from = configuration.voters[i];
+        output = receive(raft, message, NULL);
+    }
     assert_int_equal(output.role, RAFT_ROLE_LEADER);
     return raft;
+}
+
+static void acknowledge_all(struct raft *raft, uint64_t sequence, raft_node last)
+{
+    (void)step(raft, RAFT_INPUT_PERSISTED, sequence);
+    for (raft_node i = 2; i <= last; i++) {
+        (void)receive(raft,
+                      (struct raft_message){.kind = RAFT_MESSAGE_APPEND_REPLY,
+                                            .from = i,
+                                            .term = 1,
+                                            .index = raft_last_index(raft)},
+                      NULL);
+    }
+}
+
+/* A change may replace every member at once, and what is sent in one step fits. */
+static void the_largest_group_is_served(void **state)
+{
+    struct raft_configuration largest = {.voter_count = RAFT_VOTER_COUNT_MAX,
+                                         .learner_count = RAFT_LEARNER_COUNT_MAX};
+    struct raft_configuration other = largest;
+    for (uint32_t i = 0; i < RAFT_VOTER_COUNT_MAX; i++) {
+        largest.voters[i] = i + 1;
+        other.voters[i] = i + 101;
+    }
+    for (uint32_t i = 0; i < RAFT_LEARNER_COUNT_MAX; i++) {
+        largest.learners[i] = i + 8;
+        other.learners[i] = i + 108;
+    }
+    struct raft *raft = lead(largest);
+    struct raft_output output = step(raft, RAFT_INPUT_PROPOSE, 0);
+    acknowledge_all(raft, output.persists[0].sequence, 15);
+    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
+    assert_int_equal(raft_get_peers(raft, peers), 14);
+    for (uint32_t i = 0; i < 1000; i++) {
+        output = step(raft, RAFT_INPUT_PROPOSE, 0);
+    }
+    acknowledge_all(raft, output.persists[0].sequence, 15);
+    struct raft_input change = {.kind = RAFT_INPUT_CONFIGURE, .configuration = &other};
+    output = give(raft, change);
+    assert_int_equal(output.persists[0].configuration.outgoing_count, RAFT_VOTER_COUNT_MAX);
+    assert_int_equal(raft_get_peers(raft, peers), RAFT_PEER_COUNT_MAX);
+    for (uint32_t i = 0; i < 1000; i++) {
+        output = step(raft, RAFT_INPUT_PROPOSE, 0);
+        assert_in_range(output.send_count, 0, RAFT_SEND_COUNT_MAX);
+    }
+    (void)give(raft, (struct raft_input){.kind = RAFT_INPUT_CONFIRM});
+    output = give(raft, (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = START_MS + 600});
+    assert_in_range(output.send_count, RAFT_PEER_COUNT_MAX, RAFT_SEND_COUNT_MAX);
+    raft_destroy(raft);
 }
 
 /* Stale, misdirected and impossible messages change nothing. */
 static void ignores_what_says_nothing(void **state)
 {
-    struct raft *raft = lead_three();
+    struct raft *raft = lead(three);
     struct raft_message acknowledged = {
         .kind = RAFT_MESSAGE_APPEND_REPLY, .from = 2, .term = 1, .index = 1};
     struct raft_message message = acknowledged;
@@ -457,7 +512,7 @@ static void says_when_to_wake_it(void **state)
     }
     assert_true(most_ms - least_ms > TIMEOUT_MS / 2);
 
-    struct raft *raft = lead_three();
+    struct raft *raft = lead(three);
     struct raft_output output = give(
         raft, (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = START_MS + 2 * TIMEOUT_MS});
     assert_in_range(output.wake_at_ms, START_MS + 2 * TIMEOUT_MS + 1,
@@ -563,6 +618,7 @@ int main(void)
         cmocka_unit_test(remembers_terms),
         cmocka_unit_test(remembers_configurations),
         cmocka_unit_test(room_for_terms_is_limited),
+        cmocka_unit_test(the_largest_group_is_served),
         cmocka_unit_test(ignores_what_says_nothing),
         cmocka_unit_test(ignores_entries_that_cannot_be),
         cmocka_unit_test(refuses_an_old_snapshot),

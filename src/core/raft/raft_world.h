@@ -132,6 +132,14 @@ void raft__world_snapshot(struct raft__world *world, raft_node from, raft_node t
 /* Lose the log from `index` on, as damage does. */
 void raft__world_damage(struct raft__world *world, raft_node id, raft_index index);
 
+/* Log matching: where two logs have an entry of the same term, they are the same up to there. */
+void raft__world_check_logs(struct raft__world *world);
+/* Is there a leader, and has every member of its configuration applied all up to `goal`? */
+bool raft__world_is_healed(const struct raft__world *world, raft_index goal);
+/* Is a majority that some member thinks is needed impaired? With two voters, and one of them
+ * impaired, there is nobody to vote for a leader. */
+bool raft__world_is_quorum_impaired(const struct raft__world *world);
+
 void raft__world_violate(struct raft__world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void raft__world_show(struct raft__world *world, const char *format, ...)
