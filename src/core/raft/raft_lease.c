@@ -15,7 +15,10 @@
  * the term, even if the handover is given up: reads go by rounds.
  *
  * A leader that is not among the voters has no lease either: when the configuration has shrunk to
- * one voter, that one campaigns without waiting. */
+ * one voter, that one campaigns without waiting, and after a restart owes nothing. Whoever has such
+ * a configuration in its log, and hears of another leader, hears of one that has it in its log too:
+ * it was put there when the joint one was committed, so every later leader has that and needed this
+ * member's vote, which it got for a log with at least the same entries. */
 #include "base/assert/assert.h"
 #include "base/trace/trace.h"
 #include "core/raft/raft_internal.h"

@@ -147,8 +147,10 @@ static void check_sent(struct raft__world *world, const struct raft__world_node 
     if (node->output.is_impaired && (is_vote || is_request)) {
         raft__world_violate(world, "I8: %" PRIu32 " is impaired and votes", node->id);
     }
+    /* The only voter owes nothing after a restart: no other leader has a lease (raft_lease.c). */
     if (is_vote && !input->message->is_transfer && node->heard_at_ms != 0 &&
-        node->now_ms < node->heard_at_ms + node->raft->election_timeout_ms) {
+        node->now_ms < node->heard_at_ms + node->raft->election_timeout_ms &&
+        !raft__is_only_voter(node->raft)) {
         raft__world_violate(world, "I7: %" PRIu32 " votes, and has heard of a leader", node->id);
     }
 }
