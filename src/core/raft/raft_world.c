@@ -395,7 +395,9 @@ static int step(struct raft__world *world, raft_node id, struct raft_input input
             output.snapshots[i];
     }
     note_heard(node, &input, output.term);
-    check_commit(world, node, commit_before);
+    if (input.kind != RAFT_INPUT_SNAPSHOT_INSTALLED) {
+        check_commit(world, node, commit_before);
+    }
     struct raft_output before = node->output;
     node->output = output;
     note_changes(world, node, &before);
