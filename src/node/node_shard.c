@@ -195,6 +195,9 @@ static int replay(struct node_shard *shard, struct error *error)
             "from a copy");
     }
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
+    /* What Raft wanted to know of the entries is not counted, only that they are applied. */
+    atomic_store_explicit(&shard->replayed_count, 0, memory_order_relaxed);
+    shard->replayed_size_bytes = 0;
     uint64_t persisted = 0;
     shard->is_counting = true;
     if (status == 0 && !is_alone(shard)) {

@@ -299,7 +299,9 @@ static int read_store(struct rows *rows, struct bytes key)
     buffer_clear(&rows->scratch);
     buffer_trim(&rows->scratch, SCRATCH_KEPT_BYTES);
     const struct env_store *store = &rows->store;
-    if (rows->snapshot == NULL) {
+    bool is_disk_sure =
+        rows->snapshot != NULL || (rows->is_disk_expected && rows->tier == ENV_TIER_DISK);
+    if (!is_disk_sure) {
         int status = store->ops->get(store->context, NULL, ENV_TIER_MEMORY, key, &rows->scratch);
         if (status != ERROR_INCOMPLETE || rows->tier == ENV_TIER_MEMORY) {
             return status;
@@ -524,6 +526,12 @@ void rows_set_tier(struct rows *rows, enum env_tier tier)
 {
     ASSERT(rows->snapshot == NULL);
     rows->tier = tier;
+}
+
+void rows_expect_disk(struct rows *rows, bool is_expected)
+{
+    ASSERT(rows->snapshot == NULL);
+    rows->is_disk_expected = is_expected;
 }
 
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)

@@ -44,6 +44,11 @@ void rows_destroy(struct rows *rows);
  * worker, ENV_TIER_DISK while an entry is applied (counted, because it blocks the reactor). */
 void rows_set_tier(struct rows *rows, enum env_tier tier);
 
+/* Reads in the disk tier ask the memory first, so that those which block are counted. While most of
+ * them go to the disk and nobody waits, as in a replay, that is a second look-up for nothing: true
+ * leaves it and the counting out. */
+void rows_expect_disk(struct rows *rows, bool is_expected);
+
 /* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the
  * store. */
 MUST_USE int rows_get(struct rows *rows, struct bytes key, struct bytes *value);
@@ -111,7 +116,7 @@ struct rows_statistics {
     uint64_t cached_size_bytes; /* With the changes that are not committed. */
     uint64_t hit_count;
     uint64_t miss_count;
-    uint64_t blocking_read_count; /* Reads of a live view that went to the disk. */
+    uint64_t blocking_read_count; /* Reads of a live view that went to the disk unexpectedly. */
 };
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics);
 

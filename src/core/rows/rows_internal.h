@@ -133,6 +133,7 @@ struct rows {
     struct env_store store;
     const struct env_store_snapshot *snapshot; /* NULL: a live view. */
     enum env_tier tier;
+    bool is_disk_expected;
     uint64_t changes_seen; /* Counts what ends iterators. */
     struct buffer scratch; /* The value of a row that is not kept. */
 

@@ -201,6 +201,7 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     }
     rows_set_digest(shard->rows, shard->digest);
     rows_set_tier(shard->rows, ENV_TIER_DISK);
+    rows_expect_disk(shard->rows, !shard_is_ready(shard)); /* A replay. */
     int status = execute_entry(shard, entry, &error);
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     if (status != 0) {
