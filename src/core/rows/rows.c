@@ -13,6 +13,9 @@
  * RANGE_COUNT_MAX ranges one walk over the table brings every row up to date and the list starts
  * anew.
  *
+ * A table that has every row of the store (I5) saves asking RocksDB for keys that do not exist, which
+ * is what most writes of new keys begin with: 2 µs each.
+ *
  * Eviction is a clock (Corbató 1968) with small counters in place of one bit, its hand walking the
  * hash table: no list to relink on a hit. A row enters with no heat, so a scan of cold rows passes
  * through without pushing hot ones out. A batch that is written leaves many clean rows at once; each
@@ -111,6 +114,9 @@ static void drop(struct rows *rows, struct rows_slot *slot)
 {
     struct row *row = slot->row;
     ASSERT(!row_is_changed(row));
+    if (!row->is_absent && !BUG("rows.complete_after_eviction")) {
+        rows->is_complete = false;
+    }
     account_remove(rows, row);
     rows__table_remove(&rows->table, slot);
     memory_free(row);
@@ -315,6 +321,10 @@ static int read_store(struct rows *rows, struct bytes key)
 /* Read a row that is not in the table, and keep it. */
 static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struct bytes *value)
 {
+    if (rows->is_complete) {
+        rows->statistics.hit_count++;
+        return -ENOENT;
+    }
     rows->statistics.miss_count++;
     if (rows__range_over(rows, key) != NULL) {
         return -ENOENT;
@@ -471,12 +481,26 @@ void rows_set_digest(struct rows *rows, uint64_t digest)
 
 /* ---- The view -------------------------------------------------------------------------------- */
 
+static bool is_empty(struct env_store store)
+{
+    struct env_iterator *iterator;
+    const struct bytes nothing = {0};
+    if (store.ops->iterator_open(store.context, NULL, ENV_TIER_DISK, nothing, nothing, &iterator) !=
+        0) {
+        return false;
+    }
+    int status = store.ops->iterator_seek(store.context, iterator, nothing);
+    store.ops->iterator_close(store.context, iterator);
+    return status == -ENOENT;
+}
+
 struct rows *rows_create(struct env_store store, uint64_t cache_size_bytes)
 {
     struct rows *rows = memory_allocate_zeroed(1, sizeof *rows);
     rows->store = store;
     rows->tier = ENV_TIER_DISK;
     rows->cache_size_bytes = cache_size_bytes;
+    rows->is_complete = is_empty(store);
     rows__table_init(&rows->table);
     return rows;
 }
@@ -545,6 +569,7 @@ void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics)
 {
     *statistics = rows->statistics;
+    statistics->is_complete = rows->is_complete;
     statistics->cached_row_count = rows->table.row_count;
     statistics->cached_size_bytes =
         rows->clean_size_bytes + rows->generations[0].size_bytes + rows->generations[1].size_bytes;

@@ -15,6 +15,12 @@
  *   I4. Cached bytes exceed the limit by no more than the changes of two batches and the rows that
  *       came last: what is too much, as after a commit, is evicted little by little by later calls.
  *
+ *   I5. A view that is complete has every row of the store in its table: what is not there does not
+ *       exist, and the store is not asked.
+ *
+ * Nobody else writes rows that a view may read. A view of an empty store is complete, until the
+ * first row does not find room in the cache.
+ *
  * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
  * reads the disk, and belongs to a worker thread for the length of one command.
@@ -112,6 +118,7 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);
 
 struct rows_statistics {
+    bool is_complete; /* I5 */
     uint64_t cached_row_count;
     uint64_t cached_size_bytes; /* With the changes that are not committed. */
     uint64_t hit_count;

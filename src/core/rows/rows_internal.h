@@ -139,6 +139,7 @@ struct rows {
 
     /* Live views only. */
     struct rows_table table;
+    bool is_complete; /* I5 */
     uint64_t cache_size_bytes;
     uint64_t clean_size_bytes; /* Of rows that may be evicted. */
     struct rows_generation generations[2];

@@ -510,7 +510,10 @@ static void test_scan_leaves_hot_rows(void **state)
     (void)state;
     enum { HOT_COUNT = 100, COLD_COUNT = 20000 };
     struct memstore *memstore = memstore_create(1);
-    struct rows *rows = rows_create(memstore_interface(memstore), 200000);
+    struct env_store store = memstore_interface(memstore);
+    struct env_change change = {ENV_CHANGE_PUT, BYTES("here"), BYTES("value")};
+    assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
+    struct rows *rows = rows_create(store, 200000);
     struct bytes value;
     uint32_t hot_miss_count = 0;
     for (uint32_t i = 0; i < COLD_COUNT; i++) {
@@ -525,6 +528,45 @@ static void test_scan_leaves_hot_rows(void **state)
         hot_miss_count += after.miss_count > before.miss_count;
     }
     assert_in_range(hot_miss_count, HOT_COUNT, 2 * HOT_COUNT);
+    rows_destroy(rows);
+    memstore_destroy(memstore);
+}
+
+/* I5: a view of a store that was empty answers what is not there without asking, until a row does
+ * not find room; a deleted row is no loss. */
+static void test_a_complete_view_does_not_ask_the_store(void **state)
+{
+    (void)state;
+    struct memstore *memstore = memstore_create(1);
+    struct rows *rows = rows_create(memstore_interface(memstore), 4000);
+    struct rows_statistics statistics;
+    struct bytes value;
+    memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent = 100});
+    for (uint32_t i = 0; i < 8; i++) {
+        struct key key = key_make(i);
+        assert_int_equal(rows_get(rows, key_bytes(&key), &value), -ENOENT);
+        rows_put(rows, key_bytes(&key), BYTES("value"));
+        assert_int_equal(rows_commit(rows, NULL), 0);
+        assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0);
+        rows_delete(rows, key_bytes(&key));
+        assert_int_equal(rows_commit(rows, NULL), 0);
+    }
+    rows_set_cache_size(rows, 0);
+    rows_get_statistics(rows, &statistics);
+    assert_true(statistics.is_complete);
+    assert_int_equal(statistics.cached_row_count, 0);
+    rows_put(rows, BYTES("here"), BYTES("value"));
+    assert_int_equal(rows_commit(rows, NULL), 0);
+    rows_get_statistics(rows, &statistics);
+    assert_false(statistics.is_complete);
+    assert_int_equal(rows_get(rows, BYTES("here"), &value), -EIO);
+    memstore_set_faults(memstore, (struct memstore_faults){0});
+    assert_int_equal(rows_get(rows, BYTES("here"), &value), 0);
+    rows_destroy(rows);
+    rows = rows_create(memstore_interface(memstore), 4000);
+    rows_get_statistics(rows, &statistics);
+    assert_false(statistics.is_complete);
+    assert_int_equal(rows_get(rows, BYTES("here"), &value), 0);
     rows_destroy(rows);
     memstore_destroy(memstore);
 }
@@ -554,6 +596,7 @@ static void test_planted_bugs_are_found(void **state)
     assert_in_range(wrong_seed_count("rows.stale_after_range_delete"), 25, 50);
     assert_in_range(wrong_seed_count("rows.eviction_loses_change"), 25, 50);
     assert_in_range(wrong_seed_count("rows.frozen_row_changed"), 25, 50);
+    assert_in_range(wrong_seed_count("rows.complete_after_eviction"), 25, 50);
 }
 #endif
 
@@ -565,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_hits_do_not_ask_the_store),
         cmocka_unit_test(test_tiers),
         cmocka_unit_test(test_scan_leaves_hot_rows),
+        cmocka_unit_test(test_a_complete_view_does_not_ask_the_store),
         cmocka_unit_test(test_random_histories),
         cmocka_unit_test(test_random_histories_of_many_keys),
 #ifdef TUTTI_PLANTED_BUGS

@@ -224,6 +224,10 @@ struct shard__world *shard__world_create(void)
 {
     struct shard__world *world = memory_allocate_zeroed(1, sizeof *world);
     world->memstore = memstore_create(7);
+    /* A row of somebody else's: over an empty store nothing would ever be cold. */
+    struct env_store store = memstore_interface(world->memstore);
+    struct env_change change = {ENV_CHANGE_PUT, BYTES("\xff"), BYTES("")};
+    ASSERT(store.ops->write(store.context, &change, 1, NULL) == 0);
     world->wall_ms = 1000;
     world->store_row_count = 1;
     shard__world_start(world, false);
