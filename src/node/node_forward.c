@@ -16,6 +16,7 @@ struct forward {
     struct node_shard *shard;
     struct os_loop *home;
     struct list link; /* In `refused`. */
+    int status;
     struct buffer reply;
     struct bytes arguments[];
 };
@@ -23,7 +24,7 @@ struct forward {
 static void return_home(struct os_message *message)
 {
     struct forward *forward = LIST_ITEM(message, struct forward, message);
-    forward->origin->done(forward->origin, 0, buffer_bytes(&forward->reply));
+    forward->origin->done(forward->origin, forward->status, buffer_bytes(&forward->reply));
     buffer_deinit(&forward->reply);
     memory_free(forward);
 }
@@ -37,6 +38,7 @@ static void send_home(struct forward *forward)
 static void answered(struct shard_request *request, int status, struct bytes reply)
 {
     struct forward *forward = LIST_ITEM(request, struct forward, request);
+    forward->status = status;
     buffer_append(&forward->reply, reply);
     send_home(forward);
 }
@@ -55,7 +57,7 @@ static void submit(struct forward *forward)
         list_push_back(&forward->shard->refused, &forward->link);
         return;
     default:
-        resp_reply_refusal(&reply, status);
+        forward->status = status;
         break;
     }
     send_home(forward);

@@ -113,8 +113,8 @@ struct resp_place {
 struct resp_backend {
     void *context;
 
-    /* As shard_submit(): SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
-     * done() is called on the server's loop. */
+    /* As route_submit(): SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
+     * done() is called on the server's loop, with the answer or with why there is none. */
     int (*submit)(void *context, struct shard_request *request, const struct reply *reply);
 
     void (*get_information)(void *context, struct resp_information *information);
@@ -196,10 +196,6 @@ const struct os_listener *resp_server_listener(const struct resp_server *server)
  * RESP_STOP_MS_MAX; requests without an answer are waited for without end. */
 void resp_server_stop(struct resp_server *server, void (*stopped)(void *context), void *context);
 #define RESP_STOP_MS_MAX 3000
-
-/* Answer a request that shard_submit() refused with this status, for a backend that learns it
- * later. */
-void resp_reply_refusal(const struct reply *reply, int refused);
 
 /* ---- Statistics ------------------------------------------------------------------------------ */
 

@@ -141,7 +141,7 @@ static void back(struct errand *errand)
     } else {
         reply_error(&reply, "ERR No such client");
     }
-    resp__slot_close(chosen->slot, buffer_bytes(&answer));
+    resp__slot_close(chosen->slot, 0, buffer_bytes(&answer));
     buffer_deinit(&answer);
     buffer_deinit(&chosen->text);
     memory_free(chosen);

@@ -443,7 +443,7 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);
     if (handled == HANDLED_DONE && refused != 0) {
-        resp_reply_refusal(reply, refused);
+        resp__reply_refusal(reply, refused);
     }
     return handled;
 }

@@ -290,23 +290,6 @@ static void test_resp3(void **state)
     end(world, client);
 }
 
-/* Claim: what the backend could not do, and finds out later, is an error that says so. */
-static void test_late_refusals(void **state)
-{
-    (void)state;
-    int client;
-    struct world *world = begin(false, &client);
-    world_refuse_late(world, ERROR_OUTCOME_UNKNOWN, 2);
-    expect_part(client, "SET k v", "-UNKNOWN nobody can tell whether this write took effect");
-    expect(client, "MULTI", "+OK ");
-    expect(client, "SET k v", "+QUEUED ");
-    expect_part(client, "EXEC", "-UNKNOWN nobody can tell");
-    world_refuse_late(world, ERROR_NOT_LEADER, 1);
-    expect_part(client, "SET k v", "-LOADING");
-    expect(client, "SET k v", "+OK ");
-    end(world, client);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,7 +297,6 @@ int main(void)
         cmocka_unit_test(test_moved),          cmocka_unit_test(test_moved_several_keys),
         cmocka_unit_test(test_moved_in_multi), cmocka_unit_test(test_readonly),
         cmocka_unit_test(test_subcommands),    cmocka_unit_test(test_resp3),
-        cmocka_unit_test(test_late_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

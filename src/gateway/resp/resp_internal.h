@@ -302,7 +302,7 @@ struct slot {
     struct list link;
     struct buffer answer;
     struct buffer following;
-    void (*complete)(struct slot *slot, struct bytes answer, const struct reply *reply);
+    void (*complete)(struct slot *slot, int status, struct bytes answer, const struct reply *reply);
     const struct command_entry *entry;
     uint64_t started_at_ns;
     uint32_t size_bytes; /* Of the arguments. */
@@ -325,22 +325,25 @@ struct submission {
     struct shard_command command;
     bool is_write;
     bool does_grow;
+    bool is_cheap; /* A read that may go through the log. */
     /* NULL: the answer is the reply. Else writes the reply for the answer, when it came; on the
-     * spot when the backend answered on the spot. */
-    void (*complete)(struct slot *slot, struct bytes answer, const struct reply *reply);
+     * spot when the backend answered on the spot. A status that is not 0: there is no answer, and
+     * `answer` is the error for the client. */
+    void (*complete)(struct slot *slot, int status, struct bytes answer, const struct reply *reply);
 };
 
 /* Hand a request to the backend. HANDLED_LATER: it is busy. `*refused` is 0 or why it refused: then
  * a reply is owed by the caller. */
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused);
-/* The reply for a refusal. */
+/* The text for a refusal by the backend, or NULL; and the whole reply. */
 const char *resp__refusal_text(int refused);
+void resp__reply_refusal(const struct reply *reply, int refused);
 
 /* A slot for a reply that something other than the backend will give. */
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry);
-/* Its reply is there. */
-void resp__slot_close(struct slot *slot, struct bytes answer);
+/* Its reply is there; with a status that is not 0, an error. */
+void resp__slot_close(struct slot *slot, int status, struct bytes answer);
 
 /* ---- Dispatch -------------------------------------------------------------------------------- */
 

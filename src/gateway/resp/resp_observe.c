@@ -232,7 +232,7 @@ static enum handled memory_usage(struct connection *connection, const struct byt
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);
     if (handled == HANDLED_DONE && refused != 0) {
-        resp_reply_refusal(reply, refused);
+        resp__reply_refusal(reply, refused);
     }
     return handled;
 }

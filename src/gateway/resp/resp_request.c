@@ -155,7 +155,7 @@ static void send_at_once(struct connection *connection)
     }
 }
 
-void resp__slot_close(struct slot *slot, struct bytes answer)
+void resp__slot_close(struct slot *slot, int status, struct bytes answer)
 {
     struct connection *connection = slot->connection;
     note_answer(slot, answer);
@@ -165,7 +165,7 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
     struct buffer *target = slot_target(connection, slot);
     if (slot->complete != NULL) {
         struct reply reply = {.target = target, .protocol = slot->request.protocol};
-        slot->complete(slot, answer, &reply);
+        slot->complete(slot, status, answer, &reply);
     } else {
         buffer_append(target, answer);
     }
@@ -193,17 +193,43 @@ void resp__slot_close(struct slot *slot, struct bytes answer)
     }
 }
 
+/* The error for a request that the backend took, and that has no answer now. */
+static void reply_failure(const struct slot *slot, int status, const struct reply *reply)
+{
+    if (status == ERROR_OUTCOME_UNKNOWN) {
+        reply_error(reply, "UNKNOWN %s",
+                    slot->request.is_write
+                        ? "the write may or may not have taken effect: its leader was lost"
+                        : "the answer was lost with its leader, and a later write of this "
+                          "connection may have taken effect");
+        return;
+    }
+    const char *text = status == ERROR_NOT_LEADER
+                           ? "CLUSTERDOWN no leader for this shard was found in time, nothing was "
+                             "changed"
+                           : resp__refusal_text(status);
+    if (slot->entry->handler == resp__exec) {
+        reply_error(reply, "EXECABORT Transaction discarded because of: %s",
+                    text != NULL ? text : error_text(status));
+    } else if (text != NULL) {
+        reply_error(reply, "%s", text);
+    } else {
+        reply_error(reply, "ERR %s", error_text(status));
+    }
+}
+
 static void request_done(struct shard_request *request, int status, struct bytes answer)
 {
     struct slot *slot = LIST_ITEM(request, struct slot, request);
-    struct buffer refusal = {0};
-    if (status != 0) {
-        struct reply reply = {.target = &refusal, .protocol = request->protocol};
-        resp_reply_refusal(&reply, status);
-        answer = buffer_bytes(&refusal);
+    if (status == 0) {
+        resp__slot_close(slot, 0, answer);
+        return;
     }
-    resp__slot_close(slot, answer);
-    buffer_deinit(&refusal);
+    struct buffer failure = {0};
+    struct reply reply = {.target = &failure, .protocol = request->protocol};
+    reply_failure(slot, status, &reply);
+    resp__slot_close(slot, status, buffer_bytes(&failure));
+    buffer_deinit(&failure);
 }
 
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry)
@@ -255,6 +281,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.protocol = connection->protocol;
     slot->request.is_write = submission->is_write;
     slot->request.does_grow = submission->does_grow;
+    slot->request.is_cheap = submission->is_cheap;
     slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
     slot->request.session = &connection->session;
@@ -277,7 +304,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
         return HANDLED_DONE;
     }
     if (status == SHARD_ANSWERED && submission->complete != NULL) {
-        submission->complete(slot, buffer_bytes(&answer), reply);
+        submission->complete(slot, 0, buffer_bytes(&answer), reply);
     }
     buffer_deinit(&answer);
     slot_give(server, slot);
@@ -297,9 +324,8 @@ const char *resp__refusal_text(int refused)
                "return when there is space again.";
     case ERROR_NOT_LEADER:
         return "LOADING tutti is loading the dataset from its log";
-    case ERROR_OUTCOME_UNKNOWN:
-        return "UNKNOWN nobody can tell whether this write took effect: its leader was lost, and "
-               "too much has happened since. Look before you repeat it.";
+    case ERROR_STOPPED:
+        return "CLUSTERDOWN the node is stopping, nothing was changed";
     case -E2BIG:
         return "ERR the request is larger than an entry of the log may be";
     default:
@@ -307,7 +333,7 @@ const char *resp__refusal_text(int refused)
     }
 }
 
-void resp_reply_refusal(const struct reply *reply, int refused)
+void resp__reply_refusal(const struct reply *reply, int refused)
 {
     const char *text = resp__refusal_text(refused);
     if (text != NULL) {

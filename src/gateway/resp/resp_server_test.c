@@ -102,6 +102,55 @@ static void test_refusals(void **state)
     world_destroy(world);
 }
 
+#define UNKNOWN_WRITE "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n"
+#define NO_LEADER "CLUSTERDOWN no leader for this shard was found in time, nothing was changed\r\n"
+
+/* A request that was taken and ends without an answer is an error that says what is known: whether
+ * it took effect, or that nothing happened. The connection goes on. */
+static void test_failures(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    SAY(client, "SET k v\r\nPING", UNKNOWN_WRITE "+PONG\r\n");
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    SAY(client, "GET k",
+        "-UNKNOWN the answer was lost with its leader, and a later write of this connection may "
+        "have taken effect\r\n");
+    world_fail(world, ERROR_NOT_LEADER, 2);
+    SAY(client, "SET k v\r\nGET k", "-" NO_LEADER "-" NO_LEADER);
+    world_fail(world, -ENOSPC, 1);
+    SAY(client, "SET k w",
+        "-OOM command not allowed: the disk is full. Reads and deletes go on; writes return when "
+        "there is space again.\r\n");
+    world_fail(world, ERROR_STOPPED, 1);
+    SAY(client, "SET k w", "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
+    SAY(client, "GET k", "$-1\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* So too for EXEC, and for WATCH, after which nothing is watched. */
+static void test_failures_of_transactions(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    SAY(client, "MULTI\r\nSET k v\r\nEXEC", "+OK\r\n+QUEUED\r\n" UNKNOWN_WRITE);
+    world_fail(world, ERROR_NOT_LEADER, 1);
+    SAY(client, "MULTI\r\nSET k v\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n-EXECABORT Transaction discarded because of: " NO_LEADER);
+    SAY(client, "EXEC", "-ERR EXEC without MULTI\r\n");
+    /* An error as long as the versions of the keys is an error still. */
+    static const char stopping[] = "-CLUSTERDOWN the node is stopping, nothing was changed\r\n";
+    _Static_assert((sizeof stopping - 1) / 7 == 8, "the versions of seven keys");
+    world_fail(world, ERROR_STOPPED, 1);
+    expect(client, BYTES("WATCH a b c d e f g\r\n"), stopping);
+    SAY(client, "MULTI\r\nSET k v\r\nEXEC", "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* Nothing but AUTH, HELLO, QUIT and RESET before the password. */
 static void test_authentication(void **state)
 {
@@ -230,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),          cmocka_unit_test(test_order),
         cmocka_unit_test(test_gone_with_request), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_failures),          cmocka_unit_test(test_failures_of_transactions),
         cmocka_unit_test(test_authentication),    cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_oversized),         cmocka_unit_test(test_deep_pipeline),
     };

@@ -242,12 +242,12 @@ RESP_HANDLER(exec)
 /* ---- WATCH ----------------------------------------------------------------------------------- */
 
 /* The versions of the keys that `watching` holds: each a length of 4 bytes and the key. */
-static void watched(struct slot *slot, struct bytes answer, const struct reply *reply)
+static void watched(struct slot *slot, int status, struct bytes answer, const struct reply *reply)
 {
     struct connection *connection = slot->connection;
     connection->is_blocked = false;
     struct connection_extra *extra = connection->extra;
-    if (answer.size_bytes != (size_t)extra->watching_count * VERSION_SIZE) {
+    if (status != 0 || answer.size_bytes != (size_t)extra->watching_count * VERSION_SIZE) {
         buffer_append(reply->target, answer); /* An error. */
     } else if (!connection->is_hung_up) {
         struct kv_transaction *transaction = transaction_of(connection);
@@ -294,7 +294,7 @@ RESP_HANDLER(watch)
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);
     if (handled == HANDLED_DONE && refused != 0) {
-        resp_reply_refusal(reply, refused);
+        resp__reply_refusal(reply, refused);
     }
     /* What comes next may be EXEC, which must know the versions. */
     connection->is_blocked = connection->slot_count > slot_count;

@@ -35,6 +35,7 @@ struct place {
 struct later {
     struct list link;
     struct shard_request *request;
+    int status;
     struct buffer answer;
 };
 
@@ -48,8 +49,8 @@ struct world {
     _Atomic bool is_reading_late;
     _Atomic int refusal_status;
     _Atomic int refusal_count;
-    _Atomic int late_status;
-    _Atomic int late_count;
+    _Atomic int failure_status;
+    _Atomic int failure_count;
     _Atomic int stop_count;
     _Atomic int stale_count;
     _Atomic bool is_cluster;
@@ -121,7 +122,8 @@ static int submit(void *context, struct shard_request *request, const struct rep
         (void)atomic_fetch_sub(&world->refusal_count, 1);
         return atomic_load(&world->refusal_status);
     }
-    if (!request->is_write && list_is_empty(&place->waiting) &&
+    bool will_fail = atomic_load(&world->failure_count) > 0;
+    if (!request->is_write && list_is_empty(&place->waiting) && !will_fail &&
         !atomic_load(&world->is_reading_late)) {
         execute(place, &request->command, reply);
         return SHARD_ANSWERED;
@@ -129,7 +131,12 @@ static int submit(void *context, struct shard_request *request, const struct rep
     struct later *later = memory_allocate_zeroed(1, sizeof *later);
     later->request = request;
     struct reply held = {.target = &later->answer, .protocol = request->protocol};
-    execute(place, &request->command, &held);
+    if (will_fail) {
+        (void)atomic_fetch_sub(&world->failure_count, 1);
+        later->status = atomic_load(&world->failure_status);
+    } else {
+        execute(place, &request->command, &held);
+    }
     list_push_back(&place->waiting, &later->link);
     os_timer_start(place->timer, 1, 1);
     return SHARD_PENDING;
@@ -143,11 +150,7 @@ static void answer_waiting(void *context)
     }
     for (struct list *member; (member = list_pop_front(&place->waiting)) != NULL;) {
         struct later *later = LIST_ITEM(member, struct later, link);
-        bool is_refused = atomic_load(&place->world->late_count) > 0;
-        (void)atomic_fetch_sub(&place->world->late_count, is_refused);
-        later->request->done(later->request,
-                             is_refused ? atomic_load(&place->world->late_status) : 0,
-                             is_refused ? BYTES("") : buffer_bytes(&later->answer));
+        later->request->done(later->request, later->status, buffer_bytes(&later->answer));
         buffer_deinit(&later->answer);
         memory_free(later);
     }
@@ -334,12 +337,6 @@ void world_refuse(struct world *world, int status, int count)
     atomic_store(&world->refusal_count, count);
 }
 
-void world_refuse_late(struct world *world, int status, int count)
-{
-    atomic_store(&world->late_status, status);
-    atomic_store(&world->late_count, count);
-}
-
 void world_set_cluster(struct world *world, bool is_cluster)
 {
     atomic_store(&world->is_cluster, is_cluster);
@@ -348,6 +345,12 @@ void world_set_cluster(struct world *world, bool is_cluster)
 int world_stale_count(const struct world *world)
 {
     return atomic_load(&world->stale_count);
+}
+
+void world_fail(struct world *world, int status, int count)
+{
+    atomic_store(&world->failure_status, status);
+    atomic_store(&world->failure_count, count);
 }
 
 int world_stop_count(const struct world *world)

@@ -28,8 +28,6 @@ void world_set_holding(struct world *world, bool is_holding);
 void world_set_reading_late(struct world *world, bool is_reading_late);
 /* Refuse so many next requests with this status. */
 void world_refuse(struct world *world, int status, int count);
-/* The same, but after the request was taken. */
-void world_refuse_late(struct world *world, int status, int count);
 /* Be node 1 of three instead of alone:
  *   slots 0 to 5470       led by 1, replicas on 2 and 3
  *   slots 5470 to 10922   led by 2 (10.0.0.2:6379), replicas on 1 and 3
@@ -37,6 +35,8 @@ void world_refuse_late(struct world *world, int status, int count);
 void world_set_cluster(struct world *world, bool is_cluster);
 /* How many reads might be stale. */
 int world_stale_count(const struct world *world);
+/* Take so many next requests and end them later with this status. */
+void world_fail(struct world *world, int status, int count);
 /* How often SHUTDOWN came. */
 int world_stop_count(const struct world *world);
 struct resp_group *world_group(struct world *world);
