@@ -205,7 +205,7 @@ static void reply_failure(const struct slot *slot, int status, const struct repl
         return;
     }
     const char *text = status == ERROR_NOT_LEADER
-                           ? "CLUSTERDOWN no leader for this shard was found in time, nothing was "
+                           ? "CLUSTERDOWN no leader of this shard answered in time, nothing was "
                              "changed"
                            : resp__refusal_text(status);
     if (slot->entry->handler == resp__exec) {

@@ -103,7 +103,7 @@ static void test_refusals(void **state)
 }
 
 #define UNKNOWN_WRITE "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n"
-#define NO_LEADER "CLUSTERDOWN no leader for this shard was found in time, nothing was changed\r\n"
+#define NO_LEADER "CLUSTERDOWN no leader of this shard answered in time, nothing was changed\r\n"
 
 /* A request that was taken and ends without an answer is an error that says what is known: whether
  * it took effect, or that nothing happened. The connection goes on. */
