@@ -19,6 +19,7 @@
 static char directory[64];
 static char path[96];
 
+/* A directory for each test, so that what a failed one left is in nobody's way. */
 static int setup(void **state)
 {
     (void)state;
@@ -256,10 +257,10 @@ static void test_no_directory(void **state)
 
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conversation),    cmocka_unit_test(test_stale_and_alive),
-        cmocka_unit_test(test_file_of_another), cmocka_unit_test(test_nobody),
-        cmocka_unit_test(test_long_path),       cmocka_unit_test(test_no_directory),
+        TEST(test_conversation), TEST(test_stale_and_alive), TEST(test_file_of_another),
+        TEST(test_nobody),       TEST(test_long_path),       TEST(test_no_directory),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

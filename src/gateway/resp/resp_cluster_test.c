@@ -197,6 +197,7 @@ static void test_moved_several_keys(void **state)
     expect(client, "MSET {x2}a 1 {x2}b 2", "-MOVED 6113 10.0.0.2:6379 ");
     expect(client, "DEL {x2}a {x2}b", "-MOVED 6113 10.0.0.2:6379 ");
     expect(client, "DEL {x2}a bar", "+transaction ");
+    expect(client, "DEL bar {x2}a", "+transaction ");
     expect(client, "MSET {x2}a 1 bar 2", "+transaction ");
     expect(client, "FLUSHALL", "+transaction ");
     end(world, client);
