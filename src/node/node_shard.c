@@ -115,6 +115,13 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
     return status;
 }
 
+static int load_head(void *context, wal_shard id, raft_index index, uint32_t size_bytes,
+                     raft_term *term, struct buffer *payload, struct error *error)
+{
+    struct node_shard *shard = context;
+    return wal_read_head(shard->wal, id, index, size_bytes, term, payload, error);
+}
+
 static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
 {
     struct node_shard *shard = context;
@@ -195,9 +202,6 @@ static int replay(struct node_shard *shard, struct error *error)
             "from a copy");
     }
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
-    /* What Raft wanted to know of the entries is not counted, only that they are applied. */
-    atomic_store_explicit(&shard->replayed_count, 0, memory_order_relaxed);
-    shard->replayed_size_bytes = 0;
     uint64_t persisted = 0;
     shard->is_counting = true;
     if (status == 0 && !is_alone(shard)) {
@@ -258,6 +262,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .read_log = node_replica_read_log,
                 .send = node_replica_send,
                 .load_entry = load_entry,
+                .load_head = load_head,
                 .failed = failed,
             },
     };

@@ -395,6 +395,13 @@ static int host_load_entry(void *context, wal_shard shard, raft_index index, raf
     return wal_read(node->wal, shard, index, term, payload, error);
 }
 
+static int host_load_head(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
+                          raft_term *term, struct buffer *payload, struct error *error)
+{
+    struct cluster_node *node = context;
+    return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
+}
+
 static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
 {
     struct cluster_node *node = context;
@@ -475,6 +482,7 @@ static int open_cores(struct cluster_node *node, struct error *error)
                  .read_log = host_read_log,
                  .send = host_send,
                  .load_entry = host_load_entry,
+                 .load_head = host_load_head,
                  .failed = host_failed},
         .random_seed = cluster->options.seed * 31 + node->id + 1000u * node->incarnation,
     };

@@ -114,6 +114,13 @@ static int host_load_entry(void *context, wal_shard shard, raft_index index, raf
     return wal_read(node->wal, shard, index, term, payload, error);
 }
 
+static int host_load_head(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
+                          raft_term *term, struct buffer *payload, struct error *error)
+{
+    struct sim__node *node = context;
+    return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
+}
+
 static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
 {
     (void)shard;
@@ -152,6 +159,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = sim__store_write_elsewhere,
                  .load_entry = host_load_entry,
+                 .load_head = host_load_head,
                  .failed = host_failed},
         .random_seed = sim->options.seed + node->incarnation,
     };

@@ -346,6 +346,37 @@ bool shard__is_confirmed(struct shard *shard)
 
 /* ---- Start ----------------------------------------------------------------------------------- */
 
+/* What kind of entry the log has there. Its first byte tells, and only configurations are read
+ * whole. */
+static int load_kind(struct shard *shard, raft_index index, struct raft_entry *entry,
+                     struct buffer *payload, struct error *error)
+{
+    const struct shard_host *host = &shard->options.host;
+    struct raft_configuration configuration;
+    buffer_clear(payload);
+    int status =
+        host->load_head(host->context, shard->options.id, index, 1, &entry->term, payload, error);
+    if (status == 0 && payload->size_bytes > 0 && payload->data[0] == SHARD_PAYLOAD_CONFIGURATION) {
+        buffer_clear(payload);
+        status =
+            host->load_entry(host->context, shard->options.id, index, &entry->term, payload, error);
+    }
+    if (status != 0) {
+        return status;
+    }
+    status = shard__payload_kind(buffer_bytes(payload), &entry->kind, &configuration);
+    if (status != 0) {
+        return error_set(error, status, "shard %u: entry %llu", shard->options.id,
+                         (unsigned long long)index);
+    }
+    if (entry->kind == RAFT_ENTRY_CONFIGURATION) {
+        struct raft_configuration *kept = memory_allocate(sizeof *kept);
+        *kept = configuration;
+        entry->configuration = kept;
+    }
+    return 0;
+}
+
 /* What kinds of entries the log has behind the state; the array is the caller's. */
 static int load_heads(struct shard *shard, struct raft_options *options, struct error *error)
 {
@@ -355,23 +386,7 @@ static int load_heads(struct shard *shard, struct raft_options *options, struct 
     struct buffer payload = {0};
     int status = 0;
     for (uint64_t i = 0; i < count && status == 0; i++) {
-        raft_index index = shard->applied_index + 1 + i;
-        struct raft_configuration configuration;
-        buffer_clear(&payload);
-        status = shard->options.host.load_entry(shard->options.host.context, shard->options.id,
-                                                index, &entries[i].term, &payload, error);
-        if (status != 0) {
-            break;
-        }
-        status = shard__payload_kind(buffer_bytes(&payload), &entries[i].kind, &configuration);
-        if (status != 0) {
-            (void)error_set(error, status, "shard %u: entry %llu", shard->options.id,
-                            (unsigned long long)index);
-        } else if (entries[i].kind == RAFT_ENTRY_CONFIGURATION) {
-            struct raft_configuration *kept = memory_allocate(sizeof *kept);
-            *kept = configuration;
-            entries[i].configuration = kept;
-        }
+        status = load_kind(shard, shard->applied_index + 1 + i, &entries[i], &payload, error);
     }
     buffer_deinit(&payload);
     return status;

@@ -219,6 +219,10 @@ struct shard_host {
     int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error);
 
+    /* The same for the first `size_bytes` of the payload, or for all of a shorter one. */
+    int (*load_head)(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
+                     raft_term *term, struct buffer *payload, struct error *error);
+
     /* The store or the log contradicts itself, or an apply failed: stop the node. */
     void (*failed)(void *context, struct shard *shard, int status, const struct error *error);
 };

@@ -136,6 +136,17 @@ static int host_load_entry(void *context, wal_shard shard, raft_index index, raf
     return 0;
 }
 
+static int host_load_head(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
+                          raft_term *term, struct buffer *payload, struct error *error)
+{
+    size_t before = payload->size_bytes;
+    int status = host_load_entry(context, shard, index, term, payload, error);
+    if (payload->size_bytes > before + size_bytes) {
+        payload->size_bytes = before + size_bytes;
+    }
+    return status;
+}
+
 static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
 {
     ((struct shard__world *)context)->failed_status = status;
@@ -169,6 +180,7 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .load_entry = host_load_entry,
+                 .load_head = host_load_head,
                  .failed = host_failed},
     };
 }

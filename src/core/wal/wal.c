@@ -501,11 +501,10 @@ static int read_payload(struct wal *wal, const struct wal__segment *segment,
     return 0;
 }
 
-/* Read one fragment; gives its header. -ENOENT when it was not written yet. */
-static int read_fragment(struct wal *wal, struct wal__position position,
-                         const struct wal__record_header *expected,
-                         struct wal__record_header *header, struct buffer *payload,
-                         struct error *error)
+/* Read the header of a fragment. -ENOENT when it was not written yet. */
+static int read_header(struct wal *wal, struct wal__position position,
+                       const struct wal__record_header *expected, struct wal__record_header *header,
+                       struct error *error)
 {
     const struct wal__segment *segment = wal__find_segment(wal, position.sequence);
     if (segment == NULL || position.offset >= segment->end_offset) {
@@ -522,33 +521,61 @@ static int read_fragment(struct wal *wal, struct wal__position position,
         (header->extra == 0) != ((header->flags & WAL__FLAG_FIRST) != 0)) {
         return error_say(error, ERROR_CORRUPT, "its header is damaged");
     }
-    return read_payload(wal, segment, header, payload, error);
+    return 0;
 }
 
-int wal_read(struct wal *wal, wal_shard shard_id, raft_index index, raft_term *term,
-             struct buffer *payload, struct error *error)
+/* Read one fragment; gives its header. */
+static int read_fragment(struct wal *wal, struct wal__position position,
+                         const struct wal__record_header *expected,
+                         struct wal__record_header *header, struct buffer *payload,
+                         struct error *error)
+{
+    int status = read_header(wal, position, expected, header, error);
+    return status != 0 ? status
+                       : read_payload(wal, wal__find_segment(wal, position.sequence), header,
+                                      payload, error);
+}
+
+static int find_entry(const struct wal *wal, wal_shard shard_id, raft_index index,
+                      struct wal__position *position, struct error *error)
 {
     if (wal->failure.code != 0) {
         return error_say(error, wal->failure.code, "%s", wal->failure.message);
     }
     const struct wal__shard *shard = wal__index_find(&wal->index, shard_id);
-    struct wal__position position;
-    if (shard == NULL || !wal__shard_get(shard, index, &position)) {
+    if (shard == NULL || !wal__shard_get(shard, index, position)) {
         return error_say(error, -ENOENT, "the log has no entry %" PRIu64 " of shard %" PRIu32,
                          index, shard_id);
+    }
+    return 0;
+}
+
+static int wrap_entry(struct error *error, int status, wal_shard shard_id, raft_index index,
+                      struct wal__position position)
+{
+    return error_wrap(error, status,
+                      "entry %" PRIu64 " of shard %" PRIu32 " in log segment %" PRIu64
+                      " at %" PRIu32,
+                      index, shard_id, position.sequence, position.offset);
+}
+
+int wal_read(struct wal *wal, wal_shard shard_id, raft_index index, raft_term *term,
+             struct buffer *payload, struct error *error)
+{
+    struct wal__position position;
+    int status = find_entry(wal, shard_id, index, &position, error);
+    if (status != 0) {
+        return status;
     }
     size_t size_before_bytes = payload->size_bytes;
     struct wal__record_header expected = {.shard = shard_id, .index = index};
     struct wal__record_header header;
     for (;;) {
         expected.extra = (uint32_t)(payload->size_bytes - size_before_bytes);
-        int status = read_fragment(wal, position, &expected, &header, payload, error);
+        status = read_fragment(wal, position, &expected, &header, payload, error);
         if (status != 0) {
             payload->size_bytes = size_before_bytes;
-            return error_wrap(error, status,
-                              "entry %" PRIu64 " of shard %" PRIu32 " in log segment %" PRIu64
-                              " at %" PRIu32,
-                              index, shard_id, position.sequence, position.offset);
+            return wrap_entry(error, status, shard_id, index, position);
         }
         if ((header.flags & WAL__FLAG_LAST) != 0) {
             *term = header.term;
@@ -559,4 +586,53 @@ int wal_read(struct wal *wal, wal_shard shard_id, raft_index index, raft_term *t
         const struct wal__segment *next = wal__find_segment(wal, position.sequence);
         position.offset = next != NULL ? next->first_offset : 0;
     }
+}
+
+/* The first fragment is shorter than what is wanted. */
+static int read_head_of_fragments(struct wal *wal, wal_shard shard_id, raft_index index,
+                                  uint32_t size_bytes_max, raft_term *term, struct buffer *payload,
+                                  struct error *error)
+{
+    size_t size_before_bytes = payload->size_bytes;
+    int status = wal_read(wal, shard_id, index, term, payload, error);
+    if (payload->size_bytes - size_before_bytes > size_bytes_max) {
+        payload->size_bytes = size_before_bytes + size_bytes_max;
+    }
+    return status;
+}
+
+int wal_read_head(struct wal *wal, wal_shard shard_id, raft_index index, uint32_t size_bytes_max,
+                  raft_term *term, struct buffer *payload, struct error *error)
+{
+    ASSERT(size_bytes_max <= WAL_HEAD_SIZE_BYTES_MAX);
+    struct wal__position position;
+    int status = find_entry(wal, shard_id, index, &position, error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal__record_header expected = {.shard = shard_id, .index = index};
+    struct wal__record_header header;
+    status = read_header(wal, position, &expected, &header, error);
+    if (status != 0) {
+        return wrap_entry(error, status, shard_id, index, position);
+    }
+    if ((header.flags & WAL__FLAG_LAST) == 0 && header.payload_size_bytes < size_bytes_max) {
+        return read_head_of_fragments(wal, shard_id, index, size_bytes_max, term, payload, error);
+    }
+    struct wal__position begin = {position.sequence, position.offset + WAL__HEADER_SIZE_BYTES};
+    uint32_t size_bytes =
+        header.payload_size_bytes < size_bytes_max ? header.payload_size_bytes : size_bytes_max;
+    if (size_bytes > 0) {
+        const uint8_t *bytes = NULL;
+        status = read_ahead(wal, wal__find_segment(wal, position.sequence), begin, size_bytes,
+                            &bytes, error);
+        if (status != 0) {
+            return wrap_entry(error, status, shard_id, index, position);
+        }
+        buffer_append(payload, bytes_make(bytes, size_bytes));
+    }
+    begin.offset += size_bytes;
+    wal->read_ahead.next = begin; /* Small entries follow within a page. */
+    *term = header.term;
+    return 0;
 }

@@ -101,6 +101,14 @@ bool wal_get_shard_state(const struct wal *wal, wal_shard shard, struct wal_shar
 MUST_USE int wal_read(struct wal *wal, wal_shard shard, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error);
 
+/* Append the first bytes of the payload, at most `size_bytes_max` (up to WAL_HEAD_SIZE_BYTES_MAX), and
+ * read no more of it. They are not verified again: that was done when the log was opened. Errors as
+ * above. */
+#define WAL_HEAD_SIZE_BYTES_MAX 64u
+MUST_USE int wal_read_head(struct wal *wal, wal_shard shard, raft_index index,
+                           uint32_t size_bytes_max, raft_term *term, struct buffer *payload,
+                           struct error *error);
+
 /* Add a record to what the next wal_write() writes. The payload is borrowed until then. Entries of
  * a shard come in order of their index, without gaps. Never fails. */
 void wal_append(struct wal *wal, const struct wal_record *record);

@@ -99,6 +99,14 @@ static void expect_entry(struct wal *wal, raft_index index, size_t size_bytes)
     }
     assert_int_equal(term, 3);
     assert_true(bytes_equal(buffer_bytes(&payload), make_payload(index, size_bytes)));
+    /* Its head is the same. */
+    buffer_clear(&payload);
+    term = 0;
+    uint32_t head_size_bytes = (uint32_t)(index % (WAL_HEAD_SIZE_BYTES_MAX + 1));
+    assert_int_equal(wal_read_head(wal, SHARD, index, head_size_bytes, &term, &payload, NULL), 0);
+    assert_int_equal(term, 3);
+    size_t wanted_bytes = size_bytes < head_size_bytes ? size_bytes : head_size_bytes;
+    assert_true(bytes_equal(buffer_bytes(&payload), make_payload(index, wanted_bytes)));
     buffer_deinit(&payload);
 }
 
@@ -155,9 +163,24 @@ static void test_written_entries_return(void **state)
     raft_term term;
     struct buffer payload = {0};
     assert_int_equal(wal_read(wal, SHARD, 101, &term, &payload, NULL), -ENOENT);
+    assert_int_equal(wal_read_head(wal, SHARD, 101, 1, &term, &payload, NULL), -ENOENT);
     assert_int_equal(wal_read(wal, SHARD, 0, &term, &payload, NULL), -ENOENT);
     assert_int_equal(wal_read(wal, SHARD + 1, 1, &term, &payload, NULL), -ENOENT);
     assert_int_equal(payload.size_bytes, 0);
+    wal_close(wal);
+}
+
+/* An entry that begins anywhere in a segment, also with a first fragment of a few bytes. */
+static void test_entries_that_cross_segments(void **state)
+{
+    struct wal *wal = open_log(*state);
+    for (raft_index index = 1; index <= 600; index++) {
+        write_entry(wal, index, 1000 + 8 * index);
+    }
+    flush(wal);
+    for (raft_index index = 1; index <= 600; index++) {
+        expect_entry(wal, index, 1000 + 8 * index);
+    }
     wal_close(wal);
 }
 
@@ -642,6 +665,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_written_entries_return, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_long_entry, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_entries_that_cross_segments, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_batch_is_one_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_truncation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_release_recycles, set_up, tear_down),
