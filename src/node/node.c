@@ -34,6 +34,12 @@ enum {
 #define VALUE_SIZE_SHARE 8
 #define VALUE_SIZE_BYTES_MAX (512ull << 20)
 #define WRITE_BUFFER_SIZE_BYTES_MAX (512ull << 20)
+/* On a small disk they are small, too: half of what node_maintenance.c keeps in reserve, in which
+ * they must find room when they are flushed. */
+#define WRITE_BUFFER_DISK_SHARE 40
+#define WRITE_BUFFER_SMALL_SIZE_BYTES (16ull << 20)
+/* What a flush of the buffers takes besides their content. */
+#define FLUSH_MARGIN_SIZE_BYTES (16ull << 20)
 #define FLUSH_LOG_SIZE_BYTES_MIN (128ull << 20)
 
 uint32_t node_default_reactor_count(uint32_t processor_count)
@@ -301,14 +307,28 @@ static int open_listeners(struct node *node, struct error *error)
     return status == 0 ? node_admin_start(&node->admin, node, error) : status;
 }
 
+static uint64_t write_buffer_size_bytes(const struct node_options *options)
+{
+    uint64_t size_bytes =
+        at_most(options->memory_size_bytes / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX);
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+    if (os_disk_space(options->data_directory, &free_bytes, &total_bytes, NULL) != 0) {
+        return size_bytes;
+    }
+    uint64_t share = total_bytes / WRITE_BUFFER_DISK_SHARE;
+    return at_most(size_bytes,
+                   share < WRITE_BUFFER_SMALL_SIZE_BYTES ? WRITE_BUFFER_SMALL_SIZE_BYTES : share);
+}
+
 static int open_storage(struct node *node, struct error *error)
 {
     uint64_t memory = node->options.memory_size_bytes;
+    uint64_t buffers = write_buffer_size_bytes(&node->options);
     struct store_options store_options = {
         .directory = node_data_store_path(node->data),
         .cache_size_bytes = memory * STORE_CACHE_NUMERATOR / STORE_CACHE_DENOMINATOR,
-        .write_buffer_size_bytes =
-            at_most(memory / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX),
+        .write_buffer_size_bytes = buffers,
         .open_file_count_max = node->table_file_count_max,
     };
     int status = store_open(&node->store, &store_options, error);
@@ -323,6 +343,9 @@ static int open_storage(struct node *node, struct error *error)
     if (status != 0) {
         return status;
     }
+    /* A segment of the log is large. When it takes the room for flushing the store, no segment can
+     * be released and nothing moves any more. */
+    os_files_keep_free(node->shard.files, buffers + FLUSH_MARGIN_SIZE_BYTES);
     return node_data_commit(node->data, !node->options.is_flush_always, error);
 }
 

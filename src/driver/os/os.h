@@ -399,6 +399,10 @@ MUST_USE int os_files_create(struct os_files **files, const char *directory, str
 /* Every file was closed before. */
 void os_files_destroy(struct os_files *files);
 
+/* From now on, allocate() answers -ENOSPC rather than leave less than this free in the file system.
+ * Before other threads use the files. */
+void os_files_keep_free(struct os_files *files, uint64_t size_bytes);
+
 /* The interface; borrows `files`. One file is used by one thread at a time. */
 struct env_files os_files_env(struct os_files *files);
 

@@ -248,6 +248,29 @@ static void test_files_errors(void **state)
     assert_int_equal(os_files_create(&others, path_of("f"), &problem), -ENOTDIR);
 }
 
+/* Claim: reserving leaves what is to be kept free. */
+static void test_files_keep_free(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+    assert_int_equal(os_disk_space(folder, &free_bytes, &total_bytes, NULL), 0);
+    struct os_files *careful = NULL;
+    assert_int_equal(os_files_create(&careful, folder, &error), 0);
+    struct env_files own = os_files_env(careful);
+    struct env_file *file = NULL;
+    assert_int_equal(own.ops->open(own.context, "kept", ENV_FILE_CREATE, &file, &error), 0);
+    os_files_keep_free(careful, total_bytes);
+    assert_int_equal(own.ops->allocate(own.context, file, 1 << 20, &error), -ENOSPC);
+    assert_non_null(strstr(error.message, "kept free"));
+    os_files_keep_free(careful, 1);
+    assert_int_equal(own.ops->allocate(own.context, file, 1 << 20, &error), 0);
+    own.ops->close(own.context, file);
+    assert_int_equal(own.ops->remove(own.context, "kept", &error), 0);
+    os_files_destroy(careful);
+}
+
 /* Claim: a full disk is -ENOSPC, from writing and from reserving. */
 static void test_files_full(void **state)
 {
@@ -280,6 +303,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_files_allocate, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_names, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_errors, files_setup, files_teardown),
+        cmocka_unit_test_setup_teardown(test_files_keep_free, setup, teardown),
         cmocka_unit_test(test_files_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

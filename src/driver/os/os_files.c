@@ -2,6 +2,7 @@
 /* The files of a directory, for the log core (env_files). */
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ struct os_files {
     int directory;
     uint32_t open_count;
     char *path; /* For messages. */
+    uint64_t kept_free_bytes;
 };
 
 struct env_file {
@@ -49,6 +51,11 @@ void os_files_destroy(struct os_files *files)
         memory_free(files->path);
         memory_free(files);
     }
+}
+
+void os_files_keep_free(struct os_files *files, uint64_t size_bytes)
+{
+    files->kept_free_bytes = size_bytes;
 }
 
 static int files_open(void *context, const char *name, unsigned flags, struct env_file **file,
@@ -164,6 +171,21 @@ static int files_flush(void *context, struct env_file *file, struct error *error
 static int files_allocate(void *context, struct env_file *file, uint64_t size_bytes,
                           struct error *error)
 {
+    const struct os_files *files = context;
+    if (files->kept_free_bytes > 0) {
+        uint64_t free_bytes;
+        uint64_t total_bytes;
+        int space_status = os_disk_space(files->path, &free_bytes, &total_bytes, error);
+        if (space_status != 0) {
+            return space_status;
+        }
+        if (free_bytes < size_bytes + files->kept_free_bytes) {
+            return error_say(error, -ENOSPC,
+                             "reserve space for %s/%s: No space left on device besides the "
+                             "%" PRIu64 " MiB that are kept free",
+                             files->path, file->name, files->kept_free_bytes >> 20);
+        }
+    }
     int status;
     do {
         status = fallocate(file->descriptor, 0, 0, (off_t)size_bytes);

@@ -68,7 +68,7 @@ MUST_USE int store_flush(struct store *store, struct error *error);
 
 enum store_health {
     STORE_WELL,
-    STORE_FULL,   /* No space for a flush or compaction. */
+    STORE_FULL,   /* No space for a flush. (A compaction without space is tried again by itself.) */
     STORE_FAILED, /* For ever: a flush or compaction failed, or met damaged rows. */
 };
 

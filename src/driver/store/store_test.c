@@ -483,6 +483,32 @@ static void assert_has_noise(struct place *place, uint64_t count)
     buffer_deinit(&value);
 }
 
+/* A compaction that finds no room stops nothing: the store is well, takes writes and flushes them. */
+static void test_compaction_without_room(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    for (uint64_t i = 0; i < 3; i++) { /* Tables that overlap, so that merging them writes. */
+        assert_int_equal(put_noise(&place, 0, 50000), 0);
+        assert_int_equal(put_noise(&place, 1, 50000), 0);
+        assert_int_equal(store_flush(place.store, NULL), 0);
+    }
+    flush_error_number = ENOSPC;
+    struct error error = {0};
+    assert_int_equal(store_compact_range(place.store, BYTES(""), BYTES(""), &error), -ENOSPC);
+    flush_error_number = 0;
+    assert_int_equal(store_get_health(place.store, NULL), STORE_WELL);
+    assert_int_equal(put_noise(&place, 2, 50000), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    assert_int_equal(store_compact_range(place.store, BYTES(""), BYTES(""), &error), 0);
+    store_close(place.store);
+    place_open(&place);
+    assert_has_noise(&place, 3);
+    place_remove(&place);
+}
+
 /* A full disk loses nothing: reads go on, writes are refused, and after space was freed the next
  * flush makes everything durable that was ever accepted. */
 static void test_full_disk(void **state)
@@ -547,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_opening_fails_readably),
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_failed_flush_is_final),
+        cmocka_unit_test(test_compaction_without_room),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
