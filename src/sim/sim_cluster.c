@@ -151,7 +151,9 @@ static void dispatch(struct cluster *cluster, struct cluster_event *event)
         }
         uint64_t paused_until_us = sim__cluster_node_paused_until_us(node);
         if (paused_until_us > cluster->now_us) {
-            event->at_us = paused_until_us; /* In their order: the number stays. */
+            /* In their order: the number stays. A moment after the end of the pause, so that what a
+             * client or the network has for it may come first. */
+            event->at_us = paused_until_us + 1;
             push_event(cluster, event);
             return;
         }

@@ -283,10 +283,25 @@ static void submit(struct client *client, struct cluster_node *node)
     sim__cluster_node_look(cluster, node);
 }
 
+/* Some are there when a node wakes up, before it has heard what happened meanwhile; with what they
+ * ask for only then, so that the past is no answer. */
+static bool waits_for_end_of_pause(struct client *client)
+{
+    struct cluster *cluster = client->cluster;
+    const struct cluster_node *node = cluster->nodes[client->node];
+    uint64_t until_us = sim__cluster_node_paused_until_us(node);
+    if (client->call != NULL || !sim__cluster_node_is_running(node) ||
+        until_us <= cluster->now_us || random_chance(&cluster->random, 1, 2)) {
+        return false;
+    }
+    act_again(client, until_us - cluster->now_us);
+    return true;
+}
+
 static void act(struct cluster *cluster, const struct cluster_event *event)
 {
     struct client *client = event->pointer;
-    if (event->value != client->attempt || cluster->is_failed) {
+    if (event->value != client->attempt || cluster->is_failed || waits_for_end_of_pause(client)) {
         return;
     }
     if (!client->is_busy) {

@@ -56,8 +56,8 @@ struct worker {
 };
 
 static const char usage[] =
-    "Usage: tutti-sim --seed S [--trace]\n"
-    "       tutti-sim --seeds N [--first S] [--jobs N] [--check-determinism] [--stop]\n"
+    "Usage: tutti-sim [--cluster] --seed S [--trace]\n"
+    "       tutti-sim [--cluster] --seeds N [--first S] [--jobs N] [--check-determinism] [--stop]\n"
     "\n"
     "Live simulated lives of a node, each a function of its seed.\n"
     "\n"
@@ -261,10 +261,10 @@ static void count_result(const struct arguments *arguments, struct totals *total
         }
         totals->failed++;
         if (arguments->bug == NULL && totals->failed <= SHOWN_FAILURES_MAX) {
-            printf("seed %" PRIu64 " failed: %s\n  tutti-sim --seed %" PRIu64 " --trace\n",
+            printf("seed %" PRIu64 " failed: %s\n  tutti-sim %s--seed %" PRIu64 " --trace\n",
                    message->seed,
                    result->is_passed ? "two runs differ in their trace" : result->reason,
-                   message->seed);
+                   arguments->is_cluster ? "--cluster " : "", message->seed);
         }
     }
     totals->sums.step_count += result->step_count;

@@ -516,8 +516,8 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
 
 bool shard_is_ready(const struct shard *shard)
 {
-    return shard->role == RAFT_ROLE_LEADER && shard->applied_index >= shard->start_index &&
-           !shard->has_failed;
+    return shard->role == RAFT_ROLE_LEADER && !shard->has_failed &&
+           (shard->applied_index >= shard->start_index || BUG("shard.ready_before_applied"));
 }
 
 /* ---- The state is replaced by a snapshot ----------------------------------------------------- */
@@ -535,14 +535,17 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     shard->applied_term = meta->term;
     shard->applied_stamp_ms = meta->stamp_ms;
     shard->digest = meta->digest;
-    shard->configuration = meta->configuration;
-    shard->configuration_index = meta->configuration_index;
+    if (!BUG("shard.configuration_of_snapshot_forgotten") ||
+        shard->configuration.voter_count == 0) {
+        shard->configuration = meta->configuration;
+        shard->configuration_index = meta->configuration_index;
+    }
     step(shard, (struct raft_input){.kind = RAFT_INPUT_SNAPSHOT_INSTALLED,
                                     .index = meta->index,
                                     .index_term = meta->term,
-                                    .configuration = &meta->configuration});
+                                    .configuration = &shard->configuration});
     shard__log_drop(shard, meta->index, applied_before);
-    if (raft_last_index(shard->raft) == meta->index) {
+    if (raft_last_index(shard->raft) == meta->index && !BUG("shard.log_kept_over_snapshot")) {
         persist_void_log(shard);
     }
 }

@@ -7,6 +7,7 @@
  * memory or waited for a quorum, then those that waited behind it. A read or prefetch that a worker
  * has goes back when the worker is done with it. */
 #include "base/assert/assert.h"
+#include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
 /* The commands of an entry are in its payload; those of reads have copies. */
@@ -78,6 +79,9 @@ void shard__hand_back_all(struct shard *shard)
         }
     }
     hand_back_open(shard);
+    if (BUG("shard.deposed_leader_answers") && !shard->is_stateless) {
+        shard__answer_unconfirmed(shard);
+    }
     hand_back_list(shard, &shard->confirming);
     hand_back_list(shard, &shard->unconfirmed);
     hand_back_cold(shard, &shard->cold_reads);

@@ -299,7 +299,9 @@ static void finish(struct shard *shard)
         shard__fail(shard, status, &error);
     }
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
-    shard__window_reset(shard->window, shard->applied_index);
+    if (!BUG("shard.window_kept_over_snapshot")) {
+        shard__window_reset(shard->window, shard->applied_index);
+    }
     shard->stamp_ms =
         shard->applied_stamp_ms > shard->stamp_ms ? shard->applied_stamp_ms : shard->stamp_ms;
     shard->stored_index = shard->applied_index;

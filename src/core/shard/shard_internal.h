@@ -270,6 +270,7 @@ void shard__copy_command(struct shard_request *request);
 void shard__resume_session(struct shard *shard, struct shard_session *session);
 /* A quorum has confirmed what was asked, or the lease covers it: start the reads that waited. */
 void shard__resume_confirmed(struct shard *shard);
+void shard__answer_unconfirmed(struct shard *shard);
 
 /* ---- shard_depose.c: leadership was lost ----------------------------------------------------- */
 

@@ -162,7 +162,8 @@ static void deliver(struct shard *shard, struct shard_request *request, int stat
     ASSERT(request->session->pending_count > 0);
     request->session->pending_count--;
     shard->statistics.pending_request_count--;
-    if (status != 0 && request->is_write && request->origin != 0) {
+    if (status != 0 && request->is_write && request->origin != 0 &&
+        !BUG("shard.handed_back_still_pending")) {
         shard__window_forget_pending(shard->window, request->origin, request->sequence);
     }
     void *copy = request->copy; /* Valid during the call. */
@@ -330,12 +331,20 @@ void shard__resume_confirmed(struct shard *shard)
     }
     bool has_lease = shard__now_ms(shard) < shard->lease_until_ms;
     if (!list_is_empty(&shard->confirming) &&
-        (has_lease || shard->confirmed_round >= shard->confirm_round)) {
+        (has_lease || shard->confirmed_round >= shard->confirm_round ||
+         BUG("shard.read_round_not_awaited"))) {
         resume(shard, &shard->confirming);
     }
     if (has_lease && !list_is_empty(&shard->unconfirmed)) {
         resume(shard, &shard->unconfirmed);
     }
+}
+
+/* A planted bug: what waits for a quorum is read though there is none. */
+void shard__answer_unconfirmed(struct shard *shard)
+{
+    resume(shard, &shard->confirming);
+    resume(shard, &shard->unconfirmed);
 }
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply)
@@ -383,7 +392,8 @@ static int look_up_identity(struct shard *shard, const struct shard_request *req
     case SHARD_WINDOW_UNKNOWN:
         break;
     }
-    if (request->is_retry && request->known_index < shard__window_covered(shard->window)) {
+    if (request->is_retry && request->known_index < shard__window_covered(shard->window) &&
+        !BUG("shard.window_end_ignored")) {
         PROBE("shard.retry_outcome_unknown");
         return ERROR_OUTCOME_UNKNOWN;
     }
