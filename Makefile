@@ -7,10 +7,11 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SEEDS   ?= 10000
+CLUSTER_SEEDS ?= 2000
 TIME    ?= 60
-# SEED=n runs that one seed; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
+# SEED=n runs that one seed, CLUSTER=1 of a cluster; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
 # data-driven tests.
-export UPDATE TIME SEEDS ROUNDS
+export UPDATE TIME SEEDS CLUSTER_SEEDS ROUNDS
 
 MESON_FILES := meson.build meson_options.txt $(shell find src tests -name meson.build)
 SANITIZED   := -Dslow_checks=true -Db_lundef=false
@@ -34,7 +35,7 @@ demo: bootstrap ## Install what is missing, build, start a node and walk through
 	@tools/demo
 
 .PHONY: test
-test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n, ROUNDS=n of kill -9)
+test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n, CLUSTER_SEEDS=n, ROUNDS=n of kill -9)
 	@tools/test all
 
 .PHONY: check
@@ -46,9 +47,10 @@ unit: all ## Seconds: the unit tests alone (UPDATE=1 rewrites the expected text 
 	@meson test -C build --no-rebuild --print-errorlogs
 
 .PHONY: sim
-sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE=1 prints what happened)
+sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE=1 prints what happened); CLUSTER=1: of clusters
 	$(call need,build/tutti-sim,no src/sim yet)
-	@build/tutti-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(TRACE),--trace)
+	@build/tutti-sim $(if $(CLUSTER),--cluster) $(if $(SEED),--seed $(SEED),--seeds $(if $(CLUSTER),$(CLUSTER_SEEDS),$(SEEDS))) \
+	    $(if $(TRACE),--trace)
 
 .PHONY: bugs
 bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds
@@ -96,7 +98,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS TIME ROUNDS TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)
