@@ -204,6 +204,8 @@ static void draw_nature(struct cluster *cluster)
     nature->key_count = between(random, 1, 6);
     nature->request_count = between(random, 50, 1200);
     nature->think_us = between(random, 100, 20000);
+    nature->retry_us = random_chance(random, 1, 4) ? between(random, 20000, 800000) : 5000;
+    nature->impatience_us = maybe(random, 3000, 300000);
     nature->disk_us = between(random, 50, 3000);
     nature->network_us = between(random, 50, 2000);
     nature->election_timeout_ms = between(random, 60, 400);

@@ -41,6 +41,8 @@ struct cluster_nature {
     uint32_t key_count;
     uint32_t request_count;
     uint32_t think_us;
+    uint32_t retry_us;      /* Clients wait so long before they ask again elsewhere, */
+    uint32_t impatience_us; /* and so long for a reply. 0: a long time. */
     uint32_t disk_us;
     uint32_t network_us;
     uint32_t election_timeout_ms;

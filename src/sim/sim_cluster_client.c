@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Clients, each with one request at a time. A client stands for a gateway: it submits to the replica
  * that it believes to lead, with an identity of its own, follows hints, and submits again, as a
- * retry, what was handed back or lost with its node. Only when a replica says that nobody knows, or
- * after a long time, does it give up; the history has such operations as optional. */
+ * retry, what was handed back or lost with its node, or took too long. Only when a replica says that
+ * nobody knows, or after a long time, does it give up; the history has such operations as
+ * optional. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,6 @@
 enum {
     ARGUMENT_COUNT_MAX = 4,
     ARGUMENT_SIZE_BYTES_MAX = 6000,
-    RETRY_US = 5000,
     PATIENCE_US = 6000000,
     LINEAR_COUNT_MAX = 400, /* Operations of one key that are searched at once. */
 };
@@ -183,7 +183,7 @@ static void try_elsewhere(struct client *client)
 {
     struct cluster *cluster = client->cluster;
     client->node = sim__cluster_any_node(cluster);
-    act_again(client, sim__cluster_delay(cluster, RETRY_US));
+    act_again(client, sim__cluster_delay(cluster, cluster->nature.retry_us));
 }
 
 /* ---- Requests -------------------------------------------------------------------------------- */
@@ -229,7 +229,7 @@ static void refused(struct client *client, struct cluster_node *node, int status
         return;
     }
     if (status != ERROR_NOT_LEADER) {
-        act_again(client, sim__cluster_delay(client->cluster, RETRY_US));
+        act_again(client, sim__cluster_delay(client->cluster, client->cluster->nature.retry_us));
         return;
     }
     raft_node leader = shard_leader(sim__cluster_node_shard(node));
@@ -298,6 +298,33 @@ static bool waits_for_end_of_pause(struct client *client)
     return true;
 }
 
+/* When to look whether to wait any longer. */
+static uint64_t look_again_us(const struct client *client)
+{
+    const struct cluster_nature *nature = &client->cluster->nature;
+    return nature->impatience_us > 0 ? nature->impatience_us : PATIENCE_US / 4;
+}
+
+/* There is no reply yet. The impatient believe it lost and ask elsewhere, as if the connection had
+ * broken. */
+static void wait_on(struct client *client)
+{
+    struct cluster *cluster = client->cluster;
+    struct call *call = client->call;
+    bool is_too_late = cluster->now_us > client->started_at_us + PATIENCE_US;
+    if (cluster->is_healing || (!is_too_late && cluster->nature.impatience_us == 0)) {
+        act_again(client, look_again_us(client));
+        return;
+    }
+    call->client = NULL; /* The request goes on without it. */
+    client->call = NULL;
+    if (is_too_late) {
+        finish(client, BYTES(""), false);
+    } else {
+        try_elsewhere(client);
+    }
+}
+
 static void act(struct cluster *cluster, const struct cluster_event *event)
 {
     struct client *client = event->pointer;
@@ -311,13 +338,7 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
         make_command(client);
     }
     if (client->call != NULL) {
-        if (cluster->now_us > client->started_at_us + PATIENCE_US && !cluster->is_healing) {
-            client->call->client = NULL; /* The request goes on without it. */
-            client->call = NULL;
-            finish(client, BYTES(""), false);
-        } else {
-            act_again(client, PATIENCE_US / 4);
-        }
+        wait_on(client);
         return;
     }
     struct cluster_node *node = cluster->nodes[client->node];
@@ -328,7 +349,7 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
     }
     submit(client, node);
     if (client->call != NULL) {
-        act_again(client, PATIENCE_US / 4);
+        act_again(client, look_again_us(client));
     }
 }
 
