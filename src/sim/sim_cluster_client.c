@@ -89,26 +89,37 @@ static void add_value(struct client *client)
     client->is_unique = true;
 }
 
+static void add_key(struct client *client, char kind, uint64_t number)
+{
+    struct buffer key = {0};
+    buffer_append_format(&key, "%c%" PRIu64, kind, number % client->cluster->nature.key_count);
+    add_argument(client, buffer_bytes(&key));
+    buffer_deinit(&key);
+}
+
 static void make_command(struct client *client)
 {
     static const struct {
         const char *name;
         bool has_value;
-    } choices[] = {{"get", false},   {"get", false},   {"get", false},    {"set", true},
-                   {"set", true},    {"append", true}, {"incr", false},   {"incr", false},
-                   {"getset", true}, {"setnx", true},  {"strlen", false}, {"del", false}};
+        bool has_two_keys;
+    } choices[] = {{"get", false, false},  {"get", false, false},    {"get", false, false},
+                   {"set", true, false},   {"set", true, false},     {"append", true, false},
+                   {"incr", false, false}, {"incr", false, false},   {"getset", true, false},
+                   {"setnx", true, false}, {"strlen", false, false}, {"del", false, false},
+                   {"mget", false, true},  {"mset", true, true}};
     uint64_t choice = random_below(&client->cluster->random, sizeof choices / sizeof choices[0]);
-    struct buffer key = {0};
-    bool is_counter = strcmp(choices[choice].name, "incr") == 0;
-    buffer_append_format(&key, "%c%" PRIu64, is_counter ? 'c' : 'k',
-                         random_below(&client->cluster->random, client->cluster->nature.key_count));
+    char kind = strcmp(choices[choice].name, "incr") == 0 ? 'c' : 'k';
+    uint64_t key = random_below(&client->cluster->random, client->cluster->nature.key_count);
+    bool has_two_keys = choices[choice].has_two_keys && client->cluster->nature.key_count > 1;
     client->command = kv_command_find(bytes_of_text(choices[choice].name));
     client->argument_count = 0;
     client->is_unique = false;
-    add_argument(client, buffer_bytes(&key));
-    buffer_deinit(&key);
-    if (choices[choice].has_value) {
-        add_value(client);
+    for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
+        add_key(client, kind, key + i);
+        if (choices[choice].has_value) {
+            add_value(client);
+        }
     }
     client->sequence++;
     client->is_retry = false;
@@ -136,7 +147,9 @@ static uint64_t hash_of(const struct client *client)
     return sim__command_hash(&command);
 }
 
-static void remember(struct client *client, struct bytes reply, bool is_known)
+/* One key's part of what the client did: arguments `first` and on. */
+static void remember_part(struct client *client, const struct kv_command *command, uint32_t first,
+                          uint32_t argument_count, struct bytes reply, bool is_known)
 {
     struct cluster_clients *clients = client->cluster->clients;
     if (clients->history_count == clients->history_capacity) {
@@ -146,8 +159,8 @@ static void remember(struct client *client, struct bytes reply, bool is_known)
             memory_resize(clients->history, clients->history_capacity * sizeof *clients->history);
     }
     struct bytes *arguments = memory_allocate(sizeof(struct bytes) * ARGUMENT_COUNT_MAX);
-    for (uint32_t i = 0; i < client->argument_count; i++) {
-        arguments[i] = client->arguments[i];
+    for (uint32_t i = 0; i < argument_count; i++) {
+        arguments[i] = client->arguments[first + i];
     }
     clients->history[clients->history_count++] = (struct sim__operation){
         .session = client->number,
@@ -155,11 +168,48 @@ static void remember(struct client *client, struct bytes reply, bool is_known)
         .ended_at = is_known ? client->cluster->now_us : UINT64_MAX,
         .is_optional = !is_known,
         .is_reply_unknown = !is_known,
-        .reply_hash = is_known ? sim__reply_hash(client->command, reply) : 0,
-        .command = client->command,
+        .reply_hash = is_known ? sim__reply_hash(command, reply) : 0,
+        .command = command,
         .arguments = arguments,
-        .argument_count = client->argument_count,
+        .argument_count = argument_count,
     };
+}
+
+/* The next string of an array, as the reply that it would be alone: `$3`, three bytes, or `$-1`. */
+static struct bytes take_string(struct bytes *rest)
+{
+    const uint8_t *end = memchr(rest->data, '\n', rest->size_bytes);
+    ASSERT(end != NULL && rest->data[0] == '$');
+    size_t size = (size_t)(end - rest->data) + 1;
+    if (rest->data[1] != '-') {
+        size += strtoull((const char *)rest->data + 1, NULL, 10) + 2;
+    }
+    ASSERT(size <= rest->size_bytes);
+    struct bytes taken = bytes_make(rest->data, size);
+    *rest = bytes_make(rest->data + size, rest->size_bytes - size);
+    return taken;
+}
+
+/* MGET and MSET are as many GET and SET at one moment. That they are at one moment the history does
+ * not check; the model does for what is written. */
+static void remember(struct client *client, struct bytes reply, bool is_known)
+{
+    bool is_read = strcmp(client->command->name, "mget") == 0;
+    if (!is_read && strcmp(client->command->name, "mset") != 0) {
+        remember_part(client, client->command, 0, client->argument_count, reply, is_known);
+        return;
+    }
+    const struct kv_command *command = kv_command_find(is_read ? BYTES("get") : BYTES("set"));
+    uint32_t step = is_read ? 1 : 2;
+    struct bytes rest = reply;
+    if (is_read && is_known) {
+        ASSERT(reply.size_bytes > 4 && reply.data[0] == '*'); /* And one digit. */
+        rest = bytes_make(reply.data + 4, reply.size_bytes - 4);
+    }
+    for (uint32_t i = 0; i < client->argument_count; i += step) {
+        struct bytes part = is_read && is_known ? take_string(&rest) : reply;
+        remember_part(client, command, i, step, part, is_known);
+    }
 }
 
 /* The operation has ended, with a reply or without. */
