@@ -223,6 +223,10 @@ static void draw_nature(struct cluster *cluster)
     nature->partition_every_us = maybe(random, 100000, 2000000);
     nature->break_every_us = maybe(random, 30000, 1000000);
     nature->slow_disk_every_us = maybe(random, 200000, 3000000);
+    nature->full_every_us = maybe(random, 200000, 3000000);
+    nature->flush_error_every_us = maybe(random, 200000, 3000000);
+    nature->does_cache_lie = random_chance(random, 1, 2);
+    nature->does_directory_reorder = random_chance(random, 1, 2);
     nature->configure_every_us = maybe(random, 50000, 2000000);
     if (!nature->does_start_whole && nature->configure_every_us == 0) {
         nature->configure_every_us = between(random, 50000, 500000);
@@ -299,6 +303,28 @@ static void slow_one_disk(struct cluster *cluster, const struct cluster_event *e
     again(cluster, event, cluster->nature.slow_disk_every_us);
 }
 
+/* One disk is full, or all are; or, in one of four times, all have space again. */
+static void fill_disks(struct cluster *cluster, const struct cluster_event *event)
+{
+    uint64_t choice = random_below(&cluster->random, 4);
+    uint32_t chosen = sim__cluster_any_node(cluster);
+    for (uint32_t i = 0; i < cluster->nature.node_count && !cluster->is_healing; i++) {
+        if (choice < 2 || i == chosen) {
+            sim__cluster_node_set_full(cluster, cluster->nodes[i], choice != 0);
+        }
+    }
+    again(cluster, event, cluster->nature.full_every_us);
+}
+
+static void fail_a_flush(struct cluster *cluster, const struct cluster_event *event)
+{
+    if (!cluster->is_healing) {
+        sim__cluster_node_fail_flush(cluster, cluster->nodes[sim__cluster_any_node(cluster)],
+                                     between(&cluster->random, 1, 10) * 100000);
+    }
+    again(cluster, event, cluster->nature.flush_error_every_us);
+}
+
 static void jump_wall(struct cluster *cluster, const struct cluster_event *event)
 {
     int64_t span_ms = random_chance(&cluster->random, 1, 2) ? 200 : 200000;
@@ -360,11 +386,17 @@ static void schedule_faults(struct cluster *cluster)
         uint32_t every_us;
         void (*run)(struct cluster *cluster, const struct cluster_event *event);
     } faults[] = {
-        {nature->kill_every_us, kill_one},       {nature->blackout_every_us, black_out},
-        {nature->pause_every_us, pause_one},     {nature->partition_every_us, partition_some},
-        {nature->break_every_us, break_one},     {nature->slow_disk_every_us, slow_one_disk},
-        {nature->wall_jump_every_us, jump_wall}, {nature->configure_every_us, configure},
+        {nature->kill_every_us, kill_one},
+        {nature->blackout_every_us, black_out},
+        {nature->pause_every_us, pause_one},
+        {nature->partition_every_us, partition_some},
+        {nature->break_every_us, break_one},
+        {nature->slow_disk_every_us, slow_one_disk},
+        {nature->wall_jump_every_us, jump_wall},
+        {nature->configure_every_us, configure},
         {nature->transfer_every_us, transfer},
+        {nature->full_every_us, fill_disks},
+        {nature->flush_error_every_us, fail_a_flush},
     };
     for (uint32_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (faults[i].every_us > 0) {
@@ -385,6 +417,8 @@ static void begin_healing(struct cluster *cluster)
         struct cluster_node *node = cluster->nodes[i];
         sim__cluster_node_pause(cluster, node, 0);
         sim__cluster_node_slow_disk(cluster, node, 1, 0);
+        sim__cluster_node_set_full(cluster, node, false);
+        sim__cluster_node_fail_flush(cluster, node, 0);
         if (!sim__cluster_node_is_running(node)) {
             sim__cluster_node_start(cluster, node);
         }

@@ -60,6 +60,10 @@ struct cluster_nature {
     uint32_t partition_every_us;
     uint32_t break_every_us; /* A connection. */
     uint32_t slow_disk_every_us;
+    uint32_t full_every_us; /* A disk, or those of all. */
+    uint32_t flush_error_every_us;
+    bool does_cache_lie; /* See sim__disk_options. */
+    bool does_directory_reorder;
     uint32_t configure_every_us;
     uint32_t transfer_every_us;
     uint32_t wall_jump_every_us;
@@ -121,6 +125,11 @@ void sim__cluster_node_kill(struct cluster *cluster, struct cluster_node *node, 
 void sim__cluster_node_pause(struct cluster *cluster, struct cluster_node *node, uint64_t for_us);
 void sim__cluster_node_slow_disk(struct cluster *cluster, struct cluster_node *node, uint32_t times,
                                  uint64_t for_us);
+/* Its disk is full, or has space again. */
+void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *node, bool is_full);
+/* One of the flushes that come fails with this chance; 0: none. */
+void sim__cluster_node_fail_flush(struct cluster *cluster, struct cluster_node *node,
+                                  uint32_t per_million);
 bool sim__cluster_node_is_running(const struct cluster_node *node);
 uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
 /* Until when it does nothing; 0: it does. */

@@ -304,6 +304,7 @@ static void submit(struct client *client, struct cluster_node *node)
         .command = {client->command->opcode, client->argument_count, client->arguments},
         .protocol = 2, /* The checker knows no other. */
         .is_write = is_write(client),
+        .does_grow = (client->command->flags & KV_FLAG_GROWS) != 0,
         .done = done,
         .session = &call->session,
         .origin = is_write(client) ? client->origin : 0,

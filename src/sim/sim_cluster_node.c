@@ -17,6 +17,7 @@ enum {
     IN_FLIGHT_SIZE_BYTES = 1 << 20,
     WORK_COUNT_MAX = 4,
     DISK_SIZE_BYTES = 1 << 30,
+    NO_SPACE_RETRY_US = 20000,
 };
 
 /* A record on its way to the log. */
@@ -43,6 +44,7 @@ struct cluster_node {
     bool is_dead; /* Being buried: nobody hears it. */
     uint64_t paused_until_us;
     uint32_t disk_times; /* How much slower its disk is. */
+    bool is_full;
     int32_t clock_rate_ppm;
     uint64_t clock_base_ms;
 
@@ -288,9 +290,22 @@ static void host_read_log(void *context, struct shard_log_read *read)
 
 static void writer_gather(struct cluster *cluster, const struct cluster_event *event);
 
+/* A status of the log that the node cannot go on with: it must have been provoked, it must last, and
+ * the process ends. Not within a call of the shard. */
 static void log_failed(struct cluster_node *node, const struct error *error)
 {
-    sim__cluster_fail(node->cluster, "the log of node %u failed: %s", node->id, error->message);
+    struct cluster *cluster = node->cluster;
+    if (sim__disk_flush_error_count(node->disk) == 0) {
+        sim__cluster_fail(cluster, "the log of node %u failed: %s", node->id, error->message);
+        return;
+    }
+    if (wal_flush(node->wal, NULL) == 0) {
+        sim__cluster_fail(cluster, "the log of node %u goes on after: %s", node->id,
+                          error->message);
+        return;
+    }
+    sim__cluster_note(cluster, "node.exits", node->id, 0, 0);
+    sim__cluster_node_kill(cluster, node, false);
 }
 
 static void persisted(struct cluster *cluster, const struct cluster_event *event)
@@ -316,11 +331,34 @@ static void writer_flush(struct cluster *cluster, const struct cluster_event *ev
     sim__cluster_schedule(cluster, 1, writer_gather, node, 0, NULL);
 }
 
+/* False: the node has ended. */
+static bool release(struct cluster_node *node)
+{
+    struct error error = {0};
+    raft_index index = node->release_index;
+    node->release_index = 0;
+    int status = index > 0 ? wal_release(node->wal, CLUSTER_SHARD, index, &error) : 0;
+    if (status != 0 && status != -ENOSPC) {
+        log_failed(node, &error);
+        return false;
+    }
+    return true;
+}
+
 static void writer_write(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = event->node;
     struct error error = {0};
-    if (wal_write(node->wal, &error) != 0) {
+    int status = wal_write(node->wal, &error);
+    if (status == -ENOSPC && node->is_full) {
+        sim__cluster_note(cluster, "log.full", node->id, node->round_count, 0);
+        if (release(node)) { /* What the log itself holds may be all that is missing. */
+            sim__cluster_schedule(cluster, sim__cluster_delay(cluster, NO_SPACE_RETRY_US),
+                                  writer_write, node, 0, NULL);
+        }
+        return;
+    }
+    if (status != 0) {
         log_failed(node, &error);
         return;
     }
@@ -328,20 +366,12 @@ static void writer_write(struct cluster *cluster, const struct cluster_event *ev
                           0, NULL);
 }
 
-static void release(struct cluster_node *node)
-{
-    struct error error = {0};
-    if (node->release_index > 0 &&
-        wal_release(node->wal, CLUSTER_SHARD, node->release_index, &error) != 0) {
-        log_failed(node, &error);
-    }
-    node->release_index = 0;
-}
-
 static void writer_gather(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = event->node;
-    release(node);
+    if (!release(node)) {
+        return;
+    }
     if (node->queue_count == 0) {
         node->is_writer_busy = false;
         return;
@@ -524,11 +554,18 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     sim__cluster_note(cluster, "node.start", node->id, node->incarnation, 0);
     struct error error = {0};
     int status = open_cores(node, &error);
+    bool is_provoked = (status == -ENOSPC && node->is_full) ||
+                       (status == -EIO && sim__disk_flush_error_count(node->disk) > 0);
+    if (status != 0 && is_provoked && node->shard != NULL) {
+        sim__cluster_node_kill(cluster, node, false);
+        return;
+    }
     if (status != 0) {
         sim__cluster_fail(cluster, "node %u does not start: %s (%s)", node->id, error.message,
                           error_text(status));
         return;
     }
+    shard_set_full(node->shard, node->is_full);
     sim__cluster_note(cluster, "node.started", node->id, shard_stored_index(node->shard), 0);
     sim__cluster_node_look(cluster, node);
     sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.store_flush_us),
@@ -611,6 +648,26 @@ void sim__cluster_node_slow_disk(struct cluster *cluster, struct cluster_node *n
     }
 }
 
+void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *node, bool is_full)
+{
+    if (node->is_full == is_full) {
+        return;
+    }
+    node->is_full = is_full;
+    sim__cluster_note(cluster, "node.full", node->id, is_full, 0);
+    sim__disk_set_full(node->disk, is_full);
+    if (sim__cluster_node_is_running(node)) {
+        shard_set_full(node->shard, is_full);
+    }
+}
+
+void sim__cluster_node_fail_flush(struct cluster *cluster, struct cluster_node *node,
+                                  uint32_t per_million)
+{
+    sim__cluster_note(cluster, "node.fail_flush", node->id, per_million, 0);
+    sim__disk_fail_flush(node->disk, per_million);
+}
+
 struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place)
 {
     struct cluster_node *node = memory_allocate_zeroed(1, sizeof *node);
@@ -623,7 +680,11 @@ struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t 
             ((int32_t)random_below(&cluster->random, 2 * percent + 1) - (int32_t)percent) * 10000;
     }
     list_init(&node->jobs);
-    struct sim__disk_options options = {.capacity_bytes = DISK_SIZE_BYTES};
+    struct sim__disk_options options = {
+        .capacity_bytes = DISK_SIZE_BYTES,
+        .does_cache_lie = cluster->nature.does_cache_lie,
+        .does_directory_reorder = cluster->nature.does_directory_reorder,
+    };
     node->disk = sim__disk_create(&options, &cluster->disk_random);
     node->memstore = memstore_create(cluster->options.seed + place);
     memstore_set_faults(node->memstore, cluster->nature.faults);
