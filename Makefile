@@ -68,6 +68,11 @@ fuzz: build-fuzz/build.ninja ## Fuzz every parser and decoder for TIME seconds e
 	@$(call compile,build-fuzz)
 	@tools/fuzz --time $(TIME) $(FUZZ)
 
+.PHONY: fuzz-coverage
+fuzz-coverage: build-coverage/build.ninja ## How much of each decoder the corpora reach, with what make fuzz has found
+	@$(call compile,build-coverage)
+	@tools/fuzz-coverage $(FUZZ)
+
 .PHONY: asan
 asan: build-asan/build.ninja ## Unit tests, a short simulation and a node under the address and undefined-behaviour sanitizers
 	@tools/test asan
@@ -97,7 +102,7 @@ clean: ## Remove every build folder
 .PHONY: help
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS TRACE UPDATE FUZZ PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
@@ -110,6 +115,9 @@ build-tsan/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=thread -Doptimization=1 $(SANITIZED))
 build-fuzz/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=address$(comma)undefined -Doptimization=1 -Dfuzz=true $(SANITIZED))
+build-coverage/build.ninja: $(MESON_FILES)
+	@$(call setup,CC=clang CXX=clang++ CFLAGS="$(COUNTED)" CXXFLAGS="$(COUNTED)" LDFLAGS="$(COUNTED)" LLVM_PROFILE_FILE=/dev/null,-Doptimization=1 -Dfuzz=true -Db_lundef=false)
 build-bugs/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,-Dplanted_bugs=true -Dslow_checks=true)
+COUNTED := -fprofile-instr-generate -fcoverage-mapping
 comma := ,
