@@ -558,6 +558,55 @@ void rows_expect_disk(struct rows *rows, bool is_expected)
     rows->is_disk_expected = is_expected;
 }
 
+/* False: there is no room for it. */
+static bool load_row(struct rows *rows, struct bytes key, struct bytes value,
+                     uint64_t size_bytes_max)
+{
+    uint64_t charge_bytes = charge_of(key.size_bytes, value.size_bytes);
+    if (!rows__is_worth_keeping(rows, charge_bytes) ||
+        rows->clean_size_bytes + charge_bytes > size_bytes_max) {
+        return false;
+    }
+    uint64_t hash = hash_bytes(key, 0);
+    if (rows__table_find(&rows->table, hash, key) == NULL) {
+        struct row *row = row_create(rows, hash, key, value);
+        rows__table_insert(&rows->table, row);
+        account_add(rows, row);
+    }
+    return true;
+}
+
+int rows_load(struct rows *rows, uint64_t size_bytes_max)
+{
+    ASSERT(rows->snapshot == NULL);
+    ASSERT(rows_change_count(rows) == 0 && !rows->is_committing && rows->range_count == 0);
+    const struct env_store *store = &rows->store;
+    const struct bytes nothing = {0};
+    uint64_t limit = rows->cache_size_bytes / 2;
+    limit = size_bytes_max < limit ? size_bytes_max : limit;
+    struct env_iterator *iterator;
+    int status =
+        store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, nothing, nothing, &iterator);
+    if (status != 0) {
+        return status;
+    }
+    bool has_room = true;
+    status = store->ops->iterator_seek(store->context, iterator, nothing);
+    while (status == 0 && has_room) {
+        has_room = load_row(rows, store->ops->iterator_key(store->context, iterator),
+                            store->ops->iterator_value(store->context, iterator), limit);
+        if (has_room) {
+            status = store->ops->iterator_next(store->context, iterator);
+        }
+    }
+    store->ops->iterator_close(store->context, iterator);
+    if (status == -ENOENT) {
+        rows->is_complete = true;
+        status = 0;
+    }
+    return status;
+}
+
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)
 {
     ASSERT(rows->snapshot == NULL);

@@ -18,8 +18,8 @@
  *   I5. A view that is complete has every row of the store in its table: what is not there does not
  *       exist, and the store is not asked.
  *
- * Nobody else writes rows that a view may read. A view of an empty store is complete, until the
- * first row does not find room in the cache.
+ * Nobody else writes rows that a view may read. A view of an empty store is complete, and one that
+ * rows_load() has filled; until the first row does not find room in the cache.
  *
  * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
@@ -113,6 +113,12 @@ struct bytes rows_iterator_key(const struct rows_iterator *iterator);
 struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 
 /* ---- The cache ------------------------------------------------------------------------------- */
+
+/* Read rows of the store into the cache, in order of key: until all of them are there, and the view is
+ * complete, or until they would take more than `size_bytes_max` or half of the cache. Reading a store
+ * from end to end takes a fraction of looking each row up. Blocks; only while nothing is changed.
+ * 0; -EIO, ERROR_CORRUPT from the store. */
+MUST_USE int rows_load(struct rows *rows, uint64_t size_bytes_max);
 
 /* Bound the cache anew; rows that are too many go at once. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);

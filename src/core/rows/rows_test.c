@@ -571,6 +571,55 @@ static void test_a_complete_view_does_not_ask_the_store(void **state)
     memstore_destroy(memstore);
 }
 
+/* A view that has loaded all rows is complete; one for which they are too many is not, and is right
+ * all the same. */
+static void test_load(void **state)
+{
+    (void)state;
+    struct memstore *memstore = memstore_create(1);
+    struct env_store store = memstore_interface(memstore);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct key key = key_make(i);
+        struct env_change change = {ENV_CHANGE_PUT, key_bytes(&key), key_bytes(&key)};
+        assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
+    }
+    static const struct {
+        uint64_t cache_size_bytes;
+        uint64_t size_bytes_max;
+        bool is_complete;
+    } cases[] = {
+        {1 << 20, UINT64_MAX, true},
+        {1 << 20, 2000, false},
+        {1000, UINT64_MAX, false},
+        {0, 0, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rows *rows = rows_create(store, cases[i].cache_size_bytes);
+        struct rows_statistics statistics;
+        struct bytes value;
+        struct key key = key_make(3);
+        assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0); /* One is there already. */
+        assert_int_equal(rows_load(rows, cases[i].size_bytes_max), 0);
+        rows_get_statistics(rows, &statistics);
+        assert_int_equal(statistics.is_complete, cases[i].is_complete);
+        assert_in_range(statistics.cached_size_bytes, 0, cases[i].cache_size_bytes);
+        for (uint32_t k = 0; k < 101; k++) {
+            key = key_make(k);
+            assert_int_equal(rows_get(rows, key_bytes(&key), &value), k < 100 ? 0 : -ENOENT);
+            assert_true(k == 100 || bytes_equal(value, key_bytes(&key)));
+        }
+        rows_destroy(rows);
+    }
+    struct rows *rows = rows_create(store, 1 << 20);
+    memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent = 100});
+    assert_int_equal(rows_load(rows, UINT64_MAX), -EIO);
+    struct rows_statistics statistics;
+    rows_get_statistics(rows, &statistics);
+    assert_false(statistics.is_complete);
+    rows_destroy(rows);
+    memstore_destroy(memstore);
+}
+
 #ifdef TUTTI_PLANTED_BUGS
 static bool is_bug(void *context, const char *name)
 {
@@ -609,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_tiers),
         cmocka_unit_test(test_scan_leaves_hot_rows),
         cmocka_unit_test(test_a_complete_view_does_not_ask_the_store),
+        cmocka_unit_test(test_load),
         cmocka_unit_test(test_random_histories),
         cmocka_unit_test(test_random_histories_of_many_keys),
 #ifdef TUTTI_PLANTED_BUGS

@@ -269,6 +269,11 @@ void shard_close(struct shard *shard);
  * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
 
+/* Before shard_start(): read rows of the store into memory, up to so many bytes, because a replay will
+ * look many of them up. Blocks. If all of them find room in half of the cache, what is not in memory
+ * does not exist from then on. -EIO, ERROR_CORRUPT. */
+MUST_USE int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error);
+
 /* Begin with what the log holds (NULL: nothing). The only voter campaigns for the next term at
  * once, others wait for a leader or for an election timeout. ERROR_CORRUPT when the log of an only
  * voter ends before what the store has applied. */
