@@ -205,7 +205,7 @@ static void draw_nature(struct cluster *cluster)
     nature->request_count = between(random, 50, 1200);
     nature->think_us = between(random, 100, 20000);
     nature->retry_us = random_chance(random, 1, 4) ? between(random, 20000, 800000) : 5000;
-    nature->impatience_us = maybe(random, 3000, 300000);
+    nature->impatience_us = random_chance(random, 2, 3) ? between(random, 3000, 300000) : 0;
     nature->disk_us = between(random, 50, 3000);
     nature->network_us = between(random, 50, 2000);
     nature->election_timeout_ms = between(random, 60, 400);
@@ -268,11 +268,27 @@ static void black_out(struct cluster *cluster, const struct cluster_event *event
     again(cluster, event, cluster->nature.blackout_every_us);
 }
 
+/* Half of the time a leader, for what only a leader can do wrong: wake up deposed. */
+static struct cluster_node *any_node_or_leader(struct cluster *cluster)
+{
+    struct cluster_node *any = cluster->nodes[sim__cluster_any_node(cluster)];
+    bool is_any = random_chance(&cluster->random, 1, 2);
+    for (uint32_t i = 0; i < cluster->nature.node_count && !is_any; i++) {
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        if (shard != NULL && shard_is_ready(shard)) {
+            return cluster->nodes[i];
+        }
+    }
+    return any;
+}
+
 static void pause_one(struct cluster *cluster, const struct cluster_event *event)
 {
-    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    struct cluster_node *node = any_node_or_leader(cluster);
     if (!cluster->is_healing && sim__cluster_node_is_running(node)) {
-        sim__cluster_node_pause(cluster, node, sim__cluster_delay(cluster, 300000));
+        sim__cluster_node_pause(
+            cluster, node,
+            sim__cluster_delay(cluster, 3000u * cluster->nature.election_timeout_ms));
     }
     again(cluster, event, cluster->nature.pause_every_us);
 }
