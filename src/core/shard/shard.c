@@ -535,15 +535,12 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     shard->applied_term = meta->term;
     shard->applied_stamp_ms = meta->stamp_ms;
     shard->digest = meta->digest;
-    if (!BUG("shard.configuration_of_snapshot_forgotten") ||
-        shard->configuration.voter_count == 0) {
-        shard->configuration = meta->configuration;
-        shard->configuration_index = meta->configuration_index;
-    }
+    shard->configuration = meta->configuration;
+    shard->configuration_index = meta->configuration_index;
     step(shard, (struct raft_input){.kind = RAFT_INPUT_SNAPSHOT_INSTALLED,
                                     .index = meta->index,
                                     .index_term = meta->term,
-                                    .configuration = &shard->configuration});
+                                    .configuration = &meta->configuration});
     shard__log_drop(shard, meta->index, applied_before);
     if (raft_last_index(shard->raft) == meta->index && !BUG("shard.log_kept_over_snapshot")) {
         persist_void_log(shard);

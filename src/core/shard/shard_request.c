@@ -331,8 +331,7 @@ void shard__resume_confirmed(struct shard *shard)
     }
     bool has_lease = shard__now_ms(shard) < shard->lease_until_ms;
     if (!list_is_empty(&shard->confirming) &&
-        (has_lease || shard->confirmed_round >= shard->confirm_round ||
-         BUG("shard.read_round_not_awaited"))) {
+        (has_lease || shard->confirmed_round >= shard->confirm_round)) {
         resume(shard, &shard->confirming);
     }
     if (has_lease && !list_is_empty(&shard->unconfirmed)) {
