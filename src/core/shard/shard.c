@@ -453,9 +453,11 @@ static int choose_log(struct shard *shard, const struct wal_shard_state *state,
     /* Entries that the store has may be gone from the log, all of them too. */
     bool is_early = state->last_index != 0 && state->last_index < shard->applied_index;
     if (is_early && !may_lack_entries(shard)) {
-        return error_set(error, ERROR_CORRUPT,
-                         "shard %u: the log lacks entries that were acknowledged",
-                         shard->options.id);
+        return error_set(
+            error, ERROR_CORRUPT,
+            "shard %u: the log ends at entry %llu, but the store has applied entry %llu",
+            shard->options.id, (unsigned long long)state->last_index,
+            (unsigned long long)shard->applied_index);
     }
     bool does_fit = false;
     int status = check_fit(shard, state, &does_fit, error);
