@@ -14,10 +14,11 @@ after another had ended comes after it. It takes one that could come next, goes 
 nothing fits. A place once left in vain, that is which operations are in the order already and the value after
 them, is remembered and never entered again (Lowe). On top of that it need not try much, for
 
-    - an operation that fits and changes nothing may come at once, whatever comes later;
+    - an operation that fits and by its answer changed nothing may come at once, whatever comes later;
+    - of operations that are alike, answer included, the one that ends first comes first;
     - while answers are left that tell the present value, and nobody will write it again, it stays;
     - a write of a value that nobody ever saw may come right before another write that does not care what
-      was there.
+      was there, once no answer is left that tells whether there was something.
 
 Operations of unknown outcome may come anywhere after their start, or not at all. Hundreds of them are no
 burden either:
@@ -131,6 +132,19 @@ def _is_blind(operation, arguments):
     return operation.action == "set" and len(arguments) == 1
 
 
+def _is_pure(operation, arguments, result):
+    """An operation with this answer changed nothing, whatever was there."""
+    if operation.action == "set":
+        if "GET" in arguments:
+            return (result is None) if "XX" in arguments else ("NX" in arguments and result is not None)
+        return result is None
+    return operation.action == "get" or (operation.action == "del" and result == "0")
+
+
+def _is_conditional(operation, arguments):
+    return operation.action == "del" or (operation.action == "set" and "GET" not in arguments and len(arguments) > 1)
+
+
 class _Search:
     """The order is built from the front. `known` have an end and must all get in; `unknown` may.
     A step of the search is (is it known, its index or class, the value after it)."""
@@ -152,6 +166,8 @@ class _Search:
         # them, and how many might still write it. Increments write what is hard to tell.
         self.readers = collections.Counter(_value_told(*triple) for triple in self.known)
         self.writers = collections.Counter(_value_written(*triple[:2]) for triple in triples)
+        # And how many were told, or told by what they did, only whether there was a value.
+        self.conditions = sum(_is_conditional(*triple[:2]) for triple in self.known)
         self.is_counter = any(operation.action == "incr" for operation, _, _ in triples)
         # What is in the order already: all known before `base`, and a bit for each from there on.
         self.base = 0
@@ -215,24 +231,27 @@ class _Search:
     def choices(self):
         """The steps that are worth trying, the most promising first."""
         indexes, bound = self.candidates()
-        changing = []
-        unseen = None
+        fitting = []
         for index in indexes:
             operation, arguments, result = self.known[index]
             value, answer = apply(self.value, operation.action, arguments)
             if answer != result:
                 continue
-            if value == self.value:
+            if _is_pure(operation, arguments, result):
                 return [(True, index, value)]
             if self.may_change(_value_told(operation, arguments, result)) and self.may_follow(operation, arguments):
-                if _is_blind(operation, arguments) and value is UNSEEN:
-                    unseen = unseen or (True, index, value)
-                else:
-                    changing.append((operation.end, (True, index, value), _is_blind(operation, arguments)))
-        changing.sort(key=lambda item: item[0])
-        if unseen:
-            return [unseen] + [step for _, step, is_blind in changing if not is_blind] + self.unknown_choices(bound)
-        return [step for _, step, _ in changing] + self.unknown_choices(bound)
+                fitting.append((operation.end, index, value))
+        fitting.sort(key=lambda item: item[0])
+        steps = {}
+        for _, index, value in fitting:
+            operation, arguments, result = self.known[index]
+            steps.setdefault((operation.action, arguments, result), (True, index, value))
+        unseen = steps.get(("set", (UNSEEN,), True))
+        if unseen and self.conditions == 0:
+            # It may come before any that is blind.
+            return [unseen] + [step for step in steps.values() if not _is_blind(*self.known[step[1]][:2])] + (
+                self.unknown_choices(bound))
+        return list(steps.values()) + self.unknown_choices(bound)
 
     def unknown_choices(self, bound):
         steps = []
@@ -286,6 +305,7 @@ class _Search:
         if is_known:
             self.readers[_value_told(*self.known[index])] += amount
             self.writers[_value_written(*self.known[index][:2])] += amount
+            self.conditions += amount * _is_conditional(*self.known[index][:2])
         else:
             self.writers[_value_written(*self.classes[index][0])] += amount
 
