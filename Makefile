@@ -62,6 +62,11 @@ bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug,
 models: ## Check the models in docs/models/ with spin, and that it finds every planted mistake (DEEP=1: for hours)
 	@tools/models $(if $(DEEP),--deep)
 
+.PHONY: chaos
+chaos: all ## Real nodes in network namespaces, kills, partitions, full disks, and checks of what clients saw (TIME=s SEED=n)
+	$(call need,build/tutti,no src/cli yet)
+	@tools/chaos --time $(TIME) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
+
 .PHONY: bench
 bench: all ## Measure beside redis-server on this machine; table and plot in bench/results/
 	$(call need,tools/bench,the benchmarks)
@@ -107,7 +112,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS TRACE UPDATE FUZZ DEEP PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)

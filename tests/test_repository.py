@@ -32,5 +32,5 @@ def test_what_is_installed_runs(tmp_path):
 def test_every_target_that_people_type_is_listed():
     """`make help` names them; a target without a line there does not exist for anybody."""
     listed = run("make", "help").stdout
-    for target in ("demo", "test", "check", "sim", "models", "bench", "fuzz", "asan", "tsan", "format", "install", "help"):
+    for target in ("demo", "test", "check", "sim", "models", "chaos", "bench", "fuzz", "asan", "tsan", "format", "install", "help"):
         assert f"\n  {target} " in listed
