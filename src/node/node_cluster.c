@@ -662,6 +662,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
                       struct error *error)
 {
     struct node_cluster *created = memory_allocate_zeroed(1, sizeof *created);
+    list_init(&created->errands);
     created->shard = options->shard;
     created->data = options->data;
     created->options = options->options;
@@ -713,6 +714,7 @@ void node_cluster_close(struct node_cluster *cluster)
     if (cluster->route != NULL) {
         route_destroy(cluster->route);
     }
+    node_errands_close(cluster);
     if (cluster->member != NULL) {
         member_destroy(cluster->member);
     }

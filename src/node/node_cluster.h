@@ -55,6 +55,7 @@ struct node_cluster {
 
     struct wire *wire;
     struct route *route;
+    struct list errands; /* Commands under way. */
     struct member *member;
     struct os_timer *timer;
     uint64_t member_wake_at_ms;
@@ -119,12 +120,14 @@ bool node_view_find_leader(struct node_view *view, struct resp_place *place);
 
 /* ---- node_errand.c --------------------------------------------------------------------------- */
 
-/* A command of the system service on its way; `done` exactly once, with the status of the way and
- * the reply (borrowed). */
+/* A command of the system service on its way; `done` at most once, with the status of the way and
+ * the reply (borrowed): what is still under way when the node ends is over without a word. */
 typedef void (*node_errand_done)(void *context, int status, struct bytes reply);
 /* Sends a copy. */
 void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
                       node_errand_done done, void *context);
+/* Once neither the route nor the shard knows of them. */
+void node_errands_close(struct node_cluster *cluster);
 
 /* ---- node_admit.c ---------------------------------------------------------------------------- */
 

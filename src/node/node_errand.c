@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands of service/system go the way of any client's request: through the route, to whoever
  * leads the first shard. */
+#include "base/list/list.h"
 #include "base/memory/memory.h"
 #include "node/node_cluster.h"
 
@@ -12,13 +13,20 @@ struct errand {
     struct buffer reply;
     int status;
     struct os_message message;
+    struct list member; /* Of the cluster's errands. */
 };
+
+static void errand_destroy(struct errand *errand)
+{
+    list_remove(&errand->member);
+    buffer_deinit(&errand->reply);
+    memory_free(errand);
+}
 
 static void end(struct errand *errand)
 {
     errand->done(errand->context, errand->status, buffer_bytes(&errand->reply));
-    buffer_deinit(&errand->reply);
-    memory_free(errand);
+    errand_destroy(errand);
 }
 
 static void deliver(struct os_message *message)
@@ -38,6 +46,7 @@ void node_errand_send(struct node_cluster *cluster, const struct system_command 
                       node_errand_done done, void *context)
 {
     struct errand *errand = memory_allocate_zeroed(1, sizeof *errand);
+    list_push_back(&cluster->errands, &errand->member);
     errand->done = done;
     errand->context = context;
     shard_session_init(&errand->session);
@@ -56,4 +65,11 @@ void node_errand_send(struct node_cluster *cluster, const struct system_command 
     errand->status = status == SHARD_ANSWERED ? 0 : status;
     errand->message.deliver = deliver; /* Never from within. */
     os_loop_post(cluster->loop, &errand->message);
+}
+
+void node_errands_close(struct node_cluster *cluster)
+{
+    while (!list_is_empty(&cluster->errands)) {
+        errand_destroy(LIST_ITEM(cluster->errands.next, struct errand, member));
+    }
 }
