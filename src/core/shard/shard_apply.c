@@ -170,9 +170,7 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
  * cannot grow without end. False: those before them are not written yet. */
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
-    bool is_due = rows_change_count(shard->rows) >= shard->options.store_row_count ||
-                  rows_change_size_bytes(shard->rows) >= shard->options.store_size_bytes;
-    if (is_due && !shard__hand_over(shard)) {
+    if (shard__is_store_due(shard) && !shard__hand_over(shard)) {
         shard->stalled = entry;
         return false;
     }

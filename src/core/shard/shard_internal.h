@@ -13,6 +13,10 @@
 #define SHARD_STORE_ROW_COUNT 65536u
 #define SHARD_STORE_SIZE_BYTES (4u << 20)
 #define SHARD_STORE_DELAY_MS 1000u
+/* Readers that need the store wait for the batch that is under way: after one of them has come, the
+ * next batches are smaller. */
+#define SHARD_STORE_HURRIED_BATCH_COUNT 16u
+#define SHARD_STORE_HURRIED_SHARE 8u
 
 /* An entry is closed when it holds this much; a single larger command still fits. */
 #define SHARD_ENTRY_SIZE_BYTES_SOFT_MAX (1u << 20)
@@ -148,8 +152,9 @@ struct shard {
     uint64_t stored_stamp_ms;   /* The newest up to the stored entry. */
     uint64_t unstored_since_ms; /* When the oldest change that was not handed over was made. */
     struct shard_write write;
-    bool is_writing;      /* The host has it. */
-    uint64_t retry_at_ms; /* Of a batch that was refused. */
+    bool is_writing;              /* The host has it. */
+    uint64_t retry_at_ms;         /* Of a batch that was refused. */
+    uint32_t hurried_batch_count; /* So many of the next ones are small. */
 
     /* What waits for the disk pool, reads also for the store to have what they must see. */
     struct list cold_reads;
@@ -254,6 +259,8 @@ void shard__meta_store(struct shard *shard);
 /* Hand what was applied to the store, in the background. False: the batch before it is not written
  * yet. */
 bool shard__hand_over(struct shard *shard);
+/* Are there so many changes that they should be handed over? */
+bool shard__is_store_due(const struct shard *shard);
 /* Hand over what is old or was refused. Returns when to look again. */
 uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms);
 /* Is anything on its way to or from the store? */

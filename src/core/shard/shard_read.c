@@ -41,6 +41,9 @@ void shard__go_elsewhere(struct shard *shard, struct shard_request *request)
     request->needed_index = shard->applied_index;
     list_push_back(request->is_write ? &shard->cold_writes : &shard->cold_reads, &request->link);
     shard->cold_count++;
+    if (!request->is_write) {
+        shard->hurried_batch_count = SHARD_STORE_HURRIED_BATCH_COUNT;
+    }
 }
 
 /* The requests in order of submission, whose order is that of what they need. */

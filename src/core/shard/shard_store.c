@@ -53,12 +53,25 @@ static void write_elsewhere(struct shard *shard)
     host->write_elsewhere(host->context, &shard->write);
 }
 
+bool shard__is_store_due(const struct shard *shard)
+{
+    uint32_t share = 1;
+    if (shard->hurried_batch_count > 0 && !rows_is_committing(shard->rows)) {
+        share = SHARD_STORE_HURRIED_SHARE; /* Else it would only wait. */
+    }
+    return rows_change_count(shard->rows) >= shard->options.store_row_count / share ||
+           rows_change_size_bytes(shard->rows) >= shard->options.store_size_bytes / share;
+}
+
 bool shard__hand_over(struct shard *shard)
 {
     if (rows_is_committing(shard->rows)) {
         return false;
     }
     freeze(shard);
+    if (shard->hurried_batch_count > 0) {
+        shard->hurried_batch_count--;
+    }
     write_elsewhere(shard);
     return true;
 }
