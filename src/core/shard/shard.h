@@ -154,6 +154,7 @@ struct shard_request {
     struct list link;
     void *copy;
     raft_index needed_index; /* What a read must see at least: applied when it was submitted. */
+    uint64_t reign;          /* In which it was submitted. */
 
     /* core/route's own, from route_submit() until done. */
     struct {

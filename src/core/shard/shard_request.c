@@ -148,6 +148,7 @@ static void wait_in_session(struct shard_request *request, bool is_first)
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply);
 
+/* Whether a request may be taken now, or one that waited for others of its session may start. */
 static bool may_start(const struct shard *shard, const struct shard_request *request)
 {
     return shard_is_ready(shard) ||
@@ -176,7 +177,9 @@ static void deliver(struct shard *shard, struct shard_request *request, int stat
 static bool start_first(struct shard *shard, struct shard_session *session)
 {
     struct shard_request *request = LIST_ITEM(session->waiting.next, struct shard_request, link);
-    if (!may_start(shard, request)) {
+    /* What it waited for was handed back if the reign is another. It must not come before that. */
+    bool is_overtaken = request->reign != shard->reign && !request->may_be_stale;
+    if (!may_start(shard, request) || is_overtaken) {
         if (session->pending_count > 0) {
             return false; /* In their order: after those before it. */
         }
@@ -406,6 +409,7 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
     }
     request->copy = NULL;
     request->needed_index = shard->applied_index;
+    request->reign = shard->reign;
     struct shard_session *session = request->session;
     if (request->is_write) {
         bool is_answered = false;

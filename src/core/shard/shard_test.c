@@ -193,6 +193,46 @@ static void a_cold_read_goes_elsewhere(void **state)
     shard__world_destroy(world);
 }
 
+/* I4: what waited behind a prefetch of an earlier reign is handed back with it, though the replica
+ * leads again: it would take effect before the one that is submitted anew. */
+static void what_waits_for_an_earlier_reign_goes_back(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client set, append, behind;
+    (void)shard__world_submit(world, &set, &session, OPCODE_SET, "k", "v");
+    shard__world_settle(world);
+    shard__world_expect(&set, "+OK\r\n");
+    memstore_flush(world->memstore);
+    shard_close(world->shard);
+    shard__world_start(world, true);
+    shard__world_settle(world);
+    memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    assert_int_equal(shard__world_submit(world, &append, &session, OPCODE_APPEND, "k", "1"),
+                     SHARD_PENDING);
+    shard__world_tick(world);
+    assert_non_null(world->read);
+    memstore_set_faults(world->memstore, (struct memstore_faults){0});
+    assert_int_equal(shard__world_submit(world, &behind, &session, OPCODE_APPEND, "k", "2"),
+                     SHARD_PENDING);
+    shard__world_depose(world);
+    for (int i = 0; i < 1000 && !shard_is_ready(world->shard); i++) {
+        world->wall_ms += 10;
+        shard__world_tick(world);
+        shard__world_settle(world);
+    }
+    assert_true(shard_is_ready(world->shard));
+    struct shard_read *read = world->read;
+    shard_read_run(read);
+    world->read = NULL;
+    shard_read_done(read);
+    shard__world_settle(world);
+    shard__world_expect_handed_back(&append);
+    shard__world_expect_handed_back(&behind);
+    shard__world_destroy(world);
+}
+
 /* The reads of a session go to the disk together, and are answered in order (I4). */
 static void cold_reads_of_a_session_go_together(void **state)
 {
@@ -309,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_log_that_lost_entries_is_refused),
         cmocka_unit_test(a_cold_expired_read_keeps_its_place),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
+        cmocka_unit_test(what_waits_for_an_earlier_reign_goes_back),
         cmocka_unit_test(cold_reads_of_a_session_go_together),
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),

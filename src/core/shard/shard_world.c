@@ -5,6 +5,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "core/shard/shard_message.h"
 
 /* ---- The machine ----------------------------------------------------------------------------- */
 
@@ -126,6 +127,11 @@ static void host_write_elsewhere(void *context, struct shard_write *write)
     world->write = write;
 }
 
+static void host_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
+                      uint32_t piece_count)
+{
+}
+
 static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
                            struct buffer *payload, struct error *error)
 {
@@ -179,6 +185,7 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .persist = host_persist,
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
+                 .send = host_send,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
                  .failed = host_failed},
@@ -199,6 +206,21 @@ void shard__world_start(struct shard__world *world, bool has_log)
         .last_term = world->log[world->last_index].term,
     };
     ASSERT(shard_start(world->shard, has_log ? &state : NULL, &error) == 0);
+}
+
+void shard__world_depose(struct shard__world *world)
+{
+    struct shard_statistics statistics;
+    shard_get_statistics(world->shard, &statistics);
+    struct raft_message message = {
+        .kind = RAFT_MESSAGE_VOTE_REQUEST,
+        .term = statistics.term + 1,
+        .is_transfer = true, /* Else the leader would know better. */
+    };
+    uint8_t bytes[SHARD_MESSAGE_RAFT_SIZE_BYTES];
+    shard__message_encode_raft(&message, bytes);
+    shard_receive(world->shard, 2, bytes_make(bytes, sizeof bytes));
+    ASSERT(!shard_is_ready(world->shard));
 }
 
 void shard__world_write(struct shard__world *world)
@@ -266,10 +288,10 @@ void shard__world_destroy(struct shard__world *world)
 
 static void client_done(struct shard_request *request, int status, struct bytes reply)
 {
-    ASSERT(status == 0);
     struct shard__client *client = (struct shard__client *)request;
     buffer_append(&client->answer, reply);
     client->answer_count++;
+    client->status = status;
 }
 
 int shard__world_submit(struct shard__world *world, struct shard__client *client,
@@ -297,8 +319,14 @@ int shard__world_submit(struct shard__world *world, struct shard__client *client
 
 void shard__world_expect(struct shard__client *client, const char *answer)
 {
-    ASSERT(client->answer_count == 1);
+    ASSERT(client->answer_count == 1 && client->status == 0);
     ASSERT(client->answer.size_bytes == strlen(answer));
     ASSERT(memcmp(client->answer.data, answer, strlen(answer)) == 0);
     buffer_deinit(&client->answer);
+}
+
+void shard__world_expect_handed_back(const struct shard__client *client)
+{
+    ASSERT(client->answer_count == 1 && client->status == ERROR_NOT_LEADER);
+    ASSERT(client->answer.size_bytes == 0);
 }

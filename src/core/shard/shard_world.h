@@ -57,13 +57,18 @@ struct shard__client {
     struct bytes arguments[2];
     struct buffer answer;
     uint32_t answer_count;
+    int status; /* Of done(). */
 };
 
 /* Submit a command; `key` and `value` are borrowed. Returns what shard_submit() does. */
 int shard__world_submit(struct shard__world *world, struct shard__client *client,
                         struct shard_session *session, uint16_t opcode, const char *key,
                         const char *value);
+/* The leader hears of a later term, of which it is not the leader. */
+void shard__world_depose(struct shard__world *world);
 /* It was answered once, with these bytes. */
 void shard__world_expect(struct shard__client *client, const char *answer);
+/* It was handed back, once. */
+void shard__world_expect_handed_back(const struct shard__client *client);
 
 #endif
