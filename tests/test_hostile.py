@@ -164,6 +164,10 @@ def test_ten_thousand_idle_connections(node):
             connections.append(socket.create_connection(("127.0.0.1", node.redis_port)))
             if number % 100 == 0:
                 assert client.ping()
+        # connect() returns before the node has accepted.
+        deadline = time.monotonic() + 10
+        while int(client.info("clients")["connected_clients"]) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert int(client.info("clients")["connected_clients"]) >= count
         for connection in connections[::100]:
             connection.sendall(b"SET idle 1\r\n")
