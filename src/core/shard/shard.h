@@ -25,9 +25,10 @@
  *   I8. Replicas that have applied the same index have the same digest.
  *
  * Exactly once (I7). Each replica remembers in memory the replies of the newest commands that it
- * has applied, by their identity (the *window*). A leader looks up each write that comes before it
- * goes into the log; as it has applied everything of earlier terms before it accepts anything,
- * what it does not find there, or in its open entries, is not in the log and never will be. A
+ * has applied, by their identity (the *window*). A leader looks up each retry before it goes
+ * into the log; as it has applied everything of earlier terms before it accepts anything, what it
+ * does not find there, or in its open entries, is not in the log and never will be. A write that is
+ * not marked a retry has never been submitted under its identity to a replica that took it. A
  * window reaches back to some index; a retry says up to which index its gateway had seen the shard
  * when it was first submitted, and if the window does not reach back so far, the outcome is unknown.
  *

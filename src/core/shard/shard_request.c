@@ -377,8 +377,8 @@ static int look_up_identity(struct shard *shard, const struct shard_request *req
                             const struct reply *reply, bool *is_answered)
 {
     *is_answered = false;
-    if (request->origin == 0 || BUG("shard.identity_ignored")) {
-        return 0;
+    if (request->origin == 0 || !request->is_retry || BUG("shard.identity_ignored")) {
+        return 0; /* No log has seen it. */
     }
     struct bytes answer = {0};
     switch (shard__window_find(shard->window, request->origin, request->sequence, &answer)) {
@@ -394,7 +394,7 @@ static int look_up_identity(struct shard *shard, const struct shard_request *req
     case SHARD_WINDOW_UNKNOWN:
         break;
     }
-    if (request->is_retry && request->known_index < shard__window_covered(shard->window) &&
+    if (request->known_index < shard__window_covered(shard->window) &&
         !BUG("shard.window_end_ignored")) {
         PROBE("shard.retry_outcome_unknown");
         return ERROR_OUTCOME_UNKNOWN;

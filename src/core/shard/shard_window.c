@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers are kept in blocks, one for each entry, oldest first; a hash table finds them by identity.
- * The table has open addressing with linear probing, and closes gaps when something is removed, so
- * that it needs no tombstones. */
+/* Answers are kept in blocks, one for each entry, oldest first; a hash table finds them by
+ * identity. */
 #include "core/shard/shard_window.h"
 
 #include "base/assert/assert.h"
 #include "base/list/list.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
+#include "core/shard/shard_window_table.h"
 
-enum { SLOT_COUNT_MIN = 256, BLOCK_ITEM_COUNT_MIN = 16 };
+enum { BLOCK_ITEM_COUNT_MIN = 16 };
 
 struct window_item {
     uint64_t origin;
@@ -27,113 +27,21 @@ struct window_block {
     struct buffer replies;
 };
 
-struct window_slot {
-    uint64_t origin; /* 0: free. */
-    uint64_t sequence;
-    const struct window_block *block; /* NULL: pending. */
-    uint32_t item;
-};
-
 struct shard_window {
     uint64_t size_bytes_max;
     uint64_t size_bytes;
     raft_index covered;
     struct list blocks;
     struct window_block *open;
-    struct window_slot *slots;
-    uint32_t slot_count; /* A power of two, at least twice what is used. */
-    uint32_t used_count;
+    struct window_table table;
 };
-
-/* ---- The table ------------------------------------------------------------------------------- */
-
-/* Sequences are consecutive; multiplying spreads them (Knuth 6.4, the golden ratio). */
-static uint32_t home_of(const struct shard_window *window, uint64_t origin, uint64_t sequence)
-{
-    uint64_t mixed =
-        (origin ^ (sequence * UINT64_C(0x9e3779b97f4a7c15))) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(mixed >> 32) & (window->slot_count - 1);
-}
-
-static struct window_slot *find_slot(const struct shard_window *window, uint64_t origin,
-                                     uint64_t sequence)
-{
-    uint32_t place = home_of(window, origin, sequence);
-    while (window->slots[place].origin != 0) {
-        struct window_slot *slot = &window->slots[place];
-        if (slot->origin == origin && slot->sequence == sequence) {
-            return slot;
-        }
-        place = (place + 1) & (window->slot_count - 1);
-    }
-    return NULL;
-}
-
-static void place_slot(struct shard_window *window, const struct window_slot *slot)
-{
-    uint32_t place = home_of(window, slot->origin, slot->sequence);
-    while (window->slots[place].origin != 0) {
-        place = (place + 1) & (window->slot_count - 1);
-    }
-    window->slots[place] = *slot;
-}
-
-static void grow(struct shard_window *window)
-{
-    struct window_slot *before = window->slots;
-    uint32_t count_before = window->slot_count;
-    window->slot_count *= 2;
-    window->slots = memory_allocate_zeroed(window->slot_count, sizeof *window->slots);
-    for (uint32_t i = 0; i < count_before; i++) {
-        if (before[i].origin != 0) {
-            place_slot(window, &before[i]);
-        }
-    }
-    memory_free(before);
-}
-
-/* Find the slot of the identity, or make one that is pending. */
-static struct window_slot *take_slot(struct shard_window *window, uint64_t origin,
-                                     uint64_t sequence)
-{
-    ASSERT(origin != 0);
-    struct window_slot *slot = find_slot(window, origin, sequence);
-    if (slot != NULL) {
-        return slot;
-    }
-    if (2 * (window->used_count + 1) > window->slot_count) {
-        grow(window);
-    }
-    struct window_slot made = {.origin = origin, .sequence = sequence};
-    place_slot(window, &made);
-    window->used_count++;
-    return find_slot(window, origin, sequence);
-}
-
-static void remove_slot(struct shard_window *window, struct window_slot *slot)
-{
-    uint32_t mask = window->slot_count - 1;
-    uint32_t hole = (uint32_t)(slot - window->slots);
-    uint32_t place = (hole + 1) & mask;
-    while (window->slots[place].origin != 0) {
-        const struct window_slot *next = &window->slots[place];
-        uint32_t home = home_of(window, next->origin, next->sequence);
-        /* It may move into the hole unless its home is behind the hole. */
-        if (((place - home) & mask) >= ((place - hole) & mask)) {
-            window->slots[hole] = *next;
-            hole = place;
-        }
-        place = (place + 1) & mask;
-    }
-    window->slots[hole] = (struct window_slot){0};
-    window->used_count--;
-}
 
 /* ---- Blocks ---------------------------------------------------------------------------------- */
 
 static uint64_t block_size_bytes(const struct window_block *block)
 {
     return sizeof *block + block->item_capacity * sizeof block->items[0] +
+           (uint64_t)block->item_count * SHARD_WINDOW_ITEM_SLOTS_SIZE_BYTES +
            block->replies.capacity_bytes;
 }
 
@@ -152,9 +60,10 @@ static void drop_oldest(struct shard_window *window)
         LIST_ITEM(list_pop_front(&window->blocks), struct window_block, link);
     for (uint32_t i = 0; i < block->item_count; i++) {
         const struct window_item *item = &block->items[i];
-        struct window_slot *slot = find_slot(window, item->origin, item->sequence);
+        struct window_slot *slot =
+            shard__window_table_find(&window->table, item->origin, item->sequence);
         if (slot != NULL && slot->block == block) {
-            remove_slot(window, slot);
+            shard__window_table_remove(&window->table, slot);
         }
     }
     window->covered = block->index;
@@ -167,8 +76,7 @@ struct shard_window *shard__window_create(uint64_t size_bytes_max)
     struct shard_window *window = memory_allocate_zeroed(1, sizeof *window);
     window->size_bytes_max = size_bytes_max;
     list_init(&window->blocks);
-    window->slot_count = SLOT_COUNT_MIN;
-    window->slots = memory_allocate_zeroed(window->slot_count, sizeof *window->slots);
+    shard__window_table_init(&window->table);
     return window;
 }
 
@@ -178,7 +86,7 @@ void shard__window_destroy(struct shard_window *window)
         return;
     }
     shard__window_reset(window, 0);
-    memory_free(window->slots);
+    shard__window_table_deinit(&window->table);
     memory_free(window);
 }
 
@@ -189,10 +97,8 @@ void shard__window_reset(struct shard_window *window, raft_index covered)
     }
     block_destroy(window->open);
     window->open = NULL;
-    memory_free(window->slots);
-    window->slot_count = SLOT_COUNT_MIN;
-    window->slots = memory_allocate_zeroed(window->slot_count, sizeof *window->slots);
-    window->used_count = 0;
+    shard__window_table_deinit(&window->table);
+    shard__window_table_init(&window->table);
     window->covered = covered;
 }
 
@@ -205,15 +111,15 @@ raft_index shard__window_covered(const struct shard_window *window)
 
 void shard__window_add_pending(struct shard_window *window, uint64_t origin, uint64_t sequence)
 {
-    struct window_slot *slot = take_slot(window, origin, sequence);
+    struct window_slot *slot = shard__window_table_take(&window->table, origin, sequence);
     ASSERT(slot->block == NULL);
 }
 
 void shard__window_forget_pending(struct shard_window *window, uint64_t origin, uint64_t sequence)
 {
-    struct window_slot *slot = find_slot(window, origin, sequence);
+    struct window_slot *slot = shard__window_table_find(&window->table, origin, sequence);
     if (slot != NULL && slot->block == NULL) {
-        remove_slot(window, slot);
+        shard__window_table_remove(&window->table, slot);
     }
 }
 
@@ -236,7 +142,7 @@ void shard__window_add(struct shard_window *window, uint64_t origin, uint64_t se
     buffer_append(&block->replies, reply);
     block->items[block->item_count] =
         (struct window_item){origin, sequence, block->replies.size_bytes};
-    struct window_slot *slot = take_slot(window, origin, sequence);
+    struct window_slot *slot = shard__window_table_take(&window->table, origin, sequence);
     ASSERT(slot->block == NULL); /* I7: a write is applied once. */
     slot->block = block;
     slot->item = block->item_count++;
@@ -261,7 +167,7 @@ void shard__window_end(struct shard_window *window)
 enum shard_window_answer shard__window_find(const struct shard_window *window, uint64_t origin,
                                             uint64_t sequence, struct bytes *reply)
 {
-    const struct window_slot *slot = find_slot(window, origin, sequence);
+    const struct window_slot *slot = shard__window_table_find(&window->table, origin, sequence);
     if (slot == NULL) {
         return SHARD_WINDOW_UNKNOWN;
     }

@@ -5,7 +5,8 @@
  * Invariants
  *   W1. The answer of every write of an entry above shard__window_covered() that was applied is
  *       known.
- *   W2. The replies kept take at most the limit, but for those of the newest entry.
+ *   W2. What is kept takes at most the limit, but for the newest entry.
+ *   W3. No call takes long: nothing is done to all that is kept at once.
  *
  * Belongs to a shard and its thread. */
 #ifndef CORE_SHARD_SHARD_WINDOW_H
