@@ -18,7 +18,6 @@ enum {
     ROSTER_ASK_INTERVAL_MS = 2000,
     RENEWAL_INTERVAL_MS = 3600 * 1000,
     SAY_WHO_INTERVAL_MS = 2000,
-    FRAME_PART_SIZE_BYTES = 4 << 20,
 };
 
 /* ---- Peers ----------------------------------------------------------------------------------- */
@@ -51,7 +50,6 @@ static void remove_peer(struct node_cluster *cluster, uint32_t place)
     route_peer_gone(cluster->route, peer->id);
     struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
     step_member(cluster, &input);
-    buffer_deinit(&peer->parts);
     cluster->peer_count--;
     memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
 }
@@ -330,25 +328,11 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
                        void *context)
 {
     struct node_cluster *cluster = context;
-    struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
     struct member_input input = {
         .kind = MEMBER_INPUT_RECEIVE, .node = remote->node_id, .message = payload};
     switch (kind) {
-    case NODE_FRAME_SHARD_PART:
-        if (peer != NULL) {
-            buffer_append(&peer->parts, payload);
-        }
-        return;
     case NODE_FRAME_SHARD:
-        if (peer != NULL && peer->parts.size_bytes > 0) {
-            buffer_append(&peer->parts, payload);
-            payload = buffer_bytes(&peer->parts);
-        }
         shard_receive(cluster->shard->shard, remote->node_id, payload);
-        if (peer != NULL && peer->parts.size_bytes > 0) {
-            buffer_clear(&peer->parts);
-            buffer_trim(&peer->parts, 0);
-        }
         return;
     case NODE_FRAME_ROUTE:
         if (route_receive(cluster->route, remote->node_id, remote->boot_id, payload) != 0) {
@@ -364,37 +348,9 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
     }
 }
 
-/* A part that is lost takes the connection's other parts along: the receiver begins anew with each
- * connection, and a message that is not whole is malformed. */
-static void send_long(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
-                      uint32_t piece_count)
-{
-    struct buffer whole = {0};
-    for (uint32_t i = 0; i < piece_count; i++) {
-        buffer_append(&whole, pieces[i]);
-    }
-    struct bytes rest = buffer_bytes(&whole);
-    while (rest.size_bytes > FRAME_PART_SIZE_BYTES) {
-        struct bytes part = bytes_make(rest.data, FRAME_PART_SIZE_BYTES);
-        send_or_lose(cluster, to, NODE_FRAME_SHARD_PART, &part, 1);
-        rest =
-            bytes_make(rest.data + FRAME_PART_SIZE_BYTES, rest.size_bytes - FRAME_PART_SIZE_BYTES);
-    }
-    send_or_lose(cluster, to, NODE_FRAME_SHARD, &rest, 1);
-    buffer_deinit(&whole);
-}
-
 void node_cluster_send_shard(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
                              uint32_t piece_count)
 {
-    uint64_t size_bytes = 0;
-    for (uint32_t i = 0; i < piece_count; i++) {
-        size_bytes += pieces[i].size_bytes;
-    }
-    if (size_bytes > FRAME_PART_SIZE_BYTES) {
-        send_long(cluster, to, pieces, piece_count);
-        return;
-    }
     send_or_lose(cluster, to, NODE_FRAME_SHARD, pieces, piece_count);
 }
 
@@ -421,7 +377,6 @@ static void accepted(const struct wire_remote *remote, void *context)
     struct node_cluster *cluster = context;
     struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
     if (peer != NULL) {
-        buffer_clear(&peer->parts);
         if (peer->boot_id != remote->boot_id) {
             route_peer_gone(cluster->route, remote->node_id);
         }
@@ -511,7 +466,11 @@ static int route_send(void *context, raft_node node, const struct bytes *pieces,
                       uint32_t piece_count)
 {
     struct node_cluster *cluster = context;
-    return wire_send(cluster->wire, node, NODE_FRAME_ROUTE, pieces, piece_count);
+    _Static_assert(ROUTE_PIECE_COUNT_MAX <= WIRE_PIECES_MAX, "a message of route is one frame");
+    int status = wire_send(cluster->wire, node, NODE_FRAME_ROUTE, pieces, piece_count);
+    /* Anything else would fail again and again. */
+    ASSERT(status == 0 || status == -ENOTCONN || status == -EBUSY);
+    return status;
 }
 
 static raft_node next_node(void *context, wal_shard id, raft_node after)
@@ -721,8 +680,5 @@ void node_cluster_close(struct node_cluster *cluster)
     node_conductor_close(cluster);
     node_view_destroy(cluster->view);
     node_identity_close(&cluster->identity);
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        buffer_deinit(&cluster->peers[i].parts);
-    }
     memory_free(cluster);
 }

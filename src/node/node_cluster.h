@@ -18,10 +18,9 @@
 #include "node/node_internal.h"
 #include "service/system/system.h"
 
-/* Kinds of frames. A message of a shard that is too long for a frame goes in parts. */
+/* Kinds of frames. */
 enum node_frame {
-    NODE_FRAME_SHARD = 1, /* The last or only part. */
-    NODE_FRAME_SHARD_PART = 2,
+    NODE_FRAME_SHARD = 1,
     NODE_FRAME_ROUTE = 3,
     NODE_FRAME_MEMBER = 4,
 };
@@ -36,8 +35,7 @@ struct node_peer {
     char zone[SYSTEM_ZONE_SIZE];
     char redis[SYSTEM_ADDRESS_SIZE];
     char admin[SYSTEM_ADDRESS_SIZE];
-    uint64_t boot_id;    /* Of its newest connection. */
-    struct buffer parts; /* Of a message that is not whole yet. */
+    uint64_t boot_id; /* Of its newest connection. */
 };
 
 struct node_cluster {

@@ -122,6 +122,9 @@
 #include "core/shard/shard.h"
 #include "core/wal/wal.h"
 
+/* Most pieces of a message that is sent. */
+#define ROUTE_PIECE_COUNT_MAX 256u
+
 struct route;
 
 /* What a route needs of its node. None of these may call the route back from within, but for the
@@ -139,8 +142,8 @@ struct route_host {
     /* 0 when there is no local replica. */
     raft_index (*local_applied_index)(void *context, wal_shard shard);
 
-    /* Send a message to the route of another node: route_receive() there. The pieces are borrowed
-     * for the call. Messages may be lost, those that arrive do so in order (what does not is
+    /* Send a message to the route of another node: route_receive() there. The pieces, at most
+     * ROUTE_PIECE_COUNT_MAX, are borrowed for the call. Messages may be lost, those that arrive do so in order (what does not is
      * found out and repaired). -EBUSY: not now, try again at the next tick; -ENOTCONN: not
      * connected. Nothing was sent then. */
     int (*send)(void *context, raft_node node, const struct bytes *pieces, uint32_t piece_count);

@@ -217,7 +217,8 @@ struct route_place {
     struct list guests;
 };
 
-#define ROUTE__BATCH_COUNT_MAX 255u
+/* Requests of a message; its head is a piece, too. */
+#define ROUTE__BATCH_COUNT_MAX (ROUTE_PIECE_COUNT_MAX - 1)
 
 struct route {
     struct route_options options;

@@ -33,14 +33,15 @@
 struct wire;
 struct wire_stranger;
 
-/* Most bytes of a frame, unless the options say less. */
-#define WIRE_FRAME_SIZE_BYTES_MAX (16 * 1024 * 1024)
+/* Most bytes of a frame, unless the options say less: an entry of the log with what goes along. A
+ * large one costs nobody memory before its bytes come, but it holds up those behind it. */
+#define WIRE_FRAME_SIZE_BYTES_MAX ((1024u + 1) * 1024 * 1024)
 /* Header before the payload of each frame. */
 #define WIRE_HEADER_SIZE_BYTES 16
 /* Kinds from here on are wire's own. */
 #define WIRE_KIND_RESERVED 0xff00
 /* Most pieces of one frame. */
-#define WIRE_PIECES_MAX 160
+#define WIRE_PIECES_MAX 256
 /* Longest name of a software version. */
 #define WIRE_SOFTWARE_SIZE 64
 

@@ -108,7 +108,7 @@ static void test_large(void **state)
     struct buffer large = {0};
     struct random random;
     random_init(&random, 5);
-    while (large.size_bytes < WIRE_FRAME_SIZE_BYTES_MAX) {
+    while (large.size_bytes < WORLD_FRAME_SIZE_BYTES_MAX) {
         uint64_t word = random_next(&random);
         buffer_append(&large, bytes_make(&word, sizeof word));
     }

@@ -142,6 +142,7 @@ struct party *world_party(uint32_t node_id)
         .version_max = 1,
         .software = "0.0.1",
         .events = &events,
+        .frame_size_bytes_max = WORLD_FRAME_SIZE_BYTES_MAX,
         .backoff_ms_min = 10,
         .backoff_ms_max = 100,
         .context = party,
@@ -265,7 +266,7 @@ static void hand_opened(struct wire__connection *connection)
 {
     struct hand *hand = hand_of(connection);
     hand->is_open = true;
-    connection->payload_size_bytes_max = WIRE_FRAME_SIZE_BYTES_MAX;
+    connection->payload_size_bytes_max = WORLD_FRAME_SIZE_BYTES_MAX;
     if (!hand->is_silent) {
         struct buffer message = {0};
         wire__hello_encode(&message, &hand->hello);

@@ -6,7 +6,7 @@
 
 #include "driver/wire/wire_internal.h"
 
-enum { WORLD_PARTIES_MAX = 4, WORLD_STRANGERS_MAX = 16 };
+enum { WORLD_PARTIES_MAX = 4, WORLD_STRANGERS_MAX = 16, WORLD_FRAME_SIZE_BYTES_MAX = 16 << 20 };
 
 #define WORLD_CLUSTER "00112233445566778899aabbccddeeff"
 
