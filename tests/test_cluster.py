@@ -27,9 +27,9 @@ class Cluster:
                                 timeout=60, check=False)
         return json.loads(answer.stdout) if answer.stdout.strip() else {"error": answer.stderr}
 
-    def add(self, arguments=(), token=None):
+    def add(self, arguments=(), token=None, memory="128mb"):
         number = len(self.nodes) + 1
-        arguments = ["--memory", "128mb", *arguments]
+        arguments = ["--memory", memory, *arguments]
         if self.nodes:
             token = token or self.ask("token")["token"]
             arguments += ["--join", f"127.0.0.1:{self.nodes[0].peer_port}", "--token", token]
@@ -140,11 +140,41 @@ def test_any_node_takes_any_command(three):
         transaction.execute()
 
 
-def test_large_values_reach_every_node(three):
-    value = bytes(range(256)) * (6 << 12)  # 6 MiB
-    three.nodes[1].client().set("large", value)
+@pytest.mark.parametrize("mebibytes", [6, 40])
+def test_large_values_reach_every_node(cluster, mebibytes):
+    """Whatever a node alone takes, a cluster takes, through any node."""
+    for _ in range(3):
+        cluster.add(memory="512mb")
+    cluster.wait_for_voters(3)
+    value = bytes(range(256)) * (mebibytes << 12)
+    leader = cluster.leader()
+    elsewhere = [node for node in cluster.nodes if node is not leader]
+    elsewhere[0].client(socket_timeout=60).set("large", value)
+    for node in cluster.nodes:
+        assert node.client(socket_timeout=60).get("large") == value
+    for node in elsewhere:  # What the followers have of it.
+        reader = node.client(socket_timeout=60)
+        reader.readonly()
+        deadline = time.monotonic() + 20
+        while reader.get("large") != value:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_long_pipelines_go_through_any_node(three):
+    """Thousands of requests at once are answered in order, also where writes and reads take turns."""
     for node in three.nodes:
-        assert node.client().get("large") == value
+        pipeline = node.client(socket_timeout=20).pipeline(transaction=False)
+        pipeline.delete("counter")
+        for _ in range(3000):
+            pipeline.incr("counter")
+        for number in range(3000):
+            pipeline.get("counter")
+            pipeline.incr("counter")
+        expected = [*range(1, 3001)]
+        for number in range(3000, 6000):
+            expected += [str(number).encode(), number + 1]
+        assert pipeline.execute()[1:] == expected
 
 
 def test_a_leader_dies_and_nothing_is_lost(three):

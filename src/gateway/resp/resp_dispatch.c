@@ -107,6 +107,7 @@ static enum handled run(struct connection *connection, const struct command_entr
                     .arguments = arguments + 1},
         .is_write = (entry->command->flags & KV_FLAG_WRITE) != 0,
         .does_grow = (entry->command->flags & KV_FLAG_GROWS) != 0,
+        .is_cheap = (entry->command->flags & KV_FLAG_FAST) != 0,
     };
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);

@@ -325,6 +325,7 @@ struct submission {
     struct shard_command command;
     bool is_write;
     bool does_grow;
+    bool is_cheap; /* A read that may go through the log. */
     /* NULL: the answer is the reply. Else writes the reply for the answer, when it came; on the
      * spot when the backend answered on the spot. A status that is not 0: there is no answer, and
      * `answer` is the error for the client. */

@@ -281,7 +281,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.protocol = connection->protocol;
     slot->request.is_write = submission->is_write;
     slot->request.does_grow = submission->does_grow;
-    slot->request.is_cheap = false; /* Each read waits for its answer before the next write goes. */
+    slot->request.is_cheap = submission->is_cheap;
     slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
     slot->request.session = &connection->session;
