@@ -559,6 +559,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     draw_nature(cluster);
     print_nature(cluster);
     cluster->oracle = sim__cluster_oracle_create(cluster);
+    cluster->history = sim__cluster_history_create(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         cluster->nodes[i] = sim__cluster_node_create(cluster, i);
     }
@@ -570,7 +571,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     live(cluster);
     if (!cluster->is_failed) {
         compare_contents(cluster);
-        sim__cluster_clients_check(cluster);
+        sim__cluster_history_check(cluster);
     }
     result->is_passed = !cluster->is_failed;
     result->trace_hash = cluster->trace_hash;
@@ -578,6 +579,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
         sim__cluster_node_destroy(cluster->nodes[i]);
     }
     sim__cluster_clients_destroy(cluster->clients);
+    sim__cluster_history_destroy(cluster->history);
     sim__cluster_oracle_destroy(cluster->oracle);
     trace_set_hooks(NULL);
     memory_free(cluster->events);

@@ -5,7 +5,9 @@
  *   sim_cluster.c          the world: nature, events, phases
  *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
  *   sim_cluster_network.c  connections, and what befalls them
- *   sim_cluster_client.c   clients, and the history of what they saw
+ *   sim_cluster_client.c   clients that find the leader by themselves, one request at a time
+ *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
+ *   sim_cluster_history.c  what clients ask, and the history of what they saw
  *   sim_cluster_oracle.c   what the group's log ordered, checked on every replica
  *
  * Two phases. In the first, faults: only safety is asked for. In the second the faults end, every
@@ -72,7 +74,9 @@ struct cluster_nature {
 };
 
 struct cluster_oracle;
+struct cluster_history;
 struct cluster_clients;
+struct cluster_callers;
 
 /* From one node to another. */
 struct cluster_link {
@@ -99,7 +103,9 @@ struct cluster {
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
     struct cluster_oracle *oracle;
+    struct cluster_history *history;
     struct cluster_clients *clients;
+    struct cluster_callers *callers;
 };
 
 /* ---- sim_cluster.c --------------------------------------------------------------------------- */
@@ -164,8 +170,35 @@ void sim__cluster_clients_destroy(struct cluster_clients *clients);
 void sim__cluster_clients_lost(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_clients_buried(struct cluster *cluster, struct cluster_node *node);
 bool sim__cluster_clients_are_done(const struct cluster_clients *clients);
+
+/* ---- sim_cluster_history.c ------------------------------------------------------------------- */
+
+#define CLUSTER_ARGUMENT_COUNT_MAX 4u
+
+/* What a client asks, from when it was made until its end is known. */
+struct cluster_question {
+    uint64_t session; /* Questions of a session take effect in their order. */
+    uint64_t started_at_us;
+    const struct kv_command *command;
+    struct bytes arguments[CLUSTER_ARGUMENT_COUNT_MAX]; /* Owned. */
+    uint32_t argument_count;
+    bool is_unique; /* It has a value that no other has. */
+};
+
+struct cluster_history *sim__cluster_history_create(struct cluster *cluster);
+void sim__cluster_history_destroy(struct cluster_history *history);
+
+void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question *question);
+bool sim__cluster_question_is_write(const struct cluster_question *question);
+uint64_t sim__cluster_question_hash(const struct cluster_question *question);
+/* Its end, one of three: it was answered; it may or may not have had an effect, now or later (then
+ * nothing of its session may come behind it); it has had none. */
+void sim__cluster_answered(struct cluster *cluster, struct cluster_question *question,
+                           struct bytes reply);
+void sim__cluster_unknown(struct cluster *cluster, struct cluster_question *question);
+void sim__cluster_question_forget(struct cluster_question *question);
 /* Is what the clients saw linearizable, key by key? */
-void sim__cluster_clients_check(struct cluster *cluster);
+void sim__cluster_history_check(struct cluster *cluster);
 
 /* ---- sim_cluster_oracle.c -------------------------------------------------------------------- */
 
