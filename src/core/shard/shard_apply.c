@@ -110,15 +110,10 @@ static int take_configuration(struct shard *shard, const struct shard_entry *ent
     return 0;
 }
 
-static bool is_configuration(const struct shard_entry *entry)
-{
-    return entry->payload.size_bytes > 0 && entry->payload.data[0] == SHARD_PAYLOAD_CONFIGURATION;
-}
-
 static int execute_entry(struct shard *shard, struct shard_entry *entry, struct error *error)
 {
     struct shard_decoder decoder = {0};
-    int status = is_configuration(entry)
+    int status = shard__entry_is_configuration(entry)
                      ? take_configuration(shard, entry, error)
                      : shard__decode_begin(&decoder, buffer_bytes(&entry->payload));
     if (status != 0) {

@@ -88,6 +88,11 @@ void shard__entry_end(struct shard_entry *entry, uint64_t time_ms)
     endian_put_u64_le(payload->data + 8, time_ms);
 }
 
+bool shard__entry_is_configuration(const struct shard_entry *entry)
+{
+    return entry->payload.size_bytes > 0 && entry->payload.data[0] == SHARD_PAYLOAD_CONFIGURATION;
+}
+
 int shard__decode_begin(struct shard_decoder *decoder, struct bytes payload)
 {
     if (payload.size_bytes == 0) {

@@ -205,6 +205,8 @@ void shard__entry_begin(struct buffer *payload);
 void shard__entry_add(struct buffer *payload, const struct shard_decoded *decoded);
 void shard__entry_end(struct shard_entry *entry, uint64_t time_ms);
 uint64_t shard__command_size_bytes(const struct shard_command *command);
+/* It has no commands, but reads may be ordered behind it. */
+bool shard__entry_is_configuration(const struct shard_entry *entry);
 
 struct shard_decoder {
     struct bytes rest;

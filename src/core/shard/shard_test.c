@@ -233,6 +233,28 @@ static void what_waits_for_an_earlier_reign_goes_back(void **state)
     shard__world_destroy(world);
 }
 
+/* A read may be ordered behind a change of the group, which has no commands; it is handed back from
+ * there, too. */
+static void a_read_behind_a_configuration_is_handed_back(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client set, get;
+    assert_int_equal(shard__world_submit(world, &set, &session, OPCODE_SET, "k", "v"),
+                     SHARD_PENDING);
+    (void)shard_tick(world->shard);
+    struct raft_configuration grown = {
+        .voter_count = 1, .voters = {1}, .learner_count = 1, .learners = {2}};
+    assert_int_equal(shard_configure(world->shard, &grown), 0);
+    assert_int_equal(shard__world_submit(world, &get, &session, OPCODE_GET, "k", ""),
+                     SHARD_PENDING);
+    shard__world_depose(world);
+    shard__world_expect_handed_back(&set);
+    shard__world_expect_handed_back(&get);
+    shard__world_destroy(world);
+}
+
 /* The reads of a session go to the disk together, and are answered in order (I4). */
 static void cold_reads_of_a_session_go_together(void **state)
 {
@@ -350,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_cold_expired_read_keeps_its_place),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
         cmocka_unit_test(what_waits_for_an_earlier_reign_goes_back),
+        cmocka_unit_test(a_read_behind_a_configuration_is_handed_back),
         cmocka_unit_test(cold_reads_of_a_session_go_together),
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),
