@@ -193,6 +193,18 @@ static uint32_t maybe(struct random *random, uint32_t lower, uint32_t upper)
     return random_chance(random, 1, 3) ? between(random, lower, upper) : 0;
 }
 
+static void draw_callers(struct cluster_nature *nature, struct random *random)
+{
+    nature->caller_count = random_chance(random, 2, 3) ? between(random, 1, 5) : 0;
+    nature->call_count = nature->caller_count == 0 ? 0 : between(random, 20, 1500);
+    nature->burst_count_max = random_chance(random, 1, 3) ? 1 : between(random, 2, 40);
+    nature->deadline_ms = random_chance(random, 1, 2) ? between(random, 100, 3000) : 30000;
+    nature->silence_ms = between(random, 20, 800);
+    nature->held_size_bytes = random_chance(random, 1, 3) ? between(random, 1000, 30000) : 1u << 20;
+    nature->guest_size_bytes =
+        random_chance(random, 1, 3) ? between(random, 1000, 30000) : 1u << 20;
+}
+
 static void draw_nature(struct cluster *cluster)
 {
     struct random *random = &cluster->random;
@@ -236,6 +248,7 @@ static void draw_nature(struct cluster *cluster)
     nature->clock_rate_percent = maybe(random, 1, 8);
     nature->faults.busy_percent = maybe(random, 1, 30);
     nature->faults.incomplete_percent = maybe(random, 1, 30);
+    draw_callers(nature, random);
 }
 
 /* ---- Faults ---------------------------------------------------------------------------------- */
@@ -512,7 +525,8 @@ static void live(struct cluster *cluster)
         }
         struct cluster_event event = take_event(cluster);
         dispatch(cluster, &event);
-        bool is_done = sim__cluster_clients_are_done(cluster->clients);
+        bool is_done = sim__cluster_clients_are_done(cluster->clients) &&
+                       sim__cluster_callers_are_done(cluster->callers);
         if (!cluster->is_healing && (is_done || cluster->now_us > FAULTS_END_US)) {
             begin_healing(cluster);
             heal_at_us = cluster->now_us;
@@ -567,6 +581,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
         sim__cluster_node_start(cluster, cluster->nodes[i]);
     }
     cluster->clients = sim__cluster_clients_create(cluster);
+    sim__cluster_callers_create(cluster);
     schedule_faults(cluster);
     live(cluster);
     if (!cluster->is_failed) {
@@ -579,6 +594,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
         sim__cluster_node_destroy(cluster->nodes[i]);
     }
     sim__cluster_clients_destroy(cluster->clients);
+    sim__cluster_callers_destroy(cluster->callers);
     sim__cluster_history_destroy(cluster->history);
     sim__cluster_oracle_destroy(cluster->oracle);
     trace_set_hooks(NULL);

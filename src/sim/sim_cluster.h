@@ -4,6 +4,7 @@
  *
  *   sim_cluster.c          the world: nature, events, phases
  *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
+ *   sim_cluster_route.c    its core/route, and what it needs
  *   sim_cluster_network.c  connections, and what befalls them
  *   sim_cluster_client.c   clients that find the leader by themselves, one request at a time
  *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
@@ -16,6 +17,7 @@
 #ifndef SIM_SIM_CLUSTER_H
 #define SIM_SIM_CLUSTER_H
 
+#include "core/route/route.h"
 #include "sim/sim_internal.h"
 
 #define CLUSTER_NODE_COUNT_MAX 5u
@@ -42,6 +44,13 @@ struct cluster_nature {
     uint32_t client_count;
     uint32_t key_count;
     uint32_t request_count;
+    uint32_t caller_count; /* Of gateways. */
+    uint32_t call_count;
+    uint32_t burst_count_max;
+    uint32_t deadline_ms; /* Of core/route, as what follows. */
+    uint32_t silence_ms;
+    uint32_t held_size_bytes;
+    uint32_t guest_size_bytes;
     uint32_t think_us;
     uint32_t retry_us;      /* Clients wait so long before they ask again elsewhere, */
     uint32_t impatience_us; /* and so long for a reply. 0: a long time. */
@@ -124,6 +133,8 @@ uint32_t sim__cluster_any_node(struct cluster *cluster);
 
 /* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
 
+enum cluster_message { CLUSTER_MESSAGE_SHARD, CLUSTER_MESSAGE_ROUTE };
+
 struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place);
 void sim__cluster_node_destroy(struct cluster_node *node);
 void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node);
@@ -141,20 +152,24 @@ uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
 /* Until when it does nothing; 0: it does. */
 uint64_t sim__cluster_node_paused_until_us(const struct cluster_node *node);
 raft_node sim__cluster_node_id(const struct cluster_node *node);
+struct cluster *sim__cluster_node_cluster(const struct cluster_node *node);
 /* NULL while it does not run. */
 struct shard *sim__cluster_node_shard(const struct cluster_node *node);
+struct route *sim__cluster_node_route(const struct cluster_node *node);
 struct memstore *sim__cluster_node_store(const struct cluster_node *node);
 /* After each call into its shard from elsewhere. */
 void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node);
+/* `life`: the incarnation of the sender. */
 void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *node, raft_node from,
-                               struct bytes message);
+                               uint32_t life, enum cluster_message kind, struct bytes message);
 void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node *node,
                                    raft_node other);
 
 /* ---- sim_cluster_network.c ------------------------------------------------------------------- */
 
-void sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_node to,
-                       const struct bytes *pieces, uint32_t piece_count);
+/* -ENOTCONN: the other node does not run. What was sent may be lost all the same. */
+int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_node to,
+                      enum cluster_message kind, const struct bytes *pieces, uint32_t piece_count);
 /* The connections of a node break: what is under way is lost. */
 void sim__cluster_break_all(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_break_any(struct cluster *cluster);
@@ -171,6 +186,18 @@ void sim__cluster_clients_lost(struct cluster *cluster, struct cluster_node *nod
 void sim__cluster_clients_buried(struct cluster *cluster, struct cluster_node *node);
 bool sim__cluster_clients_are_done(const struct cluster_clients *clients);
 
+/* ---- sim_cluster_caller.c, sim_cluster_route.c ----------------------------------------------- */
+
+void sim__cluster_callers_create(struct cluster *cluster);
+/* After the nodes. */
+void sim__cluster_callers_destroy(struct cluster_callers *callers);
+/* The node died; and its cores are closed. */
+void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node);
+void sim__cluster_callers_buried(struct cluster *cluster, struct cluster_node *node);
+bool sim__cluster_callers_are_done(const struct cluster_callers *callers);
+
+struct route *sim__cluster_route_create(struct cluster_node *node, struct env_clock clock);
+
 /* ---- sim_cluster_history.c ------------------------------------------------------------------- */
 
 #define CLUSTER_ARGUMENT_COUNT_MAX 4u
@@ -179,6 +206,7 @@ bool sim__cluster_clients_are_done(const struct cluster_clients *clients);
 struct cluster_question {
     uint64_t session; /* Questions of a session take effect in their order. */
     uint64_t started_at_us;
+    uint64_t started_at; /* Among all beginnings and ends. */
     const struct kv_command *command;
     struct bytes arguments[CLUSTER_ARGUMENT_COUNT_MAX]; /* Owned. */
     uint32_t argument_count;

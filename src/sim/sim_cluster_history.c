@@ -11,6 +11,7 @@
 struct cluster_history {
     struct cluster *cluster;
     uint64_t value_number;
+    uint64_t moment; /* Counts beginnings and ends, in their order. */
     struct sim__operation *operations;
     uint32_t count;
     uint32_t capacity;
@@ -79,6 +80,7 @@ void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question
         }
     }
     question->started_at_us = cluster->now_us;
+    question->started_at = ++cluster->history->moment;
     cluster->result->request_count++;
 }
 
@@ -121,8 +123,8 @@ static void remember_part(struct cluster *cluster, const struct cluster_question
     }
     history->operations[history->count++] = (struct sim__operation){
         .session = question->session,
-        .started_at = question->started_at_us,
-        .ended_at = is_known ? cluster->now_us : UINT64_MAX,
+        .started_at = question->started_at,
+        .ended_at = is_known ? history->moment : UINT64_MAX,
         .is_optional = !is_known,
         .is_reply_unknown = !is_known,
         .reply_hash = is_known ? sim__reply_hash(command, reply) : 0,
@@ -152,6 +154,7 @@ static struct bytes take_string(struct bytes *rest)
 static void remember(struct cluster *cluster, const struct cluster_question *question,
                      struct bytes reply, bool is_known)
 {
+    cluster->history->moment++;
     bool is_read = strcmp(question->command->name, "mget") == 0;
     if (!is_read && strcmp(question->command->name, "mset") != 0) {
         remember_part(cluster, question, question->command, 0, question->argument_count, reply,

@@ -2,6 +2,8 @@
 /* Connections between nodes: what arrives, arrives in order; what is under way when one breaks is
  * lost, and both ends hear of it, sooner or later. Blocked ones hold what is sent, as TCP does, until
  * the block ends or the connection breaks. */
+#include <errno.h>
+
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "sim/sim_cluster.h"
@@ -12,7 +14,9 @@ struct message {
     uint32_t from;
     uint32_t to;
     uint32_t link_life;
+    uint32_t source_incarnation;
     uint32_t target_incarnation;
+    enum cluster_message kind;
     struct buffer bytes;
 };
 
@@ -46,24 +50,27 @@ static void arrive(struct cluster *cluster, const struct cluster_event *event)
         return;
     }
     sim__cluster_node_receive(cluster, node, sim__cluster_node_id(cluster->nodes[message->from]),
+                              message->source_incarnation, message->kind,
                               buffer_bytes(&message->bytes));
     free_message(message);
 }
 
-void sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_node to,
-                       const struct bytes *pieces, uint32_t piece_count)
+int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_node to,
+                      enum cluster_message kind, const struct bytes *pieces, uint32_t piece_count)
 {
     uint32_t source = sim__cluster_node_id(from) - 1;
     uint32_t target = to - 1;
     if (target >= cluster->nature.node_count || source == target ||
         !sim__cluster_node_is_running(cluster->nodes[target])) {
-        return;
+        return -ENOTCONN;
     }
     struct cluster_link *link = &cluster->links[source][target];
     struct message *message = memory_allocate_zeroed(1, sizeof *message);
     message->from = source;
     message->to = target;
     message->link_life = link->life;
+    message->kind = kind;
+    message->source_incarnation = sim__cluster_node_incarnation(from);
     message->target_incarnation = sim__cluster_node_incarnation(cluster->nodes[target]);
     for (uint32_t i = 0; i < piece_count; i++) {
         buffer_append(&message->bytes, pieces[i]);
@@ -72,6 +79,7 @@ void sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_
     at_us = at_us > link->busy_until_us ? at_us : link->busy_until_us + 1;
     link->busy_until_us = at_us;
     sim__cluster_schedule(cluster, at_us - cluster->now_us, arrive, NULL, 0, message);
+    return 0;
 }
 
 static void hear_of_break(struct cluster *cluster, const struct cluster_event *event)

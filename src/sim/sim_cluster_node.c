@@ -54,6 +54,9 @@ struct cluster_node {
     struct kv *kv;
     struct shard *shard;
     struct wal *wal;
+    struct route *route;
+    raft_node told_leader; /* What the route knows. */
+    bool told_ready;
 
     struct item *queue;
     uint32_t queue_count;
@@ -93,6 +96,16 @@ raft_node sim__cluster_node_id(const struct cluster_node *node)
 struct shard *sim__cluster_node_shard(const struct cluster_node *node)
 {
     return sim__cluster_node_is_running(node) ? node->shard : NULL;
+}
+
+struct route *sim__cluster_node_route(const struct cluster_node *node)
+{
+    return node->route;
+}
+
+struct cluster *sim__cluster_node_cluster(const struct cluster_node *node)
+{
+    return node->cluster;
 }
 
 struct memstore *sim__cluster_node_store(const struct cluster_node *node)
@@ -150,6 +163,20 @@ void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
     schedule_tick(node, random_below(&cluster->random, 100));
 }
 
+/* As src/node does at the end of each tick. */
+static uint64_t tick_route(struct cluster_node *node)
+{
+    raft_node leader = shard_leader(node->shard);
+    bool is_ready = shard_is_ready(node->shard);
+    if (leader != node->told_leader || is_ready != node->told_ready) {
+        node->told_leader = leader;
+        node->told_ready = is_ready;
+        route_leader_changed(node->route, CLUSTER_SHARD);
+    }
+    uint64_t wake_at_ms = route_tick(node->route);
+    return shard_wants_tick(node->shard) ? 0 : wake_at_ms;
+}
+
 static void tick(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = event->node;
@@ -158,6 +185,8 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
     }
     node->tick_at_us = UINT64_MAX;
     uint64_t wake_at_ms = shard_tick(node->shard);
+    uint64_t route_wake_at_ms = tick_route(node);
+    wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
     uint64_t now_ms = clock_now_ms(node);
     uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
     struct shard_statistics statistics;
@@ -169,9 +198,13 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
 }
 
 void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *node, raft_node from,
-                               struct bytes message)
+                               uint32_t life, enum cluster_message kind, struct bytes message)
 {
-    shard_receive(node->shard, from, message);
+    if (kind == CLUSTER_MESSAGE_SHARD) {
+        shard_receive(node->shard, from, message);
+    } else if (route_receive(node->route, from, life, message) != 0) {
+        sim__cluster_fail(cluster, "node %u finds a message of node %u malformed", node->id, from);
+    }
     sim__cluster_node_look(cluster, node);
 }
 
@@ -182,6 +215,7 @@ void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node 
     if (random_chance(&cluster->random, 1, 2)) {
         shard_peer_lost(node->shard, other);
     }
+    route_peer_gone(node->route, other);
     sim__cluster_node_look(cluster, node);
 }
 
@@ -414,7 +448,8 @@ static void host_send(void *context, struct shard *shard, raft_node to, const st
 {
     struct cluster_node *node = context;
     if (!node->is_dead) {
-        sim__cluster_send(node->cluster, node, to, pieces, piece_count);
+        (void)sim__cluster_send(node->cluster, node, to, CLUSTER_MESSAGE_SHARD, pieces,
+                                piece_count);
     }
 }
 
@@ -535,6 +570,9 @@ static int open_cores(struct cluster_node *node, struct error *error)
     if (status != 0) {
         return status;
     }
+    node->route = sim__cluster_route_create(node, options.host.clock);
+    node->told_leader = 0;
+    node->told_ready = false;
     struct wal_shard_state state;
     bool is_known = wal_get_shard_state(node->wal, CLUSTER_SHARD, &state);
     return shard_start(node->shard, is_known ? &state : NULL, error);
@@ -591,7 +629,12 @@ static void close_cores(struct cluster_node *node)
     }
     shard_close(node->shard);
     node->shard = NULL;
+    if (node->route != NULL) {
+        route_destroy(node->route);
+        node->route = NULL;
+    }
     sim__cluster_clients_buried(node->cluster, node);
+    sim__cluster_callers_buried(node->cluster, node);
     if (node->wal != NULL) {
         wal_close(node->wal);
         node->wal = NULL;
@@ -612,6 +655,7 @@ void sim__cluster_node_kill(struct cluster *cluster, struct cluster_node *node, 
     node->is_dead = true;
     sim__cluster_break_all(cluster, node);
     sim__cluster_clients_lost(cluster, node);
+    sim__cluster_callers_lost(cluster, node);
     close_cores(node);
     node->is_running = false;
     node->paused_until_us = 0;
@@ -696,6 +740,7 @@ void sim__cluster_node_destroy(struct cluster_node *node)
     if (node->is_running) {
         node->is_dead = true;
         sim__cluster_clients_lost(node->cluster, node);
+        sim__cluster_callers_lost(node->cluster, node);
         close_cores(node);
     }
     memstore_destroy(node->memstore);

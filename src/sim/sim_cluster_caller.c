@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Callers: clients of a node's gateway. Each has a connection to some node and sends requests without
+ * waiting for their answers, which go through that node's core/route to whoever leads. The caller
+ * does what a gateway does: what is refused as busy is kept, with what comes behind it, and tried
+ * again after the next tick. When the node dies, what was not answered is in doubt, and the next
+ * connection is to another node, perhaps.
+ *
+ * What the route says is taken at its word: ERROR_OUTCOME_UNKNOWN may have had an effect, every
+ * other error has had none (I4 of route.h), and the history shows when that was not so. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "sim/sim_cluster.h"
+
+enum {
+    OPEN_COUNT_MAX = 64,
+    RETRY_US = 1000,
+    FIRST_SESSION = 1000000, /* Beyond those of clients. */
+};
+
+/* A connection. It lives until the node is buried, because the shard may know the session. */
+struct connection {
+    struct list link;
+    struct cluster_node *node;
+    struct shard_session session;
+    uint64_t number;
+    bool is_lost;      /* The node died. */
+    struct list kept;  /* Not submitted yet. */
+    struct list calls; /* Submitted and not done. */
+    uint32_t open_count;
+    bool is_retrying; /* An event will try what is kept. */
+};
+
+struct call {
+    struct shard_request request;
+    struct list link; /* In its connection's `kept` or `calls`. */
+    struct connection *connection;
+    struct cluster_question question;
+};
+
+struct caller {
+    struct connection *connection;
+};
+
+struct cluster_callers {
+    struct cluster *cluster;
+    struct caller *callers;
+    struct list connections;
+    uint64_t session_number;
+    uint32_t made_count;
+    uint32_t open_count; /* Of all. */
+};
+
+static void act(struct cluster *cluster, const struct cluster_event *event);
+
+/* ---- Calls ----------------------------------------------------------------------------------- */
+
+static void free_call(struct call *call)
+{
+    list_remove(&call->link);
+    call->connection->open_count--;
+    memory_free(call);
+}
+
+/* `status` and `reply` as of route_submit()'s done(). */
+static void end_call(struct cluster *cluster, struct call *call, int status, struct bytes reply)
+{
+    struct cluster_question *question = &call->question;
+    sim__cluster_note(cluster, "caller.done", question->session, call->request.sequence,
+                      (uint64_t)-status);
+    if (status == 0) {
+        sim__cluster_answered(cluster, question, reply);
+    } else if (status == ERROR_OUTCOME_UNKNOWN) {
+        /* It may take effect behind what its session does next. */
+        question->session = cluster->callers->session_number++;
+        sim__cluster_unknown(cluster, question);
+    } else {
+        ASSERT(status == ERROR_NOT_LEADER || status == -ENOSPC || status == -E2BIG);
+        sim__cluster_question_forget(question);
+    }
+    cluster->callers->open_count--;
+    free_call(call);
+}
+
+static void done(struct shard_request *request, int status, struct bytes reply)
+{
+    struct call *call = LIST_ITEM(request, struct call, request);
+    if (!call->connection->is_lost) {
+        end_call(sim__cluster_node_cluster(call->connection->node), call, status, reply);
+    }
+}
+
+/* False: it is to be tried again, and nothing of its session before it. */
+static bool submit(struct cluster *cluster, struct call *call)
+{
+    struct connection *connection = call->connection;
+    struct buffer answer = {0};
+    struct reply reply = {&answer, call->request.protocol};
+    call->request.command = (struct shard_command){
+        call->question.command->opcode, call->question.argument_count, call->question.arguments};
+    list_remove(&call->link);
+    list_push_back(&connection->calls, &call->link);
+    int status = route_submit(sim__cluster_node_route(connection->node), CLUSTER_SHARD,
+                              &call->request, &reply);
+    if (status == -EBUSY) {
+        list_remove(&call->link);
+        list_push_front(&connection->kept, &call->link);
+    } else if (status != SHARD_PENDING) {
+        end_call(cluster, call, status, buffer_bytes(&answer));
+    }
+    buffer_deinit(&answer);
+    return status != -EBUSY;
+}
+
+static void submit_kept(struct cluster *cluster, struct connection *connection);
+
+static void retry(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct connection *connection = event->pointer;
+    connection->is_retrying = false;
+    submit_kept(cluster, connection);
+    sim__cluster_node_look(cluster, connection->node);
+}
+
+static void submit_kept(struct cluster *cluster, struct connection *connection)
+{
+    while (!list_is_empty(&connection->kept)) {
+        struct call *call = LIST_ITEM(connection->kept.next, struct call, link);
+        if (!submit(cluster, call)) {
+            if (!connection->is_retrying) {
+                connection->is_retrying = true;
+                sim__cluster_schedule(cluster, RETRY_US, retry, connection->node, 0, connection);
+            }
+            return;
+        }
+    }
+}
+
+static void make_call(struct cluster *cluster, struct connection *connection)
+{
+    struct call *call = memory_allocate_zeroed(1, sizeof *call);
+    call->connection = connection;
+    list_init(&call->link);
+    sim__cluster_question_draw(cluster, &call->question);
+    call->question.session = connection->number;
+    bool is_write = sim__cluster_question_is_write(&call->question);
+    call->request = (struct shard_request){
+        .protocol = 2, /* The checker knows no other. */
+        .is_write = is_write,
+        .does_grow = (call->question.command->flags & KV_FLAG_GROWS) != 0,
+        .is_cheap = !is_write && random_chance(&cluster->random, 2, 3),
+        .done = done,
+        .session = &connection->session,
+    };
+    list_init(&call->request.link);
+    list_push_back(&connection->kept, &call->link);
+    connection->open_count++;
+    cluster->callers->made_count++;
+    cluster->callers->open_count++;
+}
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
+static struct connection *connect_to(struct cluster *cluster, struct cluster_node *node)
+{
+    struct connection *connection = memory_allocate_zeroed(1, sizeof *connection);
+    connection->node = node;
+    connection->number = cluster->callers->session_number++;
+    shard_session_init(&connection->session);
+    list_init(&connection->kept);
+    list_init(&connection->calls);
+    list_init(&connection->link);
+    list_push_back(&cluster->callers->connections, &connection->link);
+    return connection;
+}
+
+static void free_connection(struct connection *connection)
+{
+    ASSERT(connection->open_count == 0);
+    list_remove(&connection->link);
+    memory_free(connection);
+}
+
+/* What was submitted is in doubt; what was not has had no effect. */
+static void lose(struct cluster *cluster, struct connection *connection)
+{
+    connection->is_lost = true;
+    LIST_EACH(member, next, &connection->calls)
+    {
+        struct cluster_question *question = &LIST_ITEM(member, struct call, link)->question;
+        question->session = cluster->callers->session_number++;
+        sim__cluster_unknown(cluster, question);
+        cluster->callers->open_count--;
+    }
+    for (struct list *member; (member = list_pop_front(&connection->kept)) != NULL;) {
+        struct call *call = LIST_ITEM(member, struct call, link);
+        list_init(&call->link);
+        sim__cluster_question_forget(&call->question);
+        cluster->callers->open_count--;
+        free_call(call);
+    }
+}
+
+void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node)
+{
+    struct cluster_callers *callers = cluster->callers;
+    for (uint32_t i = 0; callers != NULL && i < cluster->nature.caller_count; i++) {
+        struct caller *caller = &callers->callers[i];
+        if (caller->connection != NULL && caller->connection->node == node) {
+            lose(cluster, caller->connection);
+            caller->connection = NULL;
+        }
+    }
+}
+
+void sim__cluster_callers_buried(struct cluster *cluster, struct cluster_node *node)
+{
+    if (cluster->callers == NULL) {
+        return;
+    }
+    LIST_EACH(member, next, &cluster->callers->connections)
+    {
+        struct connection *connection = LIST_ITEM(member, struct connection, link);
+        if (connection->node != node) {
+            continue;
+        }
+        while (!list_is_empty(&connection->calls)) {
+            free_call(LIST_ITEM(connection->calls.next, struct call, link));
+        }
+        free_connection(connection);
+    }
+}
+
+/* ---- What a caller does ---------------------------------------------------------------------- */
+
+static bool is_there(const struct cluster *cluster, const struct cluster_node *node)
+{
+    return sim__cluster_node_is_running(node) &&
+           sim__cluster_node_paused_until_us(node) <= cluster->now_us;
+}
+
+static bool may_ask(const struct cluster *cluster)
+{
+    return cluster->callers->made_count < cluster->nature.call_count;
+}
+
+static void act(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct caller *caller = event->pointer;
+    if (cluster->is_failed || !may_ask(cluster)) {
+        return;
+    }
+    if (caller->connection == NULL) {
+        struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+        caller->connection = is_there(cluster, node) ? connect_to(cluster, node) : NULL;
+    }
+    struct connection *connection = caller->connection;
+    if (connection != NULL && is_there(cluster, connection->node)) {
+        uint64_t count = 1 + random_below(&cluster->random, cluster->nature.burst_count_max);
+        while (count > 0 && connection->open_count < OPEN_COUNT_MAX && may_ask(cluster)) {
+            make_call(cluster, connection);
+            count--;
+        }
+        if (!connection->is_retrying) {
+            submit_kept(cluster, connection);
+        }
+        sim__cluster_node_look(cluster, connection->node);
+    }
+    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.think_us), act, NULL,
+                          0, caller);
+}
+
+bool sim__cluster_callers_are_done(const struct cluster_callers *callers)
+{
+    return !may_ask(callers->cluster) && callers->open_count == 0;
+}
+
+void sim__cluster_callers_create(struct cluster *cluster)
+{
+    struct cluster_callers *callers = memory_allocate_zeroed(1, sizeof *callers);
+    callers->cluster = cluster;
+    callers->session_number = FIRST_SESSION;
+    list_init(&callers->connections);
+    callers->callers =
+        memory_allocate_zeroed(cluster->nature.caller_count + 1u, sizeof *callers->callers);
+    cluster->callers = callers;
+    for (uint32_t i = 0; i < cluster->nature.caller_count; i++) {
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, 50000), act, NULL, 0,
+                              &callers->callers[i]);
+    }
+}
+
+void sim__cluster_callers_destroy(struct cluster_callers *callers)
+{
+    ASSERT(list_is_empty(&callers->connections)); /* The nodes are buried. */
+    memory_free(callers->callers);
+    memory_free(callers);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's core/route: what src/node/node_cluster.c does for it. */
+#include "base/assert/assert.h"
+#include "sim/sim_cluster.h"
+
+static int submit_local(void *context, wal_shard id, struct shard_request *request,
+                        const struct reply *reply)
+{
+    struct shard *shard = sim__cluster_node_shard(context);
+    return shard == NULL ? ERROR_NOT_LEADER : shard_submit(shard, request, reply);
+}
+
+static raft_node local_leader(void *context, wal_shard id)
+{
+    const struct cluster_node *node = context;
+    const struct shard *shard = sim__cluster_node_shard(node);
+    raft_node leader = shard == NULL ? 0 : shard_leader(shard);
+    bool is_self = leader == sim__cluster_node_id(node);
+    return is_self && !shard_is_ready(shard) ? 0 : leader;
+}
+
+static raft_index local_applied_index(void *context, wal_shard id)
+{
+    const struct shard *shard = sim__cluster_node_shard(context);
+    return shard == NULL ? 0 : shard_applied_index(shard);
+}
+
+static int host_send(void *context, raft_node to, const struct bytes *pieces, uint32_t piece_count)
+{
+    struct cluster_node *node = context;
+    struct cluster *cluster = sim__cluster_node_cluster(node);
+    if (!sim__cluster_node_is_running(node)) {
+        return -ENOTCONN;
+    }
+    if (!cluster->is_healing && random_chance(&cluster->random, 1, 100)) {
+        return -EBUSY;
+    }
+    return sim__cluster_send(cluster, node, to, CLUSTER_MESSAGE_ROUTE, pieces, piece_count);
+}
+
+static raft_node next_node(void *context, wal_shard id, raft_node after)
+{
+    const struct cluster_node *node = context;
+    uint32_t count = sim__cluster_node_cluster(node)->nature.node_count;
+    raft_node next = after % count + 1;
+    if (next == sim__cluster_node_id(node)) {
+        next = next % count + 1;
+    }
+    return count == 1 ? 0 : next;
+}
+
+struct route *sim__cluster_route_create(struct cluster_node *node, struct env_clock clock)
+{
+    struct cluster *cluster = sim__cluster_node_cluster(node);
+    const struct cluster_nature *nature = &cluster->nature;
+    uint64_t life =
+        sim__cluster_node_incarnation(node) * UINT64_C(100) + sim__cluster_node_id(node);
+    struct route_options options = {
+        .self = sim__cluster_node_id(node),
+        .host = {.context = node,
+                 .clock = clock,
+                 .submit_local = submit_local,
+                 .local_leader = local_leader,
+                 .local_applied_index = local_applied_index,
+                 .send = host_send,
+                 .next_node = next_node},
+        .origin = 1000000 + life, /* Beyond those of clients. */
+        .random_seed = cluster->options.seed * 131 + life,
+        .deadline_ms = nature->deadline_ms,
+        .held_size_bytes_max = nature->held_size_bytes,
+        .guest_size_bytes_max = nature->guest_size_bytes,
+        .silence_ms = nature->silence_ms,
+        .message_size_bytes_max = nature->guest_size_bytes / 2,
+    };
+    struct route *route = NULL;
+    struct error error = {0};
+    int status = route_create(&route, &options, &error);
+    ASSERT(status == 0);
+    route_add_shard(route, CLUSTER_SHARD);
+    return route;
+}
