@@ -110,6 +110,14 @@ class Nemesis:
         self.network = network
         self.say = say
         self.problems = []
+        self.full = set()
+        self.waiting = set()  # To be started once their disk has space: a start needs some.
+
+    def start(self, node):
+        if node.name in self.full:
+            self.waiting.add(node.name)
+        elif not node.is_up():
+            self.cluster.start(node)
 
     def begin(self, fault):
         self.say(f"begin {fault}")
@@ -127,6 +135,7 @@ class Nemesis:
             elif fault.kind == "pause":
                 node.pause()
             elif fault.kind == "disk":
+                self.full.add(name)
                 node.fill_disk()
             else:
                 problem = node.stop()
@@ -147,5 +156,9 @@ class Nemesis:
                 node.resume()
             elif fault.kind == "disk":
                 node.free_disk()
-            elif not node.is_up():
-                self.cluster.start(node)
+                self.full.discard(name)
+                if name in self.waiting:
+                    self.waiting.discard(name)
+                    self.start(node)
+            else:
+                self.start(node)

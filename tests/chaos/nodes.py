@@ -5,6 +5,7 @@ What a node's command line is, and how a cluster is formed, is in TuttiCluster a
 redis-server without persistence in its place: one that forgets everything, to see that the checks notice.
 """
 import ctypes
+import json
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ ADMIN_PORT = 7379
 PEER_PORT = 7380
 PASSWORD = "x"
 STOP_SECONDS_MAX = 20
+REPLICA_COUNT = 3  # What --replicas is by itself.
 PR_SET_PDEATHSIG = 1
 MOUNT_PREFIX = "chaos-"
 
@@ -171,6 +173,22 @@ class TuttiCluster:
             token = run_command(*first.inside([str(BINARY), "token", "--data", str(first.data)])).strip()
             node.launch(self.command(node) + ["--join", f"{first.address}:{PEER_PORT}", "--token", token])
             self.wait_ready([node], self.start_seconds_max)
+        self.wait_replicated(min(len(self.nodes), REPLICA_COUNT))
+
+    def wait_replicated(self, count):
+        """Until every shard has so many voters, or an error: before that, a node that dies takes data along."""
+        first = self.nodes[0]
+        deadline = time.monotonic() + self.start_seconds_max
+        while time.monotonic() < deadline:
+            # Its exit code says whether all is well, which it is not yet.
+            told = json.loads(subprocess.run(
+                first.inside([str(BINARY), "shards", "--data", str(first.data), "--json"]),
+                stdout=subprocess.PIPE, check=False).stdout)
+            if all(sum(replica["role"] == "voter" for replica in shard["replicas"]) == count
+                   for shard in told["shards"]):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"not {count} replicas after {self.start_seconds_max} s")
 
     def start(self, node):
         node.launch(self.command(node))
