@@ -75,6 +75,7 @@ struct raft_replica {
     uint64_t heard_at_ms;     /* 0: never. */
     uint64_t patient_from_ms; /* Its silence counts from here at the earliest. */
     uint64_t probe_at_ms;     /* PROBE: not before. */
+    bool has_probed;          /* PROBE: entries were sent, and may still come. */
     uint64_t snapshot_at_ms;  /* The next attempt: not before. */
     /* Of the newest request of this term that it answered, by the own clock (§6.4). */
     uint64_t answered_sent_at_ms;

@@ -35,6 +35,7 @@ static void begin_probe(struct raft_replica *replica, raft_index next_index)
     replica->progress = RAFT_PROGRESS_PROBE;
     replica->next_index = raft__max(next_index, replica->match_index + 1);
     replica->probe_at_ms = 0;
+    replica->has_probed = false;
     replica->flight_count = 0;
     replica->stuck_index = UINT64_MAX;
 }
@@ -197,8 +198,12 @@ void raft__replicate(struct raft *raft, struct raft_replica *replica)
         }
         uint32_t count =
             (uint32_t)raft__min(raft->log.last_index - index, RAFT_APPEND_ENTRY_COUNT_MAX);
+        if (replica->progress == RAFT_PROGRESS_PROBE && replica->has_probed) {
+            count = 0; /* The entries may be large, and on their way: ask without them. */
+        }
         send_append(raft, replica, index, term, count);
         if (replica->progress == RAFT_PROGRESS_PROBE) {
+            replica->has_probed = true;
             replica->probe_at_ms = raft->now_ms + raft->heartbeat_interval_ms;
             return;
         }
