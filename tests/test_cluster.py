@@ -140,7 +140,7 @@ def test_any_node_takes_any_command(three):
         transaction.execute()
 
 
-@pytest.mark.parametrize("mebibytes", [6, 40])
+@pytest.mark.parametrize("mebibytes", [6, 60])
 def test_large_values_reach_every_node(cluster, mebibytes):
     """Whatever a node alone takes, a cluster takes, through any node."""
     for _ in range(3):

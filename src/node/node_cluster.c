@@ -38,7 +38,11 @@ static void step_member(struct node_cluster *cluster, struct member_input *input
 static void send_or_lose(struct node_cluster *cluster, uint32_t to, enum node_frame kind,
                          const struct bytes *pieces, uint32_t piece_count)
 {
-    int status = wire_send(cluster->wire, to, (uint16_t)kind, pieces, piece_count);
+    bool is_urgent = kind == NODE_FRAME_MEMBER ||
+                     (kind == NODE_FRAME_SHARD && shard_message_is_urgent(pieces[0]));
+    int status = is_urgent
+                     ? wire_send_urgent(cluster->wire, to, (uint16_t)kind, pieces, piece_count)
+                     : wire_send(cluster->wire, to, (uint16_t)kind, pieces, piece_count);
     ASSERT(status == 0 || status == -ENOTCONN || status == -EBUSY);
 }
 

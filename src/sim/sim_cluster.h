@@ -90,8 +90,9 @@ struct cluster_callers;
 /* From one node to another. */
 struct cluster_link {
     bool is_blocked;
-    uint64_t busy_until_us; /* Messages arrive in order. */
-    uint32_t life;          /* Messages of an earlier one are lost. */
+    /* Messages arrive in order, urgent ones among themselves. */
+    uint64_t busy_until_us[2];
+    uint32_t life; /* Messages of an earlier one are lost. */
 };
 
 struct cluster {

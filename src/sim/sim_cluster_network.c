@@ -17,6 +17,7 @@ struct message {
     uint32_t source_incarnation;
     uint32_t target_incarnation;
     enum cluster_message kind;
+    bool is_urgent;
     struct buffer bytes;
 };
 
@@ -43,8 +44,9 @@ static void arrive(struct cluster *cluster, const struct cluster_event *event)
     }
     if (wait_us > 0) {
         /* Whatever comes behind it has a later number at the same time, or a later time. */
-        if (link->busy_until_us < cluster->now_us + wait_us) {
-            link->busy_until_us = cluster->now_us + wait_us;
+        uint64_t *busy_until_us = &link->busy_until_us[message->is_urgent];
+        if (*busy_until_us < cluster->now_us + wait_us) {
+            *busy_until_us = cluster->now_us + wait_us;
         }
         sim__cluster_schedule(cluster, wait_us, arrive, NULL, 0, message);
         return;
@@ -76,8 +78,10 @@ int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_n
         buffer_append(&message->bytes, pieces[i]);
     }
     uint64_t at_us = cluster->now_us + sim__cluster_delay(cluster, cluster->nature.network_us);
-    at_us = at_us > link->busy_until_us ? at_us : link->busy_until_us + 1;
-    link->busy_until_us = at_us;
+    message->is_urgent = kind == CLUSTER_MESSAGE_SHARD && shard_message_is_urgent(pieces[0]);
+    uint64_t *busy_until_us = &link->busy_until_us[message->is_urgent];
+    at_us = at_us > *busy_until_us ? at_us : *busy_until_us + 1;
+    *busy_until_us = at_us;
     sim__cluster_schedule(cluster, at_us - cluster->now_us, arrive, NULL, 0, message);
     return 0;
 }
@@ -90,7 +94,8 @@ static void hear_of_break(struct cluster *cluster, const struct cluster_event *e
 static void break_link(struct cluster *cluster, uint32_t from, uint32_t to)
 {
     cluster->links[from][to].life++;
-    cluster->links[from][to].busy_until_us = cluster->now_us;
+    cluster->links[from][to].busy_until_us[0] = cluster->now_us;
+    cluster->links[from][to].busy_until_us[1] = cluster->now_us;
     struct cluster_node *node = cluster->nodes[from];
     if (sim__cluster_node_is_running(node)) {
         sim__cluster_schedule(cluster, random_below(&cluster->random, BREAK_TOLD_US), hear_of_break,

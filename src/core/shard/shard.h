@@ -205,7 +205,7 @@ struct shard_host {
 
     /* Send a message to the replica of another node: shard_receive() there. The pieces are
      * borrowed for the call. May be lost; messages between two replicas that arrive, arrive in
-     * order. Never calls back from within. */
+     * order, but for those that shard_message_is_urgent() of. Never calls back from within. */
     void (*send)(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
                  uint32_t piece_count);
 
@@ -291,6 +291,11 @@ raft_index shard_applied_index(const struct shard *shard);
 const struct raft_configuration *shard_configuration(const struct shard *shard);
 /* What the leader knows of the others; see raft_get_peers(). */
 uint32_t shard_get_peers(const struct shard *shard, struct raft_peer peers[RAFT_PEER_COUNT_MAX]);
+
+/* Of a message that is sent, given its first piece: is it small, and may it overtake others? Such are
+ * those that say that a leader, or a candidate, is there. Behind a long entry they would come too
+ * late. */
+bool shard_message_is_urgent(struct bytes first_piece);
 
 /* A message of another node's replica. Malformed ones are counted and dropped. */
 void shard_receive(struct shard *shard, raft_node from, struct bytes message);

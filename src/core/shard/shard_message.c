@@ -43,6 +43,7 @@
 
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
+#include "core/shard/shard.h"
 
 enum { VERSION = 1, MESSAGE_SIZE_BYTES_MIN = SHARD_MESSAGE_SNAPSHOT_REPLY_SIZE_BYTES };
 enum { FLAG_REJECTED = 1, FLAG_QUIET = 2, FLAG_TRANSFER = 4 };
@@ -65,6 +66,29 @@ int shard__message_kind(struct bytes message, enum shard_message_kind *kind)
 }
 
 /* ---- Raft ------------------------------------------------------------------------------------ */
+
+/* Not what moves entries, or follows from them: that would only come to be rejected. */
+bool shard_message_is_urgent(struct bytes first_piece)
+{
+    ASSERT(first_piece.size_bytes >= MESSAGE_SIZE_BYTES_MIN);
+    if (first_piece.data[1] != SHARD_MESSAGE_RAFT) {
+        return false;
+    }
+    switch ((enum raft_message_kind)first_piece.data[2]) {
+    case RAFT_MESSAGE_PREVOTE_REQUEST:
+    case RAFT_MESSAGE_PREVOTE_REPLY:
+    case RAFT_MESSAGE_VOTE_REQUEST:
+    case RAFT_MESSAGE_VOTE_REPLY:
+    case RAFT_MESSAGE_HEARTBEAT_REQUEST:
+    case RAFT_MESSAGE_HEARTBEAT_REPLY:
+        return true;
+    case RAFT_MESSAGE_APPEND_REQUEST:
+    case RAFT_MESSAGE_APPEND_REPLY:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
+        break;
+    }
+    return false;
+}
 
 void shard__message_encode_raft(const struct raft_message *message,
                                 uint8_t target[SHARD_MESSAGE_RAFT_SIZE_BYTES])

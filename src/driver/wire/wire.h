@@ -10,7 +10,8 @@
  * Invariants
  *   I1. A frame is delivered only from a node whose certificate names the cluster and the node that
  *       its HELLO named.
- *   I2. Frames of one connection arrive in the order in which they were sent, without gaps. What was
+ *   I2. Frames of one connection arrive in the order in which they were sent, without gaps, but for
+ *       urgent ones, which overtake others and keep their order among themselves. What was
  *       queued or on its way when a connection was lost is lost: a frame arrives at most once.
  *   I3. At most one accepted connection of each node is used: a newer one replaces an older one.
  *   I4. All that waits is bounded: queues by `queue_size_bytes_max`, connections before they have
@@ -156,9 +157,15 @@ void wire_set_admits_strangers(struct wire *wire, bool admits_strangers);
 /* Send a frame to a peer: one payload, given in pieces, which are copied. It leaves at the end of
  * the tick. Errors, and then nothing is sent: -ENOTCONN; -EBUSY: the queue is full, try again later
  * or leave it; -EMSGSIZE: too large; -EINVAL: a reserved kind or too many pieces. An empty queue
- * takes a frame of any size allowed. */
+ * takes a frame of any size allowed. Frames arrive in the order in which they were sent. */
 MUST_USE int wire_send(struct wire *wire, uint32_t node_id, uint16_t kind,
                        const struct bytes *pieces, uint32_t piece_count);
+
+/* The same for a small message that may overtake those that wait, but for other urgent ones: it goes
+ * between two frames of what is being sent. -EMSGSIZE above WIRE_URGENT_SIZE_BYTES_MAX. */
+#define WIRE_URGENT_SIZE_BYTES_MAX 4096u
+MUST_USE int wire_send_urgent(struct wire *wire, uint32_t node_id, uint16_t kind,
+                              const struct bytes *pieces, uint32_t piece_count);
 
 /* Send what was gathered, now. The end of each tick does it anyway. */
 void wire_flush(struct wire *wire);

@@ -106,6 +106,49 @@ void wire__connection_send_frame(struct wire__connection *connection, enum wire_
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
 
+/* Add a part to its message. Returns whether that is whole, and then gives it. */
+static bool collect(struct wire__connection *connection, struct wire__header *header,
+                    struct bytes *payload)
+{
+    if (!connection->takes_parts ||
+        (connection->has_parts && connection->parts_kind != header->kind)) {
+        wire__connection_malformed(connection, "a part that may not come here");
+        return false;
+    }
+    uint64_t size_bytes = connection->parts.size_bytes + payload->size_bytes;
+    if (size_bytes > connection->payload_size_bytes_max) {
+        wire__connection_malformed(connection, "its parts are too large together");
+        return false;
+    }
+    connection->has_parts = true;
+    connection->parts_kind = header->kind;
+    buffer_append(&connection->parts, *payload);
+    if ((header->flags & WIRE__FLAG_LAST) == 0) {
+        return false;
+    }
+    *payload = buffer_bytes(&connection->parts);
+    header->size_bytes = (uint32_t)payload->size_bytes;
+    return true;
+}
+
+static void let_parts_go(struct wire__connection *connection)
+{
+    connection->has_parts = false;
+    buffer_clear(&connection->parts);
+    buffer_trim(&connection->parts, 0);
+}
+
+static void hand_over(struct wire__connection *connection, struct wire__header *header,
+                      struct bytes payload)
+{
+    if ((header->flags & WIRE__FLAG_PART) == 0) {
+        connection->role->frame(connection, header, payload);
+    } else if (collect(connection, header, &payload)) {
+        connection->role->frame(connection, header, payload);
+        let_parts_go(connection);
+    }
+}
+
 /* Deliver the frames that are whole. */
 static void deliver(struct wire__connection *connection)
 {
@@ -127,7 +170,7 @@ static void deliver(struct wire__connection *connection)
         if (outcome == WIRE__INCOMPLETE) {
             break;
         }
-        connection->role->frame(connection, &header, payload);
+        hand_over(connection, &header, payload);
         size_t used_bytes = WIRE_HEADER_SIZE_BYTES + payload.size_bytes;
         rest = bytes_make(rest.data + used_bytes, rest.size_bytes - used_bytes);
     }
@@ -277,5 +320,6 @@ void wire__connection_deinit(struct wire__connection *connection)
     ASSERT(connection->is_over);
     tls_session_destroy(connection->session);
     buffer_deinit(&connection->input);
+    buffer_deinit(&connection->parts);
     buffer_deinit(&connection->sealed);
 }

@@ -4,7 +4,7 @@
  *   offset  size  meaning
  *        0     4  size of the payload
  *        4     2  kind
- *        6     2  flags: zero
+ *        6     2  flags: 1 the payload is a part of a message, 2 the last one
  *        8     4  CRC-32C of bytes 0 to 7, followed by the payload
  *       12     4  zero
  *       16        payload
@@ -38,11 +38,11 @@ size_t wire__size_bytes(const struct bytes *pieces, uint32_t piece_count)
     return total;
 }
 
-uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint32_t size_bytes)
+uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint16_t flags, uint32_t size_bytes)
 {
     endian_put_u32_le(target + OFFSET_SIZE, size_bytes);
     endian_put_u16_le(target + OFFSET_KIND, kind);
-    endian_put_u16_le(target + OFFSET_FLAGS, 0);
+    endian_put_u16_le(target + OFFSET_FLAGS, flags);
     endian_put_u32_le(target + OFFSET_ZERO, 0);
     return checksum_crc32c(0, bytes_make(target, COVERED_SIZE_BYTES));
 }
@@ -55,7 +55,7 @@ void wire__header_end(uint8_t *target, uint32_t checksum)
 void wire__frame_encode(uint8_t *target, uint16_t kind, struct bytes payload)
 {
     ASSERT(payload.size_bytes <= UINT32_MAX);
-    uint32_t checksum = wire__header_begin(target, kind, (uint32_t)payload.size_bytes);
+    uint32_t checksum = wire__header_begin(target, kind, 0, (uint32_t)payload.size_bytes);
     if (payload.size_bytes > 0) {
         memcpy(target + WIRE_HEADER_SIZE_BYTES, payload.data, payload.size_bytes);
     }
@@ -72,7 +72,9 @@ enum wire__outcome wire__frame_decode(struct bytes input, uint32_t payload_size_
     }
     const uint8_t *data = input.data;
     uint32_t size_bytes = endian_get_u32_le(data + OFFSET_SIZE);
-    if (endian_get_u16_le(data + OFFSET_FLAGS) != 0 || endian_get_u32_le(data + OFFSET_ZERO) != 0) {
+    uint16_t flags = endian_get_u16_le(data + OFFSET_FLAGS);
+    if (flags == WIRE__FLAG_LAST || flags > (WIRE__FLAG_PART | WIRE__FLAG_LAST) ||
+        endian_get_u32_le(data + OFFSET_ZERO) != 0) {
         *reason = "its header has what this version does not know";
         return WIRE__MALFORMED;
     }
@@ -92,6 +94,7 @@ enum wire__outcome wire__frame_decode(struct bytes input, uint32_t payload_size_
     }
     *header = (struct wire__header){.size_bytes = size_bytes,
                                     .kind = endian_get_u16_le(data + OFFSET_KIND),
+                                    .flags = flags,
                                     .checksum = endian_get_u32_le(data + OFFSET_CHECKSUM)};
     *payload = found;
     return WIRE__FRAME;

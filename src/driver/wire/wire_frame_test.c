@@ -32,7 +32,7 @@ static void test_bytes(void **state)
     assert_memory_equal(frame, expected, sizeof expected);
     wire__pool_init(&pool);
     wire__queue_init(&queue, &pool);
-    wire__queue_append_frame(&queue, 0x1234, pieces, 3, 5);
+    wire__queue_append_message(&queue, 0x1234, pieces, 3, 5);
     assert_true(bytes_equal(wire__queue_peek(&queue, 100), bytes_make(expected, sizeof expected)));
     wire__queue_clear(&queue);
     wire__pool_deinit(&pool);

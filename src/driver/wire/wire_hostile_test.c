@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checksum/checksum.h"
 #include "base/endian/endian.h"
 #include "driver/wire/wire_test_world.h"
 
@@ -417,6 +418,59 @@ static void test_rate_of_connections(void **state)
 
 /* ---- Wrong frames of a good node ------------------------------------------------------------- */
 
+static void append_part(struct buffer *target, uint16_t kind, uint16_t flags, struct bytes payload)
+{
+    uint8_t *frame = buffer_extend(target, WIRE_HEADER_SIZE_BYTES + payload.size_bytes);
+    uint32_t checksum = wire__header_begin(frame, kind, flags, (uint32_t)payload.size_bytes);
+    memcpy(frame + WIRE_HEADER_SIZE_BYTES, payload.data, payload.size_bytes);
+    wire__header_end(frame, checksum_crc32c(checksum, payload));
+}
+
+/* Claim: the parts of a message are of one kind and not too large together; whole frames may come
+ * between them. */
+static void test_wrong_parts(void **state)
+{
+    (void)state;
+    struct party *target = world_party(2);
+    struct tls_pair pair = world_certificate(&world.authority, 1, os_wall_clock_ms(), 0);
+    target->options.frame_size_bytes_max = 100;
+    target->keeps_payloads = true;
+    world_open(target);
+    static const char *const told[] = {NULL, "a part that may not come here",
+                                       "its parts are too large together"};
+    uint8_t sixty[60] = {0};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct hand hand = {0};
+        struct buffer all = {0};
+        hand_dial(&hand, target, &pair);
+        UNTIL(has_text(&hand.received, "ff00"));
+        buffer_clear(&target->told);
+        buffer_clear(&target->payloads);
+        append_part(&all, KIND, WIRE__FLAG_PART, BYTES("to"));
+        append_part(&all, KIND, 0, BYTES("between "));
+        if (i == 0) {
+            append_part(&all, KIND, WIRE__FLAG_PART | WIRE__FLAG_LAST, BYTES("gether"));
+        } else if (i == 1) {
+            append_part(&all, KIND + 1, WIRE__FLAG_PART, BYTES("other"));
+        } else {
+            append_part(&all, KIND, WIRE__FLAG_PART, bytes_make(sixty, sizeof sixty));
+            append_part(&all, KIND, WIRE__FLAG_PART, bytes_make(sixty, sizeof sixty));
+        }
+        hand_send_raw(&hand, buffer_bytes(&all));
+        if (i == 0) {
+            UNTIL(bytes_equal(buffer_bytes(&target->payloads), BYTES("between together")));
+        } else {
+            UNTIL(hand.was_closed);
+            assert_true(has_text(&target->told, told[i]));
+            assert_true(bytes_equal(buffer_bytes(&target->payloads), BYTES("between ")));
+        }
+        buffer_deinit(&all);
+        hand_close(&hand);
+    }
+    assert_serves(target);
+    tls_pair_deinit(&pair);
+}
+
 /* Claim: a malformed frame, or one that may not come, closes the connection; what came before it is
  * delivered, what comes behind it is not. */
 static void test_malformed_frames(void **state)
@@ -431,7 +485,8 @@ static void test_malformed_frames(void **state)
         const char *told;
     } cases[] = {
         {4, KIND, 0, 0, true, "its checksum is wrong"},
-        {4, KIND, 1, 0, false, "its header has"},
+        {4, KIND, 2, 0, false, "its header has"},
+        {4, KIND, 4, 0, false, "its header has"},
         {4, KIND, 0, 1, false, "its header has"},
         {WORLD_FRAME_SIZE_BYTES_MAX + 1, KIND, 0, 0, false, "it is too large"},
         {UINT32_MAX, KIND, 0, 0, false, "it is too large"},
@@ -625,6 +680,7 @@ int main(void)
         TEST(test_flood_of_unknowns),
         TEST(test_rate_of_connections),
         TEST(test_malformed_frames),
+        TEST(test_wrong_parts),
         TEST(test_frame_before_hello),
         TEST(test_frames_the_wrong_way),
         TEST(test_replaced),

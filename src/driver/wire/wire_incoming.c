@@ -212,6 +212,7 @@ static void become_accepted(struct wire__incoming *incoming, const struct wire__
     incoming->version = version;
     incoming->is_settled = true;
     incoming->connection.payload_size_bytes_max = wire->options.frame_size_bytes_max;
+    incoming->connection.takes_parts = true;
     memcpy(incoming->software, hello->software, sizeof incoming->software);
     wire->statistics.handshake_count++;
     if (node->outgoing == NULL || !node->outgoing->is_connected) {

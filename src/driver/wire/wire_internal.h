@@ -17,9 +17,11 @@
 #include "driver/wire/wire.h"
 
 enum {
-    WIRE__MESSAGE_SIZE_BYTES_MAX = 4096, /* Of a HELLO or a REFUSAL. */
-    WIRE__TEXT_SIZE = 256,               /* Of what is told to the log. */
-    WIRE__CHUNK_SIZE_BYTES = 32 * 1024,  /* Of queues. */
+    WIRE__MESSAGE_SIZE_BYTES_MAX = 4096,       /* Of a HELLO or a REFUSAL. */
+    WIRE__TEXT_SIZE = 256,                     /* Of what is told to the log. */
+    WIRE__CHUNK_SIZE_BYTES = 32 * 1024,        /* Of queues. */
+    WIRE__PART_SIZE_BYTES = 256 * 1024,        /* Of messages; shorter ones are one frame. */
+    WIRE__URGENT_SIZE_BYTES_MAX = 1024 * 1024, /* That wait for a peer. */
     WIRE__SPARE_CHUNKS_MAX = 64,
     WIRE__AHEAD_SIZE_BYTES_MAX = 1024 * 1024,    /* Encrypted and not yet taken by the system. */
     WIRE__TURN_SIZE_BYTES_MAX = 2 * 1024 * 1024, /* Encrypted for one peer in one tick. */
@@ -41,9 +43,16 @@ enum wire__kind {
     WIRE__KIND_JOIN_REPLY,
 };
 
+/* A long message goes in parts, so that urgent frames may come between them. */
+enum wire__flags {
+    WIRE__FLAG_PART = 1, /* The payload is a part of a message of that kind, */
+    WIRE__FLAG_LAST = 2, /* and the last. */
+};
+
 struct wire__header {
     uint32_t size_bytes; /* Of the payload. */
     uint16_t kind;
+    uint16_t flags;
     uint32_t checksum;
 };
 
@@ -52,7 +61,7 @@ void wire__frame_encode(uint8_t *target, uint16_t kind, struct bytes payload);
 
 /* The same in parts: the header but for its checksum, which goes on with that of the payload from
  * what is returned; and when that is known, the checksum. */
-uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint32_t size_bytes);
+uint32_t wire__header_begin(uint8_t *target, uint16_t kind, uint16_t flags, uint32_t size_bytes);
 void wire__header_end(uint8_t *target, uint32_t checksum);
 
 /* The total of some pieces. */
@@ -135,9 +144,10 @@ void wire__queue_clear(struct wire__queue *queue);
 uint8_t *wire__queue_extend(struct wire__queue *queue, uint32_t size_bytes);
 /* Append a copy. */
 void wire__queue_append(struct wire__queue *queue, struct bytes bytes);
-/* Append a frame that is given in pieces of `payload_bytes` in all. */
-void wire__queue_append_frame(struct wire__queue *queue, uint16_t kind, const struct bytes *pieces,
-                              uint32_t piece_count, uint32_t payload_bytes);
+/* Append a message that is given in pieces of `payload_bytes` in all: a frame, or several. */
+void wire__queue_append_message(struct wire__queue *queue, uint16_t kind,
+                                const struct bytes *pieces, uint32_t piece_count,
+                                uint64_t payload_bytes);
 /* The oldest bytes, at most so many; empty when nothing waits. */
 struct bytes wire__queue_peek(const struct wire__queue *queue, uint32_t size_bytes_max);
 void wire__queue_consume(struct wire__queue *queue, uint32_t size_bytes);
@@ -168,6 +178,10 @@ struct wire__connection {
     struct os_stream *stream;
     struct tls_session *session;
     struct buffer input;  /* Decrypted, and not a whole frame yet. */
+    struct buffer parts;  /* Of a message that is not whole yet, */
+    uint16_t parts_kind;  /* and of which kind; */
+    bool has_parts;       /* if there is one. */
+    bool takes_parts;     /* The peer may send such. */
     struct buffer sealed; /* For the next write. */
     struct list member;   /* Of the endpoint's connections. */
     uint32_t payload_size_bytes_max;
@@ -284,7 +298,10 @@ struct wire__outgoing {
     uint32_t node_id;
     struct list dirty_member; /* Of wire->dirty. */
     struct wire__queue queue;
-    uint64_t deadline_ms; /* For HELLO. */
+    struct wire__queue urgent; /* Goes first, between frames. */
+    bool is_within_urgent;     /* Of which of the two the newest frame is, */
+    uint64_t frame_rest_bytes; /* and how much of it was not sent yet. */
+    uint64_t deadline_ms;      /* For HELLO. */
     uint64_t connected_at_ms;
     uint64_t pinged_at_ms;
     uint64_t ping_ns;     /* Sent in a PING that was not answered; or 0. */

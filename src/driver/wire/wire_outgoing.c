@@ -5,6 +5,9 @@
  * of what the system does not take at once at most WIRE__AHEAD_SIZE_BYTES_MAX are encrypted ahead,
  * the rest when that is gone. So a slow peer costs memory for its queue and no more.
  *
+ * What is urgent goes before what waits, between two frames. A long message is cut into frames, so that
+ * one of them never takes long.
+ *
  * A connection is dead when for `silence_timeout_ms` nothing came (a PING is not answered) and nothing
  * moved either, although bytes waited. A peer that is slow to read our frames, and so our PING behind
  * them, is not dead as long as bytes move; one that has stopped reading says now and then that it
@@ -87,6 +90,7 @@ void wire__outgoing_dial(struct wire__node *node)
     outgoing->deadline_ms = os_monotonic_ms() + wire->options.handshake_timeout_ms;
     list_init(&outgoing->dirty_member);
     wire__queue_init(&outgoing->queue, &wire->pool);
+    wire__queue_init(&outgoing->urgent, &wire->pool);
     list_push_back(&wire->connections, &outgoing->connection.member);
     node->outgoing = outgoing;
 }
@@ -101,6 +105,7 @@ static void detach(struct wire__outgoing *outgoing)
     outgoing->is_connected = false;
     list_remove(&outgoing->dirty_member);
     wire__queue_clear(&outgoing->queue);
+    wire__queue_clear(&outgoing->urgent);
 }
 
 void wire__outgoing_close(struct wire__outgoing *outgoing)
@@ -268,9 +273,44 @@ static void frame_came(struct wire__connection *connection, const struct wire__h
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
+static uint64_t waiting_bytes(const struct wire__outgoing *outgoing)
+{
+    return outgoing->queue.size_bytes + outgoing->urgent.size_bytes;
+}
+
 uint64_t wire__outgoing_queued_bytes(const struct wire__outgoing *outgoing)
 {
-    return outgoing->queue.size_bytes + os_stream_queued_bytes(outgoing->connection.stream);
+    return waiting_bytes(outgoing) + os_stream_queued_bytes(outgoing->connection.stream);
+}
+
+/* Follow the frames in what is sent. Headers lie in one chunk, and so in one piece. */
+static void follow_frames(struct wire__outgoing *outgoing, struct bytes piece)
+{
+    while (piece.size_bytes > 0) {
+        if (outgoing->frame_rest_bytes == 0) {
+            ASSERT(piece.size_bytes >= WIRE_HEADER_SIZE_BYTES);
+            outgoing->frame_rest_bytes =
+                WIRE_HEADER_SIZE_BYTES + (uint64_t)endian_get_u32_le(piece.data);
+        }
+        uint64_t rest_bytes = outgoing->frame_rest_bytes;
+        uint64_t count = rest_bytes < piece.size_bytes ? rest_bytes : piece.size_bytes;
+        outgoing->frame_rest_bytes -= count;
+        piece = bytes_make(piece.data + count, piece.size_bytes - count);
+    }
+}
+
+/* What goes next: the rest of a frame that was begun, then what is urgent. */
+static struct bytes next_piece(struct wire__outgoing *outgoing)
+{
+    uint64_t most = WIRE__CHUNK_SIZE_BYTES;
+    if (outgoing->frame_rest_bytes == 0) {
+        outgoing->is_within_urgent = outgoing->urgent.size_bytes > 0;
+    } else if (outgoing->urgent.size_bytes > 0 && !outgoing->is_within_urgent &&
+               outgoing->frame_rest_bytes < most) {
+        most = outgoing->frame_rest_bytes;
+    }
+    return wire__queue_peek(outgoing->is_within_urgent ? &outgoing->urgent : &outgoing->queue,
+                            (uint32_t)most);
 }
 
 /* Encrypt and write one slice of what waits; returns its size. */
@@ -278,13 +318,15 @@ static uint64_t send_slice(struct wire__outgoing *outgoing)
 {
     struct wire__connection *connection = &outgoing->connection;
     uint64_t sealed_bytes = 0;
-    while (outgoing->queue.size_bytes > 0 && sealed_bytes < SLICE_SIZE_BYTES) {
-        struct bytes piece = wire__queue_peek(&outgoing->queue, WIRE__CHUNK_SIZE_BYTES);
+    while (waiting_bytes(outgoing) > 0 && sealed_bytes < SLICE_SIZE_BYTES) {
+        struct bytes piece = next_piece(outgoing);
         wire__connection_seal(connection, piece);
         if (connection->is_over) {
             return sealed_bytes; /* And the queue is gone. */
         }
-        wire__queue_consume(&outgoing->queue, (uint32_t)piece.size_bytes);
+        follow_frames(outgoing, piece);
+        wire__queue_consume(outgoing->is_within_urgent ? &outgoing->urgent : &outgoing->queue,
+                            (uint32_t)piece.size_bytes);
         sealed_bytes += piece.size_bytes;
     }
     wire__connection_write(connection);
@@ -294,16 +336,16 @@ static uint64_t send_slice(struct wire__outgoing *outgoing)
 void wire__outgoing_flush(struct wire__outgoing *outgoing)
 {
     struct wire__connection *connection = &outgoing->connection;
-    struct wire__queue *queue = &outgoing->queue;
     uint64_t turn_bytes = 0;
-    while (queue->size_bytes > 0 && turn_bytes < WIRE__TURN_SIZE_BYTES_MAX &&
+    while (waiting_bytes(outgoing) > 0 && turn_bytes < WIRE__TURN_SIZE_BYTES_MAX &&
            os_stream_queued_bytes(connection->stream) < WIRE__AHEAD_SIZE_BYTES_MAX) {
         turn_bytes += send_slice(outgoing);
         if (connection->is_over) {
             return;
         }
     }
-    bool has_more_now = queue->size_bytes > 0 && os_stream_queued_bytes(connection->stream) == 0;
+    bool has_more_now =
+        waiting_bytes(outgoing) > 0 && os_stream_queued_bytes(connection->stream) == 0;
     if (!has_more_now) {
         list_remove(&outgoing->dirty_member); /* What is left goes when the stream has drained. */
     } else {
@@ -315,7 +357,7 @@ static void drained(struct wire__connection *connection)
 {
     struct wire__outgoing *outgoing = outgoing_of(connection);
     outgoing->moved_at_ms = os_monotonic_ms();
-    if (outgoing->is_connected && outgoing->queue.size_bytes > 0) {
+    if (outgoing->is_connected && waiting_bytes(outgoing) > 0) {
         if (list_is_empty(&outgoing->dirty_member)) {
             list_push_back(&outgoing->wire->dirty, &outgoing->dirty_member);
         }
@@ -334,7 +376,7 @@ static const struct wire__role role = {
 
 /* ---- Time ------------------------------------------------------------------------------------ */
 
-/* Ask for an answer, behind what waits. One question at a time. */
+/* Ask for an answer. One question at a time. */
 static void ping(struct wire__outgoing *outgoing, uint64_t now_ms)
 {
     uint8_t text[PING_SIZE_BYTES];
@@ -343,7 +385,7 @@ static void ping(struct wire__outgoing *outgoing, uint64_t now_ms)
     outgoing->pinged_at_ms = now_ms;
     endian_put_u64_le(text, outgoing->ping_ns);
     uint8_t *target =
-        wire__queue_extend(&outgoing->queue, WIRE_HEADER_SIZE_BYTES + PING_SIZE_BYTES);
+        wire__queue_extend(&outgoing->urgent, WIRE_HEADER_SIZE_BYTES + PING_SIZE_BYTES);
     wire__frame_encode(target, WIRE__KIND_PING, payload);
     if (list_is_empty(&outgoing->dirty_member)) {
         list_push_back(&outgoing->wire->dirty, &outgoing->dirty_member);

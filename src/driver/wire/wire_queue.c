@@ -107,16 +107,51 @@ void wire__queue_append(struct wire__queue *queue, struct bytes bytes)
     queue->size_bytes += bytes.size_bytes;
 }
 
-void wire__queue_append_frame(struct wire__queue *queue, uint16_t kind, const struct bytes *pieces,
-                              uint32_t piece_count, uint32_t payload_bytes)
+/* Where we are in the pieces of a message. */
+struct place {
+    const struct bytes *pieces;
+    uint64_t offset;
+};
+
+/* Append a frame with the next `payload_bytes` of the message. */
+static void append_frame(struct wire__queue *queue, uint16_t kind, uint16_t flags,
+                         struct place *place, uint32_t payload_bytes)
 {
     uint8_t *header = wire__queue_extend(queue, WIRE_HEADER_SIZE_BYTES);
-    uint32_t checksum = wire__header_begin(header, kind, payload_bytes);
-    for (uint32_t i = 0; i < piece_count; i++) {
-        checksum = checksum_crc32c(checksum, pieces[i]);
-        wire__queue_append(queue, pieces[i]);
+    uint32_t checksum = wire__header_begin(header, kind, flags, payload_bytes);
+    uint32_t rest_bytes = payload_bytes;
+    while (rest_bytes > 0) {
+        struct bytes piece = *place->pieces;
+        uint64_t there = piece.size_bytes - place->offset;
+        uint64_t count = there < rest_bytes ? there : rest_bytes;
+        if (count > 0) {
+            struct bytes taken = bytes_make(piece.data + place->offset, count);
+            checksum = checksum_crc32c(checksum, taken);
+            wire__queue_append(queue, taken);
+        }
+        rest_bytes -= (uint32_t)count;
+        place->offset += count;
+        if (place->offset == piece.size_bytes) {
+            place->pieces++;
+            place->offset = 0;
+        }
     }
     wire__header_end(header, checksum);
+}
+
+void wire__queue_append_message(struct wire__queue *queue, uint16_t kind,
+                                const struct bytes *pieces, uint32_t piece_count,
+                                uint64_t payload_bytes)
+{
+    ASSERT(wire__size_bytes(pieces, piece_count) == payload_bytes);
+    struct place place = {.pieces = pieces};
+    uint16_t flags = payload_bytes > WIRE__PART_SIZE_BYTES ? WIRE__FLAG_PART : 0;
+    while (payload_bytes > WIRE__PART_SIZE_BYTES) {
+        append_frame(queue, kind, flags, &place, WIRE__PART_SIZE_BYTES);
+        payload_bytes -= WIRE__PART_SIZE_BYTES;
+    }
+    append_frame(queue, kind, flags == 0 ? 0 : flags | WIRE__FLAG_LAST, &place,
+                 (uint32_t)payload_bytes);
 }
 
 struct bytes wire__queue_peek(const struct wire__queue *queue, uint32_t size_bytes_max)

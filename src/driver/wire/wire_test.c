@@ -133,6 +133,41 @@ static void test_large(void **state)
     buffer_deinit(&large);
 }
 
+static struct bytes first_of(const struct buffer *buffer, size_t size_bytes)
+{
+    return bytes_make(buffer->data, size_bytes);
+}
+
+/* Claim: an urgent message overtakes a long one that is on its way, and both arrive as they were;
+ * urgent ones keep their order. A long one is not urgent. */
+static void test_urgent(void **state)
+{
+    (void)state;
+    struct party *source = world_party(1);
+    struct party *target = world_party(2);
+    target->keeps_payloads = true;
+    world_open(source);
+    world_open(target);
+    world_connect(source, target);
+    struct buffer large = {0};
+    memset(buffer_extend(&large, WORLD_FRAME_SIZE_BYTES_MAX), 'x', WORLD_FRAME_SIZE_BYTES_MAX);
+    struct bytes long_one = buffer_bytes(&large);
+    assert_int_equal(wire_send(source->wire, 2, KIND, &long_one, 1), 0);
+    wire_flush(source->wire); /* It is being sent. */
+    struct bytes first = BYTES("first");
+    struct bytes second = BYTES("second");
+    assert_int_equal(wire_send_urgent(source->wire, 2, KIND, &first, 1), 0);
+    assert_int_equal(wire_send_urgent(source->wire, 2, KIND, &second, 1), 0);
+    UNTIL(target->frame_count == 3);
+    assert_int_equal(target->payloads.size_bytes, 11 + long_one.size_bytes);
+    assert_true(bytes_equal(first_of(&target->payloads, 11), BYTES("firstsecond")));
+    assert_memory_equal(target->payloads.data + 11, large.data, large.size_bytes);
+    struct bytes too_long = first_of(&large, WIRE_URGENT_SIZE_BYTES_MAX + 1);
+    assert_int_equal(wire_send_urgent(source->wire, 2, KIND, &too_long, 1), -EMSGSIZE);
+    assert_int_equal(wire_send_urgent(source->wire, 3, KIND, &first, 1), -ENOTCONN);
+    buffer_deinit(&large);
+}
+
 /* Claim: who does not read costs its peer a bounded queue, is not taken for dead, and gets
  * everything that was taken, in order, when it reads again. */
 static void test_back_pressure(void **state)
@@ -443,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_order),
         TEST(test_large),
+        TEST(test_urgent),
         TEST(test_back_pressure),
         TEST(test_reconnect),
         TEST(test_back_at_once),
