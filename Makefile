@@ -72,6 +72,11 @@ bench: all ## Measure beside redis-server on this machine; table and plot in ben
 	$(call need,tools/bench,the benchmarks)
 	@tools/bench
 
+.PHONY: bench-cluster
+bench-cluster: bootstrap ## Measure three nodes beside three of etcd on this machine; table and plots in bench/results/
+	@$(MAKE) --no-print-directory all
+	@tools/bench-cluster $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: fuzz
 fuzz: build-fuzz/build.ninja ## Fuzz every parser and decoder for TIME seconds each (FUZZ=name for one)
 	@$(call compile,build-fuzz)
@@ -112,7 +117,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP ONLY PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)
