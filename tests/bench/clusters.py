@@ -128,6 +128,7 @@ class Cluster:
 class Tutti(Cluster):
     name = "tutti"
     protocol = "resp"
+    kill_time_ms = 3000  # How long writes are watched when a leader is killed.
 
     def __init__(self, count=3, arguments=()):
         super().__init__()
@@ -192,6 +193,7 @@ class Tutti(Cluster):
         self.wait_for_answer(node)
 
     def transfer(self, node):
+        """Asks only: the leader gives up when the other does not catch up in time."""
         self.ask("transfer", "1", str(self.nodes.index(node) + 1))
 
     def refresh(self):
@@ -208,6 +210,7 @@ class Tutti(Cluster):
 class Etcd(Cluster):
     name = "etcd"
     protocol = "etcd"
+    kill_time_ms = 5000
 
     def __init__(self, count=3):
         super().__init__()

@@ -17,6 +17,7 @@ VALUE_BYTES = 256
 KEYS = 100_000
 KEYS_OF_MEMORY = 1_000_000
 STREAMS = ("--clients", "1000", "--streams", "100")
+TRANSFERS = 10
 DISTURBED_PERCENT = 15  # Of one processor, used by what is not measured.
 
 
@@ -158,7 +159,7 @@ def measure_memory(bench, is_wanted):
             print(f"  {cluster.name}: {', '.join(f'{node.memory_mb():.0f}' for node in cluster.nodes)} MB resident", flush=True)
     yield report.compared(name, figures[:1], figures[1:], 0.7, True)
     yield report.compared("memory per node without mapped files, MB", anonymous[:1], anonymous[1:], None, True)
-    yield report.absolute("cpu of three idle nodes, % of one processor", idle[1], None, "", peer=idle[0])
+    yield report.compared("cpu of three idle nodes, % of one processor", idle[:1], idle[1:], None, True)
 
 
 # ---- rows about interruptions --------------------------------------------------------------------------
@@ -173,8 +174,8 @@ def longest_pause(run, since_ns, until_ns):
 def kill_leader(cluster):
     """(ms until writes resume, ms until the client that waited longest went on, refused writes)."""
     leader = cluster.leader()
-    load = Load(cluster, "write", cluster.others(leader), "--warm-up", "0", "--time", "4000", "--pause", "5")
-    time.sleep(1)
+    load = Load(cluster, "write", cluster.others(leader), "--warm-up", "0", "--time", str(cluster.kill_time_ms), "--pause", "5")
+    time.sleep(0.7)
     killed_ns = time.monotonic_ns()
     leader.end(signal.SIGKILL)
     run = load.end()
@@ -207,6 +208,7 @@ def measure_failovers(bench, is_wanted):
 
 
 def transfer_leader(cluster, i):
+    """(ms of the longest pause, refused writes, whether another node leads then)."""
     leader = cluster.leader()
     load = Load(cluster, "write", cluster.nodes, "--warm-up", "0", "--time", "2000", "--pause", "2")
     time.sleep(1)
@@ -214,26 +216,25 @@ def transfer_leader(cluster, i):
     began_ns = time.monotonic_ns()
     cluster.transfer(target)
     run = load.end()
-    if cluster.leader() is leader:
-        raise Trouble(f"{cluster.name}: the leader stayed")
-    since_ns, until_ns = longest_pause(run, began_ns, began_ns + 1_000_000_000)
-    return (until_ns - since_ns) / 1e6, run["errors"]
+    since_ns, until_ns = longest_pause(run, began_ns, began_ns + 500_000_000)
+    return (until_ns - since_ns) / 1e6, run["errors"], cluster.leader() is not leader
 
 
 def measure_transfers(bench, is_wanted):
     """Leadership goes to another node on demand, under the load of 64 clients of all three."""
-    name = "planned transfer: longest pause, ms"
+    name = "planned transfer: longest pause"
     if not is_wanted(name):
         return
-    worst = {}
+    pauses = {}
     for make in (Etcd, bench.tutti):
         with make() as cluster:
             bench.fill(cluster)
-            pauses = [transfer_leader(cluster, i) for i in range(10)]
-            worst[cluster.name] = max(pause[0] for pause in pauses)
-            print(f"  {cluster.name}: 10 transfers, median {statistics.median(pause[0] for pause in pauses):.0f} ms, "
-                  f"{sum(pause[1] for pause in pauses)} writes refused", flush=True)
-    yield report.absolute(name, worst["tutti"], 50, "at most 50 ms", peer=worst["etcd"])
+            transfers = [transfer_leader(cluster, i) for i in range(TRANSFERS)]
+            pauses[cluster.name] = [transfer[0] for transfer in transfers]
+            print(f"  {cluster.name}: {TRANSFERS} transfers, {sum(not transfer[2] for transfer in transfers)} given up, "
+                  f"{sum(transfer[1] for transfer in transfers)} writes refused", flush=True)
+    for what, of_all in (("median", statistics.median), ("the longest of all", max)):
+        yield report.absolute(f"{name}, {what}, ms", of_all(pauses["tutti"]), 50, "at most 50 ms", peer=of_all(pauses["etcd"]))
 
 
 def measure_join(bench, is_wanted):
