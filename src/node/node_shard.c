@@ -21,6 +21,7 @@ enum {
 #define SPARE_LOG_DISK_SHARE 16
 /* Of the memory: entries for replicas that lag a little, and replies for those who ask again. */
 #define RECENT_SHARE 16
+#define RECENT_SIZE_BYTES_MAX (64ull << 20) /* Seconds of writes; who lags more reads the log. */
 #define WINDOW_SHARE 64
 
 #define STORE_BATCH_SHARE 64
@@ -259,6 +260,12 @@ static int load_rows(struct node_shard *shard, struct store *store, struct error
     return shard_load_rows(shard->shard, replayed_size_bytes, error);
 }
 
+static uint64_t recent_size_bytes_max(uint64_t memory_size_bytes)
+{
+    uint64_t share = memory_size_bytes / RECENT_SHARE;
+    return share < RECENT_SIZE_BYTES_MAX ? share : RECENT_SIZE_BYTES_MAX;
+}
+
 static int open_shard(struct node_shard *shard, struct store *store,
                       const struct node_options *options, struct error *error)
 {
@@ -272,7 +279,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
         .range_lower = BYTES("\x02"),
         .range_upper = BYTES("\xff"),
         .store_size_bytes = store_batch_size_bytes(options->memory_size_bytes),
-        .recent_size_bytes_max = options->memory_size_bytes / RECENT_SHARE,
+        .recent_size_bytes_max = recent_size_bytes_max(options->memory_size_bytes),
         .window_size_bytes_max = options->memory_size_bytes / WINDOW_SHARE,
         .in_flight_size_bytes_max = options->memory_size_bytes / 8,
         .machine = system_machine_over(shard->system, &data),
