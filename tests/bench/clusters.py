@@ -210,7 +210,7 @@ class Tutti(Cluster):
 class Etcd(Cluster):
     name = "etcd"
     protocol = "etcd"
-    kill_time_ms = 5000
+    kill_time_ms = 9000  # Writes that waited for the dead leader time out after 7 s.
 
     def __init__(self, count=3):
         super().__init__()

@@ -103,8 +103,10 @@ def histogram_panel(title, values, top, width, height):
     for share, colour in ((0.5, "#2a7"), (0.99, "#c52")):
         value = quantile(values, share)
         at = left + value / step * across
+        side, anchor = (3, "start") if at < width / 2 else (-3, "end")
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top + 30}" y2="{base}" stroke="{colour}" stroke-dasharray="4 2"/>'
-                     f'<text x="{at + 3:.1f}" y="{top + 38}" fill="{colour}">p{share * 100:.0f} {value:.0f}</text>')
+                     f'<text x="{at + side:.1f}" y="{top + 38}" fill="{colour}" text-anchor="{anchor}">p{share * 100:.0f} '
+                     f'{value:.0f} ms</text>')
     return parts
 
 
