@@ -147,7 +147,10 @@ class Tutti(Cluster):
         node = node or self.alive()[0]
         answer = subprocess.run([BINARY, *words, "--data", node.data, "--json"], capture_output=True, text=True,
                                 timeout=30, check=False)
-        return json.loads(answer.stdout)
+        told = json.loads(answer.stdout)
+        if "error" in told:
+            raise ValueError(f"tutti {' '.join(words)}: {told['error']}")
+        return told
 
     def add(self):
         node = Node(f"tutti{len(self.nodes) + 1}", self.directory)
@@ -194,7 +197,7 @@ class Tutti(Cluster):
 
     def transfer(self, node):
         """Asks only: the leader gives up when the other does not catch up in time."""
-        self.ask("transfer", "1", str(self.nodes.index(node) + 1))
+        self.ask("transfer", "1", str(self.nodes.index(node) + 1), node=self.leader())
 
     def refresh(self):
         """What a freshly filled store needs before it is read: nothing."""
@@ -203,7 +206,7 @@ class Tutti(Cluster):
         """A new node joins and takes the replica of `node`."""
         self.add()
         number = self.nodes.index(node) + 1
-        self.ask("drain", str(number))
+        self.ask("drain", str(number), node=self.leader())
         self.wait(lambda: number not in self.voters() and len(self.voters()) == 3, "a replica on the new node")
 
 

@@ -17,7 +17,7 @@ VALUE_BYTES = 256
 KEYS = 100_000
 KEYS_OF_MEMORY = 1_000_000
 STREAMS = ("--clients", "1000", "--streams", "100")
-BOUND = "512mb"
+BOUND = "384mb"
 TRANSFERS = 10
 DISTURBED_PERCENT = 15  # Of one processor, used by what is not measured.
 
