@@ -23,24 +23,33 @@ def load(protocol, operation, port, *options):
     return json.loads(answer.stdout)
 
 
+def asked(*arguments):
+    """A load that got through: a busy machine may take longer than one lasts."""
+    deadline = time.monotonic() + 30
+    while True:
+        run = load(*arguments)
+        if run["answers"] + run["errors"] > 0 or time.monotonic() > deadline:
+            return run
+
+
 def test_resp_fills_reads_and_overwrites(tmp_path):
     with Node(tmp_path / "data") as node:
         client = node.client()
-        empty = load("resp", "read", node.redis_port)
+        empty = asked("resp", "read", node.redis_port)
         assert empty["missing"] == empty["answers"] > 0, "what is not there is reported"
         filled = load("resp", "fill", node.redis_port, "--pipeline", "7", "--clients", "3")
         assert filled["answers"] == KEYS == client.dbsize() and filled["errors"] == 0
         assert len(client.get("key:000000001999")) == 256
-        read = load("resp", "read", node.redis_port, "--pipeline", "16")
+        read = asked("resp", "read", node.redis_port, "--pipeline", "16")
         assert read["answers"] > 0 and read["missing"] == 0 and 0 < read["p50_ms"] <= read["p99_ms"] <= read["longest_ms"]
-        load("resp", "write", node.redis_port, "--value", "10")
+        asked("resp", "write", node.redis_port, "--value", "10")
         assert client.dbsize() == KEYS
         assert 10 in {len(client.get(f"key:{i:012}")) for i in range(KEYS)}
 
 
 def test_refusals_and_pauses_are_reported(tmp_path):
     with Node(tmp_path / "data", ["--requirepass", "secret"]) as node:
-        refused = load("resp", "write", node.redis_port, "--pause", "50")
+        refused = asked("resp", "write", node.redis_port, "--pause", "50")
         assert refused["errors"] > 0 and refused["answers"] == 0
         assert any(until - since > 150e6 for since, until in refused["pauses"]), "200 ms without an answer"
 
@@ -60,13 +69,13 @@ def test_etcd_fills_reads_and_overwrites(tmp_path):
                              capture_output=True, timeout=30, check=False).returncode != 0:
             assert time.monotonic() < deadline, "etcd does not answer"
             time.sleep(0.1)
-        empty = load("etcd", "read", port)
+        empty = asked("etcd", "read", port)
         assert empty["missing"] == empty["answers"] > 0
         filled = load("etcd", "fill", port, "--clients", "200", "--streams", "50")
         assert filled["answers"] == KEYS and filled["errors"] == 0
-        read = load("etcd", "read", port, "--clients", "7", "--streams", "3")
+        read = asked("etcd", "read", port, "--clients", "7", "--streams", "3")
         assert read["answers"] > 0 and read["missing"] == 0
-        assert load("etcd", "write", port)["answers"] > 0
+        assert asked("etcd", "write", port)["answers"] > 0
     finally:
         process.kill()
         process.wait()
