@@ -23,6 +23,7 @@ enum {
 #define RECENT_SHARE 16
 #define RECENT_SIZE_BYTES_MAX (64ull << 20) /* Seconds of writes; who lags more reads the log. */
 #define WINDOW_SHARE 64
+#define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
 
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
@@ -260,10 +261,9 @@ static int load_rows(struct node_shard *shard, struct store *store, struct error
     return shard_load_rows(shard->shard, replayed_size_bytes, error);
 }
 
-static uint64_t recent_size_bytes_max(uint64_t memory_size_bytes)
+static uint64_t at_most(uint64_t size_bytes, uint64_t size_bytes_max)
 {
-    uint64_t share = memory_size_bytes / RECENT_SHARE;
-    return share < RECENT_SIZE_BYTES_MAX ? share : RECENT_SIZE_BYTES_MAX;
+    return size_bytes < size_bytes_max ? size_bytes : size_bytes_max;
 }
 
 static int open_shard(struct node_shard *shard, struct store *store,
@@ -279,8 +279,10 @@ static int open_shard(struct node_shard *shard, struct store *store,
         .range_lower = BYTES("\x02"),
         .range_upper = BYTES("\xff"),
         .store_size_bytes = store_batch_size_bytes(options->memory_size_bytes),
-        .recent_size_bytes_max = recent_size_bytes_max(options->memory_size_bytes),
-        .window_size_bytes_max = options->memory_size_bytes / WINDOW_SHARE,
+        .recent_size_bytes_max =
+            at_most(options->memory_size_bytes / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
+        .window_size_bytes_max =
+            at_most(options->memory_size_bytes / WINDOW_SHARE, WINDOW_SIZE_BYTES_MAX),
         .in_flight_size_bytes_max = options->memory_size_bytes / 8,
         .machine = system_machine_over(shard->system, &data),
         .host =
