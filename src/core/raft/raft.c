@@ -92,6 +92,8 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     random_init(&created->random, options->random_seed);
     raft__log_init(&created->log, options);
     created->commit_index = options->commit_index;
+    created->verified_index = options->commit_index;
+    created->mark = options->is_impaired ? random_next(&created->random) | 1 : 0;
     created->durable_index = options->last_index;
     raft__restart_timer(created);
     if (!raft__is_only_voter(created) && !BUG("raft.promise_forgotten")) {
@@ -128,6 +130,10 @@ struct raft_message *raft__send(struct raft *raft, enum raft_message_kind kind, 
         .after_sequence = after_sequence,
         .message = {.kind = kind, .from = raft->self, .to = to, .term = raft->hard_state.term},
     };
+    bool is_of_follower = kind == RAFT_MESSAGE_APPEND_REPLY || kind == RAFT_MESSAGE_HEARTBEAT_REPLY;
+    if (raft->is_impaired && is_of_follower) {
+        send->message.mark = raft->mark; /* I8 */
+    }
     return &send->message;
 }
 
@@ -426,6 +432,7 @@ uint32_t raft_get_peers(const struct raft *raft, struct raft_peer peers[RAFT_PEE
             .next_index = replica->next_index,
             .heard_at_ms = replica->heard_at_ms,
             .is_voter = raft__is_voter(raft, replica->node),
+            .is_impaired = replica->mark != 0,
         };
     }
     return raft->replica_count;

@@ -22,8 +22,18 @@
  *   I7. Whoever has heard of a leader within the election timeout grants no vote but to the one
  *       whom that leader told to campaign (§4.2.3, §6.4.1). A leader's lease is shorter than that
  *       by a margin for the rate of clocks, and over as soon as it has told someone to campaign.
- *   I8. An impaired member (it lost part of its log or of its state) neither votes nor campaigns
- *       until it has everything again that was committed when it came back.
+ *   I8. An impaired member (it lost part of its log, or the term and the vote) neither votes nor
+ *       campaigns, and nothing that it answers counts for a quorum, until it is whole again: a
+ *       leader has committed, without it, an entry that it proposed after it had heard of this
+ *       life of the member, and the member has that entry, and so all that was committed before.
+ *
+ * Why I8 suffices when the term was lost. Let e be that entry, of term T, and Q the quorum that has
+ * it, without the member. Of a leader of a later term T' that was elected with the help of Q (of
+ * any majority) and has e, the standard argument (§3.6.3) does not ask what the member does. A vote
+ * for T' that the member gave in its former life is older than e, so whoever asked for it does not
+ * have e, and gets no majority together with one of Q, which either voted in T' first and could not
+ * have acknowledged e in T, or has e and refuses. Within T itself whoever still asks for votes does
+ * not have e, which the member has by now. So its former promises bind nobody.
  *
  * Besides the thesis: pre-vote (§9.6), check-quorum (§6.2), learners (§4.2.1), leadership transfer
  * (§3.10), joint consensus (§4.3), pipelined replication with flow control (§10.2.1), reads by lease
@@ -142,6 +152,10 @@ struct raft_message {
 
     uint64_t round;      /* Requests of a leader; replies echo both. */
     uint64_t sent_at_ms; /* By the leader's clock. */
+    /* I8. APPEND_REPLY, HEARTBEAT_REPLY: of an impaired member, a number for its present life;
+     * 0: it is whole. HEARTBEAT_REQUEST: that number, once an entry that was proposed after it was
+     * heard is committed. */
+    uint64_t mark;
     bool is_rejected;
     bool is_quiet;    /* HEARTBEAT_REQUEST: nothing to do, no heartbeats will follow. */
     bool is_transfer; /* Votes: the leader asked for it. */
@@ -168,7 +182,9 @@ struct raft_options {
      * member yet (a learner that has heard of nobody), waits for a leader. */
     struct raft_configuration configuration;
     raft_index configuration_index;
-    bool is_impaired; /* I8. */
+    /* I8. The hard state is what is left of it. Stays so in each life until `output.is_impaired`
+     * says otherwise and that was stored. */
+    bool is_impaired;
     /* 0: the defaults. A follower campaigns after a random time from this to twice this. The same
      * for all members: leases rest on it. */
     uint32_t election_timeout_ms;
@@ -332,6 +348,7 @@ struct raft_peer {
     raft_index next_index;
     uint64_t heard_at_ms; /* 0: never. */
     bool is_voter;
+    bool is_impaired; /* I8. */
 };
 /* The members but this one, ascending. Returns how many were put into `peers`: 0 unless this is the
  * leader. */

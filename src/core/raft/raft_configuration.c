@@ -207,6 +207,9 @@ static uint64_t take_measure(const struct raft *raft, raft_node node, enum raft_
     }
     bool is_self = node == raft->self;
     const struct raft_replica *replica = is_self ? NULL : find_replica(raft, node);
+    if (!is_self && replica->mark != 0 && !BUG("raft.impaired_counted")) {
+        return 0; /* I8 */
+    }
     switch (measure) {
     case RAFT_MEASURE_MATCH:
         return is_self ? raft__own_match(raft) : replica->match_index;

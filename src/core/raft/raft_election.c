@@ -26,6 +26,7 @@ void raft__become_follower(struct raft *raft, raft_term term, raft_node leader)
     bool is_new_term = term > raft->hard_state.term;
     if (is_new_term) {
         raft__set_hard_state(raft, term, 0);
+        raft->verified_index = raft->commit_index; /* Another leader, another log. */
     }
     if (raft->role != RAFT_ROLE_FOLLOWER) {
         raft__restart_timer(raft);
@@ -74,7 +75,7 @@ static bool may_campaign(const struct raft *raft)
             break;
         }
     }
-    return is_voter && !raft->is_impaired;
+    return is_voter && (!raft->is_impaired || BUG("raft.impaired_votes"));
 }
 
 /* Who cannot write can neither vote for itself nor lead. */
@@ -241,7 +242,8 @@ void raft__prevote_request(struct raft *raft, const struct raft_message *message
         raft__restart_timer(raft);
     }
     bool is_granted = message->term > raft->hard_state.term && !raft__is_protected(raft) &&
-                      !raft->is_impaired && is_up_to_date(raft, message);
+                      (!raft->is_impaired || BUG("raft.impaired_votes")) &&
+                      is_up_to_date(raft, message);
     struct raft_message *reply = raft__send(raft, RAFT_MESSAGE_PREVOTE_REPLY, message->from, 0);
     reply->term = is_granted ? message->term : raft->hard_state.term;
     reply->is_rejected = !is_granted;

@@ -136,6 +136,7 @@ void raft__append_request(struct raft *raft, const struct raft_message *message,
         ASSERT(message->index + known >= raft->commit_index);
         matched = append_entries(raft, message, entries, known);
     }
+    raft->verified_index = raft__max(raft->verified_index, matched);
     advance_commit(raft, raft__min(message->commit_index, matched));
     matched = raft__max(matched, raft->commit_index);
     uint64_t after = raft__sequence_of(raft, matched);
@@ -146,15 +147,23 @@ void raft__append_request(struct raft *raft, const struct raft_message *message,
     reply->index = matched;
 }
 
-/* I8. The leader has committed in its own term, so what was committed before precedes that, and all
- * of it is durable here. It must not count on more than this log has, from before the loss: what it
- * commits by such a count would be missing here. */
-static void mend(struct raft *raft, const struct raft_message *message)
+/* I8. The leader has committed an entry of its own term that it proposed in this life of the member,
+ * and without it; what was committed before precedes that, and all of it is durable here. It must
+ * not count on more than this log has, from before the loss: what it commits by such a count would
+ * be missing here. */
+static bool is_whole(const struct raft *raft, const struct raft_message *message)
 {
     raft_term term = 0;
-    if (message->index <= raft->durable_index && message->last_index <= raft->durable_index &&
-        raft__log_get_term(&raft->log, message->last_index, &term) &&
-        term == raft->hard_state.term) {
+    return message->mark == raft->mark && message->index <= raft->durable_index &&
+           message->last_index <= raft->durable_index &&
+           raft__log_get_term(&raft->log, message->last_index, &term) &&
+           term == raft->hard_state.term;
+}
+
+static void mend(struct raft *raft, const struct raft_message *message)
+{
+    if (is_whole(raft, message) || BUG("raft.mended_early")) {
+        raft_term term = raft->hard_state.term;
         TRACE("raft.mended", term, message->last_index, raft->durable_index, 0);
         raft->is_impaired = false;
     }
@@ -165,8 +174,12 @@ void raft__heartbeat_request(struct raft *raft, const struct raft_message *messa
     raft__heard_leader(raft);
     /* The leader counts on entries that are not here: they were lost. */
     bool has_lost = message->index > raft->log.last_index;
-    advance_commit(raft, message->commit_index);
-    if (raft->is_impaired && !has_lost) {
+    /* What a leader told of an impaired member before may be about entries that it lost; those in
+     * their place here may be others. */
+    bool is_unsure = raft->is_impaired && !BUG("raft.impaired_commits_unverified");
+    advance_commit(raft, is_unsure ? raft__min(message->commit_index, raft->verified_index)
+                                   : message->commit_index);
+    if (raft->is_impaired && (!has_lost || BUG("raft.mended_early"))) {
         mend(raft, message);
     }
     raft->is_quiet = message->is_quiet && !raft->is_impaired &&

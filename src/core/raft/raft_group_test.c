@@ -12,7 +12,7 @@
  *   deliver all|N->M [COUNT|copy|last], drop all|N->M [COUNT]
  *   persist all|N [COUNT]    what was to be made durable is
  *   settle                   deliver and persist everything until nothing moves
- *   crash N [KEPT], restart N, store N, compact N [KEEP], damage N INDEX
+ *   crash N [KEPT], restart N, store N, compact N [KEEP], damage N INDEX [TERM]
  *   lost N M                 N is told that M is thought to be dead
  *   unreachable N M, snapshot N M [fail]
  *   states, log N, peers N, reads N, network
@@ -372,7 +372,8 @@ static void run_compact(struct script *script)
 
 static void run_damage(struct script *script)
 {
-    raft__world_damage(&script->world, node_at(script, 1)->id, number(script, 2, 0));
+    raft__world_damage(&script->world, node_at(script, 1)->id, number(script, 2, 0),
+                       number(script, 3, UINT64_MAX));
 }
 
 /* ---- Questions ------------------------------------------------------------------------------- */

@@ -82,6 +82,10 @@ struct raft_replica {
     uint64_t answered_round;
     uint64_t match_sent_at_ms; /* Of the request whose answer gave match_index. */
     uint64_t lost_sent_at_ms;  /* Answers to older requests speak of a log that it has lost. */
+    /* I8: its mark, when it was last heard, and the entry that was proposed then (0: not yet). */
+    uint64_t mark;
+    uint64_t marked_at_ms;
+    raft_index mark_index;
     /* The last entry of each append that is under way, oldest first, a ring. */
     uint32_t flight_first;
     uint32_t flight_count;
@@ -98,6 +102,8 @@ struct raft {
     enum raft_role role;
     raft_node leader; /* 0: unknown. */
     bool is_impaired;
+    uint64_t mark;             /* Of this life, if it is impaired. */
+    raft_index verified_index; /* Impaired: up to here the log is what the leader has. */
     bool is_quiet;
     struct raft_hard_state hard_state;
     uint64_t now_ms;

@@ -92,7 +92,8 @@ static const struct raft_replica *best_successor(const struct raft *raft)
         const struct raft_replica *replica = &raft->replicas[i];
         bool is_alive = replica->heard_at_ms != 0 &&
                         raft->now_ms < replica->heard_at_ms + raft->election_timeout_ms;
-        if (is_alive && !replica->is_leaving && raft__is_voter(raft, replica->node) &&
+        if (is_alive && !replica->is_leaving && replica->mark == 0 &&
+            raft__is_voter(raft, replica->node) &&
             (best == NULL || replica->match_index > best->match_index)) {
             best = replica;
         }
@@ -112,7 +113,8 @@ static void begin_transfer(struct raft *raft, raft_node target)
 int raft__transfer(struct raft *raft, raft_node target)
 {
     struct raft_replica *replica = raft__find_replica(raft, target);
-    if (replica == NULL || replica->is_leaving || !raft__is_voter(raft, target)) {
+    if (replica == NULL || replica->is_leaving || replica->mark != 0 ||
+        !raft__is_voter(raft, target)) {
         return -EINVAL;
     }
     raft__wake(raft);
@@ -217,9 +219,31 @@ static void settle_removal(struct raft *raft)
     step_down(raft);
 }
 
+/* I8: an entry that is proposed after the leader has heard of an impaired member. */
+static void settle_marks(struct raft *raft)
+{
+    bool is_needed = false;
+    for (uint32_t i = 0; i < raft->replica_count; i++) {
+        const struct raft_replica *replica = &raft->replicas[i];
+        is_needed |= replica->mark != 0 && replica->mark_index == 0;
+    }
+    if (!is_needed || raft->transfer_target != 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < raft->replica_count; i++) {
+        struct raft_replica *replica = &raft->replicas[i];
+        if (replica->mark != 0 && replica->mark_index == 0) {
+            replica->mark_index = raft->log.last_index + 1;
+        }
+    }
+    append(raft, RAFT_ENTRY_EMPTY, NULL);
+    raft__advance_commit(raft);
+}
+
 void raft__leader_settle(struct raft *raft)
 {
     ASSERT(raft->role == RAFT_ROLE_LEADER);
+    settle_marks(raft);
     settle_transfer(raft);
     settle_joint(raft);
     settle_removal(raft);
@@ -258,7 +282,7 @@ static bool may_be_quiet(const struct raft *raft)
         return false;
     }
     for (uint32_t i = 0; i < raft->replica_count; i++) {
-        if (raft->replicas[i].match_index != raft->log.last_index) {
+        if (raft->replicas[i].match_index != raft->log.last_index || raft->replicas[i].mark != 0) {
             return false;
         }
     }

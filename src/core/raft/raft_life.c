@@ -330,9 +330,16 @@ static void crash(raft_node id, bool is_damaging)
                 i++;
             }
         }
+        if (chance(1, 2)) {
+            raft__world_damage_cut(world, id);
+        }
         raft_index first = node->stored.index + 1;
         uint64_t count = node->durable_log.last_index + 1 - node->stored.index;
-        raft__world_damage(world, id, first + random_below(&life.random, count));
+        raft_term term = chance(1, 2) ? random_below(&life.random, 1000) : UINT64_MAX;
+        if (chance(1, 2) && node->durable_hard_state.term > 0) {
+            term = node->durable_hard_state.term - 1; /* The newest vote. */
+        }
+        raft__world_damage(world, id, first + random_below(&life.random, count), term);
     }
 }
 

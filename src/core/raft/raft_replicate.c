@@ -134,6 +134,8 @@ void raft__send_heartbeat(struct raft *raft, const struct raft_replica *replica)
         message->commit_index = raft->commit_index;
     }
     message->is_quiet = raft->is_quiet;
+    bool is_answered = replica->mark_index != 0 && replica->mark_index <= raft->commit_index;
+    message->mark = is_answered ? replica->mark : 0;
 }
 
 static void send_append(struct raft *raft, const struct raft_replica *replica, raft_index index,
@@ -221,10 +223,37 @@ void raft__replicate_all(struct raft *raft)
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
+/* I8. Nothing is believed of an impaired member but what it says in this life; that it is whole
+ * again, only in an answer to a request that was sent after it had last said otherwise. */
+static void note_mark(struct raft *raft, struct raft_replica *replica,
+                      const struct raft_message *message)
+{
+    if (message->mark == 0) {
+        if (message->sent_at_ms > replica->marked_at_ms) {
+            replica->mark = 0;
+        }
+        return;
+    }
+    replica->marked_at_ms = raft->now_ms;
+    if (message->mark == replica->mark) {
+        return;
+    }
+    PROBE("raft.replica.impaired");
+    TRACE("raft.impaired", replica->node, message->mark, replica->match_index, 0);
+    replica->mark = message->mark;
+    replica->mark_index = 0; /* raft__leader_settle() */
+    replica->match_index = 0;
+    replica->match_sent_at_ms = message->sent_at_ms; /* Nothing older says anything. */
+    replica->lost_sent_at_ms = message->sent_at_ms;
+    begin_probe(replica, raft__min(message->index, raft->log.last_index) + 1);
+    raft__wake(raft);
+}
+
 static void note_answer(struct raft *raft, struct raft_replica *replica,
                         const struct raft_message *message)
 {
     replica->heard_at_ms = raft->now_ms;
+    note_mark(raft, replica, message);
     uint64_t round = raft__min(message->round, raft->round);
     uint64_t sent_at_ms = raft__min(message->sent_at_ms, raft->now_ms);
     replica->answered_round = raft__max(replica->answered_round, round);

@@ -463,6 +463,7 @@ static void make_durable(struct raft__world_node *node, struct raft__world_write
         node->durable_hard_state = write->persist.hard_state;
         break;
     case RAFT_PERSIST_TRUNCATE:
+        log_copy(&node->former_log, log);
         log_truncate(log, write->persist.index);
         break;
     case RAFT_PERSIST_ENTRIES:
@@ -525,11 +526,28 @@ void raft__world_compact(struct raft__world *world, raft_node id, uint64_t keep_
     ASSERT(status == 0);
 }
 
-void raft__world_damage(struct raft__world *world, raft_node id, raft_index index)
+void raft__world_damage_cut(struct raft__world *world, raft_node id)
 {
     struct raft__world_node *node = &world->nodes[id];
+    const struct raft__world_log *former = &node->former_log;
     ASSERT(node->raft == NULL);
-    log_truncate(&node->durable_log, raft__max(index, node->stored.index + 1));
+    if (former->first_index > 0 && former->first_index <= node->stored.index + 1 &&
+        former->last_index >= node->stored.index &&
+        log_term(former, node->stored.index) == node->stored.term) {
+        log_copy(&node->durable_log, former);
+    }
+}
+
+void raft__world_damage(struct raft__world *world, raft_node id, raft_index index, raft_term term)
+{
+    struct raft__world_node *node = &world->nodes[id];
+    struct raft__world_log *log = &node->durable_log;
+    ASSERT(node->raft == NULL);
+    log_truncate(log, raft__max(index, node->stored.index + 1));
+    if (term < node->durable_hard_state.term) {
+        node->durable_hard_state =
+            (struct raft_hard_state){.term = raft__max(term, log_term(log, log->last_index))};
+    }
     node->is_impaired = true;
 }
 
@@ -615,6 +633,7 @@ void raft__world_deinit(struct raft__world *world)
         memory_free(node->held.items);
         memory_free(node->log.entries);
         memory_free(node->durable_log.entries);
+        memory_free(node->former_log.entries);
     }
     packets_clear(&world->network);
     memory_free(world->network.items);

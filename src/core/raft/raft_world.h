@@ -81,6 +81,7 @@ struct raft__world_node {
     /* Kept. */
     struct raft_hard_state durable_hard_state;
     struct raft__world_log durable_log;
+    struct raft__world_log former_log; /* Before it was last cut. */
     struct raft__world_state stored;
     bool is_impaired;
 };
@@ -129,8 +130,12 @@ void raft__world_store(struct raft__world *world, raft_node id);
 void raft__world_compact(struct raft__world *world, raft_node id, uint64_t keep_count);
 /* Send the applied state of a leader to a member that it was asked to send it to. */
 void raft__world_snapshot(struct raft__world *world, raft_node from, raft_node to, bool has_failed);
-/* Lose the log from `index` on, as damage does. */
-void raft__world_damage(struct raft__world *world, raft_node id, raft_index index);
+/* Lose the log from `index` on, as damage does, and of the hard state all but `term` if that is
+ * older; never so much that the log does not go with the rest. */
+void raft__world_damage(struct raft__world *world, raft_node id, raft_index index, raft_term term);
+/* Before that: what the log was when it was last cut comes back, because that it was cut was lost
+ * too. Nothing when the stored state is not in it. */
+void raft__world_damage_cut(struct raft__world *world, raft_node id);
 
 /* Log matching: where two logs have an entry of the same term, they are the same up to there. */
 void raft__world_check_logs(struct raft__world *world);

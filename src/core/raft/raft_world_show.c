@@ -119,6 +119,12 @@ static void show_details(struct buffer *target, const struct raft_message *messa
     case RAFT_MESSAGE_TIMEOUT_NOW:
         break;
     }
+    if (message->mark != 0) { /* The number itself is random. */
+        buffer_append_format(target, "%s",
+                             message->kind == RAFT_MESSAGE_HEARTBEAT_REQUEST
+                                 ? " whole if it has all that is committed"
+                                 : " impaired");
+    }
 }
 
 void raft__world_show_message(struct raft__world *world, const struct raft_message *message,

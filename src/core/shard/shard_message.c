@@ -18,7 +18,7 @@
  *       48     8  term at last index
  *       56     8  round
  *       64     8  when it was sent, milliseconds of the leader's clock
- *       72     8  zero
+ *       72     8  mark of an impaired member; 0: none
  *       80        entries, each: 8 term, 4 size of the payload, 4 zero, payload
  *
  * Piece of a snapshot
@@ -109,6 +109,7 @@ void shard__message_encode_raft(const struct raft_message *message,
     endian_put_u64_le(target + 48, message->last_term);
     endian_put_u64_le(target + 56, message->round);
     endian_put_u64_le(target + 64, message->sent_at_ms);
+    endian_put_u64_le(target + 72, message->mark);
 }
 
 void shard__message_encode_entry(raft_term term, size_t payload_size_bytes,
@@ -166,6 +167,7 @@ int shard__message_decode_raft(struct bytes bytes, struct shard_received *receiv
         .last_term = endian_get_u64_le(data + 48),
         .round = endian_get_u64_le(data + 56),
         .sent_at_ms = endian_get_u64_le(data + 64),
+        .mark = endian_get_u64_le(data + 72),
     };
     if (message->entry_count > RAFT_APPEND_ENTRY_COUNT_MAX ||
         (message->entry_count > 0 && message->kind != RAFT_MESSAGE_APPEND_REQUEST)) {
