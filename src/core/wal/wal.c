@@ -101,6 +101,7 @@ void wal_get_statistics(const struct wal *wal, struct wal_statistics *statistics
     *statistics = wal->statistics;
     statistics->segment_count = wal->segment_count;
     statistics->spare_segment_count = wal->spare_count;
+    statistics->damaged_segment_count = wal->damaged_count;
     statistics->live_size_bytes = 0;
     for (uint32_t i = 0; i < wal->segment_count; i++) {
         statistics->live_size_bytes += wal->segments[i].end_offset;
@@ -217,7 +218,9 @@ static void gather_fragment(struct wal *wal, const struct wal_record *record, ui
         .term = is_hard_state ? record->hard_state.term : record->term,
         .incarnation = wal->incarnation,
         .durable_offset = wal->durable.offset,
-        .extra = is_hard_state ? record->hard_state.vote : wal->fragment_offset,
+        .extra = record->ends_loss ? WAL__TRUNCATION_ENDS_LOSS
+                 : is_hard_state   ? record->hard_state.vote
+                                   : wal->fragment_offset,
     };
     gathering->last_header = add_memory(gathering, WAL__HEADER_SIZE_BYTES);
     wal__encode_record_header(&header, gathering->last_header);

@@ -9,7 +9,9 @@
  *       belongs to the very segment (number in the life of the log) and offset it was found at.
  *   I2. What was flushed is never cut. An invalid place is the torn tail only if no valid record
  *       behind it was written after the place had been flushed (every record says up to where the
- *       log was durable when it was written); otherwise it is damage and wal_open() says so.
+ *       log was durable when it was written); otherwise it is damage. If anything that is needed was
+ *       lost by it, wal_open() fails, or, where the owner of the shards goes on without it (see
+ *       struct wal_loss), says of which shards, and from which entry on.
  *   I3. A segment is reused only when every entry in it is released (durable in the store) or
  *       truncated, and the newest hard state of every shard stands in a later segment.
  *   I4. After a failed flush or write every call fails with the same status: the node must stop.
@@ -45,6 +47,7 @@ struct wal_record {
     raft_term term;
     struct raft_hard_state hard_state;
     struct bytes payload;
+    bool ends_loss; /* Of a WAL_RECORD_TRUNCATE; the log's own. */
 };
 
 struct wal;
@@ -59,6 +62,24 @@ struct wal_damage {
     const char *reason;
 };
 
+/* What was lost of a shard. All that stands before the first damage is kept, and what stands behind
+ * it of shards that lost nothing: a table at the head of a later segment tells that, by the index and
+ * the term of the last entry, which in Raft name all entries before it too. Where none follows, the
+ * newest term and vote of every shard may be among what was lost. */
+struct wal_loss {
+    wal_shard shard;
+    /* Of every shard that the log does not name: all that it had of them. `shard`, `index`: 0. */
+    bool is_of_unnamed;
+    raft_index index; /* Entries from here on are lost; the log ends before it now. */
+    uint64_t segment; /* Where the damage is. */
+    uint32_t offset;
+    const char *reason;
+};
+
+/* So many damaged segments are kept aside, as damaged-NNNNNNNNNNNNNNNN, for whoever wants to look at
+ * them. */
+#define WAL_DAMAGED_SEGMENT_COUNT_MAX 4u
+
 struct wal_options {
     struct env_files files;
     uint32_t segment_size_bytes; /* WAL_SEGMENT_SIZE_BYTES; smaller in tests, a multiple of 4096. */
@@ -71,6 +92,10 @@ struct wal_options {
     void *context;
     /* Told about each damaged place that recovery meets, also those of no account. May be NULL. */
     void (*damaged)(void *context, const struct wal_damage *damage);
+    /* Asked about each loss of something that is needed, before anything is changed. 0: the owner
+     * goes on without it, and has made durable that the replica is impaired (raft.h, I8), because
+     * afterwards nothing in the log tells of it. NULL, or any other status: wal_open() fails. */
+    int (*accept_loss)(void *context, const struct wal_loss *loss, struct error *error);
     /* Told about now and then while recovery reads. May be NULL. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 };
@@ -86,9 +111,11 @@ struct wal_shard_state {
 };
 
 /* Open the log: find the segments, check every record, cut a torn tail, build the index. An empty
- * directory becomes an empty log with its first segment. What was recovered is durable afterwards.
- * Errors: ERROR_CORRUPT for damage before the tail at or above `first_needed` (the message says
- * which segment, offset, shard and index); ERROR_NEWER_FORMAT; -ENOSPC; -EIO; -EACCES. */
+ * directory becomes an empty log with its first segment. What was recovered is durable afterwards,
+ * also where the log of a shard ends that lost something.
+ * Errors: ERROR_CORRUPT for damage before the tail at or above `first_needed` that was not accepted
+ * (the message says which segment, offset, shard and index, and why); ERROR_NEWER_FORMAT; -ENOSPC;
+ * -EIO; -EACCES. */
 MUST_USE int wal_open(struct wal **wal, const struct wal_options *options, struct error *error);
 
 /* Close without writing anything: what was appended and not flushed may be lost. */
@@ -133,7 +160,8 @@ MUST_USE int wal_prepare(struct wal *wal, bool *is_ready, struct error *error);
 struct wal_statistics {
     uint64_t segment_count;
     uint64_t spare_segment_count;
-    uint64_t live_size_bytes; /* Of the segments that recovery would read. */
+    uint64_t damaged_segment_count; /* Kept aside. */
+    uint64_t live_size_bytes;       /* Of the segments that recovery would read. */
     uint64_t written_size_bytes;
     uint64_t record_count;
     uint64_t write_count;

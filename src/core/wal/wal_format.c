@@ -46,6 +46,7 @@ static const uint8_t magic[8] = {'T', 'U', 'T', 'T', 'I', 'W', 'A', 'L'};
 enum { NAME_DIGIT_COUNT = 16 };
 static const char segment_suffix[] = ".wal";
 static const char spare_prefix[] = "spare-";
+static const char damaged_prefix[] = "damaged-";
 
 void wal__encode_segment_header(const struct wal__segment_header *header, uint8_t *target)
 {
@@ -179,6 +180,11 @@ void wal__format_spare_name(uint64_t number, char name[WAL__NAME_SIZE_BYTES])
     (void)snprintf(name, WAL__NAME_SIZE_BYTES, "%s%016" PRIu64, spare_prefix, number);
 }
 
+void wal__format_damaged_name(uint64_t sequence, char name[WAL__NAME_SIZE_BYTES])
+{
+    (void)snprintf(name, WAL__NAME_SIZE_BYTES, "%s%016" PRIu64, damaged_prefix, sequence);
+}
+
 /* Exactly sixteen digits. */
 static bool parse_digits(const char *text, uint64_t *number)
 {
@@ -204,9 +210,19 @@ bool wal__parse_segment_name(const char *name, uint64_t *sequence)
     return true;
 }
 
+static bool parse_prefixed(const char *name, const char *prefix, uint64_t *number)
+{
+    size_t prefix_size = strlen(prefix);
+    return strncmp(name, prefix, prefix_size) == 0 && parse_digits(name + prefix_size, number) &&
+           name[prefix_size + NAME_DIGIT_COUNT] == '\0';
+}
+
 bool wal__parse_spare_name(const char *name, uint64_t *number)
 {
-    size_t prefix_size = sizeof spare_prefix - 1;
-    return strncmp(name, spare_prefix, prefix_size) == 0 &&
-           parse_digits(name + prefix_size, number) && name[prefix_size + NAME_DIGIT_COUNT] == '\0';
+    return parse_prefixed(name, spare_prefix, number);
+}
+
+bool wal__parse_damaged_name(const char *name, uint64_t *sequence)
+{
+    return parse_prefixed(name, damaged_prefix, sequence);
 }

@@ -8,6 +8,7 @@
  *   wal_recover.c  from files to the index: which segments there are, and what is wrong with them
  *   wal_scan.c     the records of one segment, write by write
  *   wal_replay.c   from records to the index
+ *   wal_loss.c     what is lost, and going on without it
  *   wal.c          append, write, flush, read
  *
  * Words. A *write* is what one call of env_files.write() put into a segment: one or more records,
@@ -46,6 +47,8 @@ enum {
     WAL__FLAG_WRITE_END = 4, /* The last record of a write: the next begins at the next sector. */
 };
 
+enum { WAL__TRUNCATION_ENDS_LOSS = 1 }; /* In `extra`. */
+
 struct wal__position {
     uint64_t sequence;
     uint32_t offset;
@@ -79,7 +82,8 @@ struct wal__record_header {
     raft_term term;
     uint64_t incarnation;    /* Of the log: how often it had been opened. */
     uint32_t durable_offset; /* Up to where the segment was durable when this was written. */
-    uint32_t extra;          /* Hard state: the vote. Entry: where the fragment is in it. */
+    uint32_t extra;          /* Hard state: the vote. Entry: where the fragment is in it.
+                                Truncation: WAL__TRUNCATION_ENDS_LOSS, or 0. */
 };
 
 struct wal__table_item {
@@ -108,6 +112,8 @@ void wal__format_segment_name(uint64_t sequence, char name[WAL__NAME_SIZE_BYTES]
 void wal__format_spare_name(uint64_t number, char name[WAL__NAME_SIZE_BYTES]);
 bool wal__parse_segment_name(const char *name, uint64_t *sequence);
 bool wal__parse_spare_name(const char *name, uint64_t *number);
+void wal__format_damaged_name(uint64_t sequence, char name[WAL__NAME_SIZE_BYTES]);
+bool wal__parse_damaged_name(const char *name, uint64_t *sequence);
 #define WAL__PREPARE_NAME "prepare"
 
 /* ---- Index ----------------------------------------------------------------------------------- */
@@ -132,9 +138,11 @@ struct wal__shard {
     struct wal__term_run *runs; /* Ascending; the last one covers last_index. */
     uint32_t run_capacity;
     uint32_t run_count;
-    /* During recovery: entries up to here are lost, unless they are truncated; and where they
-     * were. */
-    raft_index lost_index;
+    /* During recovery: entries behind last_index are lost, so those that follow are passed over,
+     * until a table or a truncation shows that the log ended here; and where they were. */
+    bool is_cut;
+    bool is_sure; /* Of those up to last_index: no truncation of them can be among what is lost. */
+    bool is_end_unwritten; /* The loss was accepted: that the log ends here must be written. */
     struct wal__position lost_at;
     const char *lost_reason;
 };
@@ -181,6 +189,7 @@ struct wal__segment {
     struct wal__segment_header header;
     uint32_t end_offset;   /* Of its records. */
     uint32_t first_offset; /* Where records begin, behind its table. */
+    bool is_damaged;       /* Kept aside when it is released. */
     uint64_t live_count;   /* Entries that begin in it and are neither released nor truncated. */
 };
 
@@ -242,6 +251,7 @@ struct wal {
     uint64_t spare_number_next;
     struct env_file *prepare_file;
     uint64_t prepare_offset;
+    uint32_t damaged_count; /* Files kept aside. */
 
     struct wal__read_ahead read_ahead;
     struct buffer table; /* The table of the segment that is begun. */
@@ -275,12 +285,6 @@ uint32_t wal__shard_count_max(const struct wal *wal);
 void wal__forget_entry(struct wal *wal, struct wal__position position);
 
 /* ---- Recovery -------------------------------------------------------------------------------- */
-
-struct wal__damaged_entry {
-    wal_shard shard;
-    raft_index index;
-    struct wal__position position;
-};
 
 /* What one segment's scan found out. */
 struct wal__scan {
@@ -332,9 +336,8 @@ struct wal__recovery {
     struct wal__position lost_at;
     const char *lost_reason;
 
-    struct wal__damaged_entry *damaged;
-    uint32_t damaged_count;
-    uint32_t damaged_capacity;
+    bool is_tail_lost;        /* It was never told: the end of the log is lost. */
+    uint64_t broken_sequence; /* A segment without a header, to be kept aside; 0: none. */
 
     struct error failure; /* The first damage that matters. */
 };
@@ -342,8 +345,11 @@ struct wal__recovery {
 /* Read the directory, build the index, mend the tail. */
 int wal__recover(struct wal *wal, struct error *error);
 /* Say that something is damaged. What is needed makes recovery fail, after it has looked for
- * more. */
+ * more, unless its loss is accepted. */
 void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage *damage);
+void wal__set_damaged(struct wal *wal, uint64_t sequence);
+/* Put the file of a damaged segment aside, or, where there are enough of them, remove it. */
+int wal__set_aside(struct wal *wal, uint64_t sequence, struct error *error);
 /* Go on with another segment. The file stays the caller's. */
 int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uint64_t sequence,
                       uint32_t size_bytes_max, struct error *error);
@@ -360,5 +366,19 @@ int wal__scan_segment(struct wal__recovery *recovery, struct wal__scan *scan, st
 /* Take a record whose checksums hold (but for the payload's, when `is_damaged`) into the index. */
 void wal__replay_record(struct wal__recovery *recovery, const struct wal__scan *scan,
                         const struct wal__record_header *header, bool is_damaged);
+
+/* ---- What is lost ---------------------------------------------------------------------------- */
+
+/* The last entry of the shard that is known; those before are in the log or in the store. */
+raft_index wal__shard_known_index(const struct wal__shard *shard);
+/* Entries behind the last one are lost, as it seems; `is_sure`: and nothing else is. */
+void wal__begin_loss(struct wal__recovery *recovery, struct wal__shard *shard,
+                     struct wal__position at, const char *reason, bool is_sure);
+/* They were void. */
+void wal__end_loss(struct wal__recovery *recovery, struct wal__shard *shard);
+/* All is read: say what is lost and needed; what is accepted is gone from the index then. */
+int wal__settle_losses(struct wal__recovery *recovery, struct error *error);
+/* Write down where the logs of those shards end now, and flush it. */
+int wal__write_losses(struct wal *wal, bool is_tail_lost, struct error *error);
 
 #endif

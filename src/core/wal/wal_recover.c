@@ -24,6 +24,7 @@ void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage 
     if (options->damaged != NULL) {
         options->damaged(options->context, damage);
     }
+    wal__set_damaged(recovery->wal, damage->segment);
     if (!damage->is_needed) {
         PROBE("wal.damage.of_no_account");
         return;
@@ -42,51 +43,20 @@ void wal__report_damage(struct wal__recovery *recovery, const struct wal_damage 
                     damage->segment, damage->offset, entry, damage->reason);
 }
 
-static void report_segment(struct wal__recovery *recovery, uint64_t sequence, const char *reason)
+/* The end of the log is lost, with whatever stood there. */
+static void lose_tail(struct wal__recovery *recovery, struct wal__position at, const char *reason)
 {
-    struct wal_damage damage = {.segment = sequence, .is_needed = true, .reason = reason};
+    struct wal_damage damage = {
+        .segment = at.sequence, .offset = at.offset, .is_needed = true, .reason = reason};
     wal__report_damage(recovery, &damage);
+    recovery->is_tail_lost = true;
+    recovery->lost_at = at;
+    recovery->lost_reason = reason;
 }
 
-/* Damaged entries matter when they are still there after all truncations. */
-static void judge_damaged_entries(struct wal__recovery *recovery)
+static void lose_segment(struct wal__recovery *recovery, uint64_t sequence, const char *reason)
 {
-    for (uint32_t i = 0; i < recovery->damaged_count; i++) {
-        const struct wal__damaged_entry *entry = &recovery->damaged[i];
-        const struct wal__shard *shard = wal__index_find(&recovery->wal->index, entry->shard);
-        struct wal__position position;
-        bool is_there = shard != NULL && wal__shard_get(shard, entry->index, &position);
-        struct wal_damage damage = {
-            .segment = entry->position.sequence,
-            .offset = entry->position.offset,
-            .shard = entry->shard,
-            .index = entry->index,
-            .is_needed = is_there && position.sequence == entry->position.sequence &&
-                         position.offset == entry->position.offset,
-            .reason = "the payload is damaged",
-        };
-        wal__report_damage(recovery, &damage);
-    }
-}
-
-/* Lost entries matter when the store lacks them and no truncation made them void. */
-static void judge_lost_entries(struct wal__recovery *recovery)
-{
-    const struct wal__index *index = &recovery->wal->index;
-    for (uint32_t i = 0; i < index->shard_count; i++) {
-        const struct wal__shard *shard = &index->shards[i];
-        if (shard->lost_index > shard->released_index) {
-            struct wal_damage damage = {
-                .segment = shard->lost_at.sequence,
-                .offset = shard->lost_at.offset,
-                .shard = shard->id,
-                .index = shard->released_index + 1,
-                .is_needed = true,
-                .reason = shard->lost_reason,
-            };
-            wal__report_damage(recovery, &damage);
-        }
-    }
+    lose_tail(recovery, (struct wal__position){.sequence = sequence}, reason);
 }
 
 /* ---- The directory --------------------------------------------------------------------------- */
@@ -97,6 +67,8 @@ static void found_name(void *context, const char *name)
     uint64_t number;
     if (wal__parse_spare_name(name, &number)) {
         wal__add_spare(recovery->wal, number);
+    } else if (wal__parse_damaged_name(name, &number)) {
+        recovery->wal->damaged_count++;
     } else if (strcmp(name, WAL__PREPARE_NAME) == 0) {
         recovery->has_prepare = true;
     } else if (wal__parse_segment_name(name, &number)) {
@@ -155,6 +127,8 @@ static int read_header(struct wal *wal, struct env_file *file, uint64_t sequence
 
 /* ---- Which segments make up the log ---------------------------------------------------------- */
 
+static const char broken_header[] = "both copies of its header are damaged";
+
 /* Whether the newest file was taken into use: its head is good, or a record shows that it was. */
 static int examine_newest(struct wal__recovery *recovery, uint64_t sequence, bool *is_begun,
                           struct error *error)
@@ -186,7 +160,8 @@ static int examine_newest(struct wal__recovery *recovery, uint64_t sequence, boo
     if (status == 0 && is_evidence) {
         *is_begun = true; /* The scan will find what is wrong with the table. */
         if (!is_header_good) {
-            report_segment(recovery, sequence, "both copies of its header are damaged");
+            recovery->broken_sequence = sequence;
+            lose_segment(recovery, sequence, broken_header);
         }
     }
     wal->options.files.ops->close(wal->options.files.context, file);
@@ -206,14 +181,17 @@ static int find_last_segment(struct wal__recovery *recovery, struct error *error
     uint64_t newest = recovery->sequences[count - 1];
     bool is_begun;
     int status = examine_newest(recovery, newest, &is_begun, error);
-    if (status != 0 || is_begun) {
+    bool is_broken = recovery->broken_sequence == newest;
+    if (status != 0 || (is_begun && !is_broken)) {
         return status;
     }
-    PROBE("wal.recover.segment_not_begun");
     recovery->chain_start--;
     recovery->chain_end--;
-    if (newest != 1 && (count == 1 || recovery->sequences[count - 2] != newest - 1)) {
-        report_segment(recovery, newest - 1, "it is missing");
+    if (!is_broken) {
+        PROBE("wal.recover.segment_not_begun");
+        if (newest != 1 && (count == 1 || recovery->sequences[count - 2] != newest - 1)) {
+            lose_segment(recovery, newest - 1, "it is missing");
+        }
     }
     return 0;
 }
@@ -242,9 +220,11 @@ static int build_chain(struct wal__recovery *recovery, struct error *error)
             if (status != 0) {
                 return status;
             }
-            recovery->lost_reason = "both copies of its header are damaged";
+            recovery->broken_sequence = sequence;
             if (wal->segment_count == 0) {
-                report_segment(recovery, sequence, recovery->lost_reason);
+                lose_segment(recovery, sequence, broken_header);
+            } else {
+                recovery->lost_reason = broken_header;
             }
             break;
         }
@@ -257,12 +237,30 @@ static int build_chain(struct wal__recovery *recovery, struct error *error)
     return 0;
 }
 
-/* Read all segments of the log, oldest first. */
-static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_scan,
-                      struct error *error)
+static int scan_segment(struct wal__recovery *recovery, struct wal__scan *scan, struct error *error)
 {
-    struct wal *wal = recovery->wal;
-    uint64_t first = wal->segments[0].header.sequence;
+    struct wal__segment *segment = scan->segment;
+    int status = wal__read_segment(recovery, segment->file, segment->header.sequence,
+                                   segment->header.segment_size_bytes, error);
+    if (status == 0) {
+        status = wal__scan_segment(recovery, scan, error);
+    }
+    if (status != 0) {
+        return status;
+    }
+    if (scan->is_last && recovery->size_bytes < segment->header.segment_size_bytes) {
+        /* It had its full size before its header was written. */
+        struct wal__position at = {segment->header.sequence, scan->end_offset};
+        lose_tail(recovery, at, "its file was shortened");
+    }
+    segment->end_offset = scan->is_last ? scan->end_offset : scan->limit;
+    return 0;
+}
+
+/* What was lost before the first segment there is, if anything. */
+static void begin_scan(struct wal__recovery *recovery)
+{
+    uint64_t first = recovery->wal->segments[0].header.sequence;
     if (first > 1) {
         recovery->is_lost = true;
         recovery->lost_at.sequence = first - 1;
@@ -270,6 +268,16 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
             recovery->lost_reason = "it is missing";
         }
     }
+}
+
+/* Read all segments of the log, oldest first. */
+static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_scan,
+                      struct error *error)
+{
+    struct wal *wal = recovery->wal;
+    struct wal__position tail_lost_at = recovery->lost_at;
+    const char *tail_lost_reason = recovery->lost_reason;
+    begin_scan(recovery);
     for (uint32_t i = 0; i < wal->segment_count; i++) {
         struct wal__segment *segment = &wal->segments[i];
         struct wal__scan scan = {
@@ -281,29 +289,17 @@ static int scan_chain(struct wal__recovery *recovery, struct wal__scan *last_sca
         if (!scan.is_last && segment[1].header.previous_end_offset <= scan.limit) {
             scan.limit = segment[1].header.previous_end_offset;
         }
-        int status = wal__read_segment(recovery, segment->file, segment->header.sequence,
-                                       segment->header.segment_size_bytes, error);
-        if (status == 0) {
-            status = wal__scan_segment(recovery, &scan, error);
-        }
+        int status = scan_segment(recovery, &scan, error);
         if (status != 0) {
             return status;
         }
-        if (scan.is_last && recovery->size_bytes < segment->header.segment_size_bytes) {
-            /* It had its full size before its header was written. */
-            report_segment(recovery, segment->header.sequence, "its file was shortened");
-        }
-        segment->end_offset = scan.is_last ? scan.end_offset : scan.limit;
         *last_scan = scan;
     }
     if (recovery->is_lost) {
-        struct wal_damage damage = {
-            .segment = recovery->lost_at.sequence,
-            .offset = recovery->lost_at.offset,
-            .is_needed = true,
-            .reason = recovery->lost_reason,
-        };
-        wal__report_damage(recovery, &damage);
+        lose_tail(recovery, recovery->lost_at, recovery->lost_reason);
+    } else if (recovery->is_tail_lost && tail_lost_reason != NULL) {
+        recovery->lost_at = tail_lost_at;
+        recovery->lost_reason = tail_lost_reason;
     }
     return 0;
 }
@@ -409,7 +405,9 @@ static int tidy_directory(struct wal__recovery *recovery, struct error *error)
         if (i >= recovery->chain_start && i < recovery->chain_end) {
             continue;
         }
-        int status = remove_segment(wal, recovery->sequences[i], error);
+        uint64_t sequence = recovery->sequences[i];
+        int status = sequence == recovery->broken_sequence ? wal__set_aside(wal, sequence, error)
+                                                           : remove_segment(wal, sequence, error);
         if (status != 0) {
             return status;
         }
@@ -455,10 +453,9 @@ static int read_all(struct wal__recovery *recovery, struct error *error)
     if (status != 0) {
         return status;
     }
-    judge_damaged_entries(recovery);
-    judge_lost_entries(recovery);
-    if (recovery->failure.code != 0) {
-        return error_say(error, recovery->failure.code, "%s", recovery->failure.message);
+    status = wal__settle_losses(recovery, error);
+    if (status != 0) {
+        return status;
     }
     if (!wal->options.is_read_only) {
         status = mend(recovery, &scan, error);
@@ -467,7 +464,11 @@ static int read_all(struct wal__recovery *recovery, struct error *error)
         }
     }
     if (wal->segment_count > 0) {
-        const struct wal__segment *last = wal__last_segment(wal);
+        struct wal__segment *last = wal__last_segment(wal);
+        if (recovery->is_tail_lost) {
+            /* It ends here, but the damage is to be found again, so that the segment is kept. */
+            last->end_offset = last->header.segment_size_bytes;
+        }
         wal->written = (struct wal__position){last->header.sequence, last->end_offset};
         wal->durable = wal->written;
         TRACE("wal.recovered", wal->segments[0].header.sequence, last->header.sequence,
@@ -481,8 +482,10 @@ int wal__recover(struct wal *wal, struct error *error)
     struct wal__recovery recovery = {.wal = wal};
     int status = read_all(&recovery, error);
     wal->incarnation = recovery.incarnation_newest + (BUG("wal.incarnation_reused") ? 0 : 1);
+    if (status == 0 && !wal->options.is_read_only) {
+        status = wal__write_losses(wal, recovery.is_tail_lost, error);
+    }
     memory_free(recovery.sequences);
     memory_free(recovery.bytes);
-    memory_free(recovery.damaged);
     return status;
 }

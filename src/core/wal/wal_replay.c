@@ -4,16 +4,17 @@
  * What damage may be forgiven
  *   The payload of an entry that the store has: the header, which is good, says which entry it is.
  *   Anything else that was lost (a bad header, a whole segment) may have been an entry, a vote or a
- *   truncation. It is of no account only if a later segment begins with a good table, which carries
- *   the hard states and the last index of every shard at that moment, and the store has every entry
- *   up to those. Then the index starts anew from the table. A segment that was released and reused
- *   before the first one there is treated alike: nothing else tells it from one that was lost. */
+ *   truncation. The next good table at the head of a segment tells, shard by shard: it carries the
+ *   hard states and the last entries at that moment. A shard lost nothing if the store has all up to
+ *   there, or if its last entry is the one that was known (in Raft an index and a term name one
+ *   entry, with all before it). Otherwise its log is cut off where the loss began, and what follows
+ *   of it is passed over until a truncation, or a later table, shows that the log was ended there:
+ *   that is what going on without the lost part writes. A segment that was released and reused before
+ *   the first one there is treated alike: nothing else tells it from one that was lost. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
 #include "core/wal/wal_internal.h"
-
-enum { DAMAGED_CAPACITY_MIN = 16 };
 
 static struct wal__shard *find_or_add(struct wal__recovery *recovery, wal_shard id)
 {
@@ -29,49 +30,39 @@ static struct wal__shard *find_or_add(struct wal__recovery *recovery, wal_shard 
     return shard;
 }
 
-static void report_contradiction(struct wal__recovery *recovery,
-                                 const struct wal__record_header *header)
-{
-    struct wal_damage damage = {
-        .segment = header->position.sequence,
-        .offset = header->position.offset,
-        .shard = header->shard,
-        .index = header->index,
-        .is_needed = true,
-        .reason = "a record contradicts those before it",
-    };
-    wal__report_damage(recovery, &damage);
-}
-
-static void note_damaged_entry(struct wal__recovery *recovery,
-                               const struct wal__record_header *header)
-{
-    if (recovery->damaged_count == recovery->damaged_capacity) {
-        uint32_t capacity =
-            recovery->damaged_capacity == 0 ? DAMAGED_CAPACITY_MIN : 2 * recovery->damaged_capacity;
-        recovery->damaged = memory_resize(recovery->damaged, capacity * sizeof *recovery->damaged);
-        recovery->damaged_capacity = capacity;
-    }
-    recovery->damaged[recovery->damaged_count++] = (struct wal__damaged_entry){
-        .shard = header->shard, .index = header->index, .position = header->position};
-}
+static const char contradiction[] = "a record contradicts those before it";
 
 static void replay_entry(struct wal__recovery *recovery)
 {
     const struct wal__record_header *entry = &recovery->entry;
     struct wal__shard *shard = find_or_add(recovery, entry->shard);
+    if (shard->is_cut) {
+        return; /* Behind what is lost. */
+    }
     if (!wal__shard_accepts(shard, entry->index)) {
-        report_contradiction(recovery, entry);
+        wal__begin_loss(recovery, shard, entry->position, contradiction, false);
         return;
     }
     bool is_live = entry->index > shard->released_index;
+    bool is_damaged = recovery->is_entry_damaged || recovery->is_entry_headless;
+    if (is_damaged && is_live) {
+        wal__begin_loss(recovery, shard, entry->position, "the payload is damaged", true);
+        return;
+    }
+    if (recovery->is_entry_damaged) {
+        struct wal_damage damage = {
+            .segment = entry->position.sequence,
+            .offset = entry->position.offset,
+            .shard = entry->shard,
+            .index = entry->index,
+            .reason = "the payload is damaged",
+        };
+        wal__report_damage(recovery, &damage);
+    }
     wal__shard_push(shard, entry->index, entry->term, entry->position, is_live);
     struct wal__segment *segment = wal__find_segment(recovery->wal, entry->position.sequence);
     if (is_live && segment != NULL) {
         segment->live_count++;
-    }
-    if (recovery->is_entry_damaged || (recovery->is_entry_headless && is_live)) {
-        note_damaged_entry(recovery, entry);
     }
 }
 
@@ -109,60 +100,132 @@ static void drop_newest_entries(struct wal *wal, struct wal__shard *shard, raft_
     }
 }
 
+/* The owner went on without what was lost, and its log ended there. It may have held entries that had
+ * been cut and replaced, unknown to it; whatever came in their place was lost. */
+static void replay_end_of_loss(struct wal__recovery *recovery, struct wal__shard *shard,
+                               const struct wal__record_header *header)
+{
+    raft_index last = header->index - 1;
+    bool is_known = shard->position_count > 0 && last >= wal__shard_first_index(shard) &&
+                    last <= shard->last_index && wal__shard_term(shard, last) == header->term;
+    if (!is_known && last > shard->released_index) {
+        /* What was kept is not there any more. If it was cut later, as far as the store has not
+         * got it, that will be read too. */
+        drop_newest_entries(recovery->wal, shard, 0);
+        wal__shard_truncate(shard, 1);
+        wal__begin_loss(recovery, shard, header->position, contradiction, true);
+        shard->is_sure = true; /* Of what the store has. */
+        return;
+    }
+    wal__end_loss(recovery, shard);
+    drop_newest_entries(recovery->wal, shard, is_known ? header->index : 0);
+    wal__shard_truncate(shard, header->index);
+    if (!is_known) {
+        shard->last_index = last;
+        shard->run_count = 0; /* The store knows its term. */
+    }
+}
+
 static void replay_truncation(struct wal__recovery *recovery,
                               const struct wal__record_header *header)
 {
     struct wal__shard *shard = find_or_add(recovery, header->shard);
+    if (header->extra == WAL__TRUNCATION_ENDS_LOSS) {
+        replay_end_of_loss(recovery, shard, header);
+        return;
+    }
+    if (shard->is_cut) {
+        bool is_void = header->index == 1; /* All of it, whatever it was. */
+        if (!is_void && !(shard->is_sure && header->index <= wal__shard_known_index(shard) + 1)) {
+            return; /* Some of what is lost may stand before it. */
+        }
+        wal__end_loss(recovery, shard);
+        if (shard->last_index < header->index - 1) {
+            /* What is known is in the store: the log goes on behind that. */
+            shard->last_index = header->index - 1;
+            shard->run_count = 0;
+        }
+    }
     drop_newest_entries(recovery->wal, shard, header->index);
     wal__shard_truncate(shard, header->index);
-    if (shard->lost_index >= header->index) {
-        shard->lost_index = header->index - 1;
-    }
 }
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
-/* Begin again with what the table says. False when the store lacks entries that the log had: they
- * are lost, unless a truncation behind the table makes them void. */
+/* Whether the last entry that the table tells of is the last one of the shard here. */
+static bool has_same_end(const struct wal__shard *shard, const struct wal__table_item *item)
+{
+    return shard->last_index == item->last_index &&
+           (shard->run_count == 0 || wal__shard_term(shard, item->last_index) == item->last_term);
+}
+
+/* Whether the shard had that entry and, as it seems, cut off what came behind it. */
+static bool has_entry(const struct wal__shard *shard, const struct wal__table_item *item)
+{
+    return shard->position_count > 0 && item->last_index >= wal__shard_first_index(shard) &&
+           item->last_index < shard->last_index &&
+           wal__shard_term(shard, item->last_index) == item->last_term;
+}
+
+/* Something was lost before the table, which says where things stood after it. */
+static void start_shard_anew(struct wal__recovery *recovery, const struct wal__table_item *item)
+{
+    struct wal__shard *shard = find_or_add(recovery, item->shard);
+    if (item->last_index <= shard->released_index) {
+        wal__end_loss(recovery, shard);
+        drop_newest_entries(recovery->wal, shard, 0);
+        wal__shard_reset(shard, item);
+        return;
+    }
+    if (has_same_end(shard, item)) {
+        wal__end_loss(recovery, shard);
+    } else if (!shard->is_cut && has_entry(shard, item)) {
+        PROBE("wal.recover.lost_truncation");
+        drop_newest_entries(recovery->wal, shard, item->last_index + 1);
+        wal__shard_truncate(shard, item->last_index + 1);
+    } else if (!BUG("wal.loss_not_told")) {
+        /* Where all that is known is in the store, nothing that was cut can be among it. */
+        bool is_sure = shard->position_count == 0;
+        wal__begin_loss(recovery, shard, recovery->lost_at, recovery->lost_reason, is_sure);
+    }
+    shard->hard_state = item->hard_state;
+}
+
+/* True when no shard lost anything. */
 static bool start_anew(struct wal__recovery *recovery, struct bytes payload)
 {
-    struct wal *wal = recovery->wal;
     bool is_all_known = true;
     recovery->is_in_entry = false;
     for (size_t at = 0; at < payload.size_bytes; at += WAL__TABLE_ITEM_SIZE_BYTES) {
         struct wal__table_item item;
         wal__decode_table_item(payload.data + at, &item);
-        struct wal__shard *shard = find_or_add(recovery, item.shard);
-        drop_newest_entries(wal, shard, 0);
-        wal__shard_reset(shard, &item);
-        if (item.last_index > shard->released_index) {
-            shard->lost_index = item.last_index;
-            shard->lost_at = recovery->lost_at;
-            shard->lost_reason = recovery->lost_reason;
-            is_all_known = false;
-        }
+        start_shard_anew(recovery, &item);
+        is_all_known = is_all_known && !wal__index_find(&recovery->wal->index, item.shard)->is_cut;
     }
+    recovery->is_lost = false;
     return is_all_known;
 }
 
-/* Whether the table says what the records before it say. */
-static bool table_agrees(struct wal__recovery *recovery, struct bytes payload)
+/* Nothing was lost, but perhaps entries of single shards: compare with the table what is known. */
+static void compare_table(struct wal__recovery *recovery, const struct wal__record_header *header,
+                          struct bytes payload)
 {
-    const struct wal__index *index = &recovery->wal->index;
-    if (payload.size_bytes / WAL__TABLE_ITEM_SIZE_BYTES != index->shard_count) {
-        return false;
-    }
     for (size_t at = 0; at < payload.size_bytes; at += WAL__TABLE_ITEM_SIZE_BYTES) {
         struct wal__table_item item;
         wal__decode_table_item(payload.data + at, &item);
-        const struct wal__shard *shard = wal__index_find(index, item.shard);
-        if (shard == NULL || shard->last_index != item.last_index ||
-            shard->hard_state.term != item.hard_state.term ||
-            shard->hard_state.vote != item.hard_state.vote) {
-            return false;
+        struct wal__shard *shard = find_or_add(recovery, item.shard);
+        bool is_same = has_same_end(shard, &item);
+        if (shard->is_cut && is_same) {
+            wal__end_loss(recovery, shard);
+        } else if (shard->is_cut && item.last_index <= shard->released_index) {
+            wal__end_loss(recovery, shard);
+            drop_newest_entries(recovery->wal, shard, 0);
+            wal__shard_reset(shard, &item);
+        } else if (!shard->is_cut && (!is_same || shard->hard_state.term != item.hard_state.term ||
+                                      shard->hard_state.vote != item.hard_state.vote)) {
+            wal__begin_loss(recovery, shard, header->position, contradiction, false);
         }
     }
-    return true;
 }
 
 static bool table_is_sound(struct bytes payload)
@@ -185,44 +248,52 @@ static void replay_table(struct wal__recovery *recovery, const struct wal__scan 
     struct wal_damage damage = {
         .segment = header->position.sequence,
         .offset = header->position.offset,
-        .is_needed = recovery->is_lost,
         .reason = "the table at the head is damaged",
     };
-    if (is_damaged) {
+    if (is_damaged || !table_is_sound(payload)) {
+        /* Where nothing was lost before, it only repeats what is known. */
         wal__report_damage(recovery, &damage);
-        return; /* Where nothing was lost before, it only repeats what is known. */
-    }
-    if (!table_is_sound(payload)) {
-        report_contradiction(recovery, header);
         return;
     }
     if (!recovery->is_lost) {
-        if (!table_agrees(recovery, payload)) {
-            report_contradiction(recovery, header);
-        }
+        compare_table(recovery, header, payload);
         return;
     }
     damage.segment = recovery->lost_at.sequence;
     damage.offset = recovery->lost_at.offset;
     damage.reason = recovery->lost_reason;
-    damage.is_needed = false;
     if (start_anew(recovery, payload) && !scan->is_first) {
         wal__report_damage(recovery, &damage);
     }
-    recovery->is_lost = false;
+}
+
+/* Between what was lost and the next good table nothing is believed but a newer term. */
+static void replay_hard_state(struct wal__recovery *recovery,
+                              const struct wal__record_header *header)
+{
+    struct wal__shard *shard = find_or_add(recovery, header->shard);
+    if (!recovery->is_lost || header->term > shard->hard_state.term) {
+        shard->hard_state = (struct raft_hard_state){.term = header->term, .vote = header->extra};
+    }
 }
 
 void wal__replay_record(struct wal__recovery *recovery, const struct wal__scan *scan,
                         const struct wal__record_header *header, bool is_damaged)
 {
+    if (recovery->is_lost && header->kind != WAL__KIND_TABLE) {
+        recovery->is_in_entry = false;
+        if (header->kind == WAL_RECORD_HARD_STATE) {
+            replay_hard_state(recovery, header);
+        }
+        return;
+    }
     switch (header->kind) {
     case WAL_RECORD_ENTRY:
         replay_fragment(recovery, header, is_damaged);
         return;
     case WAL_RECORD_HARD_STATE:
         recovery->is_in_entry = false;
-        find_or_add(recovery, header->shard)->hard_state =
-            (struct raft_hard_state){.term = header->term, .vote = header->extra};
+        replay_hard_state(recovery, header);
         return;
     case WAL_RECORD_TRUNCATE:
         recovery->is_in_entry = false;

@@ -412,7 +412,10 @@ static int recycle_oldest(struct wal *wal, struct error *error)
     char name[WAL__NAME_SIZE_BYTES];
     wal__format_segment_name(segment->header.sequence, name);
     int status;
-    if (is_kept) {
+    if (segment->is_damaged) {
+        is_kept = false; /* What lies there may be bad. */
+        status = wal__set_aside(wal, segment->header.sequence, error);
+    } else if (is_kept) {
         char spare_name[WAL__NAME_SIZE_BYTES];
         wal__format_spare_name(wal->spare_number_next, spare_name);
         status = files->ops->rename(files->context, name, spare_name, error);
