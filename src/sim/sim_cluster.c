@@ -237,6 +237,7 @@ static void draw_nature(struct cluster *cluster)
     nature->slow_disk_every_us = maybe(random, 200000, 3000000);
     nature->full_every_us = maybe(random, 200000, 3000000);
     nature->flush_error_every_us = maybe(random, 200000, 3000000);
+    nature->damage_every_us = maybe(random, 100000, 2000000);
     nature->does_cache_lie = random_chance(random, 1, 2);
     nature->does_directory_reorder = random_chance(random, 1, 2);
     nature->configure_every_us = maybe(random, 50000, 2000000);
@@ -354,12 +355,41 @@ static void fail_a_flush(struct cluster *cluster, const struct cluster_event *ev
     again(cluster, event, cluster->nature.flush_error_every_us);
 }
 
+static void damage_log(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = any_node_or_leader(cluster);
+    if (!cluster->is_healing && sim__cluster_node_damage(cluster, node) &&
+        sim__cluster_node_is_running(node) && random_chance(&cluster->random, 1, 2)) {
+        sim__cluster_node_kill(cluster, node, random_chance(&cluster->random, 1, 2));
+    }
+    again(cluster, event, cluster->nature.damage_every_us);
+}
+
 static void jump_wall(struct cluster *cluster, const struct cluster_event *event)
 {
     int64_t span_ms = random_chance(&cluster->random, 1, 2) ? 200 : 200000;
     cluster->wall_offset_ms +=
         (int64_t)random_below(&cluster->random, (uint64_t)span_ms * 2) - span_ms;
     again(cluster, event, cluster->nature.wall_jump_every_us);
+}
+
+bool sim__cluster_is_dispensable(const struct raft_configuration *members, raft_node node)
+{
+    uint32_t others = members->voter_count - (raft_configuration_has_voter(members, node) ? 1 : 0);
+    return members->voter_count == 0 || others >= members->voter_count / 2 + 1;
+}
+
+/* Would the voters need one that is damaged? */
+static bool needs_damaged(const struct cluster *cluster, const struct raft_configuration *members)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        if (sim__cluster_node_is_damaged(node) &&
+            !sim__cluster_is_dispensable(members, sim__cluster_node_id(node))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A random subset of the nodes votes, another learns. */
@@ -384,7 +414,7 @@ static void configure(struct cluster *cluster, const struct cluster_event *event
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         struct raft_configuration target;
         draw_configuration(cluster, &target);
-        if (target.voter_count > 0) {
+        if (target.voter_count > 0 && !needs_damaged(cluster, &target)) {
             int status = shard_configure(shard, &target);
             sim__cluster_note(cluster, "cluster.configure", sim__cluster_node_id(node),
                               target.voter_count, (uint64_t)-status);
@@ -426,6 +456,7 @@ static void schedule_faults(struct cluster *cluster)
         {nature->transfer_every_us, transfer},
         {nature->full_every_us, fill_disks},
         {nature->flush_error_every_us, fail_a_flush},
+        {nature->damage_every_us, damage_log},
     };
     for (uint32_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (faults[i].every_us > 0) {
@@ -482,7 +513,8 @@ static bool is_settled(const struct cluster *cluster)
             return false;
         }
         shard_get_statistics(sim__cluster_node_shard(node), &own);
-        if (own.applied_index != leader.applied_index || own.stored_index != leader.applied_index) {
+        if (own.is_impaired || own.applied_index != leader.applied_index ||
+            own.stored_index != leader.applied_index) {
             return false;
         }
     }
@@ -545,16 +577,17 @@ static void print_nature(const struct cluster *cluster)
 {
     const struct cluster_nature *nature = &cluster->nature;
     if (cluster->options.trace != NULL) {
-        (void)fprintf(
-            cluster->options.trace,
-            "nodes=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
-            "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
-            "transfer=%u recent=%u window=%u\n",
-            nature->node_count, nature->does_start_whole, nature->client_count, nature->key_count,
-            nature->request_count, nature->election_timeout_ms, nature->kill_every_us,
-            nature->blackout_every_us, nature->pause_every_us, nature->partition_every_us,
-            nature->break_every_us, nature->slow_disk_every_us, nature->configure_every_us,
-            nature->transfer_every_us, nature->recent_size_bytes, nature->window_size_bytes);
+        (void)fprintf(cluster->options.trace,
+                      "nodes=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
+                      "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
+                      "transfer=%u recent=%u window=%u damage=%u\n",
+                      nature->node_count, nature->does_start_whole, nature->client_count,
+                      nature->key_count, nature->request_count, nature->election_timeout_ms,
+                      nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
+                      nature->partition_every_us, nature->break_every_us,
+                      nature->slow_disk_every_us, nature->configure_every_us,
+                      nature->transfer_every_us, nature->recent_size_bytes,
+                      nature->window_size_bytes, nature->damage_every_us);
     }
 }
 

@@ -73,7 +73,8 @@ struct cluster_nature {
     uint32_t slow_disk_every_us;
     uint32_t full_every_us; /* A disk, or those of all. */
     uint32_t flush_error_every_us;
-    bool does_cache_lie; /* See sim__disk_options. */
+    uint32_t damage_every_us; /* Of a log, at rest or in use. */
+    bool does_cache_lie;      /* See sim__disk_options. */
     bool does_directory_reorder;
     uint32_t configure_every_us;
     uint32_t transfer_every_us;
@@ -132,6 +133,9 @@ uint64_t sim__cluster_delay(struct cluster *cluster, uint64_t mean_us);
 bool sim__cluster_percent(struct cluster *cluster, uint32_t percent);
 uint32_t sim__cluster_any_node(struct cluster *cluster);
 
+/* Have the others a majority without it? */
+bool sim__cluster_is_dispensable(const struct raft_configuration *members, raft_node node);
+
 /* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
 
 enum cluster_message { CLUSTER_MESSAGE_SHARD, CLUSTER_MESSAGE_ROUTE };
@@ -148,6 +152,11 @@ void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *no
 /* One of the flushes that come fails with this chance; 0: none. */
 void sim__cluster_node_fail_flush(struct cluster *cluster, struct cluster_node *node,
                                   uint32_t per_million);
+/* Damage a place of its log that was known to be durable. False: there is none, or it is not this
+ * node's turn (see sim_cluster_node.c). */
+bool sim__cluster_node_damage(struct cluster *cluster, struct cluster_node *node);
+/* Until what it lost is there again. */
+bool sim__cluster_node_is_damaged(const struct cluster_node *node);
 bool sim__cluster_node_is_running(const struct cluster_node *node);
 uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
 /* Until when it does nothing; 0: it does. */

@@ -48,6 +48,9 @@ struct cluster_node {
     int32_t clock_rate_ppm;
     uint64_t clock_base_ms;
 
+    bool is_damage_unseen; /* Its log was damaged since it was last opened. */
+    bool is_whole;         /* And it will still know after a restart. */
+
     struct sim__disk *disk;
     struct memstore *memstore;
     struct cluster_watch *watch;
@@ -356,6 +359,7 @@ static void writer_flush(struct cluster *cluster, const struct cluster_event *ev
         log_failed(node, &error);
         return;
     }
+    sim__disk_next_round(node->disk);
     uint64_t sequence = node->round[node->round_count - 1].sequence;
     memory_free(node->round);
     node->round = NULL;
@@ -467,10 +471,18 @@ static int host_load_head(void *context, wal_shard shard, raft_index index, uint
     return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
 }
 
+static void exit_damaged(struct cluster *cluster, const struct cluster_event *event)
+{
+    sim__cluster_note(cluster, "node.exits_damaged", event->node->id, 0, 0);
+    sim__cluster_node_kill(cluster, event->node, false);
+}
+
 static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
 {
     struct cluster_node *node = context;
-    if (!node->is_dead) {
+    if (status == ERROR_CORRUPT && node->is_damage_unseen && !node->is_dead) {
+        sim__cluster_schedule(node->cluster, 0, exit_damaged, node, 0, NULL);
+    } else if (!node->is_dead) {
         sim__cluster_fail(node->cluster, "the shard of node %u failed: %s (%s)", node->id,
                           error->message, error_text(status));
     }
@@ -494,7 +506,9 @@ static void maintain(struct cluster *cluster, const struct cluster_event *event)
                               node, 1, NULL);
         return;
     }
+    bool is_whole = shard_is_stored_whole(node->shard);
     memstore_flush(node->memstore);
+    node->is_whole = node->is_whole || is_whole;
     if (node->flush_index > 0) {
         node->release_index = node->flush_index;
         if (!node->is_writer_busy) {
@@ -519,6 +533,15 @@ static void draw_members(const struct cluster *cluster, struct cluster_node *nod
     } else if (node->id == 1) {
         configuration->voters[configuration->voter_count++] = 1;
     }
+}
+
+static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
+{
+    struct cluster_node *node = context;
+    sim__cluster_note(node->cluster, "node.lost", node->id, loss->index, loss->segment);
+    node->is_whole = false;
+    bool is_named = !loss->is_of_unnamed && loss->shard == CLUSTER_SHARD;
+    return is_named || loss->is_of_unnamed ? shard_accept_loss(node->shard, error) : 0;
 }
 
 static int open_cores(struct cluster_node *node, struct error *error)
@@ -564,6 +587,7 @@ static int open_cores(struct cluster_node *node, struct error *error)
         .segment_size_bytes = nature->segment_size_bytes,
         .spare_size_bytes_max = 2 * nature->segment_size_bytes,
         .first_needed = first_needed,
+        .accept_loss = accept_loss,
         .context = node,
     };
     status = wal_open(&node->wal, &wal_options, error);
@@ -594,10 +618,19 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     int status = open_cores(node, &error);
     bool is_provoked = (status == -ENOSPC && node->is_full) ||
                        (status == -EIO && sim__disk_flush_error_count(node->disk) > 0);
+    if (status == ERROR_CORRUPT && sim__disk_damage_count(node->disk) > 0 && node->shard != NULL &&
+        !shard_is_impaired(node->shard)) {
+        /* Rightly: too few others. A person brings a copy. */
+        sim__cluster_note(cluster, "node.refuses", node->id, 0, 0);
+        cluster->result->reported_damage_count++;
+        sim__disk_repair(node->disk);
+        is_provoked = true;
+    }
     if (status != 0 && is_provoked && node->shard != NULL) {
         sim__cluster_node_kill(cluster, node, false);
         return;
     }
+    node->is_damage_unseen = false;
     if (status != 0) {
         sim__cluster_fail(cluster, "node %u does not start: %s (%s)", node->id, error.message,
                           error_text(status));
@@ -692,6 +725,51 @@ void sim__cluster_node_slow_disk(struct cluster *cluster, struct cluster_node *n
     }
 }
 
+/* Whether the node's damage is over: found, and what was lost is there again, durably. */
+static bool is_mended(const struct cluster_node *node)
+{
+    return !node->is_damage_unseen && node->is_whole;
+}
+
+/* Damage stays with one node until that is whole again, so that nothing committed is lost by more
+ * than one. And a change of members must not make that one indispensable: every log says that the
+ * others have a majority without it, for which all must run to be asked. */
+static bool may_be_damaged(struct cluster *cluster, const struct cluster_node *node)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct cluster_node *other = cluster->nodes[i];
+        if (!sim__cluster_node_is_running(other) || (other != node && !is_mended(other))) {
+            return false;
+        }
+        const struct raft_configuration *members = shard_configuration(other->shard);
+        if (members->outgoing_count > 0 || !sim__cluster_is_dispensable(members, node->id)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sim__cluster_node_is_damaged(const struct cluster_node *node)
+{
+    return !is_mended(node);
+}
+
+bool sim__cluster_node_damage(struct cluster *cluster, struct cluster_node *node)
+{
+    if (!may_be_damaged(cluster, node)) {
+        return false;
+    }
+    enum sim__damage kind =
+        random_chance(&cluster->random, 1, 2) ? SIM__DAMAGE_ROT : SIM__DAMAGE_ASTRAY;
+    if (!sim__disk_damage(node->disk, kind)) {
+        return false;
+    }
+    sim__cluster_note(cluster, "node.damaged", node->id, kind, 0);
+    cluster->result->damage_count++;
+    node->is_damage_unseen = true;
+    return true;
+}
+
 void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *node, bool is_full)
 {
     if (node->is_full == is_full) {
@@ -723,6 +801,7 @@ struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t 
         node->clock_rate_ppm =
             ((int32_t)random_below(&cluster->random, 2 * percent + 1) - (int32_t)percent) * 10000;
     }
+    node->is_whole = true;
     list_init(&node->jobs);
     struct sim__disk_options options = {
         .capacity_bytes = DISK_SIZE_BYTES,

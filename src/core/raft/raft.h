@@ -313,7 +313,8 @@ void raft_destroy(struct raft *raft);
 /* Advance by one input. A non-zero status means nothing changed:
  *   ERROR_NOT_LEADER  for what only a leader may do
  *   -EBUSY            PROPOSE while leadership is handed over; CONFIGURE while another change is
- *                     under way or before the own term has committed; too many things to make
+ *                     under way or before the own term has committed, or to voters that have no
+ *                     majority without those that are impaired (I8); too many things to make
  *                     durable are under way
  *   -EINVAL           CONFIGURE or TRANSFER to what is not possible; a snapshot older than what is
  *                     applied

@@ -156,6 +156,24 @@ static bool is_same_set(const raft_node *left, uint32_t left_count, const raft_n
     return left_count == right_count && memcmp(left, right, left_count * sizeof *left) == 0;
 }
 
+/* I8: would nothing be committed before a member is whole that cannot become so before something
+ * is? */
+static bool would_wait_for_impaired(const struct raft *raft,
+                                    const struct raft_configuration *configuration)
+{
+    uint32_t impaired_count = 0;
+    for (uint32_t i = 0; i < raft->replica_count; i++) {
+        for (uint32_t k = 0; k < configuration->voter_count; k++) {
+            impaired_count +=
+                raft->replicas[i].node == configuration->voters[k] && raft->replicas[i].mark != 0
+                    ? 1u
+                    : 0u;
+        }
+    }
+    return impaired_count > 0 &&
+           configuration->voter_count - impaired_count < configuration->voter_count / 2 + 1;
+}
+
 int raft__configure(struct raft *raft, const struct raft_configuration *configuration)
 {
     if (!raft_configuration_is_valid(configuration) || configuration->outgoing_count > 0) {
@@ -163,6 +181,10 @@ int raft__configure(struct raft *raft, const struct raft_configuration *configur
     }
     if (is_changing(raft) || raft->commit_index < raft->start_index || raft->transfer_target != 0) {
         return -EBUSY; /* I5 */
+    }
+    if (would_wait_for_impaired(raft, configuration)) {
+        PROBE("raft.configure.impaired");
+        return -EBUSY;
     }
     const struct raft_configuration *current = raft__configuration(raft);
     if (raft_configurations_are_equal(configuration, current)) {

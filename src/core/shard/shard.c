@@ -228,6 +228,11 @@ static void take_output(struct shard *shard, const struct raft_output *output,
     shard->confirmed_round = output->confirmed_round;
     shard->lease_until_ms = output->lease_until_ms;
     shard->is_transferring = output->is_transferring;
+    if (shard->is_impaired && !output->is_impaired) {
+        PROBE("shard.whole");
+        TRACE("shard.whole", shard->options.id, output->term, output->commit_index, 0);
+        shard->is_flag_stale = true;
+    }
     shard->is_impaired = output->is_impaired;
     shard->raft_wake_at_ms = output->wake_at_ms;
     if (has_lost) {
@@ -509,6 +514,13 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
         }
     }
     free_heads(shard, &options);
+    if (status == 0 && shard->is_impaired &&
+        !shard__is_dispensable(raft_latest_configuration(shard->raft), shard->options.self)) {
+        status = error_say(error, ERROR_CORRUPT,
+                           "shard %u: this replica has lost part of its log, and without it no "
+                           "majority of the voters is left",
+                           shard->options.id);
+    }
     if (status != 0) {
         return status;
     }
@@ -682,6 +694,7 @@ void shard_get_statistics(const struct shard *shard, struct shard_statistics *st
     statistics->digest = shard->digest;
     statistics->in_flight_size_bytes = shard->in_flight_size_bytes;
     statistics->is_full = shard->is_full;
+    statistics->is_impaired = shard->is_impaired;
     if (shard->rows != NULL) {
         rows_get_statistics(shard->rows, &statistics->rows);
     }

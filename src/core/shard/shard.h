@@ -276,9 +276,20 @@ raft_index shard_stored_index(const struct shard *shard);
  * does not exist from then on. -EIO, ERROR_CORRUPT. */
 MUST_USE int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error);
 
+/* Before shard_start(): part of the log, or all of it, was lost (wal.h, struct wal_loss). 0: the
+ * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is
+ * durable. It neither leads nor counts meanwhile, but takes entries and answers reads that may be
+ * stale. ERROR_CORRUPT when no majority of the voters is left without it, as far as its state says
+ * who they are: nobody could repair it. -EIO, -EBUSY, -ENOSPC: of the store. */
+MUST_USE int shard_accept_loss(struct shard *shard, struct error *error);
+bool shard_is_impaired(const struct shard *shard);
+/* It is not, and once the store is flushed the next start will know. */
+bool shard_is_stored_whole(const struct shard *shard);
+
 /* Begin with what the log holds (NULL: nothing). The only voter campaigns for the next term at
  * once, others wait for a leader or for an election timeout. ERROR_CORRUPT when the log of an only
- * voter ends before what the store has applied. */
+ * voter ends before what the store has applied, or when the log says that an impaired replica cannot
+ * be repaired (see shard_accept_loss()). */
 MUST_USE int shard_start(struct shard *shard, const struct wal_shard_state *state,
                          struct error *error);
 
@@ -372,7 +383,10 @@ struct shard_statistics {
     uint64_t snapshot_sent_count;
     uint64_t snapshot_installed_count;
     uint64_t malformed_count; /* Messages that were dropped. */
+    /* Entries that could not be read back for a replica that lags: it gets a snapshot. */
+    uint64_t unreadable_count;
     bool is_full;
+    bool is_impaired;
     struct rows_statistics rows;
 };
 void shard_get_statistics(const struct shard *shard, struct shard_statistics *statistics);

@@ -294,10 +294,13 @@ static void finish(struct shard *shard)
     shard->install = NULL;
     shard->is_stateless = false;
     shard->rows = rows_create(shard->options.store, shard->options.cache_size_bytes);
+    bool is_impaired = shard->is_impaired;
     int status = shard__meta_load(shard, &error);
     if (status != 0) {
         shard__fail(shard, status, &error);
     }
+    shard->is_flag_stale = shard->is_impaired && !is_impaired;
+    shard->is_impaired = is_impaired;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     if (!BUG("shard.window_kept_over_snapshot")) {
         shard__window_reset(shard->window, shard->applied_index);
@@ -495,6 +498,12 @@ int shard__install_resume(struct shard *shard, struct shard_meta *meta, struct e
     *meta = marked;
     meta->saved = BYTES("");
     return 0;
+}
+
+struct bytes shard__install_set_impaired(struct shard *shard)
+{
+    shard__meta_set_impaired(&shard->install->meta);
+    return bytes_make(shard->install->mark_key, PREFIX_SIZE_BYTES);
 }
 
 void shard__install_deinit(struct shard *shard)

@@ -122,6 +122,7 @@ struct shard {
     bool is_deposed;           /* It was lost, and requests have to be handed back. */
     bool is_stateless;         /* The rows are being replaced: nothing is read or applied. */
     bool is_impaired;          /* I8 of raft. */
+    bool is_flag_stale;        /* The store says that it is impaired, and it is not any more. */
     uint64_t issued_sequence;  /* The newest of what was given to be made durable. */
 
     /* What the meta row says. */
@@ -256,6 +257,11 @@ MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
 /* Put what is applied into the rows. */
 void shard__meta_store(struct shard *shard);
 
+/* ---- shard_impair.c -------------------------------------------------------------------------- */
+
+/* Is a majority of the voters left without it? */
+bool shard__is_dispensable(const struct raft_configuration *members, raft_node self);
+
 /* ---- shard_store.c --------------------------------------------------------------------------- */
 
 /* Hand what was applied to the store, in the background. False: the batch before it is not written
@@ -315,6 +321,8 @@ uint64_t shard__snapshot_tick(struct shard *shard, uint64_t now_ms);
 void shard__snapshot_cancel(struct shard *shard);
 
 MUST_USE int shard__install_receive(struct shard *shard, raft_node from, struct bytes message);
+/* What is installed is impaired, too. Gives the key of the mark, which may be durable already. */
+struct bytes shard__install_set_impaired(struct shard *shard);
 /* At the start; may replace what the meta row says. */
 MUST_USE int shard__install_resume(struct shard *shard, struct shard_meta *meta,
                                    struct error *error);

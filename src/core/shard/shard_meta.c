@@ -120,6 +120,7 @@ void shard__meta_store(struct shard *shard)
         .configuration_index = shard->configuration_index,
         .configuration = shard->configuration,
     };
+    shard->is_flag_stale = false;
     buffer_clear(&shard->scratch);
     encode(&meta, &shard->scratch);
     shard->options.machine.save(shard->options.machine.context, &shard->scratch);

@@ -83,6 +83,7 @@ struct shard_log_read {
     bool is_cancelled;
     uint32_t entry_count;      /* That were read. */
     raft_index readable_index; /* The first that can be. */
+    struct error failure;      /* Why the one behind those that were read could not be. */
     raft_term terms[RAFT_APPEND_ENTRY_COUNT_MAX];
     size_t ends[RAFT_APPEND_ENTRY_COUNT_MAX];
     struct buffer payloads;
@@ -216,15 +217,29 @@ void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
         read->readable_index = state.first_index != 0 ? state.first_index : state.last_index + 1;
     }
     for (uint32_t i = 0; i < read->message.entry_count; i++) {
-        struct error error;
         int status = wal_read(wal, id, read->message.index + 1 + i, &read->terms[i],
-                              &read->payloads, &error);
+                              &read->payloads, &read->failure);
         if (status != 0 || (i > 0 && read->payloads.size_bytes > MESSAGE_SIZE_BYTES_SOFT_MAX)) {
             break; /* What could not be read, the member will ask for again. */
         }
         read->ends[i] = read->payloads.size_bytes;
         read->entry_count++;
     }
+}
+
+/* The first entry that the member needs cannot be read back: damage that came since the log was
+ * opened. The store has what it did, so a snapshot takes its place; the next start will find it. */
+static void give_unreadable_up(struct shard *shard, const struct shard_log_read *read)
+{
+    bool is_damage = read->failure.code == ERROR_CORRUPT || read->failure.code == -EIO;
+    raft_index index = read->message.index + 1;
+    if (read->entry_count > 0 || !is_damage || index > shard->applied_index) {
+        return;
+    }
+    PROBE("shard.entry_unreadable");
+    TRACE("shard.entry_unreadable", shard->options.id, index, read->message.to, 0);
+    shard->statistics.unreadable_count++;
+    shard__compacted(shard, index);
 }
 
 /* Go on with what waits for the member behind a read that is done. */
@@ -251,6 +266,9 @@ void shard_log_read_done(struct shard_log_read *read)
     bool is_gone = is_of_use && readable_index > read->message.index + 1;
     if (is_of_use && read->entry_count > 0) {
         send_what_was_read(shard, read);
+    }
+    if (is_of_use) {
+        give_unreadable_up(shard, read);
     }
     free_read(read);
     if (is_gone) {

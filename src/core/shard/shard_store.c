@@ -30,7 +30,7 @@ static void save_applied_early(struct shard *shard)
 /* Everything applied becomes the batch. */
 static void freeze(struct shard *shard)
 {
-    ASSERT(shard->handed_index < shard->applied_index);
+    ASSERT(shard->handed_index < shard->applied_index || shard->is_flag_stale);
     shard__meta_store(shard);
     if (BUG("shard.applied_saved_before_batch")) {
         save_applied_early(shard);
@@ -84,6 +84,10 @@ uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms)
         }
         return shard->is_writing ? UINT64_MAX : shard->retry_at_ms; /* Its end brings a tick. */
     }
+    if (shard->is_flag_stale) {
+        (void)shard__hand_over(shard);
+        return UINT64_MAX;
+    }
     if (shard->handed_index == shard->applied_index) {
         return UINT64_MAX;
     }
@@ -113,7 +117,7 @@ static int finish_write(struct shard *shard)
         shard__fail(shard, write->status, &write->error);
     } else {
         rows_commit_end(shard->rows);
-        ASSERT(write->index > shard->stored_index || BUG("shard.stored_before_written"));
+        ASSERT(write->index >= shard->stored_index);
         shard->stored_index = write->index;
         shard->stored_stamp_ms = write->stamp_ms;
     }
@@ -144,7 +148,7 @@ int shard_settle(struct shard *shard)
     }
     while (!shard->has_failed && !shard->is_writing) {
         if (!rows_is_committing(shard->rows)) {
-            if (shard->handed_index == shard->applied_index) {
+            if (shard->handed_index == shard->applied_index && !shard->is_flag_stale) {
                 return 0;
             }
             freeze(shard);

@@ -190,6 +190,7 @@ struct wal__segment {
     uint32_t end_offset;   /* Of its records. */
     uint32_t first_offset; /* Where records begin, behind its table. */
     bool is_damaged;       /* Kept aside when it is released. */
+    bool is_table_damaged; /* It tells nothing without the segment before it. */
     uint64_t live_count;   /* Entries that begin in it and are neither released nor truncated. */
 };
 

@@ -252,6 +252,7 @@ static void replay_table(struct wal__recovery *recovery, const struct wal__scan 
     };
     if (is_damaged || !table_is_sound(payload)) {
         /* Where nothing was lost before, it only repeats what is known. */
+        scan->segment->is_table_damaged = true;
         wal__report_damage(recovery, &damage);
         return;
     }

@@ -438,6 +438,21 @@ static int recycle_oldest(struct wal *wal, struct error *error)
     return 0;
 }
 
+/* Without the oldest segment the log must begin with a good table, or with segments whose entries are
+ * not needed either. */
+static bool is_rest_readable(const struct wal *wal)
+{
+    uint32_t place = 1;
+    while (place < wal->segment_count && wal->segments[place].is_table_damaged) {
+        if (wal->segments[place].live_count > 0) {
+            PROBE("wal.release.table_damaged");
+            return false;
+        }
+        place++;
+    }
+    return place < wal->segment_count;
+}
+
 /* Only the oldest segments are reused (I3): what the log holds stays one stretch, and a truncation
  * outlives what it truncates. */
 static int recycle_segments(struct wal *wal, struct error *error)
@@ -449,6 +464,9 @@ static int recycle_segments(struct wal *wal, struct error *error)
             return 0;
         }
         bool is_free = wal->segments[0].live_count == 0;
+        if (!is_rest_readable(wal)) {
+            return 0;
+        }
         if (!is_free && !(BUG("wal.recycled_early") && wal->segment_count > 2)) {
             return 0;
         }
