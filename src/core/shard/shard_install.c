@@ -372,8 +372,7 @@ static void work_is_done(struct shard_work *work)
 static bool begin(struct shard *shard, raft_node from, const struct shard_piece *piece)
 {
     struct shard_meta meta;
-    if (shard->role == RAFT_ROLE_LEADER || shard__meta_decode(piece->meta, &meta) != 0 ||
-        meta.configuration.voter_count == 0) {
+    if (shard->role == RAFT_ROLE_LEADER || shard__meta_decode(piece->meta, &meta) != 0) {
         return false;
     }
     if (shard->install != NULL) {
