@@ -169,6 +169,11 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
             shard->read_elsewhere_count);
     COUNTER("tutti_shard_stalls_total", "Batches that the store refused for the moment.",
             shard->stall_count);
+    GAUGE("tutti_shard_impaired", "1 while the replica lacks what its log lost, and does not vote.",
+          shard->is_impaired);
+    COUNTER("tutti_shard_unreadable_entries_total",
+            "Entries that could not be read back from the log for another replica.",
+            shard->unreadable_count);
     COUNTER("tutti_rows_hits_total", "Rows found in memory.", shard->rows.hit_count);
     COUNTER("tutti_rows_misses_total", "Rows looked up in the store.", shard->rows.miss_count);
     COUNTER("tutti_rows_blocking_reads_total",
@@ -189,6 +194,8 @@ static void collect_log(struct node *node, struct metrics *metrics)
     GAUGE("tutti_wal_segments", "Segments of the log.", log.wal.segment_count);
     GAUGE("tutti_wal_spare_segments", "Segments that are ready to be written.",
           log.wal.spare_segment_count);
+    GAUGE("tutti_wal_damaged_segments", "Damaged segments that are kept aside.",
+          log.wal.damaged_segment_count);
     GAUGE("tutti_wal_waits_for_space", "1 while the log cannot be written: the disk is full.",
           log.is_out_of_space);
     struct node_log_histograms *histograms = memory_allocate(sizeof *histograms);

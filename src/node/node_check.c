@@ -17,7 +17,8 @@ struct check {
     struct shard *shard;
     struct os_files *files;
     struct wal *wal;
-    int worst; /* The first damage found; the rest is looked at all the same. */
+    bool is_repairable; /* The log is damaged, and the other nodes have what it lost. */
+    int worst;          /* The first damage found; the rest is looked at all the same. */
 };
 
 static void report(struct check *check, const char *part, int status, const struct error *error)
@@ -60,12 +61,16 @@ static int open_rows(struct check *check, struct error *error)
     check->kv = kv_create();
     struct shard_options options = {
         .id = NODE_DATA_SHARD,
-        .self = NODE_FOUNDER,
+        .self = node_data_node_id(check->data),
         .store = store_interface(check->store),
         .cache_size_bytes = 1 << 20,
         .in_flight_size_bytes_max = 1,
         .machine = kv_machine(check->kv),
     };
+    if (options.self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
+        options.configuration =
+            (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
+    }
     int status = shard_open(&check->shard, &options, error);
     if (status != 0) {
         return status;
@@ -76,6 +81,49 @@ static int open_rows(struct check *check, struct error *error)
                  shard_stored_index(check->shard));
     status = kv_verify(options.store, NULL, statistics.key_count, error);
     return status == 0 ? system_verify(options.store, NULL, error) : status;
+}
+
+/* Not damage of the directory where the others have it: the node repairs itself when it starts. */
+static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
+{
+    struct check *check = context;
+    if (check->shard == NULL || !shard_is_dispensable(check->shard)) {
+        return error_say(error, ERROR_CORRUPT, "no majority of the replicas is left without it");
+    }
+    (void)printf("log    damaged: segment %016" PRIu64 ".wal at offset %" PRIu32 ": %s\n",
+                 loss->segment, loss->offset, loss->reason);
+    check->is_repairable = true;
+    return 0;
+}
+
+static void found_damage(void *context, const struct wal_damage *damage)
+{
+    if (!damage->is_needed) {
+        (void)printf("log    damaged, of no account: segment %016" PRIu64 ".wal at offset %" PRIu32
+                     ": %s\n",
+                     damage->segment, damage->offset, damage->reason);
+    }
+}
+
+/* The log ends before what the store has. */
+static int judge_early_end(struct check *check, const struct wal_shard_state *state,
+                           struct error *error)
+{
+    if (node_data_may_log_end_early(check->data)) {
+        (void)printf("log    ends before what the store has: it was written with --flush everysec, "
+                     "so this is no damage\n");
+    } else if (shard_is_dispensable(check->shard)) {
+        (void)printf("log    ends at entry %" PRIu64 ", before what the store has (%" PRIu64
+                     "): a snapshot came from another node and the log begins anew behind it, so "
+                     "this is no damage\n",
+                     state->last_index, shard_stored_index(check->shard));
+    } else {
+        return error_say(error, ERROR_CORRUPT,
+                         "the log ends at entry %" PRIu64
+                         " but the store has applied entry %" PRIu64,
+                         state->last_index, shard_stored_index(check->shard));
+    }
+    return 0;
 }
 
 static int open_log(struct check *check, struct error *error)
@@ -89,6 +137,8 @@ static int open_log(struct check *check, struct error *error)
         .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
         .is_read_only = true,
         .first_needed = first_needed,
+        .accept_loss = accept_loss,
+        .damaged = found_damage,
         .context = check,
     };
     status = wal_open(&check->wal, &options, error);
@@ -103,16 +153,7 @@ static int open_log(struct check *check, struct error *error)
                  state.last_index, state.hard_state.term);
     bool is_early = check->shard != NULL && state.last_index != 0 &&
                     state.last_index < shard_stored_index(check->shard);
-    if (is_early && node_data_may_log_end_early(check->data)) {
-        (void)printf("log    ends before what the store has: it was written with --flush everysec, "
-                     "so this is no damage\n");
-    } else if (is_early) {
-        return error_say(error, ERROR_CORRUPT,
-                         "the log ends at entry %" PRIu64
-                         " but the store has applied entry %" PRIu64,
-                         state.last_index, shard_stored_index(check->shard));
-    }
-    return 0;
+    return is_early ? judge_early_end(check, &state, error) : 0;
 }
 
 int node_check(const char *data_directory, struct error *error)
@@ -131,6 +172,10 @@ int node_check(const char *data_directory, struct error *error)
     }
     status = open_log(&check, &found);
     report(&check, "log", status, &found);
+    if (status == 0 && check.shard != NULL && shard_is_impaired(check.shard)) {
+        (void)printf(
+            "log    this replica does not vote yet: it has not got back all that its log lost\n");
+    }
 
     if (check.wal != NULL) {
         wal_close(check.wal);
@@ -146,6 +191,12 @@ int node_check(const char *data_directory, struct error *error)
         store_close(check.store);
     }
     node_data_close(check.data);
+    if (check.worst == 0 && check.is_repairable) {
+        return error_say(error, ERROR_CORRUPT,
+                         "the log of %s is damaged; nothing was changed. Other nodes have what it "
+                         "lost: start the node, and it repairs itself.",
+                         data_directory);
+    }
     if (check.worst != 0) {
         return error_say(error, ERROR_CORRUPT,
                          "%s is damaged; nothing was changed. Restore it from a copy.",

@@ -585,7 +585,8 @@ bool node_cluster_leave(struct node_cluster *cluster)
     uint32_t count = shard_get_peers(shard, peers);
     const struct raft_peer *best = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        bool is_better = peers[i].is_voter && wire_is_connected(cluster->wire, peers[i].node) &&
+        bool is_better = peers[i].is_voter && !peers[i].is_impaired &&
+                         wire_is_connected(cluster->wire, peers[i].node) &&
                          (best == NULL || peers[i].match_index > best->match_index);
         best = is_better ? &peers[i] : best;
     }

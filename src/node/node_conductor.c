@@ -59,7 +59,7 @@ static bool is_caught_up(const struct node_cluster *cluster, raft_node node,
     raft_index applied = shard_applied_index(cluster->shard->shard);
     for (uint32_t i = 0; i < peer_count; i++) {
         if (peers[i].node == node) {
-            return peers[i].progress == RAFT_PROGRESS_REPLICATE &&
+            return peers[i].progress == RAFT_PROGRESS_REPLICATE && !peers[i].is_impaired &&
                    peers[i].match_index + CAUGHT_UP_COUNT >= applied;
         }
     }

@@ -48,6 +48,19 @@ static uint32_t count_alive(const struct node_cluster *cluster)
     return count;
 }
 
+/* Voters that lost part of their log and do not count yet, as far as this node knows: the leader knows
+ * of all, another of itself. */
+static uint32_t count_impaired(const struct node_cluster *cluster)
+{
+    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
+    uint32_t peer_count = shard_get_peers(cluster->shard->shard, peers);
+    uint32_t count = shard_is_impaired(cluster->shard->shard) ? 1 : 0;
+    for (uint32_t i = 0; i < peer_count; i++) {
+        count += peers[i].is_voter && peers[i].is_impaired;
+    }
+    return count;
+}
+
 /* How many voters there could be with the nodes that there are: an odd number. */
 static uint32_t voters_wanted(const struct node_cluster *cluster)
 {
@@ -70,7 +83,8 @@ static enum shard_health judge_shard(const struct node_cluster *cluster, uint32_
         return SHARD_UNAVAILABLE;
     }
     bool is_short = members->voter_count > 0 && members->voter_count < voters_wanted(cluster);
-    return dead > 0 || is_short ? SHARD_UNDER_REPLICATED : SHARD_HEALTHY;
+    return dead > 0 || is_short || count_impaired(cluster) > 0 ? SHARD_UNDER_REPLICATED
+                                                               : SHARD_HEALTHY;
 }
 
 /* The verdict on all of it, the worst first. */
@@ -92,6 +106,11 @@ static bool judge(const struct node_cluster *cluster, struct json *answer)
                        "serving, but %" PRIu32 " of %" PRIu32
                        " replicas are on nodes that are down",
                        dead_count, members->voter_count);
+    } else if (count_impaired(cluster) > 0) {
+        (void)snprintf(verdict, sizeof verdict,
+                       "serving, but %" PRIu32 " of %" PRIu32
+                       " replicas lost part of their log, and repair themselves",
+                       count_impaired(cluster), members->voter_count);
     } else if (!is_well) {
         (void)snprintf(verdict, sizeof verdict,
                        "serving with %" PRIu32 " of %" PRIu32 " replicas; it grows by itself",
@@ -217,9 +236,14 @@ static void describe_replica(struct node_cluster *cluster, struct json *list, ra
         json_set_unsigned(replica, "lag_entries", lag);
         if (peers[i].progress == RAFT_PROGRESS_SNAPSHOT) {
             state = "snapshot";
+        } else if (peers[i].is_impaired && strcmp(state, "ok") == 0) {
+            state = "damaged";
         } else if (lag > 1000 && strcmp(state, "ok") == 0) {
             state = "behind";
         }
+    }
+    if (node == cluster->self && shard_is_impaired(cluster->shard->shard)) {
+        state = "damaged";
     }
     json_set_text(replica, "state", state);
     json_append(list, replica);
@@ -268,6 +292,14 @@ static void add_reasons(struct node_cluster *cluster, struct json *reasons)
                            members->voters[i], member_state_text(state));
             json_append_text(reasons, text);
         }
+    }
+    if (count_impaired(cluster) > 0) {
+        (void)snprintf(text, sizeof text,
+                       "%" PRIu32
+                       " of its replicas lost part of their log to damage on a disk; they "
+                       "do not vote until they have got it from the others",
+                       count_impaired(cluster));
+        json_append_text(reasons, text);
     }
     if (members->voter_count < voters_wanted(cluster)) {
         (void)snprintf(text, sizeof text, "%" PRIu32 " replicas are wanted, and there are %" PRIu32,

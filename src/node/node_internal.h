@@ -226,6 +226,8 @@ struct node_shard {
     bool is_counting; /* Entries read are entries replayed. */
     bool is_new;      /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
+    bool was_impaired; /* And what else the last look at the figures told. */
+    uint64_t unreadable_count;
     atomic_bool is_stop_wanted; /* A replay breaks off. */
     struct shard *shard;
     struct kv *kv;

@@ -141,6 +141,26 @@ static raft_index first_needed(void *context, wal_shard id)
     return id == NODE_DATA_SHARD ? shard_stored_index(shard->shard) + 1 : 1;
 }
 
+/* Part of the log is lost. The replica goes on if the others can repair it. */
+static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
+{
+    struct node_shard *shard = context;
+    if (!loss->is_of_unnamed && loss->shard != NODE_DATA_SHARD) {
+        return 0; /* Nobody has it. */
+    }
+    int status = shard_accept_loss(shard->shard, error);
+    if (status != 0) {
+        return status;
+    }
+    OS_LOG_WARN(shard->log, "node.log_damaged",
+                "shard=%d lost_from=%" PRIu64 " segment=%016" PRIu64 ".wal offset=%" PRIu32
+                " reason=%s consequence=%s action=%s",
+                NODE_DATA_SHARD, loss->index, loss->segment, loss->offset, loss->reason,
+                "this replica does not vote until it has got what it lost from the others",
+                "look after the disk; the segment is kept as damaged-*");
+    return 0;
+}
+
 static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
     struct node_shard *shard = context;
@@ -197,13 +217,19 @@ static int replay(struct node_shard *shard, struct error *error)
 {
     struct wal_shard_state state;
     bool has_state = wal_get_shard_state(shard->wal, NODE_DATA_SHARD, &state);
+    int status = 0;
     if (!has_state && !shard->is_new) {
-        return error_say(
-            error, ERROR_CORRUPT,
-            "the log is gone, and with it acknowledged writes: restore the data directory "
-            "from a copy");
+        struct wal_loss loss = {.shard = NODE_DATA_SHARD, .index = 1, .reason = "the log is gone"};
+        struct error refusal = {0};
+        status = accept_loss(shard, &loss, &refusal);
+        if (status != 0) {
+            return error_say(
+                error, ERROR_CORRUPT,
+                "the log is gone, and with it acknowledged writes: restore the data directory "
+                "from a copy");
+        }
     }
-    int status = shard_start(shard->shard, has_state ? &state : NULL, error);
+    status = shard_start(shard->shard, has_state ? &state : NULL, error);
     uint64_t persisted = 0;
     shard->is_counting = true;
     if (status == 0 && !is_alone(shard)) {
@@ -363,6 +389,7 @@ int node_shard_open(struct node_shard *shard, struct store *store,
         .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
         .spare_size_bytes_max = spare_log_size_bytes(wal_directory),
         .first_needed = first_needed,
+        .accept_loss = accept_loss,
         .context = shard,
         .progress = scanning,
     };
@@ -423,6 +450,26 @@ void node_shard_get_figures(const struct node_shard *shard, struct node_figures 
     os_mutex_unlock(shard->figures_mutex);
 }
 
+/* What a person may want to know of damage. */
+static void report_repair(struct node_shard *shard)
+{
+    bool is_impaired = shard_is_impaired(shard->shard);
+    if (shard->was_impaired && !is_impaired) {
+        OS_LOG_INFO(shard->log, "node.replica_whole", "shard=%d applied=%" PRIu64 " state=%s",
+                    NODE_DATA_SHARD, shard_applied_index(shard->shard),
+                    "has all again that its log lost, and votes");
+    }
+    shard->was_impaired = is_impaired;
+    uint64_t unreadable_count = shard->figures->shard.unreadable_count;
+    if (unreadable_count != shard->unreadable_count) {
+        OS_LOG_WARN(shard->log, "node.entry_unreadable",
+                    "shard=%d count=%" PRIu64 " consequence=%s action=%s", NODE_DATA_SHARD,
+                    unreadable_count, "another replica gets a snapshot instead",
+                    "look after the disk; run: tutti check, when the node is stopped");
+        shard->unreadable_count = unreadable_count;
+    }
+}
+
 static uint64_t look_at_stop(struct node_shard *shard, uint64_t now, uint64_t wake_at_ms)
 {
     if (shard->stop_until_ms == 0) {
@@ -458,6 +505,7 @@ static void tick(void *context)
     node_log_submit(shard->node_log);
     node_maintenance_applied(shard->maintenance, shard_stored_index(shard->shard));
     publish_figures(shard, now);
+    report_repair(shard);
     if (!list_is_empty(&shard->refused)) {
         wake_at_ms = now;
     }

@@ -529,7 +529,8 @@ static void compare_contents(struct cluster *cluster)
     const struct raft_configuration *members = NULL;
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
-        members = shard_is_ready(shard) ? shard_configuration(shard) : members;
+        bool is_leader = shard != NULL && shard_is_ready(shard); /* One that left may be down. */
+        members = is_leader ? shard_configuration(shard) : members;
     }
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         struct cluster_node *node = cluster->nodes[i];

@@ -514,13 +514,6 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
         }
     }
     free_heads(shard, &options);
-    if (status == 0 && shard->is_impaired &&
-        !shard__is_dispensable(raft_latest_configuration(shard->raft), shard->options.self)) {
-        status = error_say(error, ERROR_CORRUPT,
-                           "shard %u: this replica has lost part of its log, and without it no "
-                           "majority of the voters is left",
-                           shard->options.id);
-    }
     if (status != 0) {
         return status;
     }
@@ -549,8 +542,10 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     shard->applied_term = meta->term;
     shard->applied_stamp_ms = meta->stamp_ms;
     shard->digest = meta->digest;
-    shard->configuration = meta->configuration;
-    shard->configuration_index = meta->configuration_index;
+    if (meta->configuration.voter_count > 0) { /* Else there was none since the group began. */
+        shard->configuration = meta->configuration;
+        shard->configuration_index = meta->configuration_index;
+    }
     step(shard, (struct raft_input){.kind = RAFT_INPUT_SNAPSHOT_INSTALLED,
                                     .index = meta->index,
                                     .index_term = meta->term,

@@ -282,14 +282,15 @@ MUST_USE int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struc
  * stale. ERROR_CORRUPT when no majority of the voters is left without it, as far as its state says
  * who they are: nobody could repair it. -EIO, -EBUSY, -ENOSPC: of the store. */
 MUST_USE int shard_accept_loss(struct shard *shard, struct error *error);
+/* Is a majority of the voters left without it, as far as its state says who they are? */
+bool shard_is_dispensable(const struct shard *shard);
 bool shard_is_impaired(const struct shard *shard);
 /* It is not, and once the store is flushed the next start will know. */
 bool shard_is_stored_whole(const struct shard *shard);
 
 /* Begin with what the log holds (NULL: nothing). The only voter campaigns for the next term at
  * once, others wait for a leader or for an election timeout. ERROR_CORRUPT when the log of an only
- * voter ends before what the store has applied, or when the log says that an impaired replica cannot
- * be repaired (see shard_accept_loss()). */
+ * voter ends before what the store has applied. */
 MUST_USE int shard_start(struct shard *shard, const struct wal_shard_state *state,
                          struct error *error);
 

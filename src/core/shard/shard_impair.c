@@ -101,6 +101,11 @@ int shard_accept_loss(struct shard *shard, struct error *error)
     return status;
 }
 
+bool shard_is_dispensable(const struct shard *shard)
+{
+    return shard__is_dispensable(&shard->configuration, shard->options.self);
+}
+
 bool shard_is_impaired(const struct shard *shard)
 {
     return shard->is_impaired;
