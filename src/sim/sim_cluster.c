@@ -357,10 +357,8 @@ static void fail_a_flush(struct cluster *cluster, const struct cluster_event *ev
 
 static void damage_log(struct cluster *cluster, const struct cluster_event *event)
 {
-    struct cluster_node *node = any_node_or_leader(cluster);
-    if (!cluster->is_healing && sim__cluster_node_damage(cluster, node) &&
-        sim__cluster_node_is_running(node) && random_chance(&cluster->random, 1, 2)) {
-        sim__cluster_node_kill(cluster, node, random_chance(&cluster->random, 1, 2));
+    if (!cluster->is_healing) {
+        sim__cluster_damage(cluster, any_node_or_leader(cluster));
     }
     again(cluster, event, cluster->nature.damage_every_us);
 }
@@ -371,25 +369,6 @@ static void jump_wall(struct cluster *cluster, const struct cluster_event *event
     cluster->wall_offset_ms +=
         (int64_t)random_below(&cluster->random, (uint64_t)span_ms * 2) - span_ms;
     again(cluster, event, cluster->nature.wall_jump_every_us);
-}
-
-bool sim__cluster_is_dispensable(const struct raft_configuration *members, raft_node node)
-{
-    uint32_t others = members->voter_count - (raft_configuration_has_voter(members, node) ? 1 : 0);
-    return members->voter_count == 0 || others >= members->voter_count / 2 + 1;
-}
-
-/* Would the voters need one that is damaged? */
-static bool needs_damaged(const struct cluster *cluster, const struct raft_configuration *members)
-{
-    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
-        const struct cluster_node *node = cluster->nodes[i];
-        if (sim__cluster_node_is_damaged(node) &&
-            !sim__cluster_is_dispensable(members, sim__cluster_node_id(node))) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* A random subset of the nodes votes, another learns. */
@@ -414,7 +393,7 @@ static void configure(struct cluster *cluster, const struct cluster_event *event
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         struct raft_configuration target;
         draw_configuration(cluster, &target);
-        if (target.voter_count > 0 && !needs_damaged(cluster, &target)) {
+        if (target.voter_count > 0 && !sim__cluster_needs_damaged(cluster, &target)) {
             int status = shard_configure(shard, &target);
             sim__cluster_note(cluster, "cluster.configure", sim__cluster_node_id(node),
                               target.voter_count, (uint64_t)-status);

@@ -5,6 +5,7 @@
  *   sim_cluster.c          the world: nature, events, phases
  *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
  *   sim_cluster_route.c    its core/route, and what it needs
+ *   sim_cluster_damage.c   bit rot and writes that go astray, in one log at a time
  *   sim_cluster_network.c  connections, and what befalls them
  *   sim_cluster_client.c   clients that find the leader by themselves, one request at a time
  *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
@@ -133,8 +134,13 @@ uint64_t sim__cluster_delay(struct cluster *cluster, uint64_t mean_us);
 bool sim__cluster_percent(struct cluster *cluster, uint32_t percent);
 uint32_t sim__cluster_any_node(struct cluster *cluster);
 
-/* Have the others a majority without it? */
-bool sim__cluster_is_dispensable(const struct raft_configuration *members, raft_node node);
+/* ---- sim_cluster_damage.c -------------------------------------------------------------------- */
+
+/* Damage a place of the node's log that was known to be durable, if it is its turn. */
+void sim__cluster_damage(struct cluster *cluster, struct cluster_node *node);
+/* Would these voters have no majority without one that is damaged? */
+bool sim__cluster_needs_damaged(const struct cluster *cluster,
+                                const struct raft_configuration *members);
 
 /* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
 
@@ -152,11 +158,10 @@ void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *no
 /* One of the flushes that come fails with this chance; 0: none. */
 void sim__cluster_node_fail_flush(struct cluster *cluster, struct cluster_node *node,
                                   uint32_t per_million);
-/* Damage a place of its log that was known to be durable. False: there is none, or it is not this
- * node's turn (see sim_cluster_node.c). */
-bool sim__cluster_node_damage(struct cluster *cluster, struct cluster_node *node);
-/* Until what it lost is there again. */
+/* Its log was damaged since it was last opened, or what it lost is not there again for good. */
 bool sim__cluster_node_is_damaged(const struct cluster_node *node);
+void sim__cluster_node_set_damaged(struct cluster_node *node);
+struct sim__disk *sim__cluster_node_disk(const struct cluster_node *node);
 bool sim__cluster_node_is_running(const struct cluster_node *node);
 uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
 /* Until when it does nothing; 0: it does. */

@@ -111,6 +111,21 @@ struct cluster *sim__cluster_node_cluster(const struct cluster_node *node)
     return node->cluster;
 }
 
+struct sim__disk *sim__cluster_node_disk(const struct cluster_node *node)
+{
+    return node->disk;
+}
+
+bool sim__cluster_node_is_damaged(const struct cluster_node *node)
+{
+    return node->is_damage_unseen || !node->is_whole;
+}
+
+void sim__cluster_node_set_damaged(struct cluster_node *node)
+{
+    node->is_damage_unseen = true;
+}
+
 struct memstore *sim__cluster_node_store(const struct cluster_node *node)
 {
     return node->memstore;
@@ -723,51 +738,6 @@ void sim__cluster_node_slow_disk(struct cluster *cluster, struct cluster_node *n
     if (times > 1) {
         sim__cluster_schedule(cluster, for_us, disk_is_well, NULL, 0, node);
     }
-}
-
-/* Whether the node's damage is over: found, and what was lost is there again, durably. */
-static bool is_mended(const struct cluster_node *node)
-{
-    return !node->is_damage_unseen && node->is_whole;
-}
-
-/* Damage stays with one node until that is whole again, so that nothing committed is lost by more
- * than one. And a change of members must not make that one indispensable: every log says that the
- * others have a majority without it, for which all must run to be asked. */
-static bool may_be_damaged(struct cluster *cluster, const struct cluster_node *node)
-{
-    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
-        const struct cluster_node *other = cluster->nodes[i];
-        if (!sim__cluster_node_is_running(other) || (other != node && !is_mended(other))) {
-            return false;
-        }
-        const struct raft_configuration *members = shard_configuration(other->shard);
-        if (members->outgoing_count > 0 || !sim__cluster_is_dispensable(members, node->id)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool sim__cluster_node_is_damaged(const struct cluster_node *node)
-{
-    return !is_mended(node);
-}
-
-bool sim__cluster_node_damage(struct cluster *cluster, struct cluster_node *node)
-{
-    if (!may_be_damaged(cluster, node)) {
-        return false;
-    }
-    enum sim__damage kind =
-        random_chance(&cluster->random, 1, 2) ? SIM__DAMAGE_ROT : SIM__DAMAGE_ASTRAY;
-    if (!sim__disk_damage(node->disk, kind)) {
-        return false;
-    }
-    sim__cluster_note(cluster, "node.damaged", node->id, kind, 0);
-    cluster->result->damage_count++;
-    node->is_damage_unseen = true;
-    return true;
 }
 
 void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *node, bool is_full)
