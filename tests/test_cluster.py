@@ -298,3 +298,79 @@ def test_clients_that_know_clusters_go_to_the_leader(three):
     while stale.get("k49") != b"49" and time.monotonic() < deadline:
         time.sleep(0.01)
     assert stale.get("k49") == b"49"
+
+
+def harm_log(node):
+    """Flip bytes in the middle of what the log of a node that was killed holds."""
+    segment = max((node.data / "wal").glob("*.wal"))
+    content = bytearray(segment.read_bytes())
+    used = len(content.rstrip(b"\0"))
+    middle = used // 2
+    for i in range(middle, middle + 700):  # A sector is hit whole, whatever it holds.
+        content[i] ^= 0x5a
+    segment.write_bytes(content)
+    return segment, bytes(content)
+
+
+def fill(node, count):
+    with node.client(socket_timeout=30).pipeline(transaction=False) as pipeline:
+        for i in range(count):
+            pipeline.set(f"filler:{i}", "x" * 200)
+            if i % 50 == 49:
+                pipeline.execute()
+        pipeline.execute()
+
+
+def check(node):
+    return subprocess.run([BINARY, "check", str(node.data)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_replica_with_a_damaged_log_repairs_itself(three):
+    leader = three.leader()
+    fill(leader, 5000)
+    victim = next(node for node in three.nodes if node is not leader)
+    others = [node for node in three.nodes if node is not victim]
+    load = Load(others)
+    time.sleep(1)
+    victim.kill()
+    segment, _ = harm_log(victim)
+    found = check(victim)
+    assert found.returncode != 0 and segment.name in found.stdout and "repairs itself" in found.stderr, \
+        found.stdout + found.stderr
+    victim.start()
+    deadline = time.monotonic() + 30
+    while "node.replica_whole" not in victim.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    log = victim.log()
+    assert "node.log_damaged" in log and segment.name in log
+    assert "node.replica_whole" in log, log[-2000:]
+    three.wait(lambda shard: all(each["state"] == "ok" for each in shard["replicas"]), "all are well", node=leader)
+    time.sleep(1)
+    load.end()
+    assert not load.errors, load.errors[:3]
+    # It counts again: with it alone beside another one, the cluster goes on, and has every increment.
+    leader.kill()
+    for i, acknowledged in enumerate(load.acknowledged):
+        assert int(victim.client(socket_timeout=30).get(f"counter:{i}")) == acknowledged
+    assert victim.client(socket_timeout=30).dbsize() == 5000 + len(load.acknowledged)
+    status, metrics = victim.get("/metrics")
+    assert status == 200 and "tutti_shard_impaired 0" in metrics
+    leader.start()
+    for node in three.nodes:
+        assert node.stop() == 0
+    for node in three.nodes:
+        found = check(node)
+        assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_a_node_alone_with_a_damaged_log_refuses_and_changes_nothing(cluster):
+    node = cluster.add()
+    fill(node, 2000)
+    node.kill()
+    segment, content = harm_log(node)
+    node.launch()
+    assert node.process.wait(timeout=60) not in (0, None)
+    assert segment.name in node.log() and "no majority" in node.log(), node.log()[-2000:]
+    assert segment.read_bytes() == content
+    found = check(node)
+    assert found.returncode != 0 and segment.name in found.stdout, found.stdout + found.stderr
