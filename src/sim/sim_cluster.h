@@ -114,6 +114,11 @@ struct cluster {
     bool is_healing; /* The second phase. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
+    raft_index newest_applied; /* By any of them. */
+    struct {
+        bool is_impaired; /* When it was last looked at. */
+        raft_index needed_index;
+    } repairs[CLUSTER_NODE_COUNT_MAX];
     struct cluster_oracle *oracle;
     struct cluster_history *history;
     struct cluster_clients *clients;
@@ -138,6 +143,11 @@ uint32_t sim__cluster_any_node(struct cluster *cluster);
 
 /* Damage a place of the node's log that was known to be durable, if it is its turn. */
 void sim__cluster_damage(struct cluster *cluster, struct cluster_node *node);
+/* I8 of raft: an impaired replica sends no votes and asks for none. */
+void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node *from,
+                             const struct bytes *message);
+/* And it is whole only when its log has all that was committed when it began. */
+void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node);
 /* Would these voters have no majority without one that is damaged? */
 bool sim__cluster_needs_damaged(const struct cluster *cluster,
                                 const struct raft_configuration *members);

@@ -8,6 +8,8 @@
  * voters have a majority without the damaged one, and no change of members is begun that would take
  * that from them. Only places are harmed that two later rounds of the log writer have followed,
  * because damage at the very end of a log cannot be told from a torn write. */
+#include <inttypes.h>
+
 #include "sim/sim_cluster.h"
 
 /* Have the others a majority without it? */
@@ -63,4 +65,44 @@ void sim__cluster_damage(struct cluster *cluster, struct cluster_node *node)
         /* It finds out soon; else it may first try to read it back for another. */
         sim__cluster_node_kill(cluster, node, random_chance(&cluster->random, 1, 2));
     }
+}
+
+/* ---- What an impaired replica must not do ---------------------------------------------------- */
+
+void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node *from,
+                             const struct bytes *message)
+{
+    enum { KIND_RAFT = 1, IS_REJECTED = 1, HEAD_SIZE_BYTES = 4 }; /* docs/formats/replica.md */
+    const struct shard *shard = sim__cluster_node_shard(from);
+    if (shard == NULL || !shard_is_impaired(shard) || message->size_bytes < HEAD_SIZE_BYTES ||
+        message->data[1] != KIND_RAFT) {
+        return;
+    }
+    uint8_t kind = message->data[2];
+    bool is_request = kind == RAFT_MESSAGE_PREVOTE_REQUEST || kind == RAFT_MESSAGE_VOTE_REQUEST;
+    bool is_reply = kind == RAFT_MESSAGE_PREVOTE_REPLY || kind == RAFT_MESSAGE_VOTE_REPLY;
+    if (is_request || (is_reply && (message->data[3] & IS_REJECTED) == 0)) {
+        sim__cluster_fail(cluster, "node %u is impaired and votes", sim__cluster_node_id(from));
+    }
+}
+
+void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node)
+{
+    struct shard_statistics own;
+    raft_node id = sim__cluster_node_id(node);
+    shard_get_statistics(sim__cluster_node_shard(node), &own);
+    if (own.applied_index > cluster->newest_applied) {
+        cluster->newest_applied = own.applied_index;
+    }
+    bool was_impaired = cluster->repairs[id - 1].is_impaired;
+    if (own.is_impaired && !was_impaired) {
+        cluster->repairs[id - 1].needed_index = cluster->newest_applied;
+    } else if (was_impaired && !own.is_impaired &&
+               own.last_index < cluster->repairs[id - 1].needed_index) {
+        sim__cluster_fail(cluster,
+                          "node %u calls itself whole with entries up to %" PRIu64 " of %" PRIu64
+                          " that were committed when it began",
+                          id, own.last_index, cluster->repairs[id - 1].needed_index);
+    }
+    cluster->repairs[id - 1].is_impaired = own.is_impaired;
 }

@@ -62,6 +62,9 @@ int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_n
 {
     uint32_t source = sim__cluster_node_id(from) - 1;
     uint32_t target = to - 1;
+    if (kind == CLUSTER_MESSAGE_SHARD) {
+        sim__cluster_check_sent(cluster, from, &pieces[0]);
+    }
     if (target >= cluster->nature.node_count || source == target ||
         !sim__cluster_node_is_running(cluster->nodes[target])) {
         return -ENOTCONN;

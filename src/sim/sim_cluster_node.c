@@ -170,6 +170,7 @@ void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
     if (!sim__cluster_node_is_running(node) || cluster->is_failed) {
         return;
     }
+    sim__cluster_check_repair(cluster, node);
     struct shard_statistics statistics;
     shard_get_statistics(node->shard, &statistics);
     if (statistics.applied_index > 0) {

@@ -131,7 +131,7 @@ struct raft_message *raft__send(struct raft *raft, enum raft_message_kind kind, 
         .message = {.kind = kind, .from = raft->self, .to = to, .term = raft->hard_state.term},
     };
     bool is_of_follower = kind == RAFT_MESSAGE_APPEND_REPLY || kind == RAFT_MESSAGE_HEARTBEAT_REPLY;
-    if (raft->is_impaired && is_of_follower) {
+    if (raft->is_impaired && is_of_follower && !BUG("raft.lost_acknowledged")) {
         send->message.mark = raft->mark; /* I8 */
     }
     return &send->message;

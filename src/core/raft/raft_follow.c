@@ -173,7 +173,7 @@ void raft__heartbeat_request(struct raft *raft, const struct raft_message *messa
 {
     raft__heard_leader(raft);
     /* The leader counts on entries that are not here: they were lost. */
-    bool has_lost = message->index > raft->log.last_index;
+    bool has_lost = message->index > raft->log.last_index && !BUG("raft.lost_acknowledged");
     /* What a leader told of an impaired member before may be about entries that it lost; those in
      * their place here may be others. */
     bool is_unsure = raft->is_impaired && !BUG("raft.impaired_commits_unverified");

@@ -38,6 +38,7 @@ static const char *const bugs[] = {
     "raft.learner_counted",
     "raft.lease_after_transfer",
     "raft.lease_without_margin",
+    "raft.lost_acknowledged",
     "raft.mended_early",
     "raft.older_term_counted",
     "raft.one_majority_while_joint",
