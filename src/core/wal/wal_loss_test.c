@@ -202,6 +202,22 @@ static void test_table_clears_a_shard(void **state)
     assert_int_equal(last_index(owner, 8), 1);
 }
 
+/* The payload of the write before the last in the oldest segment. */
+static void harm_end_of_oldest(struct owner *owner)
+{
+    char name[32];
+    size_t size_bytes;
+    uint8_t *bytes = NULL;
+    for (uint64_t sequence = 1; bytes == NULL; sequence++) {
+        (void)snprintf(name, sizeof name, "%016" PRIu64 ".wal", sequence);
+        bytes = fake_bytes(owner->disk, name, &size_bytes);
+    }
+    while (bytes[size_bytes - 1] == 0) {
+        size_bytes--;
+    }
+    harm(owner, name, (size_bytes / WRITE_SIZE_BYTES - 1) * WRITE_SIZE_BYTES + 70);
+}
+
 /* A damaged segment is kept aside when it is released, and so many at most. */
 static void test_damaged_segments_are_kept(void **state)
 {
@@ -216,15 +232,7 @@ static void test_damaged_segments_are_kept(void **state)
             wal_get_statistics(owner->wal, &statistics);
         } while (statistics.segment_count < 2);
         wal_close(owner->wal);
-        for (uint64_t sequence = 1; sequence < 100; sequence++) { /* The oldest. */
-            char name[32];
-            size_t size_bytes;
-            (void)snprintf(name, sizeof name, "%016" PRIu64 ".wal", sequence);
-            if (fake_bytes(owner->disk, name, &size_bytes) != NULL) {
-                harm(owner, name, FIRST_WRITE + WRITE_SIZE_BYTES + 100);
-                break;
-            }
-        }
+        harm_end_of_oldest(owner);
         assert_int_equal(open_log(owner), 0);
         assert_int_equal(owner->loss_count, 1);
         assert_true(owner->losses[0].index >= first);
