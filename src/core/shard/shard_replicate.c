@@ -233,8 +233,8 @@ static void give_unreadable_up(struct shard *shard, const struct shard_log_read 
 {
     bool is_damage = read->failure.code == ERROR_CORRUPT || read->failure.code == -EIO;
     raft_index index = read->message.index + 1;
-    if (read->entry_count > 0 || !is_damage || index > shard->applied_index) {
-        return;
+    if (read->entry_count > 0 || !is_damage || index > shard->stored_index) {
+        return; /* It will be asked for again, when the store has it. */
     }
     PROBE("shard.entry_unreadable");
     TRACE("shard.entry_unreadable", shard->options.id, index, read->message.to, 0);
