@@ -134,10 +134,9 @@ struct memstore *sim__cluster_node_store(const struct cluster_node *node)
 static uint64_t clock_now_ms(void *context)
 {
     const struct cluster_node *node = context;
-    uint64_t now_us = node->cluster->now_us;
-    uint64_t own_us =
-        (uint64_t)((int64_t)now_us + (int64_t)(now_us / 1000000) * node->clock_rate_ppm);
-    return node->clock_base_ms + own_us / 1000;
+    int64_t now_us = (int64_t)node->cluster->now_us;
+    int64_t own_us = now_us + now_us * node->clock_rate_ppm / 1000000; /* It never goes back. */
+    return node->clock_base_ms + (uint64_t)own_us / 1000;
 }
 
 static uint64_t clock_wall_ms(void *context)
