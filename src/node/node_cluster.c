@@ -262,9 +262,14 @@ static void say_who(struct node_cluster *cluster, uint64_t now_ms)
     bool is_founding = cluster->self == NODE_FOUNDER && shard_is_ready(cluster->shard->shard) &&
                        system_generation(cluster->shard->system) == 0;
     if (is_founding) {
+        /* What the cluster agrees on; older software may join one that does not need more. */
+        struct system_birth birth = {
+            .cluster = node_data_cluster_id(cluster->data),
+            .replicas = cluster->options->replica_count,
+        };
+        facts.feature_max = 1;
         facts.key = &key;
-        system_bootstrap_command(&command, node_data_cluster_id(cluster->data),
-                                 cluster->options->replica_count, &facts);
+        system_bootstrap_command(&command, &birth, &facts);
     } else {
         system_node_set_command(&command, cluster->self, &facts);
     }
