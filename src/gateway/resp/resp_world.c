@@ -112,7 +112,8 @@ static void execute(struct place *place, const struct shard_command *command,
     }
 }
 
-static int submit(void *context, struct shard_request *request, const struct reply *reply)
+static int submit(void *context, wal_shard shard, struct shard_request *request,
+                  const struct reply *reply)
 {
     struct place *place = context;
     struct world *world = place->world;

@@ -118,6 +118,10 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 
+/* The slot where SCAN goes on with this cursor; of what is no cursor: 0, and one behind the last slot is
+ * the last. */
+uint16_t kv_scan_slot(struct bytes cursor);
+
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
  * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
