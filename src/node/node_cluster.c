@@ -277,6 +277,7 @@ static void peer_lost(struct node_cluster *cluster, uint32_t node)
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
         shard_peer_lost(cluster->shards->items[i].shard, node);
     }
+    node_shards_touch_all(cluster->shards);
 }
 
 static void hear_of(struct node_cluster *cluster, const struct member_event *event)
@@ -379,6 +380,7 @@ static void disconnected(uint32_t node_id, void *context)
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
         shard_unreachable(cluster->shards->items[i].shard, node_id);
     }
+    node_shards_touch_all(cluster->shards);
     route_peer_gone(cluster->route, node_id);
 }
 
@@ -454,7 +456,10 @@ static int submit_local(void *context, wal_shard id, struct shard_request *reque
                         const struct reply *reply)
 {
     struct node_cluster *cluster = context;
-    return shard_submit(node_shards_find(cluster->shards, id)->shard, request, reply);
+    struct node_shard *shard = node_shards_find(cluster->shards, id);
+    int status = shard_submit(shard->shard, request, reply);
+    shard->is_touched |= status != SHARD_ANSWERED;
+    return status;
 }
 
 static raft_node local_leader(void *context, wal_shard id)
@@ -551,6 +556,7 @@ static void look_at_leader(struct node_cluster *cluster, struct node_shard *shar
     shard->term = statistics.term;
     shard->leader = leader;
     shard->was_ready = is_ready;
+    node_view_set_leader(cluster->view, shard->place, leader);
     route_leader_changed(cluster->route, shard->range.shard);
 }
 
@@ -562,7 +568,9 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     }
     look_at_roster(cluster);
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        look_at_leader(cluster, &cluster->shards->items[i]);
+        if (cluster->shards->items[i].was_ticked || cluster->shards->items[i].is_touched) {
+            look_at_leader(cluster, &cluster->shards->items[i]);
+        }
     }
     ask_for_roster(cluster, now);
     say_who(cluster, now);
@@ -608,6 +616,7 @@ bool node_cluster_leave(struct node_cluster *cluster)
         step_member(cluster, &input);
     }
     bool is_done = true;
+    node_shards_touch_all(cluster->shards);
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
         is_done &= hand_over(cluster, cluster->shards->items[i].shard);
     }

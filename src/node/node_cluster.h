@@ -118,6 +118,8 @@ void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_
 struct node_view *node_view_create(const char *cluster_id, uint32_t self,
                                    const struct slots *slots);
 void node_view_destroy(struct node_view *view);
+/* As soon as it is known. */
+void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader);
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms);
 /* Any thread. */
 void node_view_describe(struct node_view *view, struct resp_cluster *target);

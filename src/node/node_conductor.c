@@ -157,6 +157,7 @@ static void become_voter(struct raft_configuration *target, raft_node node)
 static int take_step(struct node_shard *node_shard, const struct placement_step *step)
 {
     struct shard *shard = node_shard->shard;
+    node_shard->is_touched = true;
     struct raft_configuration target = *shard_configuration(shard);
     target.outgoing_count = 0;
     switch (step->kind) {

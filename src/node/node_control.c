@@ -566,6 +566,7 @@ static void transfer(struct node_cluster *cluster, struct control_call *call)
                        leader);
         return;
     }
+    known->is_touched = true;
     int status = node == cluster->self ? 0 : shard_transfer(shard, node);
     if (status == -EINVAL) {
         control_refuse(call, 409, "state", "node %" PRIu32 " has no replica that could lead", node);

@@ -39,6 +39,7 @@ void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_
                              payload.size_bytes - SHARD_HEAD_SIZE_BYTES);
     }
     if (shard != NULL) {
+        shard->is_touched = true;
         shard_receive(shard->shard, from, payload);
     }
 }

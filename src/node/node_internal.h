@@ -235,6 +235,9 @@ struct node_shard {
     struct kv *kv;
     struct node_loaded loaded;
     struct node_log_client client;
+    bool is_touched;         /* Something happened to it since its last tick. */
+    bool was_ticked;         /* In this tick. */
+    uint64_t wake_at_ms;     /* When it wants its next one at the latest. */
     uint64_t told_sequence;  /* What the shard was told of it. */
     uint64_t start_sequence; /* Made durable while starting. */
     raft_index stored_index; /* What the maintenance was told. */
@@ -286,6 +289,8 @@ static inline struct node_shard *node_shards_first(struct node_shards *shards)
 {
     return &shards->items[0];
 }
+/* Whoever calls a shard, but for questions, says so: others are not ticked before they want to be. */
+void node_shards_touch_all(struct node_shards *shards);
 /* NULL: there is no such shard. */
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id);
 

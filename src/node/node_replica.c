@@ -21,6 +21,7 @@ void node_replica_send(void *context, struct shard *shard, raft_node to, const s
 
 struct pool_work {
     struct os_work work;
+    struct node_shard *shard;
     struct shard_work *what;
 };
 
@@ -34,6 +35,7 @@ static void pool_work_done(struct os_work *work)
 {
     struct pool_work *pool_work = LIST_ITEM(work, struct pool_work, work);
     struct shard_work *what = pool_work->what;
+    pool_work->shard->is_touched = true;
     memory_free(pool_work);
     what->done(what);
 }
@@ -45,6 +47,7 @@ int node_replica_work_elsewhere(void *context, struct shard_work *what)
         return -EBUSY; /* While starting, and while stopping. */
     }
     struct pool_work *pool_work = memory_allocate_zeroed(1, sizeof *pool_work);
+    pool_work->shard = context;
     pool_work->what = what;
     pool_work->work.run = pool_work_run;
     pool_work->work.done = pool_work_done;
@@ -60,7 +63,7 @@ int node_replica_work_elsewhere(void *context, struct shard_work *what)
 struct log_read {
     struct node_log_job job;
     struct os_message message;
-    struct os_loop *loop;
+    struct node_shard *shard;
     struct shard_log_read *read;
 };
 
@@ -68,6 +71,7 @@ static void log_read_is_back(struct os_message *message)
 {
     struct log_read *log_read = LIST_ITEM(message, struct log_read, message);
     struct shard_log_read *read = log_read->read;
+    log_read->shard->is_touched = true;
     memory_free(log_read);
     shard_log_read_done(read);
 }
@@ -77,17 +81,17 @@ static void run_log_read(struct node_log_job *job, struct wal *wal)
     struct log_read *log_read = LIST_ITEM(job, struct log_read, job);
     shard_log_read_run(log_read->read, wal);
     log_read->message.deliver = log_read_is_back;
-    os_loop_post(log_read->loop, &log_read->message);
+    os_loop_post(log_read->shard->host->loop, &log_read->message);
 }
 
 void node_replica_read_log(void *context, struct shard_log_read *read)
 {
-    struct node_shards *shards = ((struct node_shard *)context)->host;
+    struct node_shard *shard = context;
     struct log_read *log_read = memory_allocate_zeroed(1, sizeof *log_read);
-    log_read->loop = shards->loop;
+    log_read->shard = shard;
     log_read->read = read;
     log_read->job.run = run_log_read;
-    node_log_submit_job(shards->node_log, &log_read->job);
+    node_log_submit_job(shard->host->node_log, &log_read->job);
 }
 
 /* ---- Entries from before the start that are only now known to be committed -------------------- */

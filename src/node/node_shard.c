@@ -60,6 +60,7 @@ static void persist(void *context, struct shard *data_shard, const struct wal_re
 
 struct pool_read {
     struct os_work work;
+    struct node_shard *shard;
     struct shard_read *read;
 };
 
@@ -72,6 +73,7 @@ static void pool_read_done(struct os_work *work)
 {
     struct pool_read *pool_read = LIST_ITEM(work, struct pool_read, work);
     struct shard_read *read = pool_read->read;
+    pool_read->shard->is_touched = true;
     memory_free(pool_read);
     shard_read_done(read);
 }
@@ -80,6 +82,7 @@ static int read_elsewhere(void *context, struct shard_read *read)
 {
     struct node_shards *host = ((struct node_shard *)context)->host;
     struct pool_read *pool_read = memory_allocate_zeroed(1, sizeof *pool_read);
+    pool_read->shard = context;
     pool_read->read = read;
     pool_read->work.run = pool_read_run;
     pool_read->work.done = pool_read_done;
@@ -245,6 +248,13 @@ void node__close_replicas(struct node_shards *shards)
     }
 }
 
+void node_shards_touch_all(struct node_shards *shards)
+{
+    for (uint32_t i = 0; i < shards->count; i++) {
+        shards->items[i].is_touched = true;
+    }
+}
+
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
 {
     uint32_t place = id - SLOTS_FIRST_SHARD; /* Where it is unless there was a split. */
@@ -358,12 +368,17 @@ static void tick(void *context)
     uint64_t wake_at_ms = UINT64_MAX;
     bool is_full = node_maintenance_is_full(shards->maintenance);
     node_forward_retry(shards);
-    for (uint32_t i = 0; i < shards->count; i++) {
-        shard_set_full(shards->items[i].shard, is_full);
-        uint64_t shard_wake_at_ms = shard_tick(shards->items[i].shard);
-        wake_at_ms = shard_wake_at_ms < wake_at_ms ? shard_wake_at_ms : wake_at_ms;
-    }
     uint64_t now = os_loop_now_ms(shards->loop);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        shard_set_full(shard->shard, is_full);
+        shard->was_ticked = shard->is_touched || shard->wake_at_ms <= now;
+        if (shard->was_ticked) {
+            shard->is_touched = false;
+            shard->wake_at_ms = shard_tick(shard->shard);
+        }
+        wake_at_ms = shard->wake_at_ms < wake_at_ms ? shard->wake_at_ms : wake_at_ms;
+    }
     if (shards->cluster != NULL) {
         uint64_t cluster_wake_at_ms = node_cluster_tick(shards->cluster, now);
         wake_at_ms = cluster_wake_at_ms < wake_at_ms ? cluster_wake_at_ms : wake_at_ms;
@@ -371,8 +386,11 @@ static void tick(void *context)
     node_log_submit(shards->node_log);
     bool wants_tick = false;
     for (uint32_t i = 0; i < shards->count; i++) {
-        tell_stored(&shards->items[i]);
-        wants_tick |= shard_wants_tick(shards->items[i].shard);
+        struct node_shard *shard = &shards->items[i];
+        if (shard->was_ticked || shard->is_touched) {
+            tell_stored(shard);
+            wants_tick |= shard_wants_tick(shard->shard);
+        }
     }
     publish_figures(shards, now);
     if (!list_is_empty(&shards->refused)) {
@@ -401,6 +419,7 @@ static void log_is_durable(void *context)
             atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire);
         if (sequence != shard->told_sequence) {
             shard->told_sequence = sequence;
+            shard->is_touched = true;
             shard_persisted(shard->shard, sequence);
         }
     }
@@ -410,6 +429,7 @@ static void store_has_written(void *context)
 {
     struct node_shards *shards = context;
     for (struct shard_write *write; (write = node_writer_take(shards->writer)) != NULL;) {
+        node_shards_touch_all(shards); /* Which of them it is of is the write's secret. */
         shard_write_done(write);
     }
 }
@@ -422,6 +442,7 @@ void node_shards_attach(struct node_shards *shards, struct os_loop *loop)
     shards->written = os_wake_create(loop, store_has_written, shards);
     for (uint32_t i = 0; i < shards->count; i++) {
         shards->items[i].client.wake = shards->durable;
+        shards->items[i].is_touched = true;
         tell_stored(&shards->items[i]);
     }
     node_writer_set_wake(shards->writer, shards->written);

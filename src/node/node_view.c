@@ -91,14 +91,15 @@ static void add(struct node_view *view, const struct node_cluster *cluster, uint
     parse_place(&node->place, redis);
 }
 
+void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader)
+{
+    atomic_store_explicit(&view->leaders[place], leader == view->self ? 0 : leader,
+                          memory_order_relaxed);
+}
+
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms)
 {
     struct node_shards *shards = cluster->shards;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        raft_node leader = shards->items[i].leader;
-        atomic_store_explicit(&view->leaders[i], leader == cluster->self ? 0 : leader,
-                              memory_order_relaxed);
-    }
     if (now_ms < view->made_at_ms + INTERVAL_MS) {
         return;
     }
