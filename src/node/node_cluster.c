@@ -159,6 +159,18 @@ static void take_node(struct node_cluster *cluster, const struct system_node *no
     }
 }
 
+/* The map that the directory tells of must be the one that the cluster was made with. */
+static void check_map(const struct node_cluster *cluster)
+{
+    const struct slots *agreed = system_slots(cluster->shards->system);
+    if (!slots_are_equal(agreed, &cluster->shards->slots)) {
+        OS_LOG_ERROR(cluster->log, "node.map_differs",
+                     "shards=%" PRIu32 " agreed=%" PRIu32 " action=%s",
+                     cluster->shards->slots.range_count, agreed->range_count,
+                     "stop this node: its node.conf is not that of this cluster");
+    }
+}
+
 /* This node has a replica of the system's state. */
 static void look_at_roster(struct node_cluster *cluster)
 {
@@ -168,6 +180,7 @@ static void look_at_roster(struct node_cluster *cluster)
         return;
     }
     cluster->roster_generation = generation;
+    check_map(cluster);
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         take_node(cluster, system_node_at(system, i));
     }

@@ -28,6 +28,8 @@ _Static_assert(SLOTS_COUNT == KV_SLOT_COUNT, "the slots are those of kv");
 #define WINDOW_SHARE 64
 #define IN_FLIGHT_SHARE 8
 #define WINDOW_SIZE_BYTES_MIN (256ull << 10)
+#define RECENT_SIZE_BYTES_MAX (64ull << 20) /* Seconds of writes; who lags more reads the log. */
+#define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
 
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
@@ -166,6 +168,11 @@ static void set_bounds(struct node_shard *shard, struct shard_options *options)
         range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, shard->bounds[1]);
 }
 
+static uint64_t at_most(uint64_t value, uint64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
 static uint64_t at_least(uint64_t value, uint64_t limit)
 {
     return value > limit ? value : limit;
@@ -187,8 +194,9 @@ static int open_shard(struct node_shard *shard, struct store *store,
         .may_log_end_early = host->may_log_end_early,
         .cache_size_bytes = memory / CACHE_SHARE,
         .store_size_bytes = store_batch_size_bytes(memory),
-        .recent_size_bytes_max = memory / RECENT_SHARE,
-        .window_size_bytes_max = at_least(memory / WINDOW_SHARE, WINDOW_SIZE_BYTES_MIN),
+        .recent_size_bytes_max = at_most(memory / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
+        .window_size_bytes_max =
+            at_most(at_least(memory / WINDOW_SHARE, WINDOW_SIZE_BYTES_MIN), WINDOW_SIZE_BYTES_MAX),
         .in_flight_size_bytes_max = memory / IN_FLIGHT_SHARE,
         .random_seed = seed,
         .machine = shard->place == 0 ? system_machine_over(host->system, &data) : data,
