@@ -18,7 +18,7 @@ from harness import BINARY, ROOT, Node
 STOP_SECONDS = 5
 IDLE_RESIDENT_MIB = 40
 OPTIONS = {"data": "DIR", "redis": "ADDR:PORT", "admin": "ADDR:PORT", "peer": "ADDR:PORT", "advertise": "HOST:PORT",
-           "zone": "NAME", "join": "HOST:PORT", "token": "TOKEN", "replicas": "1|3|5", "reactors": "N", "memory": "SIZE",
+           "zone": "NAME", "join": "HOST:PORT", "token": "TOKEN", "replicas": "1|3|5", "shards": "N", "reactors": "N", "memory": "SIZE",
            "requirepass": "PASSWORD", "flush": "always|everysec", "log-format": "logfmt|json",
            "log-level": "debug|info|warn|error", "config": "FILE"}
 

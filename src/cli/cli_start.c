@@ -61,6 +61,7 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
         .join = text_or_null(configuration.join),
         .join_token = text_or_null(configuration.token),
         .replica_count = (uint32_t)configuration.replicas,
+        .shard_count = (uint32_t)configuration.shards,
         .reactor_count = configuration.reactors != 0
                              ? (uint32_t)configuration.reactors
                              : node_default_reactor_count(os_processor_count()),

@@ -92,14 +92,15 @@ static int share_out_files(struct node *node, struct error *error)
 
 /* ---- Reactors -------------------------------------------------------------------------------- */
 
-static int submit(void *context, struct shard_request *request, const struct reply *reply)
+static int submit(void *context, wal_shard shard, struct shard_request *request,
+                  const struct reply *reply)
 {
     struct reactor *reactor = context;
     struct node *node = reactor->node;
-    if (reactor->loop == node->shard.loop) {
-        return route_submit(node->cluster->route, NODE_DATA_SHARD, request, reply);
+    if (reactor->loop == node->shards.loop) {
+        return route_submit(node->cluster->route, shard, request, reply);
     }
-    return node_forward_submit(&node->shard, reactor->loop, request);
+    return node_forward_submit(&node->shards, reactor->loop, shard, request);
 }
 
 static void get_information(void *context, struct resp_information *information)
@@ -149,7 +150,7 @@ static void get_cluster(void *context, struct resp_cluster *target)
 static bool find_leader(void *context, uint16_t slot, struct resp_place *place)
 {
     const struct node *node = ((struct reactor *)context)->node;
-    return node->cluster != NULL && node_view_find_leader(node->cluster->view, place);
+    return node->cluster != NULL && node_view_find_leader(node->cluster->view, slot, place);
 }
 
 static void gateway_event(void *context, const char *name, const char *text)
@@ -161,7 +162,7 @@ static void gateway_event(void *context, const char *name, const char *text)
 /* Whoever comes second of this and of what makes the wake sees the other. */
 void node_request_stop(struct node *node)
 {
-    atomic_store(&node->shard.is_stop_wanted, true);
+    atomic_store(&node->shards.is_stop_wanted, true);
     if (atomic_load(&node->can_be_woken)) {
         os_wake_signal(node->stop_wake);
     }
@@ -183,6 +184,7 @@ static int reactor_open(struct node *node, uint32_t index, struct error *error)
     reactor->backend = (struct resp_backend){
         .context = reactor,
         .submit = submit,
+        .slots = &node->shards.slots,
         .get_information = get_information,
         .setting_at = setting_at,
         .get_cluster = get_cluster,
@@ -236,7 +238,7 @@ static void gateway_stopped_here(struct os_message *message)
     if (--node->serving_count > 0) {
         return;
     }
-    node_shard_stop(&node->shard, stop_loops, node);
+    node_shards_stop(&node->shards, stop_loops, node);
 }
 
 static void gateway_stopped(void *context)
@@ -335,17 +337,18 @@ static int open_storage(struct node *node, struct error *error)
     if (status != 0) {
         return status;
     }
-    node->shard.is_new = node_data_is_new(node->data);
-    node->shard.may_log_end_early = node_data_may_log_end_early(node->data);
-    node->shard.self = node_data_node_id(node->data);
-    status = node_shard_open(&node->shard, node->store, &node->options,
-                             node_data_wal_path(node->data), error);
+    slots_divide(&node->shards.slots, node_data_shard_count(node->data));
+    node->shards.is_new = node_data_is_new(node->data);
+    node->shards.may_log_end_early = node_data_may_log_end_early(node->data);
+    node->shards.self = node_data_node_id(node->data);
+    status = node_shards_open(&node->shards, node->store, &node->options,
+                              node_data_wal_path(node->data), error);
     if (status != 0) {
         return status;
     }
     /* A segment of the log is large. When it takes the room for flushing the store, no segment can
      * be released and nothing moves any more. */
-    os_files_keep_free(node->shard.files, buffers + FLUSH_MARGIN_SIZE_BYTES);
+    os_files_keep_free(node->shards.files, buffers + FLUSH_MARGIN_SIZE_BYTES);
     return node_data_commit(node->data, !node->options.is_flush_always, error);
 }
 
@@ -361,7 +364,7 @@ static int open_cluster(struct node *node, struct error *error)
     char admin[OS_ADDRESS_TEXT_SIZE];
     struct os_address admin_address = node_admin_address(node->admin);
     struct node_cluster_options options = {
-        .shard = &node->shard,
+        .shards = &node->shards,
         .data = node->data,
         .options = &node->options,
         .loop = node->reactors[0].loop,
@@ -399,7 +402,7 @@ static int start_threads(struct node *node, struct error *error)
         return status;
     }
     struct node_log_options log_options = {
-        .wal = node->shard.wal,
+        .wal = node->shards.wal,
         .is_flush_always = node->options.is_flush_always,
         .log = node->options.log,
     };
@@ -407,10 +410,11 @@ static int start_threads(struct node *node, struct error *error)
     if (status != 0) {
         return status;
     }
-    node->shard.wal = NULL;
+    node->shards.wal = NULL;
     struct node_maintenance_options maintenance_options = {
         .store = node->store,
         .node_log = node->node_log,
+        .slots = &node->shards.slots,
         .directory = node->options.data_directory,
         .flush_log_size_bytes = FLUSH_LOG_SIZE_BYTES_MIN,
         .log = node->options.log,
@@ -419,10 +423,10 @@ static int start_threads(struct node *node, struct error *error)
     if (status != 0) {
         return status;
     }
-    node->shard.pool = node->pool;
-    node->shard.node_log = node->node_log;
-    node->shard.maintenance = node->maintenance;
-    node_shard_attach(&node->shard, node->reactors[0].loop);
+    node->shards.pool = node->pool;
+    node->shards.node_log = node->node_log;
+    node->shards.maintenance = node->maintenance;
+    node_shards_attach(&node->shards, node->reactors[0].loop);
     return open_cluster(node, error);
 }
 
@@ -431,7 +435,7 @@ static int start_reactors(struct node *node, struct error *error)
     node->stop_wake = os_wake_create(node->reactors[0].loop, stop, node);
     node->leave_timer = os_timer_create(node->reactors[0].loop, leave, node);
     atomic_store(&node->can_be_woken, true);
-    if (atomic_load(&node->shard.is_stop_wanted)) {
+    if (atomic_load(&node->shards.is_stop_wanted)) {
         os_wake_signal(node->stop_wake);
     }
     for (uint32_t i = 1; i < node->reactor_count; i++) {
@@ -497,11 +501,11 @@ static void node_close(struct node *node)
     if (node->pool != NULL) {
         os_pool_destroy(node->pool);
     }
-    if (node->shard.wal != NULL) {
-        wal_close(node->shard.wal);
+    if (node->shards.wal != NULL) {
+        wal_close(node->shards.wal);
     }
-    if (node->shard.shard != NULL) {
-        node_shard_close(&node->shard);
+    if (node->shards.count > 0) {
+        node_shards_close(&node->shards);
     }
     node_cluster_close(node->cluster);
     for (uint32_t i = 0; i < node->reactor_count; i++) {
@@ -523,13 +527,27 @@ static void node_close(struct node *node)
 static void flush_before_close(struct node *node)
 {
     struct error error = {0};
-    int status = node_shard_settle(&node->shard);
+    int status = node_shards_settle(&node->shards);
     if (status == 0) {
         status = store_flush(node->store, &error);
     }
     if (status != 0) {
         OS_LOG_WARN(node->options.log, "node.store_not_flushed", "reason=%s consequence=%s",
                     error.message, "the next start reads the log instead");
+    }
+}
+
+/* Only whoever makes a cluster says how many shards it has; whoever joins one is told. */
+static void take_shard_count(struct node *node)
+{
+    uint32_t wanted = node->options.shard_count;
+    if (node_data_is_new(node->data) && wanted > 0) {
+        node_data_set_shard_count(node->data, wanted);
+    }
+    if (wanted > 0 && wanted != node_data_shard_count(node->data)) {
+        OS_LOG_WARN(node->options.log, "node.shards_as_they_are", "shards=%u wanted=%u reason=%s",
+                    node_data_shard_count(node->data), wanted,
+                    "--shards counts when a cluster is made");
     }
 }
 
@@ -557,6 +575,7 @@ int node_run(const struct node_options *options, struct error *error)
         status = node_data_open(&node->data, options->data_directory, false, error);
     }
     if (status == 0) {
+        take_shard_count(node);
         status = open_listeners(node, error);
     }
     if (status == 0) {
@@ -571,7 +590,7 @@ int node_run(const struct node_options *options, struct error *error)
     if (status == 0) {
         status = start_reactors(node, error);
     }
-    if (status == -ECANCELED && atomic_load(&node->shard.is_stop_wanted)) {
+    if (status == -ECANCELED && atomic_load(&node->shards.is_stop_wanted)) {
         say_stopped(node);
         node_close(node);
         return NODE_EXIT_OK;

@@ -5,7 +5,7 @@
  * log writer's thread, the disk pool, the store's maintenance thread. What a node decides is
  * decided in the cores; what is here only carries.
  *
- *   reactor 0   owns the data shard; serves connections, signals
+ *   reactor 0   owns the data shards; serves connections, signals
  *   reactor n   serves connections; its requests go to reactor 0 as messages and come back so
  *   log writer  writes and flushes what the shards persist, one flush for all that waits
  *   disk pool   reads that are not in memory
@@ -40,6 +40,7 @@ struct node_options {
     const char *join;       /* HOST:PORT with commas between; NULL: none. */
     const char *join_token; /* With `join`. */
     uint32_t replica_count; /* 1, 3 or 5; 0: as it is. */
+    uint32_t shard_count;   /* Of a cluster that is made now; 0: 1. */
     uint32_t reactor_count;
     uint64_t memory_size_bytes; /* Caches and buffers together. */
     const char *password;       /* NULL: none. */

@@ -81,7 +81,7 @@ static void judge(void *context, struct admin_verdict *verdict)
         say(verdict, false, false, "");
         (void)snprintf(verdict->text, sizeof verdict->text,
                        "starting: %" PRIu64 " entries of the log are applied so far.",
-                       atomic_load(&node->shard.replayed_count));
+                       atomic_load(&node->shards.replayed_count));
         return;
     case NODE_SERVING:
         judge_serving(node, verdict);
@@ -108,7 +108,7 @@ static void collect_node(struct node *node, struct metrics *metrics)
           (double)(os_monotonic_ms() - node->started_at_ms) / 1e3);
     GAUGE("tutti_node_reactors", "Threads that serve connections.", node->reactor_count);
     COUNTER("tutti_replay_entries_total", "Entries of the log that this start applied.",
-            atomic_load(&node->shard.replayed_count));
+            atomic_load(&node->shards.replayed_count));
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int level = OS_LOG_DEBUG; level <= OS_LOG_ERROR; level++) {
         metrics_counter(metrics, "tutti_log_lines_total", "Lines logged since the start, by level.",
@@ -155,9 +155,11 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
           figures->kv.expiring_key_count);
     COUNTER("tutti_keyspace_expired_keys_total", "Keys removed because they expired.",
             figures->kv.expired_key_count);
-    GAUGE("tutti_shard_term", "Term of the Raft group.", shard->term);
-    GAUGE("tutti_shard_last_index", "Last entry proposed.", shard->last_index);
-    GAUGE("tutti_shard_applied_index", "Last entry applied.", shard->applied_index);
+    GAUGE("tutti_shard_term", "Term of the first shard's Raft group.", shard->term);
+    GAUGE("tutti_shard_last_index", "Last entry proposed; the sum over the shards.",
+          shard->last_index);
+    GAUGE("tutti_shard_applied_index", "Last entry applied; the sum over the shards.",
+          shard->applied_index);
     GAUGE("tutti_shard_in_flight_bytes", "Entries that are proposed and not applied.",
           shard->in_flight_size_bytes);
     GAUGE("tutti_shard_pending_requests", "Requests that wait for the log.",
@@ -179,6 +181,30 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
     COUNTER("tutti_rows_blocking_reads_total",
             "Rows read from the disk while an entry was applied.", shard->rows.blocking_read_count);
     GAUGE("tutti_rows_cached", "Rows in the cache of hot rows.", shard->rows.cached_row_count);
+}
+
+/* What differs from shard to shard. */
+static void collect_replicas(const struct node *node, struct metrics *metrics)
+{
+    const struct node_shards *shards = &node->shards;
+    for (uint32_t i = 0; i < shards->slots.range_count; i++) {
+        struct node_figures figures;
+        char text[16];
+        node_shards_get_figures(shards, i, &figures);
+        (void)snprintf(text, sizeof text, "%u", shards->slots.ranges[i].shard);
+        struct metrics_labels labels = METRICS_LABEL("shard", text);
+        metrics_gauge(metrics, "tutti_replica_keys", "Keys of a shard.", labels,
+                      (double)figures.kv.key_count);
+        metrics_gauge(metrics, "tutti_replica_leads", "1 while this node leads the shard.", labels,
+                      figures.shard.role == RAFT_ROLE_LEADER);
+        metrics_gauge(metrics, "tutti_replica_term", "Term of the shard's Raft group.", labels,
+                      (double)figures.shard.term);
+        metrics_gauge(metrics, "tutti_replica_applied_index", "Last entry of the shard applied.",
+                      labels, (double)figures.shard.applied_index);
+        metrics_counter(metrics, "tutti_replica_commands_total",
+                        "Writing commands of the shard applied.", labels,
+                        figures.shard.command_count);
+    }
 }
 
 static void collect_log(struct node *node, struct metrics *metrics)
@@ -255,13 +281,14 @@ static void collect(void *context, struct metrics *metrics)
     struct node_figures figures;
     struct store_statistics store;
     resp_group_get_statistics(node->group, resp);
-    node_shard_get_figures(&node->shard, &figures);
+    node_shards_sum_figures(&node->shards, &figures);
     store_get_statistics(node->store, &store);
     GAUGE("tutti_replay_duration_seconds", "How long recovery took.",
-          (double)node->shard.replay_took_ms / 1e3);
+          (double)node->shards.replay_took_ms / 1e3);
     collect_commands(resp, metrics);
     collect_connections(resp, metrics);
     collect_shard(&figures, metrics);
+    collect_replicas(node, metrics);
     collect_log(node, metrics);
     collect_store(&store, metrics);
     collect_memory(node, &figures, &store, metrics);

@@ -51,6 +51,7 @@ static void welcome(struct admission *admission, const struct system_nodes *node
     struct buffer reply = {0};
     struct error error = {0};
     char number[16];
+    char shards[16];
     struct tls_sign_options options = {
         .authority = &cluster->identity.authority,
         .request = buffer_bytes(&admission->request),
@@ -63,6 +64,7 @@ static void welcome(struct admission *admission, const struct system_nodes *node
     }
     append_roster(&roster, nodes);
     (void)snprintf(number, sizeof number, "%" PRIu32, admission->node_id);
+    (void)snprintf(shards, sizeof shards, "%" PRIu32, node_data_shard_count(cluster->data));
     struct bytes fields[JOINED_ANSWER_COUNT] = {
         [JOINED_NODE] = bytes_of_text(number),
         [JOINED_CLUSTER] = bytes_of_text(node_data_cluster_id(cluster->data)),
@@ -70,6 +72,7 @@ static void welcome(struct admission *admission, const struct system_nodes *node
         [JOINED_AUTHORITY_KEY] = buffer_bytes(&cluster->identity.authority.key),
         [JOINED_CERTIFICATE] = buffer_bytes(&certificate),
         [JOINED_ROSTER] = buffer_bytes(&roster),
+        [JOINED_SHARDS] = bytes_of_text(shards),
     };
     node_join_encode(fields, JOINED_ANSWER_COUNT, &reply);
     wire_stranger_reply(admission->stranger, buffer_bytes(&reply));

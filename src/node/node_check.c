@@ -13,8 +13,9 @@
 struct check {
     struct node_data *data;
     struct store *store;
-    struct kv *kv;
-    struct shard *shard;
+    struct slots slots;
+    struct kv *kvs[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    struct shard *shards[SLOTS_SHARD_COUNT_MAX];
     struct os_files *files;
     struct wal *wal;
     bool is_repairable; /* The log is damaged, and the other nodes have what it lost. */
@@ -36,7 +37,10 @@ static void report(struct check *check, const char *part, int status, const stru
 static raft_index first_needed(void *context, wal_shard id)
 {
     const struct check *check = context;
-    return check->shard != NULL ? shard_stored_index(check->shard) + 1 : 1;
+    uint32_t place = slots_find(&check->slots, id);
+    return place < check->slots.range_count && check->shards[place] != NULL
+               ? shard_stored_index(check->shards[place]) + 1
+               : 1;
 }
 
 static int open_store(struct check *check, struct error *error)
@@ -55,40 +59,82 @@ static int open_store(struct check *check, struct error *error)
     return store_open(&check->store, &options, error);
 }
 
-/* The shard is opened for what its meta row says; it is not started, so nothing is written. */
-static int open_rows(struct check *check, struct error *error)
+/* A shard is opened for what its meta row says; it is not started, so nothing is written. */
+static int open_shard(struct check *check, uint32_t place, struct error *error)
 {
-    check->kv = kv_create();
+    const struct slots_range *range = &check->slots.ranges[place];
+    check->kvs[place] = kv_create_range(range->first, range->end);
     struct shard_options options = {
-        .id = NODE_DATA_SHARD,
+        .id = range->shard,
         .self = node_data_node_id(check->data),
         .store = store_interface(check->store),
         .cache_size_bytes = 1 << 20,
         .in_flight_size_bytes_max = 1,
-        .machine = kv_machine(check->kv),
+        .machine = kv_machine(check->kvs[place]),
     };
     if (options.self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
         options.configuration =
             (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
     }
-    int status = shard_open(&check->shard, &options, error);
-    if (status != 0) {
-        return status;
+    return shard_open(&check->shards[place], &options, error);
+}
+
+/* Is the map that the cluster agreed on the one of the directory? */
+static int check_map(struct check *check, struct error *error)
+{
+    struct system *system = system_create();
+    struct shard_machine machine = system_machine_over(system, NULL);
+    struct rows *rows = rows_create(store_interface(check->store), 1 << 20);
+    rows_set_tier(rows, ENV_TIER_DISK);
+    int status = machine.load(machine.context, rows, BYTES(""), error);
+    if (status == 0 && system_generation(system) != 0 &&
+        !slots_are_equal(system_slots(system), &check->slots)) {
+        status = error_say(error, ERROR_CORRUPT,
+                           "node.conf tells of %" PRIu32 " shards, the cluster has %" PRIu32,
+                           check->slots.range_count, system_slots(system)->range_count);
     }
-    struct kv_statistics statistics;
-    kv_get_statistics(check->kv, &statistics);
-    (void)printf("store  %" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
-                 shard_stored_index(check->shard));
-    status = kv_verify(options.store, NULL, statistics.key_count, error);
-    return status == 0 ? system_verify(options.store, NULL, error) : status;
+    rows_destroy(rows);
+    system_destroy(system);
+    return status;
+}
+
+static int open_rows(struct check *check, struct error *error)
+{
+    uint64_t key_count = 0;
+    for (uint32_t i = 0; i < check->slots.range_count; i++) {
+        int status = open_shard(check, i, error);
+        if (status != 0) {
+            return status;
+        }
+        struct kv_statistics statistics;
+        kv_get_statistics(check->kvs[i], &statistics);
+        key_count += statistics.key_count;
+        if (check->slots.range_count > 1) {
+            (void)printf("store  shard %u: ", check->slots.ranges[i].shard);
+        } else {
+            (void)printf("store  ");
+        }
+        (void)printf("%" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
+                     shard_stored_index(check->shards[i]));
+    }
+    int status = kv_verify(store_interface(check->store), NULL, key_count, error);
+    if (status == 0) {
+        status = system_verify(store_interface(check->store), NULL, error);
+    }
+    return status == 0 ? check_map(check, error) : status;
 }
 
 /* Not damage of the directory where the others have it: the node repairs itself when it starts. */
 static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
 {
     struct check *check = context;
-    if (check->shard == NULL || !shard_is_dispensable(check->shard)) {
-        return error_say(error, ERROR_CORRUPT, "no majority of the replicas is left without it");
+    for (uint32_t i = 0; i < check->slots.range_count; i++) {
+        bool is_concerned = loss->is_of_unnamed || loss->shard == check->slots.ranges[i].shard;
+        const struct shard *shard = check->shards[i];
+        if (is_concerned && (shard == NULL || !shard_is_dispensable(shard))) {
+            return error_say(error, ERROR_CORRUPT,
+                             "no majority of the replicas is left without it");
+        }
     }
     (void)printf("log    damaged: segment %016" PRIu64 ".wal at offset %" PRIu32 ": %s\n",
                  loss->segment, loss->offset, loss->reason);
@@ -106,24 +152,44 @@ static void found_damage(void *context, const struct wal_damage *damage)
 }
 
 /* The log ends before what the store has. */
-static int judge_early_end(struct check *check, const struct wal_shard_state *state,
-                           struct error *error)
+static int judge_early_end(const struct check *check, const struct shard *shard,
+                           const struct wal_shard_state *state, struct error *error)
 {
     if (node_data_may_log_end_early(check->data)) {
         (void)printf("log    ends before what the store has: it was written with --flush everysec, "
                      "so this is no damage\n");
-    } else if (shard_is_dispensable(check->shard)) {
+    } else if (shard_is_dispensable(shard)) {
         (void)printf("log    ends at entry %" PRIu64 ", before what the store has (%" PRIu64
                      "): a snapshot came from another node and the log begins anew behind it, so "
                      "this is no damage\n",
-                     state->last_index, shard_stored_index(check->shard));
+                     state->last_index, shard_stored_index(shard));
     } else {
         return error_say(error, ERROR_CORRUPT,
                          "the log ends at entry %" PRIu64
                          " but the store has applied entry %" PRIu64,
-                         state->last_index, shard_stored_index(check->shard));
+                         state->last_index, shard_stored_index(shard));
     }
     return 0;
+}
+
+/* Does the log go on where the store ends? */
+static int check_end(struct check *check, uint32_t place, struct error *error)
+{
+    const struct shard *shard = check->shards[place];
+    struct wal_shard_state state = {0};
+    if (!wal_get_shard_state(check->wal, check->slots.ranges[place].shard, &state)) {
+        return 0;
+    }
+    if (check->slots.range_count > 1) {
+        (void)printf("log    shard %u: ", check->slots.ranges[place].shard);
+    } else {
+        (void)printf("log    ");
+    }
+    (void)printf("entries %" PRIu64 " to %" PRIu64 ", term %" PRIu64 "\n", state.first_index,
+                 state.last_index, state.hard_state.term);
+    bool is_early =
+        shard != NULL && state.last_index != 0 && state.last_index < shard_stored_index(shard);
+    return is_early ? judge_early_end(check, shard, &state, error) : 0;
 }
 
 static int open_log(struct check *check, struct error *error)
@@ -145,24 +211,20 @@ static int open_log(struct check *check, struct error *error)
     if (status != 0) {
         return status;
     }
-    struct wal_shard_state state = {0};
-    if (!wal_get_shard_state(check->wal, NODE_DATA_SHARD, &state)) {
-        return 0;
+    for (uint32_t i = 0; i < check->slots.range_count && status == 0; i++) {
+        status = check_end(check, i, error);
     }
-    (void)printf("log    entries %" PRIu64 " to %" PRIu64 ", term %" PRIu64 "\n", state.first_index,
-                 state.last_index, state.hard_state.term);
-    bool is_early = check->shard != NULL && state.last_index != 0 &&
-                    state.last_index < shard_stored_index(check->shard);
-    return is_early ? judge_early_end(check, &state, error) : 0;
+    return status;
 }
 
 int node_check(const char *data_directory, struct error *error)
 {
-    struct check check = {0};
+    static struct check check; /* Large; one process checks once. */
     int status = node_data_open(&check.data, data_directory, true, error);
     if (status != 0) {
         return status;
     }
+    slots_divide(&check.slots, node_data_shard_count(check.data));
     struct error found = {0};
     status = open_store(&check, &found);
     report(&check, "store", status, &found);
@@ -172,9 +234,13 @@ int node_check(const char *data_directory, struct error *error)
     }
     status = open_log(&check, &found);
     report(&check, "log", status, &found);
-    if (status == 0 && check.shard != NULL && shard_is_impaired(check.shard)) {
-        (void)printf(
-            "log    this replica does not vote yet: it has not got back all that its log lost\n");
+    for (uint32_t i = 0; i < check.slots.range_count && status == 0; i++) {
+        if (check.shards[i] != NULL && shard_is_impaired(check.shards[i])) {
+            (void)printf(
+                "log    the replica of shard %u does not vote yet: it has not got back all "
+                "that its log lost\n",
+                check.slots.ranges[i].shard);
+        }
     }
 
     if (check.wal != NULL) {
@@ -183,9 +249,11 @@ int node_check(const char *data_directory, struct error *error)
     if (check.files != NULL) {
         os_files_destroy(check.files);
     }
-    shard_close(check.shard);
-    if (check.kv != NULL) {
-        kv_destroy(check.kv);
+    for (uint32_t i = 0; i < check.slots.range_count; i++) {
+        if (check.kvs[i] != NULL) {
+            shard_close(check.shards[i]);
+            kv_destroy(check.kvs[i]);
+        }
     }
     if (check.store != NULL) {
         store_close(check.store);

@@ -34,18 +34,6 @@ struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id)
 
 static void step_member(struct node_cluster *cluster, struct member_input *input);
 
-/* What cannot be sent now is lost, as on any network; whoever said it says it again. */
-static void send_or_lose(struct node_cluster *cluster, uint32_t to, enum node_frame kind,
-                         const struct bytes *pieces, uint32_t piece_count)
-{
-    bool is_urgent = kind == NODE_FRAME_MEMBER ||
-                     (kind == NODE_FRAME_SHARD && shard_message_is_urgent(pieces[0]));
-    int status = is_urgent
-                     ? wire_send_urgent(cluster->wire, to, (uint16_t)kind, pieces, piece_count)
-                     : wire_send(cluster->wire, to, (uint16_t)kind, pieces, piece_count);
-    ASSERT(status == 0 || status == -ENOTCONN || status == -EBUSY);
-}
-
 static void remove_peer(struct node_cluster *cluster, uint32_t place)
 {
     struct node_peer *peer = &cluster->peers[place];
@@ -171,15 +159,28 @@ static void take_node(struct node_cluster *cluster, const struct system_node *no
     }
 }
 
+/* The map that the directory tells of must be the one that the cluster was made with. */
+static void check_map(const struct node_cluster *cluster)
+{
+    const struct slots *agreed = system_slots(cluster->shards->system);
+    if (!slots_are_equal(agreed, &cluster->shards->slots)) {
+        OS_LOG_ERROR(cluster->log, "node.map_differs",
+                     "shards=%" PRIu32 " agreed=%" PRIu32 " action=%s",
+                     cluster->shards->slots.range_count, agreed->range_count,
+                     "stop this node: its node.conf is not that of this cluster");
+    }
+}
+
 /* This node has a replica of the system's state. */
 static void look_at_roster(struct node_cluster *cluster)
 {
-    const struct system *system = cluster->shard->system;
+    const struct system *system = cluster->shards->system;
     uint64_t generation = system_generation(system);
     if (generation == 0 || generation == cluster->roster_generation) {
         return;
     }
     cluster->roster_generation = generation;
+    check_map(cluster);
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         take_node(cluster, system_node_at(system, i));
     }
@@ -202,7 +203,8 @@ static void roster_came(void *context, int status, struct bytes reply)
 
 static bool is_member(const struct node_cluster *cluster)
 {
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
+    const struct raft_configuration *members =
+        shard_configuration(node_shards_first(cluster->shards)->shard);
     return raft_configuration_has_voter(members, cluster->self) ||
            raft_configuration_has_learner(members, cluster->self);
 }
@@ -259,12 +261,19 @@ static void say_who(struct node_cluster *cluster, uint64_t now_ms)
         .feature_max = SYSTEM_FEATURE_MAX,
     };
     struct system_command command;
-    bool is_founding = cluster->self == NODE_FOUNDER && shard_is_ready(cluster->shard->shard) &&
-                       system_generation(cluster->shard->system) == 0;
+    bool is_founding = cluster->self == NODE_FOUNDER &&
+                       shard_is_ready(node_shards_first(cluster->shards)->shard) &&
+                       system_generation(cluster->shards->system) == 0;
     if (is_founding) {
+        /* What the cluster agrees on; older software may join one that does not need more. */
+        struct system_birth birth = {
+            .cluster = node_data_cluster_id(cluster->data),
+            .replicas = cluster->options->replica_count,
+            .shard_count = cluster->shards->count,
+        };
+        facts.feature_max = birth.shard_count > 1 ? SYSTEM_FEATURE_SHARDS : 1;
         facts.key = &key;
-        system_bootstrap_command(&command, node_data_cluster_id(cluster->data),
-                                 cluster->options->replica_count, &facts);
+        system_bootstrap_command(&command, &birth, &facts);
     } else {
         system_node_set_command(&command, cluster->self, &facts);
     }
@@ -275,6 +284,15 @@ static void say_who(struct node_cluster *cluster, uint64_t now_ms)
 
 /* ---- Gossip ---------------------------------------------------------------------------------- */
 
+/* A follower of it need not wait longer than it has promised. */
+static void peer_lost(struct node_cluster *cluster, uint32_t node)
+{
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        shard_peer_lost(cluster->shards->items[i].shard, node);
+    }
+    node_shards_touch_all(cluster->shards);
+}
+
 static void hear_of(struct node_cluster *cluster, const struct member_event *event)
 {
     if (event->before != event->state) {
@@ -283,7 +301,7 @@ static void hear_of(struct node_cluster *cluster, const struct member_event *eve
                     member_reason_text(event->reason));
     }
     if (event->state == MEMBER_STATE_DEAD || event->state == MEMBER_STATE_LEFT) {
-        shard_peer_lost(cluster->shard->shard, event->node);
+        peer_lost(cluster, event->node);
     }
 }
 
@@ -299,7 +317,7 @@ static void step_member(struct node_cluster *cluster, struct member_input *input
         return;
     }
     for (uint32_t i = 0; i < output.send_count; i++) {
-        send_or_lose(cluster, output.sends[i].node, NODE_FRAME_MEMBER, &output.sends[i].message, 1);
+        node_cluster_send_member(cluster, output.sends[i].node, output.sends[i].message);
     }
     for (uint32_t i = 0; i < output.event_count; i++) {
         hear_of(cluster, &output.events[i]);
@@ -336,7 +354,8 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
         .kind = MEMBER_INPUT_RECEIVE, .node = remote->node_id, .message = payload};
     switch (kind) {
     case NODE_FRAME_SHARD:
-        shard_receive(cluster->shard->shard, remote->node_id, payload);
+    case NODE_FRAME_OTHER_SHARD:
+        node_frame_shard_came(cluster, remote->node_id, kind, payload);
         return;
     case NODE_FRAME_ROUTE:
         if (route_receive(cluster->route, remote->node_id, remote->boot_id, payload) != 0) {
@@ -347,15 +366,12 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
     case NODE_FRAME_MEMBER:
         step_member(cluster, &input);
         return;
+    case NODE_FRAME_PLACEMENT:
+        node_conductor_receive(cluster, remote->node_id, payload);
+        return;
     default:
         return; /* Of a newer version. */
     }
-}
-
-void node_cluster_send_shard(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
-                             uint32_t piece_count)
-{
-    send_or_lose(cluster, to, NODE_FRAME_SHARD, pieces, piece_count);
 }
 
 /* ---- Connections ----------------------------------------------------------------------------- */
@@ -365,14 +381,19 @@ static void connected(const struct wire_remote *remote, void *context)
     struct node_cluster *cluster = context;
     OS_LOG_INFO(cluster->log, "node.peer_connected", "node=%" PRIu32 " software=%s",
                 remote->node_id, remote->software);
-    route_leader_changed(cluster->route, NODE_DATA_SHARD); /* It may know who leads. */
+    for (uint32_t i = 0; i < cluster->shards->count; i++) { /* It may know who leads. */
+        route_leader_changed(cluster->route, cluster->shards->items[i].range.shard);
+    }
 }
 
 static void disconnected(uint32_t node_id, void *context)
 {
     struct node_cluster *cluster = context;
     OS_LOG_INFO(cluster->log, "node.peer_disconnected", "node=%" PRIu32, node_id);
-    shard_unreachable(cluster->shard->shard, node_id);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        shard_unreachable(cluster->shards->items[i].shard, node_id);
+    }
+    node_shards_touch_all(cluster->shards);
     route_peer_gone(cluster->route, node_id);
 }
 
@@ -388,19 +409,18 @@ static void accepted(const struct wire_remote *remote, void *context)
     }
 }
 
-/* Its process has ended, or the network to it broke: a follower of it need not wait longer than it
- * has promised. */
+/* Its process has ended, or the network to it broke. */
 static void closed(uint32_t node_id, uint64_t boot_id, void *context)
 {
     struct node_cluster *cluster = context;
-    shard_peer_lost(cluster->shard->shard, node_id);
+    peer_lost(cluster, node_id);
     route_peer_gone(cluster->route, node_id);
 }
 
 static bool admits(uint32_t node_id, void *context)
 {
     struct node_cluster *cluster = context;
-    const struct system_node *node = system_node_find(cluster->shard->system, node_id);
+    const struct system_node *node = system_node_find(cluster->shards->system, node_id);
     return node == NULL || node->state != SYSTEM_NODE_REMOVED;
 }
 
@@ -445,25 +465,28 @@ static uint64_t now_ms(void *context)
     return os_monotonic_ms();
 }
 
-static int submit_local(void *context, wal_shard shard, struct shard_request *request,
+static int submit_local(void *context, wal_shard id, struct shard_request *request,
                         const struct reply *reply)
 {
     struct node_cluster *cluster = context;
-    return shard_submit(cluster->shard->shard, request, reply);
+    struct node_shard *shard = node_shards_find(cluster->shards, id);
+    int status = shard_submit(shard->shard, request, reply);
+    shard->is_touched |= status != SHARD_ANSWERED;
+    return status;
 }
 
 static raft_node local_leader(void *context, wal_shard id)
 {
-    const struct node_cluster *cluster = context;
-    const struct shard *shard = cluster->shard->shard;
+    struct node_cluster *cluster = context;
+    const struct shard *shard = node_shards_find(cluster->shards, id)->shard;
     raft_node leader = shard_leader(shard);
     return leader == cluster->self && !shard_is_ready(shard) ? 0 : leader;
 }
 
 static raft_index local_applied_index(void *context, wal_shard id)
 {
-    const struct node_cluster *cluster = context;
-    return shard_applied_index(cluster->shard->shard);
+    struct node_cluster *cluster = context;
+    return shard_applied_index(node_shards_find(cluster->shards, id)->shard);
 }
 
 static int route_send(void *context, raft_node node, const struct bytes *pieces,
@@ -503,8 +526,8 @@ static int open_route(struct node_cluster *cluster, struct error *error)
         .random_seed = cluster->boot_id ^ 0x726f757465,
     };
     int status = route_create(&cluster->route, &options, error);
-    if (status == 0) {
-        route_add_shard(cluster->route, NODE_DATA_SHARD);
+    for (uint32_t i = 0; i < cluster->shards->count && status == 0; i++) {
+        route_add_shard(cluster->route, cluster->shards->items[i].range.shard);
     }
     return status;
 }
@@ -528,24 +551,26 @@ static void renew(struct node_cluster *cluster, uint64_t now)
     }
 }
 
-static void look_at_leader(struct node_cluster *cluster)
+/* Has the shard another leader than before, or a leader that is ready, or none any more? */
+static void look_at_leader(struct node_cluster *cluster, struct node_shard *shard)
 {
-    const struct shard *shard = cluster->shard->shard;
-    raft_node leader = shard_leader(shard);
-    bool is_ready = shard_is_ready(shard);
-    if (leader == cluster->leader && is_ready == cluster->was_ready) {
+    raft_node leader = shard_leader(shard->shard);
+    bool is_ready = shard_is_ready(shard->shard);
+    if (leader == shard->leader && is_ready == shard->was_ready) {
         return;
     }
-    if (leader != cluster->leader) {
-        OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, NODE_DATA_SHARD,
+    if (leader != shard->leader) {
+        OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, shard->range.shard,
                     leader);
     }
     struct shard_statistics statistics;
-    shard_get_statistics(shard, &statistics);
-    cluster->shard_term = statistics.term;
-    cluster->leader = leader;
-    cluster->was_ready = is_ready;
-    route_leader_changed(cluster->route, NODE_DATA_SHARD);
+    shard_get_statistics(shard->shard, &statistics);
+    cluster->epoch += statistics.term - shard->term;
+    shard->term = statistics.term;
+    shard->leader = leader;
+    shard->was_ready = is_ready;
+    node_view_set_leader(cluster->view, shard->place, leader);
+    route_leader_changed(cluster->route, shard->range.shard);
 }
 
 uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
@@ -555,7 +580,11 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
         step_member(cluster, &input);
     }
     look_at_roster(cluster);
-    look_at_leader(cluster);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        if (cluster->shards->items[i].was_ticked || cluster->shards->items[i].is_touched) {
+            look_at_leader(cluster, &cluster->shards->items[i]);
+        }
+    }
     ask_for_roster(cluster, now);
     say_who(cluster, now);
     renew(cluster, now);
@@ -567,17 +596,17 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
 
 bool node_cluster_is_ready(const struct node_cluster *cluster)
 {
-    return cluster->leader != 0;
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        if (cluster->shards->items[i].leader == 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
-bool node_cluster_leave(struct node_cluster *cluster)
+/* Hand the shard to the one that has most of it. True: it is not led here, or there is nobody. */
+static bool hand_over(struct node_cluster *cluster, struct shard *shard)
 {
-    struct shard *shard = cluster->shard->shard;
-    if (!cluster->is_leaving) {
-        cluster->is_leaving = true;
-        struct member_input input = {.kind = MEMBER_INPUT_LEAVE};
-        step_member(cluster, &input);
-    }
     if (!shard_is_ready(shard)) {
         return true;
     }
@@ -591,6 +620,21 @@ bool node_cluster_leave(struct node_cluster *cluster)
         best = is_better ? &peers[i] : best;
     }
     return best == NULL || shard_transfer(shard, best->node) == -EINVAL;
+}
+
+bool node_cluster_leave(struct node_cluster *cluster)
+{
+    if (!cluster->is_leaving) {
+        cluster->is_leaving = true;
+        struct member_input input = {.kind = MEMBER_INPUT_LEAVE};
+        step_member(cluster, &input);
+    }
+    bool is_done = true;
+    node_shards_touch_all(cluster->shards);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        is_done &= hand_over(cluster, cluster->shards->items[i].shard);
+    }
+    return is_done;
 }
 
 /* ---- Open and close -------------------------------------------------------------------------- */
@@ -627,7 +671,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
 {
     struct node_cluster *created = memory_allocate_zeroed(1, sizeof *created);
     list_init(&created->errands);
-    created->shard = options->shard;
+    created->shards = options->shards;
     created->data = options->data;
     created->options = options->options;
     created->loop = options->loop;
@@ -637,7 +681,8 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     (void)snprintf(created->admin_text, sizeof created->admin_text, "%s", options->admin);
     os_random_fill(&created->boot_id, sizeof created->boot_id);
     created->boot_id |= 1;
-    created->view = node_view_create(node_data_cluster_id(options->data), created->self);
+    created->view = node_view_create(node_data_cluster_id(options->data), created->self,
+                                     &options->shards->slots);
     int status = node_identity_open(&created->identity, options->data, error);
     if (status == 0) {
         status = open_wire(created, error);
@@ -656,7 +701,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         return status;
     }
     load_roster(created);
-    options->shard->cluster = created;
+    options->shards->cluster = created;
     *cluster = created;
     return 0;
 }
@@ -671,7 +716,7 @@ void node_cluster_close(struct node_cluster *cluster)
     if (cluster == NULL) {
         return;
     }
-    cluster->shard->cluster = NULL;
+    cluster->shards->cluster = NULL;
     if (cluster->wire != NULL) {
         wire_close(cluster->wire);
     }

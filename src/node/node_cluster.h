@@ -2,6 +2,7 @@
 /* The node as one of several: on the loop of reactor 0, like the data shard.
  *
  *   node_cluster.c     the peer port, and which frame goes where; gossip; who else is there
+ *   node_frame.c       messages of shards as frames
  *   node_conductor.c   what the leader does about the cluster: steps of core/placement
  *   node_admit.c       letting strangers in
  *   node_view.c        what gateways tell clients of it
@@ -18,11 +19,13 @@
 #include "node/node_internal.h"
 #include "service/system/system.h"
 
-/* Kinds of frames. */
+/* Kinds of frames. A message of another shard than the first begins with its number. */
 enum node_frame {
     NODE_FRAME_SHARD = 1,
     NODE_FRAME_ROUTE = 3,
     NODE_FRAME_MEMBER = 4,
+    NODE_FRAME_OTHER_SHARD = 5, /* As NODE_FRAME_SHARD, of another than the first. */
+    NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders: node_conductor.c. */
 };
 
 #define NODE_PEER_COUNT_MAX 256u
@@ -39,7 +42,7 @@ struct node_peer {
 };
 
 struct node_cluster {
-    struct node_shard *shard;
+    struct node_shards *shards;
     struct node_data *data;
     const struct node_options *options;
     struct os_loop *loop;
@@ -63,58 +66,64 @@ struct node_cluster {
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
     uint64_t renewal_looked_at_ms;
-    raft_node leader; /* What route was told last. */
-    bool was_ready;
     bool has_said_who;  /* That the system's state has this node's addresses. */
     bool is_saying_who; /* A command about them is under way. */
     uint64_t said_at_ms;
     bool is_leaving;
 
     struct node_view *view;
-    raft_term shard_term;
+    uint64_t epoch; /* The sum of the terms: grows with each change of a leader. */
 
     /* The conductor. */
-    struct placement *placement;
-    uint64_t conducted_at_ms;
-    struct placement_step step; /* The newest that was tried. */
-    char step_text[160];
-    enum placement_health health;
+    struct node_conductor *conductor;
 };
 
 /* ---- node_cluster.c -------------------------------------------------------------------------- */
 
 struct node_cluster_options {
-    struct node_shard *shard;
+    struct node_shards *shards;
     struct node_data *data;
     const struct node_options *options;
     struct os_loop *loop;
     const char *redis;
     const char *admin;
 };
-/* Take the identity, listen for other nodes. After node_shard_attach(). */
+/* Take the identity, listen for other nodes. After node_shards_attach(). */
 MUST_USE int node_cluster_open(struct node_cluster **cluster,
                                const struct node_cluster_options *options, struct error *error);
 /* The loop has stopped. */
 void node_cluster_close(struct node_cluster *cluster);
 struct os_address node_cluster_address(const struct node_cluster *cluster);
-/* Within the shard's tick, after shard_tick(). Returns when to be called again. */
+/* Within the shards' tick, after shard_tick(). Returns when to be called again. */
 uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now_ms);
-void node_cluster_send_shard(struct node_cluster *cluster, raft_node to, const struct bytes *pieces,
-                             uint32_t piece_count);
-/* Tell the others, and hand leadership to one of them. False: it is not led by another yet. */
+/* Tell the others, and hand leadership of all shards to them. False: one is not led by another yet. */
 bool node_cluster_leave(struct node_cluster *cluster);
 struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id);
-/* May clients be served: does this node know who leads? */
+/* May clients be served: does this node know who leads each shard? */
 bool node_cluster_is_ready(const struct node_cluster *cluster);
+
+/* ---- node_frame.c ---------------------------------------------------------------------------- */
+
+/* What cannot be sent now is lost, as on any network; whoever said it says it again. */
+void node_cluster_send_member(struct node_cluster *cluster, uint32_t to, struct bytes message);
+void node_cluster_send_shard(struct node_cluster *cluster, wal_shard shard, raft_node to,
+                             const struct bytes *pieces, uint32_t piece_count);
+void node_cluster_send_placement(struct node_cluster *cluster, raft_node to, struct bytes message);
+/* A whole message of a shard. */
+void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_t kind,
+                           struct bytes payload);
 
 /* ---- node_view.c ----------------------------------------------------------------------------- */
 
-struct node_view *node_view_create(const char *cluster_id, uint32_t self);
+struct node_view *node_view_create(const char *cluster_id, uint32_t self,
+                                   const struct slots *slots);
 void node_view_destroy(struct node_view *view);
+/* As soon as it is known. */
+void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader);
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms);
 /* Any thread. */
 void node_view_describe(struct node_view *view, struct resp_cluster *target);
-bool node_view_find_leader(struct node_view *view, struct resp_place *place);
+bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_place *place);
 
 /* ---- node_errand.c --------------------------------------------------------------------------- */
 
@@ -136,8 +145,9 @@ void node_admit(struct node_cluster *cluster, struct wire_stranger *stranger, co
 
 MUST_USE int node_conductor_open(struct node_cluster *cluster, struct error *error);
 void node_conductor_close(struct node_cluster *cluster);
-/* While this node leads: take a step if there is one to take. */
+/* Report what is led here; while this node leads the first shard, have steps taken. */
 void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms);
+void node_conductor_receive(struct node_cluster *cluster, raft_node from, struct bytes payload);
 
 /* ---- node_replica.c -------------------------------------------------------------------------- */
 

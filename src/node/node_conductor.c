@@ -1,15 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The conductor: while this node leads the first shard, it looks now and then at what is and what
- * should be, and takes one step. It keeps nothing that the next leader would miss. */
+ * should be, and has steps taken. It keeps nothing that the next leader would miss.
+ *
+ * Groups are led by any node. Each tells the conductor of those that it leads (a report), and takes
+ * the steps that the conductor sends it, if the group still has the members that it had when the step
+ * was thought of (core/conductor/conductor.h). */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "base/assert/assert.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
+#include "core/conductor/conductor.h"
 #include "node/node_cluster.h"
 
-enum { INTERVAL_MS = 200, CAUGHT_UP_COUNT = 256 };
+enum {
+    INTERVAL_MS = 200,
+    CAUGHT_UP_COUNT = 256,
+    REPORT_MS_MAX = 2000, /* After so long without a report, a group's leader is not known. */
+    FILL_COUNT_MAX = 4,   /* Replicas that a node gets, or gives, at a time. */
+};
+
+struct node_conductor {
+    struct placement *placement;
+    uint64_t acted_at_ms;
+    struct buffer message;
+    /* By place in the map: the newest report, and when it came; 0: none did. */
+    struct placement_group_state reports[SLOTS_SHARD_COUNT_MAX];
+    uint64_t reported_at_ms[SLOTS_SHARD_COUNT_MAX];
+    /* What a plan is made of. */
+    struct placement_group_state groups[SLOTS_SHARD_COUNT_MAX];
+    struct placement_node_state nodes[NODE_PEER_COUNT_MAX + 1];
+};
 
 static enum placement_liveness liveness_of(enum member_state state)
 {
@@ -33,7 +55,7 @@ static bool is_of_cluster(const struct system_node *node)
 
 static uint32_t list_nodes(struct node_cluster *cluster, struct placement_node_state *nodes)
 {
-    const struct system *system = cluster->shard->system;
+    const struct system *system = cluster->shards->system;
     uint32_t count = 0;
     for (uint32_t i = 0; i < system_node_count(system) && count <= NODE_PEER_COUNT_MAX; i++) {
         const struct system_node *node = system_node_at(system, i);
@@ -53,10 +75,10 @@ static uint32_t list_nodes(struct node_cluster *cluster, struct placement_node_s
     return count;
 }
 
-static bool is_caught_up(const struct node_cluster *cluster, raft_node node,
-                         const struct raft_peer *peers, uint32_t peer_count)
+static bool is_caught_up(const struct shard *shard, raft_node node, const struct raft_peer *peers,
+                         uint32_t peer_count)
 {
-    raft_index applied = shard_applied_index(cluster->shard->shard);
+    raft_index applied = shard_applied_index(shard);
     for (uint32_t i = 0; i < peer_count; i++) {
         if (peers[i].node == node) {
             return peers[i].progress == RAFT_PROGRESS_REPLICATE && !peers[i].is_impaired &&
@@ -66,15 +88,15 @@ static bool is_caught_up(const struct node_cluster *cluster, raft_node node,
     return false;
 }
 
-static void describe_group(struct node_cluster *cluster, struct placement_group_state *group)
+/* Of a group that this node leads. All count alike. */
+static void describe_group(const struct node_shard *shard, struct placement_group_state *group)
 {
-    struct shard *shard = cluster->shard->shard;
-    const struct raft_configuration *members = shard_configuration(shard);
+    const struct raft_configuration *members = shard_configuration(shard->shard);
     struct raft_peer peers[RAFT_PEER_COUNT_MAX];
-    uint32_t peer_count = shard_get_peers(shard, peers);
+    uint32_t peer_count = shard_get_peers(shard->shard, peers);
     *group = (struct placement_group_state){
-        .id = NODE_DATA_SHARD,
-        .leader = cluster->self,
+        .id = shard->range.shard,
+        .leader = shard->host->self,
         .voter_count = (uint8_t)members->voter_count,
         .learner_count = (uint8_t)members->learner_count,
         .is_changing = members->outgoing_count > 0,
@@ -87,12 +109,12 @@ static void describe_group(struct node_cluster *cluster, struct placement_group_
     for (uint32_t i = 0; i < members->learner_count; i++) {
         group->learners[i] = (struct placement_learner){
             .node = members->learners[i],
-            .is_caught_up = is_caught_up(cluster, members->learners[i], peers, peer_count),
+            .is_caught_up = is_caught_up(shard->shard, members->learners[i], peers, peer_count),
         };
     }
 }
 
-/* ---- Steps ----------------------------------------------------------------------------------- */
+/* ---- Steps of a group that this node leads --------------------------------------------------- */
 
 static void remove_from(raft_node *nodes, uint32_t *count, raft_node node)
 {
@@ -132,9 +154,10 @@ static void become_voter(struct raft_configuration *target, raft_node node)
     add_to(target->voters, &target->voter_count, RAFT_VOTER_COUNT_MAX, node);
 }
 
-static int take_step(struct node_cluster *cluster, const struct placement_step *step)
+static int take_step(struct node_shard *node_shard, const struct placement_step *step)
 {
-    struct shard *shard = cluster->shard->shard;
+    struct shard *shard = node_shard->shard;
+    node_shard->is_touched = true;
     struct raft_configuration target = *shard_configuration(shard);
     target.outgoing_count = 0;
     switch (step->kind) {
@@ -167,29 +190,156 @@ static void nothing_to_hear(void *context, int status, struct bytes reply)
 
 static void audit(struct node_cluster *cluster, const struct placement_step *step)
 {
-    (void)snprintf(cluster->step_text, sizeof cluster->step_text,
-                   "shard %u: %s node %" PRIu32 " (%s)", step->group,
+    char text[SYSTEM_AUDIT_TEXT_SIZE];
+    (void)snprintf(text, sizeof text, "shard %u: %s node %" PRIu32 " (%s)", step->group,
                    placement_kind_text(step->kind), step->node,
                    placement_reason_text(step->reason));
-    OS_LOG_INFO(cluster->log, "conductor.step", "what=%s", cluster->step_text);
+    OS_LOG_INFO(cluster->log, "conductor.step", "what=%s", text);
     struct system_command command;
     system_audit_command(&command,
                          step->kind == PLACEMENT_TRANSFER_LEADER ? SYSTEM_AUDIT_TRANSFER
                                                                  : SYSTEM_AUDIT_CONFIGURATION,
-                         step->node, cluster->step_text);
+                         step->node, text);
     node_errand_send(cluster, &command, nothing_to_hear, NULL);
 }
 
-/* A node that drains and has nothing any more is empty. */
-static void look_for_drained(struct node_cluster *cluster)
+/* `thought_of`: the group as the conductor knew it. */
+static void carry_out(struct node_cluster *cluster, const struct placement_step *step,
+                      const struct placement_group_state *thought_of)
 {
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
-    const struct system *system = cluster->shard->system;
+    struct node_shard *shard = node_shards_find(cluster->shards, step->group);
+    struct placement_group_state group;
+    if (shard == NULL || !shard_is_ready(shard->shard) || cluster->is_leaving) {
+        return;
+    }
+    describe_group(shard, &group);
+    if (!group.is_changing && conductor_has_same_members(&group, thought_of) &&
+        take_step(shard, step) == 0) {
+        audit(cluster, step);
+    }
+}
+
+/* ---- Reports --------------------------------------------------------------------------------- */
+
+static void note_report(struct node_cluster *cluster, const struct placement_group_state *group,
+                        raft_node from, uint64_t now_ms)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    const struct node_shard *shard = node_shards_find(cluster->shards, group->id);
+    if (shard != NULL) {
+        conductor->reports[shard->place] = *group;
+        conductor->reports[shard->place].leader = from;
+        conductor->reported_at_ms[shard->place] = now_ms;
+    }
+}
+
+/* Tell whoever leads the first shard of the groups that are led here. */
+static void report(struct node_cluster *cluster, uint64_t now_ms)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    struct node_shards *shards = cluster->shards;
+    raft_node leader = shard_leader(node_shards_first(shards)->shard);
+    uint32_t count = 0;
+    buffer_clear(&conductor->message);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        count += shard_is_ready(shards->items[i].shard);
+    }
+    if (leader == 0 || count == 0) {
+        return;
+    }
+    conductor_report_begin(&conductor->message, count);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct placement_group_state group;
+        if (shard_is_ready(shards->items[i].shard)) {
+            describe_group(&shards->items[i], &group);
+            conductor_report_add(&conductor->message, &group);
+            note_report(cluster, &group, cluster->self, now_ms);
+        }
+    }
+    if (leader != cluster->self) {
+        node_cluster_send_placement(cluster, leader, buffer_bytes(&conductor->message));
+    }
+}
+
+void node_conductor_receive(struct node_cluster *cluster, raft_node from, struct bytes payload)
+{
+    struct conductor_message message;
+    struct placement_group_state group;
+    if (conductor_message_decode(payload, &message) != 0) {
+        OS_LOG_WARN(cluster->log, "node.malformed", "node=%" PRIu32 " kind=%s", from, "placement");
+        return;
+    }
+    if (message.kind == CONDUCTOR_MESSAGE_STEP) {
+        conductor_message_next(&message, &group);
+        carry_out(cluster, &message.step, &group);
+        return;
+    }
+    for (uint32_t i = 0; i < message.group_count; i++) {
+        conductor_message_next(&message, &group);
+        note_report(cluster, &group, from, os_monotonic_ms());
+    }
+}
+
+/* ---- The plan -------------------------------------------------------------------------------- */
+
+/* In the order of their ids; those that nobody ever told of are missing. */
+static uint32_t list_groups(struct node_cluster *cluster, uint64_t now_ms)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        if (conductor->reported_at_ms[i] == 0) {
+            continue;
+        }
+        struct placement_group_state group = conductor->reports[i];
+        if (now_ms - conductor->reported_at_ms[i] > REPORT_MS_MAX) {
+            group.leader = 0;
+        }
+        uint32_t place = count++;
+        while (place > 0 && conductor->groups[place - 1].id > group.id) {
+            conductor->groups[place] = conductor->groups[place - 1];
+            place--;
+        }
+        conductor->groups[place] = group;
+    }
+    return count;
+}
+
+static bool has_member(const struct placement_group_state *group, uint32_t node)
+{
+    for (uint32_t i = 0; i < group->voter_count; i++) {
+        if (group->voters[i] == node) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < group->learner_count; i++) {
+        if (group->learners[i].node == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Has any group something there, or may have? */
+static bool is_in_use(const struct node_cluster *cluster, uint32_t group_count, uint32_t node)
+{
+    const struct node_conductor *conductor = cluster->conductor;
+    for (uint32_t i = 0; i < group_count; i++) {
+        const struct placement_group_state *group = &conductor->groups[i];
+        if (group->leader == 0 || group->is_changing || has_member(group, node)) {
+            return true;
+        }
+    }
+    return group_count < cluster->shards->count;
+}
+
+/* A node that drains and has nothing any more is empty. */
+static void look_for_drained(struct node_cluster *cluster, uint32_t group_count)
+{
+    const struct system *system = cluster->shards->system;
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         const struct system_node *node = system_node_at(system, i);
-        if (node->state == SYSTEM_NODE_DRAINING && members->outgoing_count == 0 &&
-            !raft_configuration_has_voter(members, node->id) &&
-            !raft_configuration_has_learner(members, node->id)) {
+        if (node->state == SYSTEM_NODE_DRAINING && !is_in_use(cluster, group_count, node->id)) {
             struct system_command command;
             system_node_state_command(&command, node->id, SYSTEM_NODE_DRAINED);
             node_errand_send(cluster, &command, nothing_to_hear, NULL);
@@ -198,47 +348,81 @@ static void look_for_drained(struct node_cluster *cluster)
     }
 }
 
-void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms)
+static void have_carried_out(struct node_cluster *cluster, const struct placement_step *step,
+                             uint32_t group_count)
 {
-    const struct system *system = cluster->shard->system;
-    if (!shard_is_ready(cluster->shard->shard) || cluster->is_leaving ||
-        system_generation(system) == 0 || now_ms < cluster->conducted_at_ms + INTERVAL_MS) {
-        return;
+    struct node_conductor *conductor = cluster->conductor;
+    for (uint32_t i = 0; i < group_count; i++) {
+        const struct placement_group_state *group = &conductor->groups[i];
+        if (group->id != step->group) {
+            continue;
+        }
+        if (group->leader == cluster->self) {
+            carry_out(cluster, step, group);
+        } else if (group->leader != 0) {
+            buffer_clear(&conductor->message);
+            conductor_step_encode(&conductor->message, step, group);
+            node_cluster_send_placement(cluster, group->leader, buffer_bytes(&conductor->message));
+        }
     }
-    cluster->conducted_at_ms = now_ms;
-    static struct placement_node_state nodes[NODE_PEER_COUNT_MAX + 1];
-    struct placement_group_state group;
-    describe_group(cluster, &group);
+}
+
+static void conduct(struct node_cluster *cluster, uint64_t now_ms)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    uint32_t group_count = list_groups(cluster, now_ms);
     struct placement_input input = {
         .now_ms = now_ms,
-        .policy = {.replica_count = (uint8_t)system_settings(system)->replicas,
-                   .is_balancing_off = true},
-        .nodes = nodes,
-        .node_count = list_nodes(cluster, nodes),
-        .groups = &group,
-        .group_count = 1,
+        .policy = {.replica_count = (uint8_t)system_settings(cluster->shards->system)->replicas,
+                   .fill_count_max = FILL_COUNT_MAX,
+                   .is_balancing_off = cluster->shards->count == 1},
+        .nodes = conductor->nodes,
+        .node_count = list_nodes(cluster, conductor->nodes),
+        .groups = conductor->groups,
+        .group_count = group_count,
     };
     struct placement_output output;
     struct error error = {0};
-    if (placement_plan(cluster->placement, &input, &output, &error) != 0) {
+    if (placement_plan(conductor->placement, &input, &output, &error) != 0) {
         OS_LOG_WARN(cluster->log, "conductor.no_plan", "reason=%s", error.message);
         return;
     }
-    cluster->health = placement_health_of(cluster->placement, 0);
-    if (output.step_count > 0 && take_step(cluster, &output.steps[0]) == 0) {
-        audit(cluster, &output.steps[0]);
+    for (uint32_t i = 0; i < output.step_count; i++) {
+        have_carried_out(cluster, &output.steps[i], group_count);
     }
-    look_for_drained(cluster);
+    look_for_drained(cluster, group_count);
+}
+
+void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms)
+{
+    const struct system *system = cluster->shards->system;
+    if (cluster->is_leaving || now_ms < cluster->conductor->acted_at_ms + INTERVAL_MS) {
+        return;
+    }
+    cluster->conductor->acted_at_ms = now_ms;
+    report(cluster, now_ms);
+    if (shard_is_ready(node_shards_first(cluster->shards)->shard) &&
+        system_generation(system) != 0) {
+        conduct(cluster, now_ms);
+    }
 }
 
 int node_conductor_open(struct node_cluster *cluster, struct error *error)
 {
-    return placement_create(&cluster->placement, NODE_PEER_COUNT_MAX + 1, 1, error);
+    cluster->conductor = memory_allocate_zeroed(1, sizeof *cluster->conductor);
+    return placement_create(&cluster->conductor->placement, NODE_PEER_COUNT_MAX + 1,
+                            SLOTS_SHARD_COUNT_MAX, error);
 }
 
 void node_conductor_close(struct node_cluster *cluster)
 {
-    if (cluster->placement != NULL) {
-        placement_destroy(cluster->placement);
+    struct node_conductor *conductor = cluster->conductor;
+    if (conductor == NULL) {
+        return;
     }
+    if (conductor->placement != NULL) {
+        placement_destroy(conductor->placement);
+    }
+    buffer_deinit(&conductor->message);
+    memory_free(conductor);
 }

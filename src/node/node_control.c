@@ -50,11 +50,11 @@ static uint32_t count_alive(const struct node_cluster *cluster)
 
 /* Voters that lost part of their log and do not count yet, as far as this node knows: the leader knows
  * of all, another of itself. */
-static uint32_t count_impaired(const struct node_cluster *cluster)
+static uint32_t count_impaired(const struct node_shard *shard)
 {
     struct raft_peer peers[RAFT_PEER_COUNT_MAX];
-    uint32_t peer_count = shard_get_peers(cluster->shard->shard, peers);
-    uint32_t count = shard_is_impaired(cluster->shard->shard) ? 1 : 0;
+    uint32_t peer_count = shard_get_peers(shard->shard, peers);
+    uint32_t count = shard_is_impaired(shard->shard) ? 1 : 0;
     for (uint32_t i = 0; i < peer_count; i++) {
         count += peers[i].is_voter && peers[i].is_impaired;
     }
@@ -64,57 +64,89 @@ static uint32_t count_impaired(const struct node_cluster *cluster)
 /* How many voters there could be with the nodes that there are: an odd number. */
 static uint32_t voters_wanted(const struct node_cluster *cluster)
 {
-    uint32_t replicas = system_settings(cluster->shard->system)->replicas;
+    uint32_t replicas = system_settings(cluster->shards->system)->replicas;
     uint32_t nodes = cluster->peer_count + 1;
     uint32_t wanted = replicas < nodes ? replicas : nodes;
     return wanted == 0 ? 1 : wanted - (wanted % 2 == 0);
 }
 
-static enum shard_health judge_shard(const struct node_cluster *cluster, uint32_t *dead_count)
+static enum shard_health judge_shard(const struct node_cluster *cluster,
+                                     const struct node_shard *shard, uint32_t *dead_count)
 {
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
+    const struct raft_configuration *members = shard_configuration(shard->shard);
     uint32_t dead = 0;
     for (uint32_t i = 0; i < members->voter_count; i++) {
         enum member_state state = state_of(cluster, members->voters[i]);
         dead += state == MEMBER_STATE_DEAD || state == MEMBER_STATE_LEFT;
     }
     *dead_count = dead;
-    if (shard_leader(cluster->shard->shard) == 0) {
+    if (shard_leader(shard->shard) == 0) {
         return SHARD_UNAVAILABLE;
     }
     bool is_short = members->voter_count > 0 && members->voter_count < voters_wanted(cluster);
-    return dead > 0 || is_short || count_impaired(cluster) > 0 ? SHARD_UNDER_REPLICATED
-                                                               : SHARD_HEALTHY;
+    return dead > 0 || is_short || count_impaired(shard) > 0 ? SHARD_UNDER_REPLICATED
+                                                             : SHARD_HEALTHY;
+}
+
+/* All shards together. */
+struct summary {
+    uint32_t counts[SHARD_UNAVAILABLE + 1]; /* By health. */
+    uint32_t replica_count;
+    uint32_t dead_count;     /* Of these, on nodes that are down; */
+    uint32_t impaired_count; /* that lost part of their log. */
+    uint32_t voter_count;    /* Of the shard that has fewest. */
+};
+
+static struct summary sum_up(const struct node_cluster *cluster)
+{
+    struct summary summary = {.voter_count = UINT32_MAX};
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        const struct node_shard *shard = &cluster->shards->items[i];
+        uint32_t voters = shard_configuration(shard->shard)->voter_count;
+        uint32_t dead_count = 0;
+        summary.counts[judge_shard(cluster, shard, &dead_count)]++;
+        summary.replica_count += voters;
+        summary.dead_count += dead_count;
+        summary.impaired_count += count_impaired(shard);
+        summary.voter_count = voters < summary.voter_count ? voters : summary.voter_count;
+    }
+    return summary;
 }
 
 /* The verdict on all of it, the worst first. */
 static bool judge(const struct node_cluster *cluster, struct json *answer)
 {
-    uint32_t dead_count = 0;
-    enum shard_health health = judge_shard(cluster, &dead_count);
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
+    struct summary summary = sum_up(cluster);
+    uint32_t shard_count = cluster->shards->count;
     char verdict[256];
     struct json *problems = json_array_create();
-    bool is_well = health == SHARD_HEALTHY;
-    if (health == SHARD_UNAVAILABLE) {
+    bool is_well = summary.counts[SHARD_HEALTHY] == shard_count;
+    if (summary.counts[SHARD_UNAVAILABLE] > 0 && shard_count == 1) {
         (void)snprintf(verdict, sizeof verdict,
                        "unavailable: no leader is known here; %" PRIu32 " of %" PRIu32
                        " nodes are alive",
                        count_alive(cluster), cluster->peer_count + 1);
-    } else if (dead_count > 0) {
+    } else if (summary.counts[SHARD_UNAVAILABLE] > 0) {
+        (void)snprintf(verdict, sizeof verdict,
+                       "unavailable: of %" PRIu32 " of %" PRIu32
+                       " shards no leader is known here; %" PRIu32 " of %" PRIu32
+                       " nodes are alive",
+                       summary.counts[SHARD_UNAVAILABLE], shard_count, count_alive(cluster),
+                       cluster->peer_count + 1);
+    } else if (summary.dead_count > 0) {
         (void)snprintf(verdict, sizeof verdict,
                        "serving, but %" PRIu32 " of %" PRIu32
                        " replicas are on nodes that are down",
-                       dead_count, members->voter_count);
-    } else if (count_impaired(cluster) > 0) {
+                       summary.dead_count, summary.replica_count);
+    } else if (summary.impaired_count > 0) {
         (void)snprintf(verdict, sizeof verdict,
                        "serving, but %" PRIu32 " of %" PRIu32
                        " replicas lost part of their log, and repair themselves",
-                       count_impaired(cluster), members->voter_count);
+                       summary.impaired_count, summary.replica_count);
     } else if (!is_well) {
         (void)snprintf(verdict, sizeof verdict,
                        "serving with %" PRIu32 " of %" PRIu32 " replicas; it grows by itself",
-                       members->voter_count, voters_wanted(cluster));
+                       summary.voter_count, voters_wanted(cluster));
     } else {
         (void)snprintf(verdict, sizeof verdict,
                        "healthy: %" PRIu32 " node%s, every replica in place",
@@ -134,15 +166,14 @@ static bool judge(const struct node_cluster *cluster, struct json *answer)
 static void answer_status(struct node_cluster *cluster, struct control_call *call)
 {
     struct json *answer = json_object_create();
-    uint32_t dead_count = 0;
     uint32_t counts[SYSTEM_NODE_REMOVED + 1] = {0};
-    const struct system_settings *settings = system_settings(cluster->shard->system);
+    const struct system_settings *settings = system_settings(cluster->shards->system);
     (void)judge(cluster, answer);
     counts[SYSTEM_NODE_ACTIVE]++;
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         counts[cluster->peers[i].state]++;
     }
-    enum shard_health health = judge_shard(cluster, &dead_count);
+    struct summary summary = sum_up(cluster);
     json_set_text(answer, "cluster", node_data_cluster_id(cluster->data));
     json_set_unsigned(answer, "node", cluster->self);
     json_set_unsigned(answer, "feature", settings->feature);
@@ -154,25 +185,40 @@ static void answer_status(struct node_cluster *cluster, struct control_call *cal
     json_set_unsigned(nodes, "dead", cluster->peer_count + 1 - count_alive(cluster));
     json_set(answer, "nodes", nodes);
     struct json *shards = json_object_create();
-    json_set_unsigned(shards, "count", 1);
-    json_set_unsigned(shards, "healthy", health == SHARD_HEALTHY);
-    json_set_unsigned(shards, "under_replicated", health == SHARD_UNDER_REPLICATED);
-    json_set_unsigned(shards, "unavailable", health == SHARD_UNAVAILABLE);
+    json_set_unsigned(shards, "count", cluster->shards->count);
+    json_set_unsigned(shards, "healthy", summary.counts[SHARD_HEALTHY]);
+    json_set_unsigned(shards, "under_replicated", summary.counts[SHARD_UNDER_REPLICATED]);
+    json_set_unsigned(shards, "unavailable", summary.counts[SHARD_UNAVAILABLE]);
     json_set(answer, "shards", shards);
     json_set(answer, "moves", json_array_create());
     control_reply(call, 200, answer);
+}
+
+/* Of how many shards has the node a replica, and how many does it lead? */
+static void count_shards(const struct node_cluster *cluster, uint32_t node, uint32_t *replica_count,
+                         uint32_t *leader_count)
+{
+    *replica_count = 0;
+    *leader_count = 0;
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        const struct shard *shard = cluster->shards->items[i].shard;
+        const struct raft_configuration *members = shard_configuration(shard);
+        *replica_count += raft_configuration_has_voter(members, node) ||
+                          raft_configuration_has_learner(members, node);
+        *leader_count += shard_leader(shard) == node;
+    }
 }
 
 static void describe_node(struct node_cluster *cluster, struct json *list, uint32_t id,
                           const struct system_node *known)
 {
     struct json *node = json_object_create();
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
     struct member_view view = {0};
     bool is_self = id == cluster->self;
     bool is_heard = member_state(cluster->member, id, &view);
-    bool has_replica =
-        raft_configuration_has_voter(members, id) || raft_configuration_has_learner(members, id);
+    uint32_t replica_count;
+    uint32_t leader_count;
+    count_shards(cluster, id, &replica_count, &leader_count);
     const struct node_peer *peer = node_cluster_find(cluster, id);
     json_set_unsigned(node, "id", id);
     json_set_boolean(node, "self", is_self);
@@ -192,8 +238,8 @@ static void describe_node(struct node_cluster *cluster, struct json *list, uint3
     json_set_text(node, "admin", known != NULL ? known->admin : "");
     json_set_text(node, "zone", known != NULL ? known->zone : "");
     json_set_text(node, "software", known != NULL ? known->software : TUTTI_VERSION);
-    json_set_unsigned(node, "shards", has_replica);
-    json_set_unsigned(node, "leaders", shard_leader(cluster->shard->shard) == id);
+    json_set_unsigned(node, "shards", replica_count);
+    json_set_unsigned(node, "leaders", leader_count);
     json_append(list, node);
 }
 
@@ -201,7 +247,7 @@ static void answer_nodes(struct node_cluster *cluster, struct control_call *call
 {
     struct json *answer = json_object_create();
     struct json *list = json_array_create();
-    const struct system *system = cluster->shard->system;
+    const struct system *system = cluster->shards->system;
     bool has_all = json_flag(json_get(call->arguments, "all"), false);
     (void)judge(cluster, answer);
     for (uint32_t i = 0; i < system_node_count(system); i++) {
@@ -220,70 +266,113 @@ static void answer_nodes(struct node_cluster *cluster, struct control_call *call
     control_reply(call, 200, answer);
 }
 
+/* What the leader knows of the others, on the node that is it. */
+struct known_peers {
+    raft_index applied;
+    bool is_self_impaired;
+    uint32_t count;
+    struct raft_peer items[RAFT_PEER_COUNT_MAX];
+};
+
 static void describe_replica(struct node_cluster *cluster, struct json *list, raft_node node,
-                             bool is_voter, const struct raft_peer *peers, uint32_t peer_count)
+                             bool is_voter, const struct known_peers *peers)
 {
     struct json *replica = json_object_create();
-    raft_index applied = shard_applied_index(cluster->shard->shard);
     const char *state = state_of(cluster, node) == MEMBER_STATE_ALIVE ? "ok" : "unreachable";
     json_set_unsigned(replica, "node", node);
     json_set_text(replica, "role", is_voter ? "voter" : "learner");
-    for (uint32_t i = 0; i < peer_count; i++) {
-        if (peers[i].node != node) {
+    for (uint32_t i = 0; i < peers->count; i++) {
+        const struct raft_peer *peer = &peers->items[i];
+        if (peer->node != node) {
             continue;
         }
-        uint64_t lag = applied > peers[i].match_index ? applied - peers[i].match_index : 0;
+        uint64_t lag = peers->applied > peer->match_index ? peers->applied - peer->match_index : 0;
         json_set_unsigned(replica, "lag_entries", lag);
-        if (peers[i].progress == RAFT_PROGRESS_SNAPSHOT) {
+        if (peer->progress == RAFT_PROGRESS_SNAPSHOT) {
             state = "snapshot";
-        } else if (peers[i].is_impaired && strcmp(state, "ok") == 0) {
+        } else if (peer->is_impaired && strcmp(state, "ok") == 0) {
             state = "damaged";
         } else if (lag > 1000 && strcmp(state, "ok") == 0) {
             state = "behind";
         }
     }
-    if (node == cluster->self && shard_is_impaired(cluster->shard->shard)) {
+    if (node == cluster->self && peers->is_self_impaired) {
         state = "damaged";
     }
     json_set_text(replica, "state", state);
     json_append(list, replica);
 }
 
+static void describe_range(struct json *shard, const struct slots_range *range)
+{
+    char text[32];
+    if (range->first > 0) {
+        (void)snprintf(text, sizeof text, "slot %" PRIu32, range->first);
+    }
+    json_set_text(shard, "first", range->first > 0 ? text : "");
+    if (range->end < SLOTS_COUNT) {
+        (void)snprintf(text, sizeof text, "slot %" PRIu32, range->end);
+    }
+    json_set_text(shard, "last", range->end < SLOTS_COUNT ? text : "");
+}
+
+static void describe_shard(struct node_cluster *cluster, struct json *list,
+                           const struct node_shard *known)
+{
+    struct json *shard = json_object_create();
+    struct json *replicas = json_array_create();
+    struct known_peers peers = {.applied = shard_applied_index(known->shard),
+                                .is_self_impaired = shard_is_impaired(known->shard)};
+    peers.count = shard_get_peers(known->shard, peers.items);
+    const struct raft_configuration *members = shard_configuration(known->shard);
+    uint32_t dead_count = 0;
+    for (uint32_t i = 0; i < members->voter_count; i++) {
+        describe_replica(cluster, replicas, members->voters[i], true, &peers);
+    }
+    for (uint32_t i = 0; i < members->learner_count; i++) {
+        describe_replica(cluster, replicas, members->learners[i], false, &peers);
+    }
+    json_set_unsigned(shard, "id", known->range.shard);
+    describe_range(shard, &known->range);
+    json_set_unsigned(shard, "leader", shard_leader(known->shard));
+    json_set_text(shard, "health", health_name(judge_shard(cluster, known, &dead_count)));
+    json_set_boolean(shard, "is_moving", members->outgoing_count > 0 || members->learner_count > 0);
+    struct kv_statistics kv;
+    kv_get_statistics(known->kv, &kv);
+    json_set_unsigned(shard, "keys", kv.key_count);
+    json_set(shard, "replicas", replicas);
+    json_append(list, shard);
+}
+
+/* Is the shard one of those that the arguments ask for? */
+static bool is_asked_for(const struct control_call *call, const struct node_shard *shard)
+{
+    const struct raft_configuration *members = shard_configuration(shard->shard);
+    double id = json_number(json_get(call->arguments, "shard"), 0);
+    double node = json_number(json_get(call->arguments, "node"), 0);
+    return (id == 0 || id == shard->range.shard) &&
+           (node == 0 || raft_configuration_has_voter(members, (raft_node)node) ||
+            raft_configuration_has_learner(members, (raft_node)node));
+}
+
 static void answer_shards(struct node_cluster *cluster, struct control_call *call)
 {
     struct json *answer = json_object_create();
     struct json *shards = json_array_create();
-    struct json *shard = json_object_create();
-    struct json *replicas = json_array_create();
-    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
-    uint32_t peer_count = shard_get_peers(cluster->shard->shard, peers);
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
-    uint32_t dead_count = 0;
     (void)judge(cluster, answer);
-    for (uint32_t i = 0; i < members->voter_count; i++) {
-        describe_replica(cluster, replicas, members->voters[i], true, peers, peer_count);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        if (is_asked_for(call, &cluster->shards->items[i])) {
+            describe_shard(cluster, shards, &cluster->shards->items[i]);
+        }
     }
-    for (uint32_t i = 0; i < members->learner_count; i++) {
-        describe_replica(cluster, replicas, members->learners[i], false, peers, peer_count);
-    }
-    json_set_unsigned(shard, "id", NODE_DATA_SHARD);
-    json_set_text(shard, "first", "");
-    json_set_text(shard, "last", "");
-    json_set_unsigned(shard, "leader", shard_leader(cluster->shard->shard));
-    json_set_text(shard, "health", health_name(judge_shard(cluster, &dead_count)));
-    json_set_boolean(shard, "is_moving", members->outgoing_count > 0 || members->learner_count > 0);
-    struct kv_statistics kv;
-    kv_get_statistics(cluster->shard->kv, &kv);
-    json_set_unsigned(shard, "keys", kv.key_count);
-    json_set(shard, "replicas", replicas);
-    json_append(shards, shard);
     json_set(answer, "shards", shards);
     control_reply(call, 200, answer);
 }
 
-static void add_reasons(struct node_cluster *cluster, struct json *reasons)
+static void add_reasons(struct node_cluster *cluster, const struct node_shard *shard,
+                        struct json *reasons)
 {
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
+    const struct raft_configuration *members = shard_configuration(shard->shard);
     char text[200];
     for (uint32_t i = 0; i < members->voter_count; i++) {
         enum member_state state = state_of(cluster, members->voters[i]);
@@ -293,12 +382,12 @@ static void add_reasons(struct node_cluster *cluster, struct json *reasons)
             json_append_text(reasons, text);
         }
     }
-    if (count_impaired(cluster) > 0) {
+    if (count_impaired(shard) > 0) {
         (void)snprintf(text, sizeof text,
                        "%" PRIu32
                        " of its replicas lost part of their log to damage on a disk; they "
                        "do not vote until they have got it from the others",
-                       count_impaired(cluster));
+                       count_impaired(shard));
         json_append_text(reasons, text);
     }
     if (members->voter_count < voters_wanted(cluster)) {
@@ -306,31 +395,40 @@ static void add_reasons(struct node_cluster *cluster, struct json *reasons)
                        voters_wanted(cluster), members->voter_count);
         json_append_text(reasons, text);
     }
-    if (shard_leader(cluster->shard->shard) == 0) {
+    if (shard_leader(shard->shard) == 0) {
         json_append_text(reasons, "no leader is known to this node");
     }
+}
+
+static void explain(struct node_cluster *cluster, struct json *list, const struct node_shard *known,
+                    enum shard_health health)
+{
+    struct json *shard = json_object_create();
+    struct json *reasons = json_array_create();
+    add_reasons(cluster, known, reasons);
+    json_set_unsigned(shard, "id", known->range.shard);
+    json_set_text(shard, "health", health_name(health));
+    json_set(shard, "reasons", reasons);
+    json_set_text(shard, "next",
+                  health == SHARD_UNAVAILABLE
+                      ? "when a majority of its replicas is reached again, it serves by itself"
+                      : "a replica is added as soon as a node can take it; a node that is down "
+                        "is replaced after five minutes, or after `tutti remove`");
+    json_append(list, shard);
 }
 
 static void answer_why(struct node_cluster *cluster, struct control_call *call)
 {
     struct json *answer = json_object_create();
     struct json *shards = json_array_create();
-    uint32_t dead_count = 0;
-    enum shard_health health = judge_shard(cluster, &dead_count);
     (void)judge(cluster, answer);
-    if (health != SHARD_HEALTHY) {
-        struct json *shard = json_object_create();
-        struct json *reasons = json_array_create();
-        add_reasons(cluster, reasons);
-        json_set_unsigned(shard, "id", NODE_DATA_SHARD);
-        json_set_text(shard, "health", health_name(health));
-        json_set(shard, "reasons", reasons);
-        json_set_text(shard, "next",
-                      health == SHARD_UNAVAILABLE
-                          ? "when a majority of its replicas is reached again, it serves by itself"
-                          : "a replica is added as soon as a node can take it; a node that is down "
-                            "is replaced after five minutes, or after `tutti remove`");
-        json_append(shards, shard);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        const struct node_shard *shard = &cluster->shards->items[i];
+        uint32_t dead_count = 0;
+        enum shard_health health = judge_shard(cluster, shard, &dead_count);
+        if (health != SHARD_HEALTHY && is_asked_for(call, shard)) {
+            explain(cluster, shards, shard, health);
+        }
     }
     json_set(answer, "shards", shards);
     control_reply(call, 200, answer);
@@ -469,10 +567,10 @@ static void remove_node(struct node_cluster *cluster, struct control_call *call)
     if (node == 0) {
         return;
     }
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
-    bool has_replica = raft_configuration_has_voter(members, node) ||
-                       raft_configuration_has_learner(members, node);
-    if (has_replica && !json_flag(json_get(call->arguments, "force"), false)) {
+    uint32_t replica_count;
+    uint32_t leader_count;
+    count_shards(cluster, node, &replica_count, &leader_count);
+    if (replica_count > 0 && !json_flag(json_get(call->arguments, "force"), false)) {
         control_refuse(call, 409, "state",
                        "node %" PRIu32 " has replicas: `tutti drain %" PRIu32
                        "` moves them away; --force removes it all the same",
@@ -489,14 +587,23 @@ static void transfer(struct node_cluster *cluster, struct control_call *call)
     if (node == 0) {
         return;
     }
-    raft_node leader = shard_leader(cluster->shard->shard);
-    if (!shard_is_ready(cluster->shard->shard)) {
+    double id = json_number(json_get(call->arguments, "shard"), SLOTS_FIRST_SHARD);
+    struct node_shard *known =
+        id >= 1 && id <= UINT32_MAX ? node_shards_find(cluster->shards, (wal_shard)id) : NULL;
+    if (known == NULL) {
+        control_refuse(call, 404, "unknown", "there is no shard %.0f", id);
+        return;
+    }
+    struct shard *shard = known->shard;
+    raft_node leader = shard_leader(shard);
+    if (!shard_is_ready(shard)) {
         control_refuse(call, 409, "state",
                        "this node does not lead the shard; ask node %" PRIu32 " with its --data",
                        leader);
         return;
     }
-    int status = node == cluster->self ? 0 : shard_transfer(cluster->shard->shard, node);
+    known->is_touched = true;
+    int status = node == cluster->self ? 0 : shard_transfer(shard, node);
     if (status == -EINVAL) {
         control_refuse(call, 409, "state", "node %" PRIu32 " has no replica that could lead", node);
     } else if (status != 0) {
@@ -504,7 +611,7 @@ static void transfer(struct node_cluster *cluster, struct control_call *call)
     } else {
         struct json *answer = json_object_create();
         say_of(answer, "node %" PRIu32 " takes over", node);
-        json_set_unsigned(answer, "shard", NODE_DATA_SHARD);
+        json_set_unsigned(answer, "shard", known->range.shard);
         json_set_unsigned(answer, "node", node);
         control_reply(call, 200, answer);
     }
@@ -521,7 +628,7 @@ static void set_replicas(struct node_cluster *cluster, struct control_call *call
     say_of(change->answer, "%.0f replicas from now on; they are added or removed by themselves",
            replicas);
     json_set_unsigned(change->answer, "replicas", (uint64_t)replicas);
-    json_set_unsigned(change->answer, "before", system_settings(cluster->shard->system)->replicas);
+    json_set_unsigned(change->answer, "before", system_settings(cluster->shards->system)->replicas);
     struct system_command command;
     system_setting_command(&command, (uint32_t)replicas, 0);
     node_errand_send(cluster, &command, change_is_done, change);
@@ -601,7 +708,8 @@ static void call(void *context, struct control_call *call)
         set_replicas(cluster, call);
         return;
     case CONTROL_SPLIT:
-        control_refuse(call, 501, "unsupported", "this version keeps all data in one shard");
+        control_refuse(call, 501, "unsupported",
+                       "this version divides the data when a cluster is made (--shards)");
         return;
     case CONTROL_RECOVER:
         control_refuse(call, 501, "unsupported",

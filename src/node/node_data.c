@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The data directory:
  *
- *   node.conf   format, cluster id, node id, how the log is flushed; first written last, so that
- *               a directory which has it is whole
+ *   node.conf   format, cluster id, node id, how the log is flushed, with how many data shards the
+ *               cluster was made; first written last, so that a directory which has it is whole
  *   lock        one process per directory
  *   wal/        the log's segments
  *   store/      RocksDB
@@ -20,7 +20,8 @@
 #include "node/node_internal.h"
 
 enum {
-    FORMAT_VERSION = 1,
+    FORMAT_VERSION = 2,           /* The newest that is read. */
+    FORMAT_VERSION_ONE_SHARD = 1, /* What a directory with one shard says. */
     CLUSTER_ID_SIZE_BYTES = 16,
     PATH_SIZE = 4096,
     CONF_SIZE_BYTES_MAX = 4096,
@@ -31,6 +32,7 @@ struct node_data {
     struct os_lock *lock;
     bool is_new;
     bool may_log_end_early;
+    uint32_t shard_count;
     char cluster_id[2 * CLUSTER_ID_SIZE_BYTES + 1];
     char conf_path[PATH_SIZE];
     char wal_path[PATH_SIZE];
@@ -77,6 +79,22 @@ static struct bytes conf_value(struct bytes conf, const char *key)
     return bytes_make(NULL, 0);
 }
 
+/* With how many shards, all of the same size, the cluster was made. */
+static int read_shard_count(struct node_data *data, struct bytes conf, struct error *error)
+{
+    struct bytes text = conf_value(conf, "shards");
+    uint64_t count = 1;
+    if (text.size_bytes > 0 && (!number_parse_unsigned(text, &count) || count == 0)) {
+        count = SLOTS_SHARD_COUNT_MAX + 1ull;
+    }
+    if (count > SLOTS_SHARD_COUNT_MAX) {
+        return error_say(error, ERROR_CORRUPT, "%s is damaged: shards = %.*s", data->conf_path,
+                         (int)text.size_bytes, (const char *)text.data);
+    }
+    data->shard_count = (uint32_t)count;
+    return 0;
+}
+
 static int read_conf(struct node_data *data, struct error *error)
 {
     struct buffer conf = {0};
@@ -108,6 +126,7 @@ static int read_conf(struct node_data *data, struct error *error)
         memcpy(data->cluster_id, cluster.data, cluster.size_bytes);
         data->may_log_end_early =
             bytes_equal(conf_value(buffer_bytes(&conf), "flush"), BYTES("everysec"));
+        status = read_shard_count(data, buffer_bytes(&conf), error);
     }
     buffer_deinit(&conf);
     return status;
@@ -139,6 +158,7 @@ static int open_parts(struct node_data *data, bool must_exist, struct error *err
     }
     data->is_new = true;
     data->node_id = NODE_FOUNDER;
+    data->shard_count = 1;
     new_cluster_id(data);
     status = os_directory_create(data->wal_path, error);
     if (status == 0) {
@@ -234,11 +254,24 @@ const char *node_data_path(const struct node_data *data, enum node_file file)
     return data->file_paths[file];
 }
 
-void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id)
+uint32_t node_data_shard_count(const struct node_data *data)
+{
+    return data->shard_count;
+}
+
+void node_data_set_shard_count(struct node_data *data, uint32_t shard_count)
+{
+    ASSERT(data->is_new && shard_count > 0 && shard_count <= SLOTS_SHARD_COUNT_MAX);
+    data->shard_count = shard_count;
+}
+
+void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id,
+                     uint32_t shard_count)
 {
     ASSERT(data->is_new && strlen(cluster_id) == sizeof data->cluster_id - 1);
     memcpy(data->cluster_id, cluster_id, sizeof data->cluster_id);
     data->node_id = node_id;
+    node_data_set_shard_count(data, shard_count);
 }
 
 bool node_data_may_log_end_early(const struct node_data *data)
@@ -252,9 +285,13 @@ int node_data_commit(struct node_data *data, bool may_log_end_early, struct erro
         return 0;
     }
     struct buffer conf = {0};
+    bool is_one = data->shard_count == 1;
     buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\nflush = %s\n",
-                         FORMAT_VERSION, data->cluster_id, data->node_id,
-                         may_log_end_early ? "everysec" : "always");
+                         is_one ? FORMAT_VERSION_ONE_SHARD : FORMAT_VERSION, data->cluster_id,
+                         data->node_id, may_log_end_early ? "everysec" : "always");
+    if (!is_one) { /* Software that knows of one shard only must not serve it. */
+        buffer_append_format(&conf, "shards = %u\n", data->shard_count);
+    }
     int status = os_file_write(data->conf_path, buffer_bytes(&conf), error);
     buffer_deinit(&conf);
     if (status == 0) {

@@ -58,7 +58,7 @@ void node_errand_send(struct node_cluster *cluster, const struct system_command 
         .session = &errand->session,
     };
     struct reply reply = {&errand->reply, 2};
-    int status = route_submit(cluster->route, NODE_DATA_SHARD, &errand->request, &reply);
+    int status = route_submit(cluster->route, SLOTS_FIRST_SHARD, &errand->request, &reply);
     if (status == SHARD_PENDING) {
         return;
     }

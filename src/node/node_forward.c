@@ -13,7 +13,8 @@ struct forward {
     struct os_message message;
     struct shard_request request; /* The shard's, for `origin`. */
     struct shard_request *origin; /* The gateway's, on `home`. */
-    struct node_shard *shard;
+    struct node_shards *shards;
+    wal_shard id;
     struct os_loop *home;
     struct list link; /* In `refused`. */
     int status;
@@ -47,14 +48,14 @@ static void submit(struct forward *forward)
 {
     struct reply reply = {&forward->reply, forward->request.protocol};
     int status =
-        route_submit(forward->shard->cluster->route, NODE_DATA_SHARD, &forward->request, &reply);
+        route_submit(forward->shards->cluster->route, forward->id, &forward->request, &reply);
     switch (status) {
     case SHARD_PENDING:
         return;
     case SHARD_ANSWERED:
         break;
     case -EBUSY:
-        list_push_back(&forward->shard->refused, &forward->link);
+        list_push_back(&forward->shards->refused, &forward->link);
         return;
     default:
         forward->status = status;
@@ -66,27 +67,27 @@ static void submit(struct forward *forward)
 static void arrive(struct os_message *message)
 {
     struct forward *forward = LIST_ITEM(message, struct forward, message);
-    if (list_is_empty(&forward->shard->refused)) {
+    if (list_is_empty(&forward->shards->refused)) {
         submit(forward);
     } else {
-        list_push_back(&forward->shard->refused, &forward->link); /* Keep the order. */
+        list_push_back(&forward->shards->refused, &forward->link); /* Keep the order. */
     }
 }
 
-void node_forward_retry(struct node_shard *shard)
+void node_forward_retry(struct node_shards *shards)
 {
     struct list refused;
     list_init(&refused);
-    list_append_all(&refused, &shard->refused);
+    list_append_all(&refused, &shards->refused);
     for (struct list *member; (member = list_pop_front(&refused)) != NULL;) {
         submit(LIST_ITEM(member, struct forward, link));
-        if (!list_is_empty(&shard->refused)) {
-            list_append_all(&shard->refused, &refused);
+        if (!list_is_empty(&shards->refused)) {
+            list_append_all(&shards->refused, &refused);
         }
     }
 }
 
-int node_forward_submit(struct node_shard *shard, struct os_loop *home,
+int node_forward_submit(struct node_shards *shards, struct os_loop *home, wal_shard id,
                         struct shard_request *request)
 {
     uint32_t count = request->command.argument_count;
@@ -95,8 +96,8 @@ int node_forward_submit(struct node_shard *shard, struct os_loop *home,
         size += request->command.arguments[i].size_bytes;
     }
     struct forward *forward = memory_allocate(size);
-    *forward =
-        (struct forward){.request = *request, .origin = request, .shard = shard, .home = home};
+    *forward = (struct forward){
+        .request = *request, .origin = request, .shards = shards, .id = id, .home = home};
     uint8_t *place = (uint8_t *)(forward->arguments + count);
     for (uint32_t i = 0; i < count; i++) {
         struct bytes argument = request->command.arguments[i];
@@ -110,6 +111,6 @@ int node_forward_submit(struct node_shard *shard, struct os_loop *home,
     forward->request.command.arguments = forward->arguments;
     forward->request.done = answered;
     forward->message.deliver = arrive;
-    os_loop_post(shard->loop, &forward->message);
+    os_loop_post(shards->loop, &forward->message);
     return SHARD_PENDING;
 }

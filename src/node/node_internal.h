@@ -7,6 +7,7 @@
 
 #include "base/histogram/histogram.h"
 #include "core/shard/shard.h"
+#include "core/slots/slots.h"
 #include "core/wal/wal.h"
 #include "driver/os/os.h"
 #include "driver/store/store.h"
@@ -15,7 +16,6 @@
 #include "node/node.h"
 #include "service/kv/kv.h"
 
-#define NODE_DATA_SHARD 1u
 /* Whoever makes the cluster. */
 #define NODE_FOUNDER 1u
 /* Versions of the peer protocol that this node speaks. */
@@ -44,8 +44,12 @@ bool node_data_may_log_end_early(const struct node_data *data);
 MUST_USE int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
 uint32_t node_data_node_id(const struct node_data *data);
-/* A new directory becomes that of a node of another cluster. */
-void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id);
+/* A new directory becomes that of a node of another cluster, with that many shards. */
+void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t node_id,
+                     uint32_t shard_count);
+/* The data shards that the cluster was made with; of a new directory as it was told. */
+uint32_t node_data_shard_count(const struct node_data *data);
+void node_data_set_shard_count(struct node_data *data, uint32_t shard_count);
 enum node_file { NODE_FILE_AUTHORITY, NODE_FILE_CERTIFICATE, NODE_FILE_ROSTER, NODE_FILE_CONTROL };
 const char *node_data_path(const struct node_data *data, enum node_file file);
 
@@ -95,6 +99,7 @@ enum node_join_answer {
     JOINED_AUTHORITY_KEY,
     JOINED_CERTIFICATE,
     JOINED_ROSTER,
+    JOINED_SHARDS, /* Not said by software that knows of one only. */
     JOINED_ANSWER_COUNT
 };
 void node_join_encode(const struct bytes *fields, uint32_t field_count, struct buffer *target);
@@ -105,7 +110,8 @@ MUST_USE int node_join_decode(struct bytes source, struct bytes *fields, uint32_
 
 struct node_log;
 
-/* Who hears that its records are durable: everything up to `durable_sequence`, on its own loop. */
+/* Who hears that its records are durable: everything up to `durable_sequence`, on its own loop.
+ * Several may share a wake. */
 struct node_log_client {
     struct os_wake *wake;
     _Atomic uint64_t durable_sequence;
@@ -161,19 +167,19 @@ void node_log_get_histograms(struct node_log *log, struct node_log_histograms *h
 
 /* ---- node_writer.c: the thread that writes to the store -------------------------------------- */
 
-/* It writes the shard's batches, one at a time, so that neither the reactor nor the replay waits for
- * rows to be sorted and inserted. All but the writing is called on the shard's thread. */
+/* It writes the shards' batches, one after the other, so that neither the reactor nor the replay waits
+ * for rows to be sorted and inserted. All but the writing is called on the shards' thread. */
 struct node_writer;
 
 MUST_USE int node_writer_start(struct node_writer **writer, struct error *error);
 /* End the thread; what was handed over was taken back before. */
 void node_writer_destroy(struct node_writer *writer);
 
-/* Hand a batch over. The one before was taken back. */
+/* Hand a batch over. The shard's one before was taken back. */
 void node_writer_submit(struct node_writer *writer, struct shard_write *write);
-/* The batch that is done, for shard_write_done(); NULL: there is none, or it is under way. */
+/* A batch that is done, for shard_write_done(); NULL: there is none that is. */
 struct shard_write *node_writer_take(struct node_writer *writer);
-/* The same, waiting for the one that is under way. */
+/* The same, waiting for one while any is under way. */
 struct shard_write *node_writer_wait(struct node_writer *writer);
 /* Signal when a batch is done, from now on; NULL: no more. */
 void node_writer_set_wake(struct node_writer *writer, struct os_wake *wake);
@@ -185,6 +191,7 @@ struct node_maintenance;
 struct node_maintenance_options {
     struct store *store;
     struct node_log *node_log;
+    const struct slots *slots;
     const char *directory;         /* Whose free space counts. */
     uint64_t flush_log_size_bytes; /* The store is flushed when recovery would read more. */
     struct os_log *log;
@@ -194,13 +201,15 @@ MUST_USE int node_maintenance_start(struct node_maintenance **maintenance,
                                     const struct node_maintenance_options *options,
                                     struct error *error);
 void node_maintenance_destroy(struct node_maintenance *maintenance);
-/* Reactor 0: what the shard has applied, after each tick that applied something. */
-void node_maintenance_applied(struct node_maintenance *maintenance, raft_index index);
+/* Reactor 0: what the store has of the shard at that place of the map, after each tick that gave it
+ * something. */
+void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place,
+                             raft_index index);
 /* Any thread: is the free space below the reserve? */
 bool node_maintenance_is_full(const struct node_maintenance *maintenance);
 uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance);
 
-/* ---- node_shard.c: the shard's host ---------------------------------------------------------- */
+/* ---- node_shard.c: the replicas of this node --------------------------------------------------- */
 
 /* Entries that were read from the log in one go; node_replica.c. */
 #define NODE_LOADED_COUNT_MAX 256u
@@ -213,28 +222,52 @@ struct node_loaded {
     struct buffer payloads;
 };
 
-/* What the data shard needs of reactor 0 while it serves, and of nobody while it starts. */
 struct node_cluster;
+struct node_shards;
+
+/* One replica: what belongs to its shard alone. */
 struct node_shard {
+    struct node_shards *host;
+    uint32_t place; /* In the map, and among the replicas. */
+    struct slots_range range;
+    uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
+    struct shard *shard;
+    struct kv *kv;
+    struct node_loaded loaded;
+    struct node_log_client client;
+    bool is_touched;         /* Something happened to it since its last tick. */
+    bool was_ticked;         /* In this tick. */
+    uint64_t wake_at_ms;     /* When it wants its next one at the latest. */
+    uint64_t told_sequence;  /* What the shard was told of it. */
+    uint64_t start_sequence; /* Made durable while starting. */
+    raft_index stored_index; /* What the maintenance was told. */
+    raft_node leader;        /* What the route was told; */
+    bool was_ready;
+    raft_term term;    /* and when. */
+    bool was_impaired; /* What the last look at the figures told; */
+    uint64_t unreadable_count;
+};
+
+/* All of them, on the loop of reactor 0, with one log, one store and one writer. What they need of
+ * reactor 0 while they serve, and of nobody while they start. */
+struct node_shards {
     uint32_t self;
-    struct system *system;
+    struct slots slots; /* Never changes while the node runs. */
+    struct node_shard items[SLOTS_SHARD_COUNT_MAX];
+    uint32_t count;               /* Opened; then as many as the map has. */
+    struct system *system;        /* Over the first. */
     struct node_cluster *cluster; /* NULL while starting. */
     void (*idle)(void *context);  /* While stopping: nothing is on its way any more. */
     void *idle_context;
     uint64_t stop_until_ms; /* 0: not stopping. */
-    struct node_loaded loaded;
-    bool is_counting; /* Entries read are entries replayed. */
-    bool is_new;      /* The directory is: a log that knows nothing is no loss. */
+    bool is_counting;       /* Entries read are entries replayed. */
+    bool is_new;            /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
-    bool was_impaired; /* And what else the last look at the figures told. */
-    uint64_t unreadable_count;
     atomic_bool is_stop_wanted; /* A replay breaks off. */
-    struct shard *shard;
-    struct kv *kv;
-    struct os_files *files; /* Of the log. */
-    struct wal *wal;        /* While starting; then the log writer's. */
+    struct os_files *files;     /* Of the log. */
+    struct wal *wal;            /* While starting; then the log writer's. */
     struct node_log *node_log;
-    struct node_log_client client;
+    struct os_wake *durable; /* Of all clients. */
     struct node_writer *writer;
     struct os_wake *written;
     struct os_loop *loop;
@@ -247,43 +280,54 @@ struct node_shard {
     uint64_t replayed_size_bytes;    /* Of entries, without the headers of records. */
     uint64_t replay_took_ms;
     uint64_t replay_reported_at_ms;
-    uint64_t start_sequence; /* Made durable while starting. */
     struct os_mutex *figures_mutex;
-    struct node_figures *figures; /* Under the mutex. */
+    struct node_figures *figures; /* Under the mutex: one for each replica. */
     uint64_t figures_at_ms;
     struct list refused; /* Forwarded requests that were too many; tried again each tick. */
 };
 
-/* What the shard's thread knows, for others. */
+/* The replica of the first shard, which has the rows of the cluster itself. */
+static inline struct node_shard *node_shards_first(struct node_shards *shards)
+{
+    return &shards->items[0];
+}
+/* Whoever calls a shard, but for questions, says so: others are not ticked before they want to be. */
+void node_shards_touch_all(struct node_shards *shards);
+/* NULL: there is no such shard. */
+struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id);
+
+/* What the shards' thread knows, for others. */
 struct node_figures {
     struct shard_statistics shard;
     struct kv_statistics kv;
 };
-/* Any thread: a moment old. */
-void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures);
+/* Any thread: a moment old. Of the replica at that place. */
+void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
+                             struct node_figures *figures);
+/* The sums over all replicas, where sums make sense; else of the first. */
+void node_shards_sum_figures(const struct node_shards *shards, struct node_figures *figures);
 
-/* Recover: open the shard over the store and the log. A node that is alone applies what the store
- * lacks; else the cluster will say what of the log is committed. On failure nothing is left open.
- * The log stays in `wal`. -ECANCELED: a stop was wanted. */
-MUST_USE int node_shard_open(struct node_shard *shard, struct store *store,
-                             const struct node_options *options, const char *wal_directory,
-                             struct error *error);
+/* Recover: open the replicas over the store and the log. What a node that is alone with a shard lacks
+ * in the store it applies; else the cluster will say what of the log is committed. On failure nothing
+ * is left open. The log stays in `wal`. -ECANCELED: a stop was wanted. */
+MUST_USE int node_shards_open(struct node_shards *shards, struct store *store,
+                              const struct node_options *options, const char *wal_directory,
+                              struct error *error);
 /* Serve on `loop` from now on. */
-void node_shard_attach(struct node_shard *shard, struct os_loop *loop);
+void node_shards_attach(struct node_shards *shards, struct os_loop *loop);
 /* Begin nothing long any more, and call `idle` when nothing of it is on its way. */
-void node_shard_stop(struct node_shard *shard, void (*idle)(void *context), void *context);
+void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), void *context);
 /* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
-MUST_USE int node_shard_settle(struct node_shard *shard);
-void node_shard_close(struct node_shard *shard);
+MUST_USE int node_shards_settle(struct node_shards *shards);
+void node_shards_close(struct node_shards *shards);
 
 /* ---- node_forward.c: requests of other reactors ---------------------------------------------- */
 
-/* As shard_submit(), on the thread of `home`, for a shard on another loop: done() comes on
- * `home`. */
-MUST_USE int node_forward_submit(struct node_shard *shard, struct os_loop *home,
+/* As route_submit(), on the thread of `home`, for shards on another loop: done() comes on `home`. */
+MUST_USE int node_forward_submit(struct node_shards *shards, struct os_loop *home, wal_shard id,
                                  struct shard_request *request);
-/* Reactor 0, each tick: submit again what the shard refused for being too busy. */
-void node_forward_retry(struct node_shard *shard);
+/* Reactor 0, each tick: submit again what was refused for being too busy. */
+void node_forward_retry(struct node_shards *shards);
 
 /* ---- node_status.c: what INFO says ----------------------------------------------------------- */
 

@@ -176,7 +176,9 @@ static int take_reply(struct node_data *data, struct bytes reply, struct buffer 
                       struct error *error)
 {
     struct bytes fields[JOINED_ANSWER_COUNT];
-    if (node_join_decode(reply, fields, JOINED_ANSWER_COUNT) != 0) {
+    fields[JOINED_SHARDS] = BYTES("1");
+    if (node_join_decode(reply, fields, JOINED_ANSWER_COUNT) != 0 &&
+        node_join_decode(reply, fields, JOINED_SHARDS) != 0) {
         return error_say(error, ERROR_PROTOCOL, "the answer is malformed");
     }
     if (fields[JOINED_REFUSAL].size_bytes > 0) {
@@ -184,15 +186,20 @@ static int take_reply(struct node_data *data, struct bytes reply, struct buffer 
                          (const char *)fields[JOINED_REFUSAL].data);
     }
     uint64_t node_id = 0;
+    uint64_t shard_count = 0;
     char cluster[TLS_CLUSTER_TEXT_SIZE] = {0};
     if (!number_parse_unsigned(fields[JOINED_NODE], &node_id) || node_id == 0 ||
         node_id > UINT32_MAX || fields[JOINED_CLUSTER].size_bytes != 32) {
         return error_say(error, ERROR_PROTOCOL, "the answer names no node");
     }
+    if (!number_parse_unsigned(fields[JOINED_SHARDS], &shard_count) || shard_count == 0 ||
+        shard_count > SLOTS_SHARD_COUNT_MAX) {
+        return error_say(error, ERROR_PROTOCOL, "the answer tells of no shards");
+    }
     memcpy(cluster, fields[JOINED_CLUSTER].data, fields[JOINED_CLUSTER].size_bytes);
     int status = save_all(data, fields, own_key, error);
     if (status == 0) {
-        node_data_adopt(data, cluster, (uint32_t)node_id);
+        node_data_adopt(data, cluster, (uint32_t)node_id, (uint32_t)shard_count);
     }
     return status;
 }

@@ -35,6 +35,12 @@ struct log_append {
     struct node_log_client *client;
 };
 
+/* The store has the shard up to there. */
+struct release {
+    wal_shard shard;
+    raft_index index;
+};
+
 struct node_log {
     struct wal *wal;
     bool is_flush_always;
@@ -49,9 +55,8 @@ struct node_log {
     bool is_sleeping;
     bool is_stopping;
     struct list jobs;
-    bool has_release;
-    wal_shard release_shard;
-    raft_index release_index;
+    struct release releases[SLOTS_SHARD_COUNT_MAX]; /* At most one of a shard. */
+    uint32_t release_count;
     struct node_log_statistics statistics;
     struct node_log_histograms histograms;
 
@@ -87,8 +92,9 @@ static void complete(struct list *records)
         struct log_append *append = LIST_ITEM(member, struct log_append, link);
         struct node_log_client *client = append->client;
         atomic_store_explicit(&client->durable_sequence, append->sequence, memory_order_release);
-        bool is_last = list_is_empty(records) ||
-                       LIST_ITEM(records->next, struct log_append, link)->client != client;
+        bool is_last =
+            list_is_empty(records) ||
+            LIST_ITEM(records->next, struct log_append, link)->client->wake != client->wake;
         if (is_last) {
             os_wake_signal(client->wake);
         }
@@ -116,26 +122,33 @@ static void flush(struct node_log *log)
     log->has_unflushed = false;
 }
 
-static void release(struct node_log *log, wal_shard shard, raft_index index)
+/* With the mutex held; returns how many. */
+static uint32_t take_releases(struct node_log *log, struct release *releases)
 {
-    struct error error = {0};
-    if (wal_release(log->wal, shard, index, &error) != 0) {
-        stop_at_once(log, &error);
+    uint32_t count = log->release_count;
+    memcpy(releases, log->releases, count * sizeof *releases);
+    log->release_count = 0;
+    return count;
+}
+
+static void release_all(struct node_log *log, const struct release *releases, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct error error = {0};
+        if (wal_release(log->wal, releases[i].shard, releases[i].index, &error) != 0) {
+            stop_at_once(log, &error);
+        }
     }
 }
 
 /* What the log itself holds may be all that is missing: when the store was flushed, release it. */
 static void release_while_waiting(struct node_log *log)
 {
+    struct release releases[SLOTS_SHARD_COUNT_MAX];
     os_mutex_lock(log->mutex);
-    bool has_release = log->has_release;
-    wal_shard shard = log->release_shard;
-    raft_index index = log->release_index;
-    log->has_release = false;
+    uint32_t count = take_releases(log, releases);
     os_mutex_unlock(log->mutex);
-    if (has_release) {
-        release(log, shard, index);
-    }
+    release_all(log, releases, count);
 }
 
 static bool is_flush_due(const struct node_log *log)
@@ -210,9 +223,8 @@ static void prepare(struct node_log *log)
 struct round {
     struct list records;
     struct list jobs;
-    bool has_release;
-    wal_shard release_shard;
-    raft_index release_index;
+    struct release releases[SLOTS_SHARD_COUNT_MAX];
+    uint32_t release_count;
     bool is_idle;
     bool is_stopping;
 };
@@ -251,7 +263,7 @@ static void next_round(struct node_log *log, struct round *round)
     os_mutex_lock(log->mutex);
     publish_figures(log);
     round->is_idle = false;
-    if (list_is_empty(&log->submitted) && list_is_empty(&log->jobs) && !log->has_release &&
+    if (list_is_empty(&log->submitted) && list_is_empty(&log->jobs) && log->release_count == 0 &&
         !log->is_stopping) {
         log->is_sleeping = true;
         round->is_idle = !os_condition_wait_for(log->condition, log->mutex, sleep_ms(log));
@@ -259,11 +271,8 @@ static void next_round(struct node_log *log, struct round *round)
     }
     list_append_all(&round->records, &log->submitted);
     list_append_all(&round->jobs, &log->jobs);
-    round->has_release = log->has_release;
-    round->release_shard = log->release_shard;
-    round->release_index = log->release_index;
+    round->release_count = take_releases(log, round->releases);
     round->is_stopping = log->is_stopping;
-    log->has_release = false;
     os_mutex_unlock(log->mutex);
 }
 
@@ -287,8 +296,8 @@ static void run(void *context)
             break;
         }
         run_jobs(log, &round.jobs);
-        if (round.has_release) {
-            release(log, round.release_shard, round.release_index);
+        if (round.release_count > 0) {
+            release_all(log, round.releases, round.release_count);
             log->is_prepared = false;
         }
         if (is_flush_due(log)) {
@@ -381,10 +390,13 @@ void node_log_submit_job(struct node_log *log, struct node_log_job *job)
 void node_log_release(struct node_log *log, wal_shard shard, raft_index index)
 {
     os_mutex_lock(log->mutex);
-    ASSERT(!log->has_release || log->release_shard == shard);
-    log->has_release = true;
-    log->release_shard = shard;
-    log->release_index = index;
+    uint32_t place = 0;
+    while (place < log->release_count && log->releases[place].shard != shard) {
+        place++;
+    }
+    ASSERT(place < SLOTS_SHARD_COUNT_MAX);
+    log->releases[place] = (struct release){.shard = shard, .index = index};
+    log->release_count += place == log->release_count;
     bool must_wake = log->is_sleeping;
     os_mutex_unlock(log->mutex);
     if (must_wake) {

@@ -2,8 +2,8 @@
 /* The store's maintenance: one thread that flushes the store when the log behind it has grown,
  * tells the log what it may forget, and watches the free space.
  *
- * The applied index is read before the flush begins, and the flush covers every batch that was
- * written before it began. So everything up to that index is durable when the flush ends. */
+ * What the store has of each shard is read before the flush begins, and the flush covers every batch
+ * that was written before it began. So everything up to there is durable when the flush ends. */
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -29,11 +29,13 @@ struct node_maintenance {
     struct os_mutex *mutex;
     struct os_condition *condition;
     bool is_stopping; /* Under the mutex. */
-    _Atomic raft_index applied_index;
+    _Atomic raft_index stored_indexes[SLOTS_SHARD_COUNT_MAX];
+    _Atomic uint64_t change_count; /* How often one of them has changed. */
     _Atomic uint64_t free_size_bytes;
     atomic_bool is_full;
-    raft_index released_index;
-    raft_index compacted_index;
+    raft_index released_indexes[SLOTS_SHARD_COUNT_MAX];
+    uint64_t released_change_count; /* As of the last flush, and of the last compaction. */
+    uint64_t compacted_change_count;
     uint64_t compacted_at_ms;
     bool is_flush_failing;
 };
@@ -71,9 +73,14 @@ static void watch_space(struct node_maintenance *maintenance)
 static void flush_store(struct node_maintenance *maintenance)
 {
     struct error error = {0};
-    raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);
+    const struct slots *slots = maintenance->options.slots;
+    raft_index indexes[SLOTS_SHARD_COUNT_MAX];
+    uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
+    for (uint32_t i = 0; i < slots->range_count; i++) {
+        indexes[i] = atomic_load_explicit(&maintenance->stored_indexes[i], memory_order_acquire);
+    }
     bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
-    if (index == maintenance->released_index && is_well) {
+    if (count == maintenance->released_change_count && is_well) {
         return;
     }
     int status = store_flush(maintenance->options.store, &error);
@@ -91,8 +98,13 @@ static void flush_store(struct node_maintenance *maintenance)
         _exit(NODE_EXIT_STORAGE);
     }
     maintenance->is_flush_failing = false;
-    maintenance->released_index = index;
-    node_log_release(maintenance->options.node_log, NODE_DATA_SHARD, index);
+    maintenance->released_change_count = count;
+    for (uint32_t i = 0; i < slots->range_count; i++) {
+        if (indexes[i] != maintenance->released_indexes[i]) {
+            maintenance->released_indexes[i] = indexes[i];
+            node_log_release(maintenance->options.node_log, slots->ranges[i].shard, indexes[i]);
+        }
+    }
 }
 
 /* While the disk is full, give back the space of what was deleted. The store's own compactions
@@ -102,9 +114,9 @@ static void flush_store(struct node_maintenance *maintenance)
  * done. */
 static void compact_when_full(struct node_maintenance *maintenance)
 {
-    raft_index index = atomic_load_explicit(&maintenance->applied_index, memory_order_acquire);
+    uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
     uint64_t now = os_monotonic_ms();
-    if (!node_maintenance_is_full(maintenance) || index == maintenance->compacted_index ||
+    if (!node_maintenance_is_full(maintenance) || count == maintenance->compacted_change_count ||
         now - maintenance->compacted_at_ms < COMPACT_INTERVAL_MS) {
         return;
     }
@@ -118,7 +130,7 @@ static void compact_when_full(struct node_maintenance *maintenance)
     int status = store_compact_range(maintenance->options.store, BYTES(""), BYTES(""), &error);
     maintenance->compacted_at_ms = os_monotonic_ms();
     if (status == 0) {
-        maintenance->compacted_index = index;
+        maintenance->compacted_change_count = count;
     } /* Otherwise the store's health tells what is wrong, and it is tried again. */
 }
 
@@ -179,9 +191,10 @@ void node_maintenance_destroy(struct node_maintenance *maintenance)
     memory_free(maintenance);
 }
 
-void node_maintenance_applied(struct node_maintenance *maintenance, raft_index index)
+void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place, raft_index index)
 {
-    atomic_store_explicit(&maintenance->applied_index, index, memory_order_release);
+    atomic_store_explicit(&maintenance->stored_indexes[place], index, memory_order_release);
+    (void)atomic_fetch_add_explicit(&maintenance->change_count, 1, memory_order_release);
 }
 
 bool node_maintenance_is_full(const struct node_maintenance *maintenance)

@@ -33,7 +33,7 @@ struct node {
     uint32_t client_count_limit;
     struct node_data *data;
     struct store *store;
-    struct node_shard shard;
+    struct node_shards shards;
     struct node_log *node_log;
     struct node_maintenance *maintenance;
     struct os_pool *pool;

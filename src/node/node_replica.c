@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the data shard asks of its host as a replica: messages to other nodes, entries from the log
+/* What a replica asks of its host: messages to other nodes, entries from the log
  * while the log writer has it, long work on the disk pool. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
@@ -11,8 +11,9 @@ void node_replica_send(void *context, struct shard *shard, raft_node to, const s
                        uint32_t piece_count)
 {
     struct node_shard *node_shard = context;
-    if (node_shard->cluster != NULL) {
-        node_cluster_send_shard(node_shard->cluster, to, pieces, piece_count);
+    struct node_cluster *cluster = node_shard->host->cluster;
+    if (cluster != NULL) {
+        node_cluster_send_shard(cluster, node_shard->range.shard, to, pieces, piece_count);
     }
 }
 
@@ -20,6 +21,7 @@ void node_replica_send(void *context, struct shard *shard, raft_node to, const s
 
 struct pool_work {
     struct os_work work;
+    struct node_shard *shard;
     struct shard_work *what;
 };
 
@@ -33,21 +35,23 @@ static void pool_work_done(struct os_work *work)
 {
     struct pool_work *pool_work = LIST_ITEM(work, struct pool_work, work);
     struct shard_work *what = pool_work->what;
+    pool_work->shard->is_touched = true;
     memory_free(pool_work);
     what->done(what);
 }
 
 int node_replica_work_elsewhere(void *context, struct shard_work *what)
 {
-    struct node_shard *shard = context;
-    if (shard->pool == NULL || shard->stop_until_ms != 0) {
+    struct node_shards *shards = ((struct node_shard *)context)->host;
+    if (shards->pool == NULL || shards->stop_until_ms != 0) {
         return -EBUSY; /* While starting, and while stopping. */
     }
     struct pool_work *pool_work = memory_allocate_zeroed(1, sizeof *pool_work);
+    pool_work->shard = context;
     pool_work->what = what;
     pool_work->work.run = pool_work_run;
     pool_work->work.done = pool_work_done;
-    int status = os_pool_submit(shard->pool, shard->loop, &pool_work->work);
+    int status = os_pool_submit(shards->pool, shards->loop, &pool_work->work);
     if (status != 0) {
         memory_free(pool_work);
     }
@@ -59,7 +63,7 @@ int node_replica_work_elsewhere(void *context, struct shard_work *what)
 struct log_read {
     struct node_log_job job;
     struct os_message message;
-    struct os_loop *loop;
+    struct node_shard *shard;
     struct shard_log_read *read;
 };
 
@@ -67,6 +71,7 @@ static void log_read_is_back(struct os_message *message)
 {
     struct log_read *log_read = LIST_ITEM(message, struct log_read, message);
     struct shard_log_read *read = log_read->read;
+    log_read->shard->is_touched = true;
     memory_free(log_read);
     shard_log_read_done(read);
 }
@@ -76,17 +81,17 @@ static void run_log_read(struct node_log_job *job, struct wal *wal)
     struct log_read *log_read = LIST_ITEM(job, struct log_read, job);
     shard_log_read_run(log_read->read, wal);
     log_read->message.deliver = log_read_is_back;
-    os_loop_post(log_read->loop, &log_read->message);
+    os_loop_post(log_read->shard->host->loop, &log_read->message);
 }
 
 void node_replica_read_log(void *context, struct shard_log_read *read)
 {
     struct node_shard *shard = context;
     struct log_read *log_read = memory_allocate_zeroed(1, sizeof *log_read);
-    log_read->loop = shard->loop;
+    log_read->shard = shard;
     log_read->read = read;
     log_read->job.run = run_log_read;
-    node_log_submit_job(shard->node_log, &log_read->job);
+    node_log_submit_job(shard->host->node_log, &log_read->job);
 }
 
 /* ---- Entries from before the start that are only now known to be committed -------------------- */
@@ -135,7 +140,7 @@ static int load_some(struct node_shard *shard, wal_shard id, raft_index index, s
     load.job.run = run_load;
     load.mutex = os_mutex_create();
     load.condition = os_condition_create();
-    node_log_submit_job(shard->node_log, &load.job);
+    node_log_submit_job(shard->host->node_log, &load.job);
     os_mutex_lock(load.mutex);
     while (!load.is_done) {
         os_condition_wait(load.condition, load.mutex);

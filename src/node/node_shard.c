@@ -1,33 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The data shard's host: first recovery, in the thread that starts the node, with the log in its
- * own hands; then service on reactor 0, with the log writer and the disk pool behind it. */
+/* The replicas' host: what a shard asks of the node, the opening of replicas, and their service on
+ * reactor 0, with the log writer, the store's writer and the disk pool behind it. node_recovery.c has
+ * what comes between.
+ *
+ * All replicas of the node are on one loop, with one log and one store. What is done for all of them
+ * at each tick costs each of them a few look-ups; what is done for one that something happened to
+ * costs the others nothing. */
 #include <inttypes.h>
 #include <unistd.h>
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "node/node_cluster.h"
+#include "node/node_recovery.h"
 #include "service/system/system.h"
 
 enum {
-    REPLAY_REPORT_INTERVAL_MS = 1000,
-    REPLAY_STALL_MS = 1,
     FIGURES_INTERVAL_MS = 10,
     STOP_MS = 1000, /* For what is on its way elsewhere. */
 };
 
-#define SPARE_LOG_SIZE_BYTES_MAX (4ull * WAL_SEGMENT_SIZE_BYTES)
-/* Of the disk, spare segments take at most this part: a small disk needs its space for rows. */
-#define SPARE_LOG_DISK_SHARE 16
-/* Of the memory: entries for replicas that lag a little, and replies for those who ask again. */
+_Static_assert(SLOTS_COUNT == KV_SLOT_COUNT, "the slots are those of kv");
+
+/* Parts of the memory: hot rows; entries for replicas that lag a little; replies for those who ask
+ * again; entries that are not applied. */
+#define CACHE_SHARE 4
 #define RECENT_SHARE 16
 #define RECENT_SIZE_BYTES_MAX (64ull << 20) /* Seconds of writes; who lags more reads the log. */
 #define WINDOW_SHARE 64
+#define WINDOW_SIZE_BYTES_MIN (256ull << 10)
+#define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
+#define IN_FLIGHT_SHARE 8
 #define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
 
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
 #define STORE_BATCH_SIZE_BYTES_MAX (24ull << 20)
+
+/* ---- What a shard asks of its host ----------------------------------------------------------- */
 
 static uint64_t now_ms(void *context)
 {
@@ -43,16 +52,18 @@ static void persist(void *context, struct shard *data_shard, const struct wal_re
                     uint64_t sequence)
 {
     struct node_shard *shard = context;
-    if (shard->node_log != NULL) {
-        node_log_append(shard->node_log, record, sequence, &shard->client);
+    struct node_shards *host = shard->host;
+    if (host->node_log != NULL) {
+        node_log_append(host->node_log, record, sequence, &shard->client);
         return;
     }
-    wal_append(shard->wal, record);
+    wal_append(host->wal, record);
     shard->start_sequence = sequence;
 }
 
 struct pool_read {
     struct os_work work;
+    struct node_shard *shard;
     struct shard_read *read;
 };
 
@@ -65,18 +76,20 @@ static void pool_read_done(struct os_work *work)
 {
     struct pool_read *pool_read = LIST_ITEM(work, struct pool_read, work);
     struct shard_read *read = pool_read->read;
+    pool_read->shard->is_touched = true;
     memory_free(pool_read);
     shard_read_done(read);
 }
 
 static int read_elsewhere(void *context, struct shard_read *read)
 {
-    struct node_shard *shard = context;
+    struct node_shards *host = ((struct node_shard *)context)->host;
     struct pool_read *pool_read = memory_allocate_zeroed(1, sizeof *pool_read);
+    pool_read->shard = context;
     pool_read->read = read;
     pool_read->work.run = pool_read_run;
     pool_read->work.done = pool_read_done;
-    int status = os_pool_submit(shard->pool, shard->loop, &pool_read->work);
+    int status = os_pool_submit(host->pool, host->loop, &pool_read->work);
     if (status != 0) {
         memory_free(pool_read);
     }
@@ -85,174 +98,58 @@ static int read_elsewhere(void *context, struct shard_read *read)
 
 static void write_elsewhere(void *context, struct shard_write *write)
 {
-    struct node_shard *shard = context;
-    node_writer_submit(shard->writer, write);
+    node_writer_submit(((struct node_shard *)context)->host->writer, write);
 }
 
 static int load_entry(void *context, wal_shard id, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error)
 {
     struct node_shard *shard = context;
-    if (shard->wal == NULL) {
+    struct node_shards *host = shard->host;
+    if (host->wal == NULL) {
         return node_replica_load_entry(shard, id, index, term, payload, error);
     }
-    if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
+    if (atomic_load_explicit(&host->is_stop_wanted, memory_order_relaxed)) {
         return error_say(error, -ECANCELED, "stopped while the log was replayed");
     }
-    if (!shard->is_counting) {
-        return wal_read(shard->wal, id, index, term, payload, error);
+    if (!host->is_counting) {
+        return wal_read(host->wal, id, index, term, payload, error);
     }
-    atomic_fetch_add_explicit(&shard->replayed_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&host->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
-    if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
-        shard->replay_reported_at_ms = now;
+    if (now - host->replay_reported_at_ms >= NODE_REPLAY_REPORT_INTERVAL_MS) {
+        host->replay_reported_at_ms = now;
         struct wal_shard_state state = {0};
-        (void)wal_get_shard_state(shard->wal, id, &state);
-        OS_LOG_INFO(shard->log, "node.replaying", "entry=%" PRIu64 " last=%" PRIu64, index,
+        (void)wal_get_shard_state(host->wal, id, &state);
+        OS_LOG_INFO(host->log, "node.replaying", "entry=%" PRIu64 " last=%" PRIu64, index,
                     state.last_index);
     }
     size_t before = payload->size_bytes;
-    int status = wal_read(shard->wal, id, index, term, payload, error);
-    shard->replayed_size_bytes += payload->size_bytes - before;
+    int status = wal_read(host->wal, id, index, term, payload, error);
+    host->replayed_size_bytes += payload->size_bytes - before;
     return status;
 }
 
 static int load_head(void *context, wal_shard id, raft_index index, uint32_t size_bytes,
                      raft_term *term, struct buffer *payload, struct error *error)
 {
-    struct node_shard *shard = context;
-    return wal_read_head(shard->wal, id, index, size_bytes, term, payload, error);
+    return wal_read_head(((struct node_shard *)context)->host->wal, id, index, size_bytes, term,
+                         payload, error);
 }
 
 static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
 {
     struct node_shard *shard = context;
-    shard->failure = *error;
-    if (shard->node_log != NULL) {
-        OS_LOG_ERROR(shard->log, "node.shard_failed", "reason=%s action=%s", error->message,
-                     "check the disk and run: tutti check");
+    struct node_shards *host = shard->host;
+    host->failure = *error;
+    if (host->node_log != NULL) {
+        OS_LOG_ERROR(host->log, "node.shard_failed", "shard=%u reason=%s action=%s",
+                     shard->range.shard, error->message, "check the disk and run: tutti check");
         _exit(NODE_EXIT_STORAGE);
     }
 }
 
-static raft_index first_needed(void *context, wal_shard id)
-{
-    const struct node_shard *shard = context;
-    return id == NODE_DATA_SHARD ? shard_stored_index(shard->shard) + 1 : 1;
-}
-
-/* Part of the log is lost. The replica goes on if the others can repair it. */
-static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
-{
-    struct node_shard *shard = context;
-    if (!loss->is_of_unnamed && loss->shard != NODE_DATA_SHARD) {
-        return 0; /* Nobody has it. */
-    }
-    int status = shard_accept_loss(shard->shard, error);
-    if (status != 0) {
-        return status;
-    }
-    OS_LOG_WARN(shard->log, "node.log_damaged",
-                "shard=%d lost_from=%" PRIu64 " segment=%016" PRIu64 ".wal offset=%" PRIu32
-                " reason=%s consequence=%s action=%s",
-                NODE_DATA_SHARD, loss->index, loss->segment, loss->offset, loss->reason,
-                "this replica does not vote until it has got what it lost from the others",
-                "look after the disk; the segment is kept as damaged-*");
-    return 0;
-}
-
-static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    struct node_shard *shard = context;
-    uint64_t now = os_monotonic_ms();
-    if (now - shard->replay_reported_at_ms >= REPLAY_REPORT_INTERVAL_MS) {
-        shard->replay_reported_at_ms = now;
-        OS_LOG_INFO(shard->log, "node.reading_log", "done_bytes=%" PRIu64 " total_bytes=%" PRIu64,
-                    done_bytes, total_bytes);
-    }
-}
-
-/* Make durable what the shard wants to be, and apply what that commits. */
-static int persist_now(struct node_shard *shard, struct error *error)
-{
-    uint64_t sequence = shard->start_sequence;
-    int status = wal_write(shard->wal, error);
-    if (status == 0) {
-        status = wal_flush(shard->wal, error);
-    }
-    if (status == 0) {
-        shard_persisted(shard->shard, sequence);
-    }
-    return status;
-}
-
-/* The store has more, or has refused it. False: it has all that was handed over. */
-static bool wait_for_store(struct node_shard *shard)
-{
-    struct shard_write *write = node_writer_wait(shard->writer);
-    if (write != NULL) {
-        shard_write_done(write);
-    }
-    return write != NULL;
-}
-
-/* What waited for one may begin another. */
-static void finish_writes(struct node_shard *shard)
-{
-    while (wait_for_store(shard)) {
-    }
-}
-
-/* Is nobody else needed to know what is committed? */
-static bool is_alone(const struct node_shard *shard)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    return members->voter_count == 1 && members->outgoing_count == 0 &&
-           members->voters[0] == shard->self;
-}
-
-/* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
- * writer inserts what was applied before. */
-static int replay(struct node_shard *shard, struct error *error)
-{
-    struct wal_shard_state state;
-    bool has_state = wal_get_shard_state(shard->wal, NODE_DATA_SHARD, &state);
-    int status = 0;
-    if (!has_state && !shard->is_new) {
-        struct wal_loss loss = {.shard = NODE_DATA_SHARD, .index = 1, .reason = "the log is gone"};
-        struct error refusal = {0};
-        status = accept_loss(shard, &loss, &refusal);
-        if (status != 0) {
-            return error_say(
-                error, ERROR_CORRUPT,
-                "the log is gone, and with it acknowledged writes: restore the data directory "
-                "from a copy");
-        }
-    }
-    status = shard_start(shard->shard, has_state ? &state : NULL, error);
-    uint64_t persisted = 0;
-    shard->is_counting = true;
-    if (status == 0 && !is_alone(shard)) {
-        return persist_now(shard, error);
-    }
-    while (status == 0 && shard->failure.code == 0 && !shard_is_ready(shard->shard)) {
-        if (atomic_load_explicit(&shard->is_stop_wanted, memory_order_relaxed)) {
-            return error_say(error, -ECANCELED, "stopped while the log was replayed");
-        }
-        if (persisted != shard->start_sequence) {
-            persisted = shard->start_sequence;
-            status = persist_now(shard, error);
-        } else if (!wait_for_store(shard)) {
-            (void)shard_tick(shard->shard);
-            os_sleep_ms(REPLAY_STALL_MS); /* The store is behind: nothing else to wait for. */
-        }
-    }
-    if (status == 0 && shard->failure.code != 0) {
-        *error = shard->failure;
-        status = shard->failure.code;
-    }
-    return status;
-}
+/* ---- Opening and closing --------------------------------------------------------------------- */
 
 /* Three times as much is in memory at worst, and it must be a small part of a write buffer. */
 static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
@@ -262,55 +159,48 @@ static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
     return share < STORE_BATCH_SIZE_BYTES_MAX ? share : STORE_BATCH_SIZE_BYTES_MAX;
 }
 
-/* A replay looks up most rows that it changes. Where the store is not larger than what is replayed,
- * reading it from end to end before takes less than half as long as all these look-ups. */
-static int load_rows(struct node_shard *shard, struct store *store, struct error *error)
+/* The rows of the range; the first shard has those of the cluster, too. */
+static void set_bounds(struct node_shard *shard, struct shard_options *options)
 {
-    struct wal_shard_state state;
-    raft_index stored_index = shard_stored_index(shard->shard);
-    if (!wal_get_shard_state(shard->wal, NODE_DATA_SHARD, &state) ||
-        state.last_index <= stored_index) {
-        return 0;
-    }
-    struct wal_statistics log;
-    wal_get_statistics(shard->wal, &log);
-    uint64_t entry_count = state.last_index - state.first_index + 1;
-    uint64_t replayed_count = state.last_index - stored_index;
-    uint64_t replayed_size_bytes = replayed_count < entry_count
-                                       ? log.live_size_bytes / entry_count * replayed_count
-                                       : log.live_size_bytes;
-    struct store_statistics statistics;
-    store_get_statistics(store, &statistics);
-    if (statistics.table_size_bytes > replayed_size_bytes) {
-        return 0;
-    }
-    return shard_load_rows(shard->shard, replayed_size_bytes, error);
+    const struct slots_range *range = &shard->range;
+    options->range_lower =
+        range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, shard->bounds[0]);
+    options->range_upper =
+        range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, shard->bounds[1]);
 }
 
-static uint64_t at_most(uint64_t size_bytes, uint64_t size_bytes_max)
+static uint64_t at_most(uint64_t value, uint64_t limit)
 {
-    return size_bytes < size_bytes_max ? size_bytes : size_bytes_max;
+    return value < limit ? value : limit;
+}
+
+static uint64_t at_least(uint64_t value, uint64_t limit)
+{
+    return value > limit ? value : limit;
 }
 
 static int open_shard(struct node_shard *shard, struct store *store,
                       const struct node_options *options, struct error *error)
 {
+    struct node_shards *host = shard->host;
+    uint64_t seed;
+    os_random_fill(&seed, sizeof seed);
+    /* Each gets its part of the memory; what is under way at one must take a large value. */
+    uint64_t memory = options->memory_size_bytes / host->slots.range_count;
     struct shard_machine data = kv_machine(shard->kv);
     struct shard_options shard_options = {
-        .id = NODE_DATA_SHARD,
-        .self = shard->self,
+        .id = shard->range.shard,
+        .self = host->self,
         .store = store_interface(store),
-        .may_log_end_early = shard->may_log_end_early,
-        .cache_size_bytes = options->memory_size_bytes / 4,
-        .range_lower = BYTES("\x02"),
-        .range_upper = BYTES("\xff"),
-        .store_size_bytes = store_batch_size_bytes(options->memory_size_bytes),
-        .recent_size_bytes_max =
-            at_most(options->memory_size_bytes / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
+        .may_log_end_early = host->may_log_end_early,
+        .cache_size_bytes = memory / CACHE_SHARE,
+        .store_size_bytes = store_batch_size_bytes(memory),
+        .recent_size_bytes_max = at_most(memory / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
         .window_size_bytes_max =
-            at_most(options->memory_size_bytes / WINDOW_SHARE, WINDOW_SIZE_BYTES_MAX),
-        .in_flight_size_bytes_max = options->memory_size_bytes / 8,
-        .machine = system_machine_over(shard->system, &data),
+            at_most(at_least(memory / WINDOW_SHARE, WINDOW_SIZE_BYTES_MIN), WINDOW_SIZE_BYTES_MAX),
+        .in_flight_size_bytes_max = memory / IN_FLIGHT_SHARE,
+        .random_seed = seed,
+        .machine = shard->place == 0 ? system_machine_over(host->system, &data) : data,
         .host =
             {
                 .context = shard,
@@ -326,195 +216,222 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .failed = failed,
             },
     };
-    if (shard->self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
+    set_bounds(shard, &shard_options);
+    if (host->self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
         shard_options.configuration =
             (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
     }
     return shard_open(&shard->shard, &shard_options, error);
 }
 
-static uint64_t spare_log_size_bytes(const char *wal_directory)
+int node__open_replicas(struct node_shards *shards, struct store *store,
+                        const struct node_options *options, struct error *error)
 {
-    uint64_t free_size_bytes;
-    uint64_t total_size_bytes;
-    if (os_disk_space(wal_directory, &free_size_bytes, &total_size_bytes, NULL) != 0) {
-        return 0;
+    ASSERT(shards->count == 0);
+    for (uint32_t i = 0; i < shards->slots.range_count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        *shard = (struct node_shard){.host = shards, .place = i, .range = shards->slots.ranges[i]};
+        shard->kv = kv_create_range(shard->range.first, shard->range.end);
+        int status = open_shard(shard, store, options, error);
+        if (status != 0) {
+            kv_destroy(shard->kv);
+            node__close_replicas(shards);
+            return shards->slots.range_count == 1
+                       ? status
+                       : error_wrap(error, status, "shard %u", shard->range.shard);
+        }
+        shards->count++;
     }
-    uint64_t share = total_size_bytes / SPARE_LOG_DISK_SHARE;
-    return share < SPARE_LOG_SIZE_BYTES_MAX ? share : SPARE_LOG_SIZE_BYTES_MAX;
-}
-
-static void report_replay(struct node_shard *shard, uint64_t started_at_ms, uint64_t scanned_at_ms)
-{
-    uint64_t now = os_monotonic_ms();
-    shard->replay_took_ms = now - started_at_ms;
-    if (shard->replayed_count == 0) {
-        return;
-    }
-    OS_LOG_INFO(shard->log, "node.replayed",
-                "entries=%" PRIu64 " log_bytes=%" PRIu64 " scan_ms=%" PRIu64 " apply_ms=%" PRIu64
-                " took_ms=%" PRIu64 " mb_per_s=%" PRIu64,
-                shard->replayed_count, shard->replayed_size_bytes, scanned_at_ms - started_at_ms,
-                now - scanned_at_ms, shard->replay_took_ms,
-                shard->replayed_size_bytes / 1000 /
-                    (shard->replay_took_ms > 0 ? shard->replay_took_ms : 1));
-}
-
-int node_shard_open(struct node_shard *shard, struct store *store,
-                    const struct node_options *options, const char *wal_directory,
-                    struct error *error)
-{
-    uint64_t started_at_ms = os_monotonic_ms();
-    list_init(&shard->refused);
-    shard->figures_mutex = os_mutex_create();
-    shard->figures = memory_allocate_zeroed(1, sizeof *shard->figures);
-    shard->log = options->log;
-    shard->replay_reported_at_ms = started_at_ms;
-    shard->kv = kv_create();
-    shard->system = system_create();
-    int status = node_writer_start(&shard->writer, error);
-    if (status != 0) {
-        goto failed_writer;
-    }
-    status = open_shard(shard, store, options, error);
-    if (status != 0) {
-        goto failed_shard;
-    }
-    status = os_files_create(&shard->files, wal_directory, error);
-    if (status != 0) {
-        goto failed_files;
-    }
-    struct wal_options wal_options = {
-        .files = os_files_env(shard->files),
-        .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
-        .spare_size_bytes_max = spare_log_size_bytes(wal_directory),
-        .first_needed = first_needed,
-        .accept_loss = accept_loss,
-        .context = shard,
-        .progress = scanning,
-    };
-    status = wal_open(&shard->wal, &wal_options, error);
-    if (status != 0) {
-        goto failed_wal;
-    }
-    uint64_t scanned_at_ms = os_monotonic_ms();
-    status = load_rows(shard, store, error);
-    if (status == 0) {
-        status = replay(shard, error);
-    }
-    if (status != 0) {
-        goto failed_replay;
-    }
-    report_replay(shard, started_at_ms, scanned_at_ms);
     return 0;
-
-failed_replay:
-    finish_writes(shard);
-    wal_close(shard->wal);
-    shard->wal = NULL;
-failed_wal:
-    os_files_destroy(shard->files);
-    shard->files = NULL;
-failed_files:
-    shard_close(shard->shard);
-    shard->shard = NULL;
-failed_shard:
-    node_writer_destroy(shard->writer);
-    shard->writer = NULL;
-failed_writer:
-    kv_destroy(shard->kv);
-    shard->kv = NULL;
-    system_destroy(shard->system);
-    shard->system = NULL;
-    os_mutex_destroy(shard->figures_mutex);
-    memory_free(shard->figures);
-    return status;
 }
 
-static void publish_figures(struct node_shard *shard, uint64_t now)
+void node__close_replicas(struct node_shards *shards)
 {
-    if (now - shard->figures_at_ms < FIGURES_INTERVAL_MS) {
-        return;
+    while (shards->count > 0) {
+        struct node_shard *shard = &shards->items[--shards->count];
+        shard_close(shard->shard);
+        kv_destroy(shard->kv);
+        buffer_deinit(&shard->loaded.payloads);
+        shard->shard = NULL;
+        shard->kv = NULL;
     }
-    shard->figures_at_ms = now;
-    os_mutex_lock(shard->figures_mutex);
-    shard_get_statistics(shard->shard, &shard->figures->shard);
-    kv_get_statistics(shard->kv, &shard->figures->kv);
-    os_mutex_unlock(shard->figures_mutex);
 }
 
-void node_shard_get_figures(const struct node_shard *shard, struct node_figures *figures)
+void node_shards_touch_all(struct node_shards *shards)
 {
-    os_mutex_lock(shard->figures_mutex);
-    *figures = *shard->figures;
-    os_mutex_unlock(shard->figures_mutex);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        shards->items[i].is_touched = true;
+    }
 }
+
+struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
+{
+    uint32_t place = id - SLOTS_FIRST_SHARD; /* Where it is unless there was a split. */
+    if (place >= shards->count || shards->items[place].range.shard != id) {
+        place = slots_find(&shards->slots, id);
+    }
+    return place < shards->count ? &shards->items[place] : NULL;
+}
+
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 /* What a person may want to know of damage. */
-static void report_repair(struct node_shard *shard)
+static void report_repair(struct node_shard *shard, const struct shard_statistics *statistics)
 {
-    bool is_impaired = shard_is_impaired(shard->shard);
-    if (shard->was_impaired && !is_impaired) {
-        OS_LOG_INFO(shard->log, "node.replica_whole", "shard=%d applied=%" PRIu64 " state=%s",
-                    NODE_DATA_SHARD, shard_applied_index(shard->shard),
+    struct os_log *log = shard->host->log;
+    if (shard->was_impaired && !statistics->is_impaired) {
+        OS_LOG_INFO(log, "node.replica_whole", "shard=%" PRIu32 " applied=%" PRIu64 " state=%s",
+                    shard->range.shard, statistics->applied_index,
                     "has all again that its log lost, and votes");
     }
-    shard->was_impaired = is_impaired;
-    uint64_t unreadable_count = shard->figures->shard.unreadable_count;
-    if (unreadable_count != shard->unreadable_count) {
-        OS_LOG_WARN(shard->log, "node.entry_unreadable",
-                    "shard=%d count=%" PRIu64 " consequence=%s action=%s", NODE_DATA_SHARD,
-                    unreadable_count, "another replica gets a snapshot instead",
+    shard->was_impaired = statistics->is_impaired;
+    if (statistics->unreadable_count != shard->unreadable_count) {
+        OS_LOG_WARN(log, "node.entry_unreadable",
+                    "shard=%" PRIu32 " count=%" PRIu64 " consequence=%s action=%s",
+                    shard->range.shard, statistics->unreadable_count,
+                    "another replica gets a snapshot instead",
                     "look after the disk; run: tutti check, when the node is stopped");
-        shard->unreadable_count = unreadable_count;
+        shard->unreadable_count = statistics->unreadable_count;
     }
 }
 
-static uint64_t look_at_stop(struct node_shard *shard, uint64_t now, uint64_t wake_at_ms)
+static void publish_figures(struct node_shards *shards, uint64_t now)
 {
-    if (shard->stop_until_ms == 0) {
+    if (now - shards->figures_at_ms < FIGURES_INTERVAL_MS) {
+        return;
+    }
+    shards->figures_at_ms = now;
+    os_mutex_lock(shards->figures_mutex);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        shard_get_statistics(shards->items[i].shard, &shards->figures[i].shard);
+        kv_get_statistics(shards->items[i].kv, &shards->figures[i].kv);
+        report_repair(&shards->items[i], &shards->figures[i].shard);
+    }
+    os_mutex_unlock(shards->figures_mutex);
+}
+
+void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
+                             struct node_figures *figures)
+{
+    os_mutex_lock(shards->figures_mutex);
+    *figures = shards->figures[place];
+    os_mutex_unlock(shards->figures_mutex);
+}
+
+static void add_figures(struct node_figures *sum, const struct node_figures *more)
+{
+    sum->kv.key_count += more->kv.key_count;
+    sum->kv.expiring_key_count += more->kv.expiring_key_count;
+    sum->kv.expired_key_count += more->kv.expired_key_count;
+    sum->shard.last_index += more->shard.last_index;
+    sum->shard.applied_index += more->shard.applied_index;
+    sum->shard.stored_index += more->shard.stored_index;
+    sum->shard.in_flight_size_bytes += more->shard.in_flight_size_bytes;
+    sum->shard.pending_request_count += more->shard.pending_request_count;
+    sum->shard.entry_count += more->shard.entry_count;
+    sum->shard.command_count += more->shard.command_count;
+    sum->shard.read_elsewhere_count += more->shard.read_elsewhere_count;
+    sum->shard.stall_count += more->shard.stall_count;
+    sum->shard.rows.hit_count += more->shard.rows.hit_count;
+    sum->shard.rows.miss_count += more->shard.rows.miss_count;
+    sum->shard.rows.blocking_read_count += more->shard.rows.blocking_read_count;
+    sum->shard.rows.cached_row_count += more->shard.rows.cached_row_count;
+    sum->shard.rows.cached_size_bytes += more->shard.rows.cached_size_bytes;
+}
+
+void node_shards_sum_figures(const struct node_shards *shards, struct node_figures *figures)
+{
+    os_mutex_lock(shards->figures_mutex);
+    *figures = shards->figures[0];
+    for (uint32_t i = 1; i < shards->slots.range_count; i++) {
+        add_figures(figures, &shards->figures[i]);
+    }
+    os_mutex_unlock(shards->figures_mutex);
+}
+
+/* ---- Service --------------------------------------------------------------------------------- */
+
+static bool is_idle(const struct node_shards *shards)
+{
+    for (uint32_t i = 0; i < shards->count; i++) {
+        if (!shard_is_idle(shards->items[i].shard)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t look_at_stop(struct node_shards *shards, uint64_t now, uint64_t wake_at_ms)
+{
+    if (shards->stop_until_ms == 0) {
         return wake_at_ms;
     }
-    if (shard_is_idle(shard->shard) || now >= shard->stop_until_ms) {
-        shard->stop_until_ms = 0;
-        shard->idle(shard->idle_context);
+    if (is_idle(shards) || now >= shards->stop_until_ms) {
+        shards->stop_until_ms = 0;
+        shards->idle(shards->idle_context);
         return wake_at_ms;
     }
     return now + 1;
 }
 
-void node_shard_stop(struct node_shard *shard, void (*idle)(void *context), void *context)
+void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), void *context)
 {
-    shard->idle = idle;
-    shard->idle_context = context;
-    shard->stop_until_ms = os_monotonic_ms() + STOP_MS;
-    os_loop_tick_again(shard->loop);
+    shards->idle = idle;
+    shards->idle_context = context;
+    shards->stop_until_ms = os_monotonic_ms() + STOP_MS;
+    os_loop_tick_again(shards->loop);
+}
+
+/* What became stored is told where the log is let go of. */
+static void tell_stored(struct node_shard *shard)
+{
+    raft_index stored_index = shard_stored_index(shard->shard);
+    if (stored_index != shard->stored_index) {
+        shard->stored_index = stored_index;
+        node_maintenance_stored(shard->host->maintenance, shard->place, stored_index);
+    }
 }
 
 static void tick(void *context)
 {
-    struct node_shard *shard = context;
-    shard_set_full(shard->shard, node_maintenance_is_full(shard->maintenance));
-    node_forward_retry(shard);
-    uint64_t wake_at_ms = shard_tick(shard->shard);
-    uint64_t now = os_loop_now_ms(shard->loop);
-    if (shard->cluster != NULL) {
-        uint64_t cluster_wake_at_ms = node_cluster_tick(shard->cluster, now);
+    struct node_shards *shards = context;
+    uint64_t wake_at_ms = UINT64_MAX;
+    bool is_full = node_maintenance_is_full(shards->maintenance);
+    node_forward_retry(shards);
+    uint64_t now = os_loop_now_ms(shards->loop);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        shard_set_full(shard->shard, is_full);
+        shard->was_ticked = shard->is_touched || shard->wake_at_ms <= now;
+        if (shard->was_ticked) {
+            shard->is_touched = false;
+            shard->wake_at_ms = shard_tick(shard->shard);
+        }
+        wake_at_ms = shard->wake_at_ms < wake_at_ms ? shard->wake_at_ms : wake_at_ms;
+    }
+    if (shards->cluster != NULL) {
+        uint64_t cluster_wake_at_ms = node_cluster_tick(shards->cluster, now);
         wake_at_ms = cluster_wake_at_ms < wake_at_ms ? cluster_wake_at_ms : wake_at_ms;
     }
-    node_log_submit(shard->node_log);
-    node_maintenance_applied(shard->maintenance, shard_stored_index(shard->shard));
-    publish_figures(shard, now);
-    report_repair(shard);
-    if (!list_is_empty(&shard->refused)) {
+    node_log_submit(shards->node_log);
+    bool wants_tick = false;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        if (shard->was_ticked || shard->is_touched) {
+            tell_stored(shard);
+            wants_tick |= shard_wants_tick(shard->shard);
+        }
+    }
+    publish_figures(shards, now);
+    if (!list_is_empty(&shards->refused)) {
         wake_at_ms = now;
     }
-    if (shard_wants_tick(shard->shard)) {
-        os_loop_tick_again(shard->loop);
+    if (wants_tick) {
+        os_loop_tick_again(shards->loop);
     }
-    wake_at_ms = look_at_stop(shard, now, wake_at_ms);
+    wake_at_ms = look_at_stop(shards, now, wake_at_ms);
     if (wake_at_ms != UINT64_MAX) {
-        os_timer_start(shard->timer, wake_at_ms > now ? wake_at_ms - now : 1, 0);
+        os_timer_start(shards->timer, wake_at_ms > now ? wake_at_ms - now : 1, 0);
     }
 }
 
@@ -525,55 +442,89 @@ static void timer_expired(void *context)
 
 static void log_is_durable(void *context)
 {
-    struct node_shard *shard = context;
-    shard_persisted(shard->shard,
-                    atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire));
+    struct node_shards *shards = context;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        uint64_t sequence =
+            atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire);
+        if (sequence != shard->told_sequence) {
+            shard->told_sequence = sequence;
+            shard->is_touched = true;
+            shard_persisted(shard->shard, sequence);
+        }
+    }
 }
 
 static void store_has_written(void *context)
 {
-    struct node_shard *shard = context;
-    struct shard_write *write = node_writer_take(shard->writer);
-    if (write != NULL) {
+    struct node_shards *shards = context;
+    for (struct shard_write *write; (write = node_writer_take(shards->writer)) != NULL;) {
+        node_shards_touch_all(shards); /* Which of them it is of is the write's secret. */
         shard_write_done(write);
     }
 }
 
-void node_shard_attach(struct node_shard *shard, struct os_loop *loop)
+void node_shards_attach(struct node_shards *shards, struct os_loop *loop)
 {
-    shard->loop = loop;
-    shard->timer = os_timer_create(loop, timer_expired, shard);
-    shard->client.wake = os_wake_create(loop, log_is_durable, shard);
-    shard->written = os_wake_create(loop, store_has_written, shard);
-    node_writer_set_wake(shard->writer, shard->written);
-    os_loop_at_end_of_tick(loop, tick, shard);
-    publish_figures(shard, os_monotonic_ms()); /* Nobody sees the zeros from before. */
+    shards->loop = loop;
+    shards->timer = os_timer_create(loop, timer_expired, shards);
+    shards->durable = os_wake_create(loop, log_is_durable, shards);
+    shards->written = os_wake_create(loop, store_has_written, shards);
+    for (uint32_t i = 0; i < shards->count; i++) {
+        shards->items[i].client.wake = shards->durable;
+        shards->items[i].is_touched = true;
+        tell_stored(&shards->items[i]);
+    }
+    node_writer_set_wake(shards->writer, shards->written);
+    os_loop_at_end_of_tick(loop, tick, shards);
+    publish_figures(shards, os_monotonic_ms()); /* Nobody sees the zeros from before. */
 }
 
-int node_shard_settle(struct node_shard *shard)
+/* ---- The end --------------------------------------------------------------------------------- */
+
+bool node__wait_for_store(struct node_shards *shards)
 {
-    int status = shard_settle(shard->shard);
-    while (status == -EBUSY && wait_for_store(shard)) {
-        status = shard_settle(shard->shard);
+    struct shard_write *write = node_writer_wait(shards->writer);
+    if (write != NULL) {
+        shard_write_done(write);
     }
-    return status;
+    return write != NULL;
 }
 
-void node_shard_close(struct node_shard *shard)
+/* What waited for one may begin another. */
+void node__finish_writes(struct node_shards *shards)
 {
-    finish_writes(shard);
-    node_writer_set_wake(shard->writer, NULL);
-    node_writer_destroy(shard->writer);
-    if (shard->timer != NULL) {
-        os_timer_destroy(shard->timer);
-        os_wake_destroy(shard->client.wake);
-        os_wake_destroy(shard->written);
+    while (node__wait_for_store(shards)) {
     }
-    shard_close(shard->shard);
-    kv_destroy(shard->kv);
-    system_destroy(shard->system);
-    buffer_deinit(&shard->loaded.payloads);
-    os_files_destroy(shard->files);
-    os_mutex_destroy(shard->figures_mutex);
-    memory_free(shard->figures);
+}
+
+int node_shards_settle(struct node_shards *shards)
+{
+    for (uint32_t i = 0; i < shards->count; i++) {
+        int status = shard_settle(shards->items[i].shard);
+        while (status == -EBUSY && node__wait_for_store(shards)) {
+            status = shard_settle(shards->items[i].shard);
+        }
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+void node_shards_close(struct node_shards *shards)
+{
+    node__finish_writes(shards);
+    node_writer_set_wake(shards->writer, NULL);
+    node_writer_destroy(shards->writer);
+    if (shards->timer != NULL) {
+        os_timer_destroy(shards->timer);
+        os_wake_destroy(shards->durable);
+        os_wake_destroy(shards->written);
+    }
+    node__close_replicas(shards);
+    system_destroy(shards->system);
+    os_files_destroy(shards->files);
+    os_mutex_destroy(shards->figures_mutex);
+    memory_free(shards->figures);
 }

@@ -7,7 +7,7 @@ void node_status_information(struct node *node, struct resp_information *informa
     struct node_figures figures;
     struct node_log_statistics log;
     struct store_statistics store;
-    node_shard_get_figures(&node->shard, &figures);
+    node_shards_sum_figures(&node->shards, &figures);
     node_log_get_statistics(node->node_log, &log);
     store_get_statistics(node->store, &store);
     *information = (struct resp_information){

@@ -8,33 +8,40 @@
 #include "base/memory/memory.h"
 #include "node/node_cluster.h"
 
-enum { INTERVAL_MS = 100, SLOT_COUNT = 16384 };
+enum { INTERVAL_MS = 100, VOTER_COUNT_MAX = RAFT_VOTER_COUNT_MAX };
 
 struct view_node {
     uint32_t id;
     struct resp_place place; /* Empty host: this node. */
     uint16_t peer_port;
     bool is_online;
-    bool is_replica;
+};
+
+struct view_shard {
+    uint32_t replicas[VOTER_COUNT_MAX];
+    uint32_t replica_count;
 };
 
 struct node_view {
-    struct os_mutex *mutex; /* Over all that follows, but for `leader`. */
+    const struct slots *slots;
+    struct os_mutex *mutex; /* Over all that follows, but for `leaders`. */
     char id[TLS_CLUSTER_TEXT_SIZE];
     uint64_t epoch;
     uint64_t offset;
     struct view_node nodes[NODE_PEER_COUNT_MAX + 1];
     uint32_t node_count;
     uint32_t self;
-    uint64_t made_at_ms;     /* Reactor 0's. */
-    _Atomic uint32_t leader; /* 0: not known, or this node. */
+    struct view_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    uint64_t made_at_ms;                             /* Reactor 0's. */
+    _Atomic uint32_t leaders[SLOTS_SHARD_COUNT_MAX]; /* 0: not known, or this node. */
 };
 
-struct node_view *node_view_create(const char *cluster_id, uint32_t self)
+struct node_view *node_view_create(const char *cluster_id, uint32_t self, const struct slots *slots)
 {
     struct node_view *view = memory_allocate_zeroed(1, sizeof *view);
     view->mutex = os_mutex_create();
     view->self = self;
+    view->slots = slots;
     (void)snprintf(view->id, sizeof view->id, "%s", cluster_id);
     return view;
 }
@@ -71,7 +78,6 @@ static void parse_place(struct resp_place *place, const char *text)
 static void add(struct node_view *view, const struct node_cluster *cluster, uint32_t id,
                 const char *redis, const char *peer)
 {
-    const struct raft_configuration *members = shard_configuration(cluster->shard->shard);
     struct member_view known = {.state = MEMBER_STATE_SUSPECT};
     struct resp_place peer_place;
     struct view_node *node = &view->nodes[view->node_count++];
@@ -81,16 +87,19 @@ static void add(struct node_view *view, const struct node_cluster *cluster, uint
         .id = id,
         .peer_port = peer_place.port,
         .is_online = id == cluster->self || known.state == MEMBER_STATE_ALIVE,
-        .is_replica = raft_configuration_has_voter(members, id),
     };
     parse_place(&node->place, redis);
 }
 
+void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader)
+{
+    atomic_store_explicit(&view->leaders[place], leader == view->self ? 0 : leader,
+                          memory_order_relaxed);
+}
+
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms)
 {
-    raft_node leader = shard_leader(cluster->shard->shard);
-    atomic_store_explicit(&view->leader, leader == cluster->self ? 0 : leader,
-                          memory_order_relaxed);
+    struct node_shards *shards = cluster->shards;
     if (now_ms < view->made_at_ms + INTERVAL_MS) {
         return;
     }
@@ -98,8 +107,14 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
     char peer[OS_ADDRESS_TEXT_SIZE];
     os_mutex_lock(view->mutex);
     view->node_count = 0;
-    view->epoch = cluster->shard_term;
-    view->offset = shard_applied_index(cluster->shard->shard);
+    view->epoch = cluster->epoch;
+    view->offset = 0;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        const struct raft_configuration *members = shard_configuration(shards->items[i].shard);
+        view->offset += shard_applied_index(shards->items[i].shard);
+        view->shards[i].replica_count = members->voter_count;
+        memcpy(view->shards[i].replicas, members->voters, sizeof view->shards[i].replicas);
+    }
     add(view, cluster, cluster->self, "", cluster->peer_text);
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         const struct node_peer *other = &cluster->peers[i];
@@ -108,15 +123,34 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
     os_mutex_unlock(view->mutex);
 }
 
+/* Slots of a shard, with its leader first. */
+static void describe_shard(const struct node_view *view, uint32_t place,
+                           struct resp_cluster *target)
+{
+    const struct slots_range *slots = &view->slots->ranges[place];
+    const struct view_shard *shard = &view->shards[place];
+    uint32_t leader = atomic_load_explicit(&view->leaders[place], memory_order_relaxed);
+    uint32_t replicas[VOTER_COUNT_MAX];
+    uint32_t replica_count = 0;
+    leader = leader == 0 ? view->self : leader;
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (shard->replicas[i] != leader) {
+            replicas[replica_count++] = shard->replicas[i];
+        }
+    }
+    struct resp_cluster_range range = {.first = (uint16_t)slots->first,
+                                       .last = (uint16_t)(slots->end - 1),
+                                       .leader = leader,
+                                       .replicas = replicas,
+                                       .replica_count = replica_count};
+    resp_cluster_add_range(target, &range);
+}
+
 void node_view_describe(struct node_view *view, struct resp_cluster *target)
 {
-    uint32_t replicas[NODE_PEER_COUNT_MAX + 1];
-    uint32_t replica_count = 0;
-    uint32_t leader = atomic_load_explicit(&view->leader, memory_order_relaxed);
     os_mutex_lock(view->mutex);
     if (view->node_count > 1) {
         resp_cluster_set(target, view->id, view->epoch);
-        leader = leader == 0 ? view->self : leader;
         for (uint32_t i = 0; i < view->node_count; i++) {
             const struct view_node *known = &view->nodes[i];
             struct resp_cluster_node node = {
@@ -129,23 +163,18 @@ void node_view_describe(struct node_view *view, struct resp_cluster *target)
                 .offset = view->offset,
             };
             resp_cluster_add_node(target, &node);
-            if (known->is_replica && known->id != leader) {
-                replicas[replica_count++] = known->id;
-            }
         }
-        struct resp_cluster_range range = {.first = 0,
-                                           .last = SLOT_COUNT - 1,
-                                           .leader = leader,
-                                           .replicas = replicas,
-                                           .replica_count = replica_count};
-        resp_cluster_add_range(target, &range);
+        for (uint32_t i = 0; i < view->slots->range_count; i++) {
+            describe_shard(view, i, target);
+        }
     }
     os_mutex_unlock(view->mutex);
 }
 
-bool node_view_find_leader(struct node_view *view, struct resp_place *place)
+bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_place *place)
 {
-    uint32_t leader = atomic_load_explicit(&view->leader, memory_order_relaxed);
+    uint32_t leader = atomic_load_explicit(&view->leaders[slots_place_of(view->slots, slot)],
+                                           memory_order_relaxed);
     if (leader == 0) {
         return false;
     }

@@ -282,13 +282,32 @@ static void black_out(struct cluster *cluster, const struct cluster_event *event
     again(cluster, event, cluster->nature.blackout_every_us);
 }
 
+static uint32_t any_place(struct cluster *cluster)
+{
+    uint32_t count = cluster->slots.range_count;
+    return count == 1 ? 0 : (uint32_t)random_below(&cluster->random, count);
+}
+
+struct bytes sim__cluster_lower(const struct cluster *cluster, uint32_t place, uint8_t *target)
+{
+    const struct slots_range *range = &cluster->slots.ranges[place];
+    return range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, target);
+}
+
+struct bytes sim__cluster_upper(const struct cluster *cluster, uint32_t place, uint8_t *target)
+{
+    const struct slots_range *range = &cluster->slots.ranges[place];
+    return range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, target);
+}
+
 /* Half of the time a leader, for what only a leader can do wrong: wake up deposed. */
 static struct cluster_node *any_node_or_leader(struct cluster *cluster)
 {
     struct cluster_node *any = cluster->nodes[sim__cluster_any_node(cluster)];
     bool is_any = random_chance(&cluster->random, 1, 2);
+    uint32_t place = any_place(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count && !is_any; i++) {
-        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i], place);
         if (shard != NULL && shard_is_ready(shard)) {
             return cluster->nodes[i];
         }
@@ -389,7 +408,7 @@ static void draw_configuration(struct cluster *cluster, struct raft_configuratio
 static void configure(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
-    struct shard *shard = sim__cluster_node_shard(node);
+    struct shard *shard = sim__cluster_node_shard(node, any_place(cluster));
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         struct raft_configuration target;
         draw_configuration(cluster, &target);
@@ -406,7 +425,7 @@ static void configure(struct cluster *cluster, const struct cluster_event *event
 static void transfer(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
-    struct shard *shard = sim__cluster_node_shard(node);
+    struct shard *shard = sim__cluster_node_shard(node, any_place(cluster));
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         raft_node target = sim__cluster_node_id(cluster->nodes[sim__cluster_any_node(cluster)]);
         int status = shard_transfer(shard, target);
@@ -465,12 +484,12 @@ static void begin_healing(struct cluster *cluster)
 }
 
 /* Have all members of the group applied the same, and nothing is under way? */
-static bool is_settled(const struct cluster *cluster)
+static bool is_shard_settled(const struct cluster *cluster, uint32_t place)
 {
     const struct raft_configuration *members = NULL;
     struct shard_statistics leader = {0};
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
-        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i], place);
         if (shard != NULL && shard_is_ready(shard)) {
             members = shard_configuration(shard);
             shard_get_statistics(shard, &leader);
@@ -488,10 +507,10 @@ static bool is_settled(const struct cluster *cluster)
             continue;
         }
         struct shard_statistics own;
-        if (sim__cluster_node_shard(node) == NULL) {
+        if (sim__cluster_node_shard(node, place) == NULL) {
             return false;
         }
-        shard_get_statistics(sim__cluster_node_shard(node), &own);
+        shard_get_statistics(sim__cluster_node_shard(node, place), &own);
         if (own.is_impaired || own.applied_index != leader.applied_index ||
             own.stored_index != leader.applied_index) {
             return false;
@@ -500,14 +519,27 @@ static bool is_settled(const struct cluster *cluster)
     return true;
 }
 
+static bool is_settled(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        if (!is_shard_settled(cluster, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Every replica has the same rows. */
-static void compare_contents(struct cluster *cluster)
+static void compare_contents(struct cluster *cluster, uint32_t place)
 {
     uint64_t expected = 0;
     bool has_expected = false;
+    uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
+    struct bytes lower = sim__cluster_lower(cluster, place, bounds[0]);
+    struct bytes upper = sim__cluster_upper(cluster, place, bounds[1]);
     const struct raft_configuration *members = NULL;
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
-        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i]);
+        const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i], place);
         bool is_leader = shard != NULL && shard_is_ready(shard); /* One that left may be down. */
         members = is_leader ? shard_configuration(shard) : members;
     }
@@ -517,7 +549,7 @@ static void compare_contents(struct cluster *cluster)
             !raft_configuration_has_learner(members, sim__cluster_node_id(node))) {
             continue;
         }
-        uint64_t hash = memstore_hash(sim__cluster_node_store(node), BYTES("\x02"), BYTES("\xff"));
+        uint64_t hash = memstore_hash(sim__cluster_node_store(node), lower, upper);
         if (has_expected && hash != expected) {
             sim__cluster_fail(cluster, "node %u has other rows than the others",
                               sim__cluster_node_id(node));
@@ -553,21 +585,32 @@ static void live(struct cluster *cluster)
     }
 }
 
+/* In one life of four the data are divided. Drawn apart, so that other lives are as they were. */
+static void draw_shards(struct cluster *cluster)
+{
+    struct random random;
+    random_init(&random, cluster->options.seed ^ 0x736c6f7473);
+    bool is_divided = random_chance(&random, 1, 4);
+    cluster->nature.shard_count =
+        is_divided ? 2 + (uint32_t)random_below(&random, CLUSTER_SHARD_COUNT_MAX - 1) : 1;
+    slots_divide(&cluster->slots, cluster->nature.shard_count);
+}
+
 static void print_nature(const struct cluster *cluster)
 {
     const struct cluster_nature *nature = &cluster->nature;
     if (cluster->options.trace != NULL) {
-        (void)fprintf(cluster->options.trace,
-                      "nodes=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
-                      "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
-                      "transfer=%u recent=%u window=%u damage=%u\n",
-                      nature->node_count, nature->does_start_whole, nature->client_count,
-                      nature->key_count, nature->request_count, nature->election_timeout_ms,
-                      nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
-                      nature->partition_every_us, nature->break_every_us,
-                      nature->slow_disk_every_us, nature->configure_every_us,
-                      nature->transfer_every_us, nature->recent_size_bytes,
-                      nature->window_size_bytes, nature->damage_every_us);
+        (void)fprintf(
+            cluster->options.trace,
+            "nodes=%u shards=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
+            "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
+            "transfer=%u recent=%u window=%u damage=%u\n",
+            nature->node_count, nature->shard_count, nature->does_start_whole, nature->client_count,
+            nature->key_count, nature->request_count, nature->election_timeout_ms,
+            nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
+            nature->partition_every_us, nature->break_every_us, nature->slow_disk_every_us,
+            nature->configure_every_us, nature->transfer_every_us, nature->recent_size_bytes,
+            nature->window_size_bytes, nature->damage_every_us);
     }
 }
 
@@ -584,8 +627,11 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     struct trace_hooks hooks = {cluster, hook_record, hook_fault, hook_probe, hook_bug};
     trace_set_hooks(&hooks);
     draw_nature(cluster);
+    draw_shards(cluster);
     print_nature(cluster);
-    cluster->oracle = sim__cluster_oracle_create(cluster);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        cluster->oracles[i] = sim__cluster_oracle_create(cluster);
+    }
     cluster->history = sim__cluster_history_create(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         cluster->nodes[i] = sim__cluster_node_create(cluster, i);
@@ -598,7 +644,9 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     schedule_faults(cluster);
     live(cluster);
     if (!cluster->is_failed) {
-        compare_contents(cluster);
+        for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+            compare_contents(cluster, i);
+        }
         sim__cluster_history_check(cluster);
     }
     result->is_passed = !cluster->is_failed;
@@ -609,7 +657,9 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     sim__cluster_clients_destroy(cluster->clients);
     sim__cluster_callers_destroy(cluster->callers);
     sim__cluster_history_destroy(cluster->history);
-    sim__cluster_oracle_destroy(cluster->oracle);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        sim__cluster_oracle_destroy(cluster->oracles[i]);
+    }
     trace_set_hooks(NULL);
     memory_free(cluster->events);
     memory_free(cluster);

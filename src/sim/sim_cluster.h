@@ -4,13 +4,16 @@
  *
  *   sim_cluster.c          the world: nature, events, phases
  *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
+ *   sim_cluster_host.c     what its shards ask for
  *   sim_cluster_route.c    its core/route, and what it needs
  *   sim_cluster_damage.c   bit rot and writes that go astray, in one log at a time
  *   sim_cluster_network.c  connections, and what befalls them
  *   sim_cluster_client.c   clients that find the leader by themselves, one request at a time
  *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
  *   sim_cluster_history.c  what clients ask, and the history of what they saw
- *   sim_cluster_oracle.c   what the group's log ordered, checked on every replica
+ *   sim_cluster_oracle.c   what a group's log ordered, checked on every replica
+ *
+ * In some lives the data are in several shards, each with a group and an oracle of its own.
  *
  * Two phases. In the first, faults: only safety is asked for. In the second the faults end, every
  * machine runs and every connection works: now everything must come to its end, and all replicas to
@@ -19,10 +22,11 @@
 #define SIM_SIM_CLUSTER_H
 
 #include "core/route/route.h"
+#include "core/slots/slots.h"
 #include "sim/sim_internal.h"
 
 #define CLUSTER_NODE_COUNT_MAX 5u
-#define CLUSTER_SHARD 1u
+#define CLUSTER_SHARD_COUNT_MAX 4u
 
 struct cluster;
 struct cluster_node;
@@ -41,6 +45,7 @@ struct cluster_event {
 /* What this life is like: drawn from the seed. Intervals of 0: never. */
 struct cluster_nature {
     uint32_t node_count;
+    uint32_t shard_count;
     bool does_start_whole; /* All nodes are members from the start; else the first one alone. */
     uint32_t client_count;
     uint32_t key_count;
@@ -114,12 +119,13 @@ struct cluster {
     bool is_healing; /* The second phase. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
-    raft_index newest_applied; /* By any of them. */
+    struct slots slots;
+    raft_index newest_applied[CLUSTER_SHARD_COUNT_MAX]; /* By any of them. */
     struct {
         bool is_impaired; /* When it was last looked at. */
         raft_index needed_index;
-    } repairs[CLUSTER_NODE_COUNT_MAX];
-    struct cluster_oracle *oracle;
+    } repairs[CLUSTER_NODE_COUNT_MAX][CLUSTER_SHARD_COUNT_MAX];
+    struct cluster_oracle *oracles[CLUSTER_SHARD_COUNT_MAX]; /* By place in `slots`. */
     struct cluster_history *history;
     struct cluster_clients *clients;
     struct cluster_callers *callers;
@@ -138,6 +144,9 @@ void sim__cluster_schedule(struct cluster *cluster, uint64_t delay_us,
 uint64_t sim__cluster_delay(struct cluster *cluster, uint64_t mean_us);
 bool sim__cluster_percent(struct cluster *cluster, uint32_t percent);
 uint32_t sim__cluster_any_node(struct cluster *cluster);
+/* The bounds of a shard's rows. */
+struct bytes sim__cluster_lower(const struct cluster *cluster, uint32_t place, uint8_t *target);
+struct bytes sim__cluster_upper(const struct cluster *cluster, uint32_t place, uint8_t *target);
 
 /* ---- sim_cluster_damage.c -------------------------------------------------------------------- */
 
@@ -145,16 +154,34 @@ uint32_t sim__cluster_any_node(struct cluster *cluster);
 void sim__cluster_damage(struct cluster *cluster, struct cluster_node *node);
 /* I8 of raft: an impaired replica sends no votes and asks for none. */
 void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node *from,
-                             const struct bytes *message);
+                             uint32_t place, const struct bytes *message);
 /* And it is whole only when its log has all that was committed when it began. */
-void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node);
+void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node,
+                               uint32_t place, const struct shard_statistics *statistics);
 /* Would these voters have no majority without one that is damaged? */
 bool sim__cluster_needs_damaged(const struct cluster *cluster,
                                 const struct raft_configuration *members);
 
 /* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
 
-enum cluster_message { CLUSTER_MESSAGE_SHARD, CLUSTER_MESSAGE_ROUTE };
+/* A shard's; the route's; those of the other shards. */
+enum cluster_message {
+    CLUSTER_MESSAGE_SHARD,
+    CLUSTER_MESSAGE_ROUTE,
+    CLUSTER_MESSAGE_OTHER_SHARD,
+    CLUSTER_MESSAGE_COUNT = CLUSTER_MESSAGE_OTHER_SHARD + CLUSTER_SHARD_COUNT_MAX - 1
+};
+
+static inline enum cluster_message sim__cluster_message_of_shard(uint32_t place)
+{
+    return place == 0 ? CLUSTER_MESSAGE_SHARD
+                      : (enum cluster_message)(CLUSTER_MESSAGE_OTHER_SHARD + place - 1);
+}
+
+static inline uint32_t sim__cluster_shard_of_message(enum cluster_message kind)
+{
+    return kind == CLUSTER_MESSAGE_SHARD ? 0 : (uint32_t)kind - CLUSTER_MESSAGE_OTHER_SHARD + 1;
+}
 
 struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place);
 void sim__cluster_node_destroy(struct cluster_node *node);
@@ -179,7 +206,7 @@ uint64_t sim__cluster_node_paused_until_us(const struct cluster_node *node);
 raft_node sim__cluster_node_id(const struct cluster_node *node);
 struct cluster *sim__cluster_node_cluster(const struct cluster_node *node);
 /* NULL while it does not run. */
-struct shard *sim__cluster_node_shard(const struct cluster_node *node);
+struct shard *sim__cluster_node_shard(const struct cluster_node *node, uint32_t place);
 struct route *sim__cluster_node_route(const struct cluster_node *node);
 struct memstore *sim__cluster_node_store(const struct cluster_node *node);
 /* After each call into its shard from elsewhere. */
@@ -235,6 +262,7 @@ struct cluster_question {
     const struct kv_command *command;
     struct bytes arguments[CLUSTER_ARGUMENT_COUNT_MAX]; /* Owned. */
     uint32_t argument_count;
+    uint32_t place; /* Of the shard of its keys. */
     bool is_unique; /* It has a value that no other has. */
 };
 
@@ -264,12 +292,14 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
                                                  struct shard_machine machine,
                                                  struct cluster_watch **watched);
 /* The digest of a replica at an index that it has applied (I8 of shard). */
-void sim__cluster_oracle_digest(struct cluster *cluster, raft_index index, uint64_t digest);
+void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_index index,
+                                uint64_t digest);
 /* A term has one leader. */
-void sim__cluster_oracle_leader(struct cluster *cluster, raft_term term, raft_node node);
+void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_term term,
+                                raft_node node);
 /* An acknowledged write: the log must have it, once, with this reply. */
-void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
-                                      uint64_t reply_hash);
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint32_t place,
+                                      uint64_t command_hash, uint64_t reply_hash);
 /* At the end, what the model holds. */
 const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle);
 

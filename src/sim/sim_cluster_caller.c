@@ -28,6 +28,7 @@ struct connection {
     struct list calls; /* Submitted and not done. */
     uint32_t open_count;
     bool is_retrying; /* An event will try what is kept. */
+    uint32_t place;   /* Of the shard that has its calls. */
 };
 
 struct call {
@@ -93,14 +94,19 @@ static void done(struct shard_request *request, int status, struct bytes reply)
 static bool submit(struct cluster *cluster, struct call *call)
 {
     struct connection *connection = call->connection;
+    uint32_t place = call->question.place;
+    if (connection->place != place && !list_is_empty(&connection->calls)) {
+        return false; /* As a gateway: what it has under way is at one shard. */
+    }
+    connection->place = place;
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
     call->request.command = (struct shard_command){
         call->question.command->opcode, call->question.argument_count, call->question.arguments};
     list_remove(&call->link);
     list_push_back(&connection->calls, &call->link);
-    int status = route_submit(sim__cluster_node_route(connection->node), CLUSTER_SHARD,
-                              &call->request, &reply);
+    int status = route_submit(sim__cluster_node_route(connection->node),
+                              cluster->slots.ranges[place].shard, &call->request, &reply);
     if (status == -EBUSY) {
         list_remove(&call->link);
         list_push_front(&connection->kept, &call->link);

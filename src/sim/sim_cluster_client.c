@@ -21,10 +21,10 @@ struct call {
 struct client {
     struct cluster *cluster;
     uint32_t number;
-    uint32_t node; /* Where it believes the leader to be. */
+    uint32_t nodes[CLUSTER_SHARD_COUNT_MAX]; /* Where it believes the leader of each shard to be. */
     uint64_t origin;
     uint64_t sequence;
-    raft_index known_index;
+    raft_index known_indexes[CLUSTER_SHARD_COUNT_MAX]; /* Of each shard. */
     bool is_busy;
     bool is_retry;
     struct cluster_question question;
@@ -78,7 +78,7 @@ static void finish(struct client *client, struct bytes reply, bool is_known)
 static void try_elsewhere(struct client *client)
 {
     struct cluster *cluster = client->cluster;
-    client->node = sim__cluster_any_node(cluster);
+    client->nodes[client->question.place] = sim__cluster_any_node(cluster);
     act_again(client, sim__cluster_delay(cluster, cluster->nature.retry_us));
 }
 
@@ -93,6 +93,16 @@ static void free_call(struct call *call)
     memory_free(call);
 }
 
+/* What it has seen of the shard that answered. */
+static void note_index(struct client *client, const struct cluster_node *node)
+{
+    uint32_t place = client->question.place;
+    raft_index applied = shard_applied_index(sim__cluster_node_shard(node, place));
+    if (client->known_indexes[place] < applied) {
+        client->known_indexes[place] = applied;
+    }
+}
+
 static void done(struct shard_request *request, int status, struct bytes reply)
 {
     struct call *call = LIST_ITEM(request, struct call, request);
@@ -104,10 +114,7 @@ static void done(struct shard_request *request, int status, struct bytes reply)
     }
     ASSERT(client->call == call);
     if (status == 0) {
-        const struct shard *shard = sim__cluster_node_shard(node);
-        if (client->known_index < shard_applied_index(shard)) {
-            client->known_index = shard_applied_index(shard);
-        }
+        note_index(client, node);
         finish(client, reply, true);
     } else {
         sim__cluster_note(client->cluster, "client.handed_back", client->number, client->sequence,
@@ -128,10 +135,10 @@ static void refused(struct client *client, struct cluster_node *node, int status
         act_again(client, sim__cluster_delay(client->cluster, client->cluster->nature.retry_us));
         return;
     }
-    raft_node leader = shard_leader(sim__cluster_node_shard(node));
+    raft_node leader = shard_leader(sim__cluster_node_shard(node, client->question.place));
     if (leader != 0 && leader != sim__cluster_node_id(node) &&
         random_chance(&client->cluster->random, 3, 4)) {
-        client->node = leader - 1;
+        client->nodes[client->question.place] = leader - 1;
         act_again(client, sim__cluster_delay(client->cluster, client->cluster->nature.network_us));
     } else {
         try_elsewhere(client);
@@ -157,22 +164,20 @@ static void submit(struct client *client, struct cluster_node *node)
         .session = &call->session,
         .origin = is_write ? client->origin : 0,
         .sequence = client->sequence,
-        .known_index = client->known_index,
+        .known_index = client->known_indexes[client->question.place],
         .is_retry = client->is_retry,
     };
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
     client->call = call;
-    int status = shard_submit(sim__cluster_node_shard(node), &call->request, &reply);
+    int status =
+        shard_submit(sim__cluster_node_shard(node, client->question.place), &call->request, &reply);
     if (status == SHARD_PENDING) {
         client->is_retry = true; /* From now on it may be in a log. */
     } else {
         free_call(call);
         if (status == SHARD_ANSWERED) {
-            const struct shard *shard = sim__cluster_node_shard(node);
-            if (client->known_index < shard_applied_index(shard)) {
-                client->known_index = shard_applied_index(shard);
-            }
+            note_index(client, node);
             finish(client, buffer_bytes(&answer), true);
         } else {
             refused(client, node, status);
@@ -187,7 +192,7 @@ static void submit(struct client *client, struct cluster_node *node)
 static bool waits_for_end_of_pause(struct client *client)
 {
     struct cluster *cluster = client->cluster;
-    const struct cluster_node *node = cluster->nodes[client->node];
+    const struct cluster_node *node = cluster->nodes[client->nodes[client->question.place]];
     uint64_t until_us = sim__cluster_node_paused_until_us(node);
     if (client->call != NULL || !sim__cluster_node_is_running(node) ||
         until_us <= cluster->now_us || random_chance(&cluster->random, 1, 2)) {
@@ -240,7 +245,7 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
         wait_on(client);
         return;
     }
-    struct cluster_node *node = cluster->nodes[client->node];
+    struct cluster_node *node = cluster->nodes[client->nodes[client->question.place]];
     if (!sim__cluster_node_is_running(node) ||
         sim__cluster_node_paused_until_us(node) > cluster->now_us) {
         try_elsewhere(client);
@@ -304,7 +309,7 @@ struct cluster_clients *sim__cluster_clients_create(struct cluster *cluster)
         client->cluster = cluster;
         client->number = i + 1;
         client->origin = i + 1;
-        client->node = sim__cluster_any_node(cluster);
+        client->nodes[client->question.place] = sim__cluster_any_node(cluster);
         act_again(client, sim__cluster_delay(cluster, 50000));
     }
     return clients;

@@ -36,13 +36,17 @@ static bool may_be_damaged(const struct cluster *cluster, const struct cluster_n
 {
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         const struct cluster_node *other = cluster->nodes[i];
-        const struct shard *shard = sim__cluster_node_shard(other);
-        if (shard == NULL || (other != node && sim__cluster_node_is_damaged(other))) {
+        if (!sim__cluster_node_is_running(other) ||
+            (other != node && sim__cluster_node_is_damaged(other))) {
             return false;
         }
-        const struct raft_configuration *members = shard_configuration(shard);
-        if (members->outgoing_count > 0 || !is_dispensable(members, sim__cluster_node_id(node))) {
-            return false;
+        for (uint32_t place = 0; place < cluster->slots.range_count; place++) {
+            const struct shard *shard = sim__cluster_node_shard(other, place);
+            const struct raft_configuration *members = shard_configuration(shard);
+            if (members->outgoing_count > 0 ||
+                !is_dispensable(members, sim__cluster_node_id(node))) {
+                return false;
+            }
         }
     }
     return true;
@@ -70,10 +74,10 @@ void sim__cluster_damage(struct cluster *cluster, struct cluster_node *node)
 /* ---- What an impaired replica must not do ---------------------------------------------------- */
 
 void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node *from,
-                             const struct bytes *message)
+                             uint32_t place, const struct bytes *message)
 {
     enum { KIND_RAFT = 1, IS_REJECTED = 1, HEAD_SIZE_BYTES = 4 }; /* docs/formats/replica.md */
-    const struct shard *shard = sim__cluster_node_shard(from);
+    const struct shard *shard = sim__cluster_node_shard(from, place);
     if (shard == NULL || !shard_is_impaired(shard) || message->size_bytes < HEAD_SIZE_BYTES ||
         message->data[1] != KIND_RAFT) {
         return;
@@ -86,23 +90,22 @@ void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node 
     }
 }
 
-void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node)
+void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node,
+                               uint32_t place, const struct shard_statistics *statistics)
 {
-    struct shard_statistics own;
     raft_node id = sim__cluster_node_id(node);
-    shard_get_statistics(sim__cluster_node_shard(node), &own);
-    if (own.applied_index > cluster->newest_applied) {
-        cluster->newest_applied = own.applied_index;
+    if (statistics->applied_index > cluster->newest_applied[place]) {
+        cluster->newest_applied[place] = statistics->applied_index;
     }
-    bool was_impaired = cluster->repairs[id - 1].is_impaired;
-    if (own.is_impaired && !was_impaired) {
-        cluster->repairs[id - 1].needed_index = cluster->newest_applied;
-    } else if (was_impaired && !own.is_impaired &&
-               own.last_index < cluster->repairs[id - 1].needed_index) {
+    bool was_impaired = cluster->repairs[id - 1][place].is_impaired;
+    raft_index needed_index = cluster->repairs[id - 1][place].needed_index;
+    if (statistics->is_impaired && !was_impaired) {
+        cluster->repairs[id - 1][place].needed_index = cluster->newest_applied[place];
+    } else if (was_impaired && !statistics->is_impaired && statistics->last_index < needed_index) {
         sim__cluster_fail(cluster,
                           "node %u calls itself whole with entries up to %" PRIu64 " of %" PRIu64
                           " that were committed when it began",
-                          id, own.last_index, cluster->repairs[id - 1].needed_index);
+                          id, statistics->last_index, needed_index);
     }
-    cluster->repairs[id - 1].is_impaired = own.is_impaired;
+    cluster->repairs[id - 1][place].is_impaired = statistics->is_impaired;
 }

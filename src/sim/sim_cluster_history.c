@@ -55,6 +55,13 @@ static void add_key(struct cluster *cluster, struct cluster_question *question, 
     buffer_deinit(&key);
 }
 
+static uint32_t place_of(const struct cluster *cluster, char kind, uint64_t number)
+{
+    char key[32];
+    int length = snprintf(key, sizeof key, "%c%" PRIu64, kind, number % cluster->nature.key_count);
+    return slots_place_of(&cluster->slots, kv_slot_of_key(bytes_make(key, (size_t)length)));
+}
+
 void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question *question)
 {
     static const struct {
@@ -73,6 +80,8 @@ void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question
     question->command = kv_command_find(bytes_of_text(choices[choice].name));
     question->argument_count = 0;
     question->is_unique = false;
+    question->place = place_of(cluster, kind, key);
+    has_two_keys = has_two_keys && place_of(cluster, kind, key + 1) == question->place;
     for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
         add_key(cluster, question, kind, key + i);
         if (choices[choice].has_value) {
@@ -178,7 +187,8 @@ void sim__cluster_answered(struct cluster *cluster, struct cluster_question *que
                            struct bytes reply)
 {
     if (sim__cluster_question_is_write(question) && question->is_unique) {
-        sim__cluster_oracle_acknowledged(cluster, sim__cluster_question_hash(question),
+        sim__cluster_oracle_acknowledged(cluster, question->place,
+                                         sim__cluster_question_hash(question),
                                          sim__reply_hash(NULL, reply));
     }
     remember(cluster, question, reply, true);

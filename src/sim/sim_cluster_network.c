@@ -62,9 +62,6 @@ int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_n
 {
     uint32_t source = sim__cluster_node_id(from) - 1;
     uint32_t target = to - 1;
-    if (kind == CLUSTER_MESSAGE_SHARD) {
-        sim__cluster_check_sent(cluster, from, &pieces[0]);
-    }
     if (target >= cluster->nature.node_count || source == target ||
         !sim__cluster_node_is_running(cluster->nodes[target])) {
         return -ENOTCONN;
@@ -81,7 +78,7 @@ int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_n
         buffer_append(&message->bytes, pieces[i]);
     }
     uint64_t at_us = cluster->now_us + sim__cluster_delay(cluster, cluster->nature.network_us);
-    message->is_urgent = kind == CLUSTER_MESSAGE_SHARD && shard_message_is_urgent(pieces[0]);
+    message->is_urgent = kind != CLUSTER_MESSAGE_ROUTE && shard_message_is_urgent(pieces[0]);
     uint64_t *busy_until_us = &link->busy_until_us[message->is_urgent];
     at_us = at_us > *busy_until_us ? at_us : *busy_until_us + 1;
     *busy_until_us = at_us;

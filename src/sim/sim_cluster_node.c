@@ -10,68 +10,12 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
-#include "sim/sim_cluster.h"
+#include "sim/sim_cluster_host.h"
 
 enum {
     CACHE_SIZE_BYTES = 20000,
     IN_FLIGHT_SIZE_BYTES = 1 << 20,
-    WORK_COUNT_MAX = 4,
     DISK_SIZE_BYTES = 1 << 30,
-    NO_SPACE_RETRY_US = 20000,
-};
-
-/* A record on its way to the log. */
-struct item {
-    struct wal_record record;
-    uint64_t sequence;
-};
-
-enum job_kind { JOB_READ, JOB_WRITE, JOB_WORK, JOB_LOG_READ };
-
-/* Something on another thread: run, then done. */
-struct job {
-    struct list link;
-    enum job_kind kind;
-    void *what;
-    bool was_run;
-};
-
-struct cluster_node {
-    struct cluster *cluster;
-    raft_node id;
-    uint32_t incarnation;
-    bool is_running;
-    bool is_dead; /* Being buried: nobody hears it. */
-    uint64_t paused_until_us;
-    uint32_t disk_times; /* How much slower its disk is. */
-    bool is_full;
-    int32_t clock_rate_ppm;
-    uint64_t clock_base_ms;
-
-    bool is_damage_unseen; /* Its log was damaged since it was last opened. */
-    bool is_whole;         /* And it will still know after a restart. */
-
-    struct sim__disk *disk;
-    struct memstore *memstore;
-    struct cluster_watch *watch;
-    struct kv *kv;
-    struct shard *shard;
-    struct wal *wal;
-    struct route *route;
-    raft_node told_leader; /* What the route knows. */
-    bool told_ready;
-
-    struct item *queue;
-    uint32_t queue_count;
-    uint32_t queue_capacity;
-    struct item *round;
-    uint32_t round_count;
-    bool is_writer_busy;
-    raft_index flush_index;
-    raft_index release_index;
-    struct list jobs;
-    uint32_t job_count;
-    uint64_t tick_at_us;
 };
 
 /* ---- Questions ------------------------------------------------------------------------------- */
@@ -96,9 +40,9 @@ raft_node sim__cluster_node_id(const struct cluster_node *node)
     return node->id;
 }
 
-struct shard *sim__cluster_node_shard(const struct cluster_node *node)
+struct shard *sim__cluster_node_shard(const struct cluster_node *node, uint32_t place)
 {
-    return sim__cluster_node_is_running(node) ? node->shard : NULL;
+    return sim__cluster_node_is_running(node) ? node->replicas[place].shard : NULL;
 }
 
 struct route *sim__cluster_node_route(const struct cluster_node *node)
@@ -131,26 +75,6 @@ struct memstore *sim__cluster_node_store(const struct cluster_node *node)
     return node->memstore;
 }
 
-static uint64_t clock_now_ms(void *context)
-{
-    const struct cluster_node *node = context;
-    int64_t now_us = (int64_t)node->cluster->now_us;
-    int64_t own_us = now_us + now_us * node->clock_rate_ppm / 1000000; /* It never goes back. */
-    return node->clock_base_ms + (uint64_t)own_us / 1000;
-}
-
-static uint64_t clock_wall_ms(void *context)
-{
-    const struct cluster_node *node = context;
-    int64_t now_ms = 1700000000000 + node->cluster->wall_offset_ms;
-    return (uint64_t)(now_ms + (int64_t)(node->cluster->now_us / 1000) + (int64_t)node->id * 7);
-}
-
-static uint64_t disk_us(const struct cluster_node *node)
-{
-    return (uint64_t)node->cluster->nature.disk_us * node->disk_times;
-}
-
 /* ---- The reactor ----------------------------------------------------------------------------- */
 
 static void tick(struct cluster *cluster, const struct cluster_event *event);
@@ -164,35 +88,54 @@ static void schedule_tick(struct cluster_node *node, uint64_t delay_us)
     }
 }
 
+static void look_at_digest(struct cluster *cluster, uint32_t place,
+                           const struct shard_statistics *statistics)
+{
+    if (statistics->applied_index > 0) {
+        sim__cluster_oracle_digest(cluster, place, statistics->applied_index, statistics->digest);
+    }
+}
+
 void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
 {
     if (!sim__cluster_node_is_running(node) || cluster->is_failed) {
         return;
     }
-    sim__cluster_check_repair(cluster, node);
-    struct shard_statistics statistics;
-    shard_get_statistics(node->shard, &statistics);
-    if (statistics.applied_index > 0) {
-        sim__cluster_oracle_digest(cluster, statistics.applied_index, statistics.digest);
-    }
-    if (statistics.role == RAFT_ROLE_LEADER) {
-        sim__cluster_oracle_leader(cluster, statistics.term, node->id);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        struct shard_statistics statistics;
+        shard_get_statistics(node->replicas[i].shard, &statistics);
+        sim__cluster_check_repair(cluster, node, i, &statistics);
+        look_at_digest(cluster, i, &statistics);
+        if (statistics.role == RAFT_ROLE_LEADER) {
+            sim__cluster_oracle_leader(cluster, i, statistics.term, node->id);
+        }
     }
     schedule_tick(node, random_below(&cluster->random, 100));
+}
+
+static void tell_route(struct cluster_node *node, struct cluster_replica *replica)
+{
+    raft_node leader = shard_leader(replica->shard);
+    bool is_ready = shard_is_ready(replica->shard);
+    if (leader != replica->told_leader || is_ready != replica->told_ready) {
+        replica->told_leader = leader;
+        replica->told_ready = is_ready;
+        route_leader_changed(node->route, node->cluster->slots.ranges[replica->place].shard);
+    }
 }
 
 /* As src/node does at the end of each tick. */
 static uint64_t tick_route(struct cluster_node *node)
 {
-    raft_node leader = shard_leader(node->shard);
-    bool is_ready = shard_is_ready(node->shard);
-    if (leader != node->told_leader || is_ready != node->told_ready) {
-        node->told_leader = leader;
-        node->told_ready = is_ready;
-        route_leader_changed(node->route, CLUSTER_SHARD);
+    uint32_t count = node->cluster->slots.range_count;
+    for (uint32_t i = 0; i < count; i++) {
+        tell_route(node, &node->replicas[i]);
     }
     uint64_t wake_at_ms = route_tick(node->route);
-    return shard_wants_tick(node->shard) ? 0 : wake_at_ms;
+    for (uint32_t i = 0; i < count; i++) {
+        wake_at_ms = shard_wants_tick(node->replicas[i].shard) ? 0 : wake_at_ms;
+    }
+    return wake_at_ms;
 }
 
 static void tick(struct cluster *cluster, const struct cluster_event *event)
@@ -202,15 +145,20 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
         return; /* An earlier one came in between. */
     }
     node->tick_at_us = UINT64_MAX;
-    uint64_t wake_at_ms = shard_tick(node->shard);
+    uint64_t wake_at_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        uint64_t shard_wake_at_ms = shard_tick(node->replicas[i].shard);
+        wake_at_ms = shard_wake_at_ms < wake_at_ms ? shard_wake_at_ms : wake_at_ms;
+    }
     uint64_t route_wake_at_ms = tick_route(node);
     wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
-    uint64_t now_ms = clock_now_ms(node);
+    struct env_clock clock = sim__cluster_clock(node);
+    uint64_t now_ms = clock.now_ms(clock.context);
     uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
-    struct shard_statistics statistics;
-    shard_get_statistics(node->shard, &statistics);
-    if (statistics.applied_index > 0) {
-        sim__cluster_oracle_digest(cluster, statistics.applied_index, statistics.digest);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        struct shard_statistics statistics;
+        shard_get_statistics(node->replicas[i].shard, &statistics);
+        look_at_digest(cluster, i, &statistics);
     }
     schedule_tick(node, wait_ms > 1000 ? 1000000 : wait_ms * 1000 + 1);
 }
@@ -218,8 +166,8 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
 void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *node, raft_node from,
                                uint32_t life, enum cluster_message kind, struct bytes message)
 {
-    if (kind == CLUSTER_MESSAGE_SHARD) {
-        shard_receive(node->shard, from, message);
+    if (kind != CLUSTER_MESSAGE_ROUTE) {
+        shard_receive(node->replicas[sim__cluster_shard_of_message(kind)].shard, from, message);
     } else if (route_receive(node->route, from, life, message) != 0) {
         sim__cluster_fail(cluster, "node %u finds a message of node %u malformed", node->id, from);
     }
@@ -229,310 +177,15 @@ void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *nod
 void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node *node,
                                    raft_node other)
 {
-    shard_unreachable(node->shard, other);
-    if (random_chance(&cluster->random, 1, 2)) {
-        shard_peer_lost(node->shard, other);
+    bool is_lost = random_chance(&cluster->random, 1, 2);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        shard_unreachable(node->replicas[i].shard, other);
+        if (is_lost) {
+            shard_peer_lost(node->replicas[i].shard, other);
+        }
     }
     route_peer_gone(node->route, other);
     sim__cluster_node_look(cluster, node);
-}
-
-/* ---- Work on other threads ------------------------------------------------------------------- */
-
-static void run_job(struct job *job, struct wal *wal)
-{
-    job->was_run = true;
-    switch (job->kind) {
-    case JOB_READ:
-        shard_read_run(job->what);
-        return;
-    case JOB_WRITE:
-        shard_write_run(job->what);
-        return;
-    case JOB_WORK:
-        ((struct shard_work *)job->what)->run(job->what);
-        return;
-    case JOB_LOG_READ:
-        shard_log_read_run(job->what, wal);
-        return;
-    }
-}
-
-static void end_job(struct cluster_node *node, struct job *job)
-{
-    enum job_kind kind = job->kind;
-    void *what = job->what;
-    list_remove(&job->link);
-    memory_free(job);
-    node->job_count--;
-    switch (kind) {
-    case JOB_READ:
-        shard_read_done(what);
-        return;
-    case JOB_WRITE:
-        shard_write_done(what);
-        return;
-    case JOB_WORK:
-        ((struct shard_work *)what)->done(what);
-        return;
-    case JOB_LOG_READ:
-        shard_log_read_done(what);
-        return;
-    }
-}
-
-static void job_done(struct cluster *cluster, const struct cluster_event *event)
-{
-    end_job(event->node, event->pointer);
-    sim__cluster_node_look(cluster, event->node);
-}
-
-static void job_run(struct cluster *cluster, const struct cluster_event *event)
-{
-    struct job *job = event->pointer;
-    run_job(job, event->node->wal);
-    sim__cluster_schedule(cluster, random_below(&cluster->random, 200), job_done, event->node, 0,
-                          job);
-}
-
-static void start_job(struct cluster_node *node, enum job_kind kind, void *what)
-{
-    struct job *job = memory_allocate_zeroed(1, sizeof *job);
-    job->kind = kind;
-    job->what = what;
-    list_push_back(&node->jobs, &job->link);
-    node->job_count++;
-    if (!node->is_dead) {
-        sim__cluster_schedule(node->cluster, sim__cluster_delay(node->cluster, disk_us(node)),
-                              job_run, node, 0, job);
-    }
-}
-
-static int host_read_elsewhere(void *context, struct shard_read *read)
-{
-    struct cluster_node *node = context;
-    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
-        return -EBUSY;
-    }
-    start_job(node, JOB_READ, read);
-    return 0;
-}
-
-static int host_work_elsewhere(void *context, struct shard_work *work)
-{
-    struct cluster_node *node = context;
-    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
-        return -EBUSY;
-    }
-    start_job(node, JOB_WORK, work);
-    return 0;
-}
-
-static void host_write_elsewhere(void *context, struct shard_write *write)
-{
-    start_job(context, JOB_WRITE, write);
-}
-
-static void host_read_log(void *context, struct shard_log_read *read)
-{
-    start_job(context, JOB_LOG_READ, read);
-}
-
-/* ---- The log writer -------------------------------------------------------------------------- */
-
-static void writer_gather(struct cluster *cluster, const struct cluster_event *event);
-
-/* A status of the log that the node cannot go on with: it must have been provoked, it must last, and
- * the process ends. Not within a call of the shard. */
-static void log_failed(struct cluster_node *node, const struct error *error)
-{
-    struct cluster *cluster = node->cluster;
-    if (sim__disk_flush_error_count(node->disk) == 0) {
-        sim__cluster_fail(cluster, "the log of node %u failed: %s", node->id, error->message);
-        return;
-    }
-    if (wal_flush(node->wal, NULL) == 0) {
-        sim__cluster_fail(cluster, "the log of node %u goes on after: %s", node->id,
-                          error->message);
-        return;
-    }
-    sim__cluster_note(cluster, "node.exits", node->id, 0, 0);
-    sim__cluster_node_kill(cluster, node, false);
-}
-
-static void persisted(struct cluster *cluster, const struct cluster_event *event)
-{
-    shard_persisted(event->node->shard, event->value);
-    sim__cluster_node_look(cluster, event->node);
-}
-
-static void writer_flush(struct cluster *cluster, const struct cluster_event *event)
-{
-    struct cluster_node *node = event->node;
-    struct error error = {0};
-    if (wal_flush(node->wal, &error) != 0) {
-        log_failed(node, &error);
-        return;
-    }
-    sim__disk_next_round(node->disk);
-    uint64_t sequence = node->round[node->round_count - 1].sequence;
-    memory_free(node->round);
-    node->round = NULL;
-    node->round_count = 0;
-    sim__cluster_schedule(cluster, random_below(&cluster->random, 100), persisted, node, sequence,
-                          NULL);
-    sim__cluster_schedule(cluster, 1, writer_gather, node, 0, NULL);
-}
-
-/* False: the node has ended. */
-static bool release(struct cluster_node *node)
-{
-    struct error error = {0};
-    raft_index index = node->release_index;
-    node->release_index = 0;
-    int status = index > 0 ? wal_release(node->wal, CLUSTER_SHARD, index, &error) : 0;
-    if (status != 0 && status != -ENOSPC) {
-        log_failed(node, &error);
-        return false;
-    }
-    return true;
-}
-
-static void writer_write(struct cluster *cluster, const struct cluster_event *event)
-{
-    struct cluster_node *node = event->node;
-    struct error error = {0};
-    int status = wal_write(node->wal, &error);
-    if (status == -ENOSPC && node->is_full) {
-        sim__cluster_note(cluster, "log.full", node->id, node->round_count, 0);
-        if (release(node)) { /* What the log itself holds may be all that is missing. */
-            sim__cluster_schedule(cluster, sim__cluster_delay(cluster, NO_SPACE_RETRY_US),
-                                  writer_write, node, 0, NULL);
-        }
-        return;
-    }
-    if (status != 0) {
-        log_failed(node, &error);
-        return;
-    }
-    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node)), writer_flush, node,
-                          0, NULL);
-}
-
-static void writer_gather(struct cluster *cluster, const struct cluster_event *event)
-{
-    struct cluster_node *node = event->node;
-    if (!release(node)) {
-        return;
-    }
-    if (node->queue_count == 0) {
-        node->is_writer_busy = false;
-        return;
-    }
-    node->round = node->queue;
-    node->round_count = node->queue_count;
-    node->queue = NULL;
-    node->queue_count = node->queue_capacity = 0;
-    for (uint32_t i = 0; i < node->round_count; i++) {
-        wal_append(node->wal, &node->round[i].record);
-    }
-    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) / 10 + 1),
-                          writer_write, node, 0, NULL);
-}
-
-static void host_persist(void *context, struct shard *shard, const struct wal_record *record,
-                         uint64_t sequence)
-{
-    struct cluster_node *node = context;
-    if (node->is_dead) {
-        return;
-    }
-    if (node->queue_count == node->queue_capacity) {
-        node->queue_capacity = node->queue_capacity == 0 ? 16 : 2 * node->queue_capacity;
-        node->queue = memory_resize(node->queue, node->queue_capacity * sizeof node->queue[0]);
-    }
-    ASSERT(node->queue_count == 0 || node->queue[node->queue_count - 1].sequence <= sequence);
-    node->queue[node->queue_count++] = (struct item){*record, sequence};
-    if (!node->is_writer_busy) {
-        node->is_writer_busy = true;
-        sim__cluster_schedule(node->cluster, random_below(&node->cluster->random, 100),
-                              writer_gather, node, 0, NULL);
-    }
-}
-
-/* ---- The rest of the host -------------------------------------------------------------------- */
-
-static void host_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
-                      uint32_t piece_count)
-{
-    struct cluster_node *node = context;
-    if (!node->is_dead) {
-        (void)sim__cluster_send(node->cluster, node, to, CLUSTER_MESSAGE_SHARD, pieces,
-                                piece_count);
-    }
-}
-
-static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
-                           struct buffer *payload, struct error *error)
-{
-    struct cluster_node *node = context;
-    return wal_read(node->wal, shard, index, term, payload, error);
-}
-
-static int host_load_head(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
-                          raft_term *term, struct buffer *payload, struct error *error)
-{
-    struct cluster_node *node = context;
-    return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
-}
-
-static void exit_damaged(struct cluster *cluster, const struct cluster_event *event)
-{
-    sim__cluster_note(cluster, "node.exits_damaged", event->node->id, 0, 0);
-    sim__cluster_node_kill(cluster, event->node, false);
-}
-
-static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
-{
-    struct cluster_node *node = context;
-    if (status == ERROR_CORRUPT && node->is_damage_unseen && !node->is_dead) {
-        sim__cluster_schedule(node->cluster, 0, exit_damaged, node, 0, NULL);
-    } else if (!node->is_dead) {
-        sim__cluster_fail(node->cluster, "the shard of node %u failed: %s (%s)", node->id,
-                          error->message, error_text(status));
-    }
-}
-
-static raft_index first_needed(void *context, wal_shard shard)
-{
-    const struct cluster_node *node = context;
-    return shard == CLUSTER_SHARD ? shard_stored_index(node->shard) + 1 : 1;
-}
-
-/* ---- The store's maintenance ----------------------------------------------------------------- */
-
-static void maintain(struct cluster *cluster, const struct cluster_event *event)
-{
-    struct cluster_node *node = event->node;
-    if (event->value == 0) {
-        node->flush_index =
-            random_chance(&cluster->random, 1, 4) ? 0 : shard_stored_index(node->shard);
-        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) * 4), maintain,
-                              node, 1, NULL);
-        return;
-    }
-    bool is_whole = shard_is_stored_whole(node->shard);
-    memstore_flush(node->memstore);
-    node->is_whole = node->is_whole || is_whole;
-    if (node->flush_index > 0) {
-        node->release_index = node->flush_index;
-        if (!node->is_writer_busy) {
-            node->is_writer_busy = true;
-            sim__cluster_schedule(cluster, 1, writer_gather, node, 0, NULL);
-        }
-    }
-    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.store_flush_us),
-                          maintain, node, 0, NULL);
 }
 
 /* ---- Start and end --------------------------------------------------------------------------- */
@@ -553,18 +206,27 @@ static void draw_members(const struct cluster *cluster, struct cluster_node *nod
 static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
 {
     struct cluster_node *node = context;
-    sim__cluster_note(node->cluster, "node.lost", node->id, loss->index, loss->segment);
+    struct cluster *cluster = node->cluster;
+    sim__cluster_note(cluster, "node.lost", node->id, loss->index, loss->segment);
     node->is_whole = false;
-    bool is_named = !loss->is_of_unnamed && loss->shard == CLUSTER_SHARD;
-    return is_named || loss->is_of_unnamed ? shard_accept_loss(node->shard, error) : 0;
+    int status = 0;
+    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
+        if (loss->is_of_unnamed || loss->shard == cluster->slots.ranges[i].shard) {
+            status = shard_accept_loss(node->replicas[i].shard, error);
+        }
+    }
+    return status;
 }
 
-static int open_cores(struct cluster_node *node, struct error *error)
+static int open_shard(struct cluster_node *node, uint32_t place, struct error *error)
 {
     struct cluster *cluster = node->cluster;
     const struct cluster_nature *nature = &cluster->nature;
+    const struct slots_range *range = &cluster->slots.ranges[place];
+    struct cluster_replica *replica = &node->replicas[place];
+    *replica = (struct cluster_replica){.node = node, .place = place};
     struct shard_options options = {
-        .id = CLUSTER_SHARD,
+        .id = range->shard,
         .self = node->id,
         .store = memstore_interface(node->memstore),
         .cache_size_bytes = CACHE_SIZE_BYTES,
@@ -572,36 +234,44 @@ static int open_cores(struct cluster_node *node, struct error *error)
         .in_flight_size_bytes_max = IN_FLIGHT_SIZE_BYTES,
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
-        .range_lower = BYTES("\x02"),
-        .range_upper = BYTES("\xff"),
+        .range_lower = sim__cluster_lower(cluster, place, replica->bounds[0]),
+        .range_upper = sim__cluster_upper(cluster, place, replica->bounds[1]),
         .election_timeout_ms = nature->election_timeout_ms,
         .heartbeat_interval_ms = nature->election_timeout_ms / 5,
-        .host = {.context = node,
-                 .clock = {node, clock_now_ms, clock_wall_ms},
-                 .persist = host_persist,
-                 .read_elsewhere = host_read_elsewhere,
-                 .write_elsewhere = host_write_elsewhere,
-                 .work_elsewhere = host_work_elsewhere,
-                 .read_log = host_read_log,
-                 .send = host_send,
-                 .load_entry = host_load_entry,
-                 .load_head = host_load_head,
-                 .failed = host_failed},
-        .random_seed = cluster->options.seed * 31 + node->id + 1000u * node->incarnation,
+        .host = sim__cluster_host(replica),
+        .random_seed =
+            cluster->options.seed * 31 + node->id + 1000u * node->incarnation + 100000u * place,
     };
     draw_members(cluster, node, &options.configuration);
-    node->kv = kv_create();
-    options.machine =
-        sim__cluster_oracle_machine(cluster->oracle, kv_machine(node->kv), &node->watch);
-    int status = shard_open(&node->shard, &options, error);
+    replica->kv = kv_create_range(range->first, range->end);
+    options.machine = sim__cluster_oracle_machine(cluster->oracles[place], kv_machine(replica->kv),
+                                                  &replica->watch);
+    return shard_open(&replica->shard, &options, error);
+}
+
+static int start_shard(struct cluster_node *node, uint32_t place, struct error *error)
+{
+    struct wal_shard_state state;
+    bool is_known =
+        wal_get_shard_state(node->wal, node->cluster->slots.ranges[place].shard, &state);
+    return shard_start(node->replicas[place].shard, is_known ? &state : NULL, error);
+}
+
+static int open_cores(struct cluster_node *node, struct error *error)
+{
+    const struct cluster *cluster = node->cluster;
+    int status = 0;
+    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
+        status = open_shard(node, i, error);
+    }
     if (status != 0) {
         return status;
     }
     struct wal_options wal_options = {
         .files = sim__disk_interface(node->disk),
-        .segment_size_bytes = nature->segment_size_bytes,
-        .spare_size_bytes_max = 2 * nature->segment_size_bytes,
-        .first_needed = first_needed,
+        .segment_size_bytes = cluster->nature.segment_size_bytes,
+        .spare_size_bytes_max = 2 * cluster->nature.segment_size_bytes,
+        .first_needed = sim__cluster_first_needed,
         .accept_loss = accept_loss,
         .context = node,
     };
@@ -609,12 +279,30 @@ static int open_cores(struct cluster_node *node, struct error *error)
     if (status != 0) {
         return status;
     }
-    node->route = sim__cluster_route_create(node, options.host.clock);
-    node->told_leader = 0;
-    node->told_ready = false;
-    struct wal_shard_state state;
-    bool is_known = wal_get_shard_state(node->wal, CLUSTER_SHARD, &state);
-    return shard_start(node->shard, is_known ? &state : NULL, error);
+    node->route = sim__cluster_route_create(node, sim__cluster_clock(node));
+    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
+        status = start_shard(node, i, error);
+    }
+    return status;
+}
+
+static void set_full(struct cluster_node *node)
+{
+    for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
+        shard_set_full(node->replicas[i].shard, node->is_full);
+    }
+}
+
+/* Is there a replica that does not go on without what its log lost? */
+static bool has_refused(const struct cluster_node *node)
+{
+    for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
+        const struct shard *shard = node->replicas[i].shard;
+        if (shard != NULL && !shard_is_impaired(shard)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
@@ -624,7 +312,6 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     node->is_running = true;
     node->is_dead = false;
     node->is_writer_busy = false;
-    node->release_index = 0;
     node->tick_at_us = UINT64_MAX;
     node->paused_until_us = 0;
     node->clock_base_ms = random_below(&cluster->random, 1000000);
@@ -633,15 +320,14 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     int status = open_cores(node, &error);
     bool is_provoked = (status == -ENOSPC && node->is_full) ||
                        (status == -EIO && sim__disk_flush_error_count(node->disk) > 0);
-    if (status == ERROR_CORRUPT && sim__disk_damage_count(node->disk) > 0 && node->shard != NULL &&
-        !shard_is_impaired(node->shard)) {
+    if (status == ERROR_CORRUPT && sim__disk_damage_count(node->disk) > 0 && has_refused(node)) {
         /* Rightly: too few others. A person brings a copy. */
         sim__cluster_note(cluster, "node.refuses", node->id, 0, 0);
         cluster->result->reported_damage_count++;
         sim__disk_repair(node->disk);
         is_provoked = true;
     }
-    if (status != 0 && is_provoked && node->shard != NULL) {
+    if (status != 0 && is_provoked && node->replicas[0].shard != NULL) {
         sim__cluster_node_kill(cluster, node, false);
         return;
     }
@@ -651,11 +337,12 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
                           error_text(status));
         return;
     }
-    shard_set_full(node->shard, node->is_full);
-    sim__cluster_note(cluster, "node.started", node->id, shard_stored_index(node->shard), 0);
+    set_full(node);
+    sim__cluster_note(cluster, "node.started", node->id,
+                      shard_stored_index(node->replicas[0].shard), 0);
     sim__cluster_node_look(cluster, node);
     sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.store_flush_us),
-                          maintain, node, 0, NULL);
+                          sim__cluster_maintain, node, 0, NULL);
 }
 
 static void start_again(struct cluster *cluster, const struct cluster_event *event)
@@ -668,15 +355,12 @@ static void start_again(struct cluster *cluster, const struct cluster_event *eve
 
 static void close_cores(struct cluster_node *node)
 {
-    while (!list_is_empty(&node->jobs)) {
-        struct job *job = LIST_ITEM(node->jobs.next, struct job, link);
-        if (!job->was_run) {
-            run_job(job, node->wal);
-        }
-        end_job(node, job);
+    uint32_t count = node->cluster->slots.range_count;
+    sim__cluster_end_jobs(node);
+    for (uint32_t i = 0; i < count; i++) {
+        shard_close(node->replicas[i].shard);
+        node->replicas[i].shard = NULL;
     }
-    shard_close(node->shard);
-    node->shard = NULL;
     if (node->route != NULL) {
         route_destroy(node->route);
         node->route = NULL;
@@ -687,8 +371,12 @@ static void close_cores(struct cluster_node *node)
         wal_close(node->wal);
         node->wal = NULL;
     }
-    kv_destroy(node->kv);
-    node->kv = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (node->replicas[i].kv != NULL) {
+            kv_destroy(node->replicas[i].kv);
+            node->replicas[i].kv = NULL;
+        }
+    }
     memory_free(node->queue);
     node->queue = NULL;
     node->queue_count = node->queue_capacity = 0;
@@ -749,7 +437,7 @@ void sim__cluster_node_set_full(struct cluster *cluster, struct cluster_node *no
     sim__cluster_note(cluster, "node.full", node->id, is_full, 0);
     sim__disk_set_full(node->disk, is_full);
     if (sim__cluster_node_is_running(node)) {
-        shard_set_full(node->shard, is_full);
+        set_full(node);
     }
 }
 

@@ -170,9 +170,10 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
     return (struct shard_machine){watch, load, save, execute, read, prefetch, background};
 }
 
-void sim__cluster_oracle_digest(struct cluster *cluster, raft_index index, uint64_t digest)
+void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_index index,
+                                uint64_t digest)
 {
-    struct cluster_oracle *oracle = cluster->oracle;
+    struct cluster_oracle *oracle = cluster->oracles[place];
     if (index >= oracle->digest_capacity) {
         uint64_t capacity = 2 * index + 64;
         oracle->digests = memory_resize(oracle->digests, capacity * sizeof oracle->digests[0]);
@@ -189,9 +190,10 @@ void sim__cluster_oracle_digest(struct cluster *cluster, raft_index index, uint6
     }
 }
 
-void sim__cluster_oracle_leader(struct cluster *cluster, raft_term term, raft_node node)
+void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_term term,
+                                raft_node node)
 {
-    struct cluster_oracle *oracle = cluster->oracle;
+    struct cluster_oracle *oracle = cluster->oracles[place];
     if (term >= oracle->leader_capacity) {
         uint64_t capacity = 2 * term + 64;
         oracle->leaders = memory_resize(oracle->leaders, capacity * sizeof oracle->leaders[0]);
@@ -206,10 +208,10 @@ void sim__cluster_oracle_leader(struct cluster *cluster, raft_term term, raft_no
     oracle->leaders[term] = node;
 }
 
-void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
-                                      uint64_t reply_hash)
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint32_t place,
+                                      uint64_t command_hash, uint64_t reply_hash)
 {
-    const struct cluster_oracle *oracle = cluster->oracle;
+    const struct cluster_oracle *oracle = cluster->oracles[place];
     for (uint32_t i = oracle->log_count; i-- > 0;) {
         if (oracle->log[i].command_hash == command_hash) {
             if (oracle->log[i].reply_hash != reply_hash) {

@@ -3,17 +3,23 @@
 #include "base/assert/assert.h"
 #include "sim/sim_cluster.h"
 
+static struct shard *shard_of(const struct cluster_node *node, wal_shard id)
+{
+    const struct cluster *cluster = sim__cluster_node_cluster(node);
+    return sim__cluster_node_shard(node, slots_find(&cluster->slots, id));
+}
+
 static int submit_local(void *context, wal_shard id, struct shard_request *request,
                         const struct reply *reply)
 {
-    struct shard *shard = sim__cluster_node_shard(context);
+    struct shard *shard = shard_of(context, id);
     return shard == NULL ? ERROR_NOT_LEADER : shard_submit(shard, request, reply);
 }
 
 static raft_node local_leader(void *context, wal_shard id)
 {
     const struct cluster_node *node = context;
-    const struct shard *shard = sim__cluster_node_shard(node);
+    const struct shard *shard = shard_of(node, id);
     raft_node leader = shard == NULL ? 0 : shard_leader(shard);
     bool is_self = leader == sim__cluster_node_id(node);
     return is_self && !shard_is_ready(shard) ? 0 : leader;
@@ -21,7 +27,7 @@ static raft_node local_leader(void *context, wal_shard id)
 
 static raft_index local_applied_index(void *context, wal_shard id)
 {
-    const struct shard *shard = sim__cluster_node_shard(context);
+    const struct shard *shard = shard_of(context, id);
     return shard == NULL ? 0 : shard_applied_index(shard);
 }
 
@@ -76,6 +82,8 @@ struct route *sim__cluster_route_create(struct cluster_node *node, struct env_cl
     struct error error = {0};
     int status = route_create(&route, &options, &error);
     ASSERT(status == 0);
-    route_add_shard(route, CLUSTER_SHARD);
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        route_add_shard(route, cluster->slots.ranges[i].shard);
+    }
     return route;
 }

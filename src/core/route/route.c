@@ -74,19 +74,15 @@ void route_destroy(struct route *route)
 
 static struct route_place *find_place(struct route *route, wal_shard shard)
 {
-    for (uint32_t i = 0; i < route->place_count; i++) {
-        if (route->places[i].shard == shard) {
-            return &route->places[i];
-        }
-    }
-    return NULL;
+    return shard < ROUTE_SHARD_END ? route->places_by_shard[shard] : NULL;
 }
 
 void route_add_shard(struct route *route, wal_shard shard)
 {
     ASSERT(route->place_count < ROUTE_SHARD_COUNT_MAX);
-    ASSERT(find_place(route, shard) == NULL);
+    ASSERT(shard < ROUTE_SHARD_END && find_place(route, shard) == NULL);
     struct route_place *place = &route->places[route->place_count++];
+    route->places_by_shard[shard] = place;
     *place = (struct route_place){
         .route = route, .shard = shard, .backoff_ms = route->options.backoff_ms_min};
     list_init(&place->lines);
@@ -213,6 +209,8 @@ int route__submit_direct(struct route_place *place, struct shard_request *reques
     struct shard_session *session = request->session;
     request->route.done = request->done;
     request->done = direct_done;
+    ASSERT(session->route.local_count == 0 || session->route.shard == place->shard);
+    session->route.shard = place->shard;
     /* The replica may answer others of the session meanwhile. */
     session->route.local_count++;
     session->route.local_epoch = place->local_epoch;
@@ -400,12 +398,22 @@ void route_leader_changed(struct route *route, wal_shard shard)
     }
 }
 
+/* The local replica leads, and nobody waits for anything. */
+static bool is_at_rest(const struct route_place *place)
+{
+    return place->kind == ROUTE_PLACE_LOCAL && list_is_empty(&place->ages) &&
+           list_is_empty(&place->guests);
+}
+
 uint64_t route_tick(struct route *route)
 {
     uint64_t now_ms = route__now_ms(route);
     uint64_t wake_at_ms = UINT64_MAX;
     for (uint32_t i = 0; i < route->place_count; i++) {
         struct route_place *place = &route->places[i];
+        if (is_at_rest(place)) {
+            continue;
+        }
         uint64_t wakes[] = {route__expire(place, now_ms), route__place_tick(place, now_ms),
                             route__guests_tick(place, now_ms)};
         for (size_t j = 0; j < sizeof wakes / sizeof wakes[0]; j++) {

@@ -86,6 +86,18 @@
  *   wait for the reads before each write                               2 N + 2, N + 1 commits in turn
  *   cheap reads through the log                                        2, and N commands in the log
  *
+ * ---- Several shards ----
+ *
+ * What a session has under way is at one shard: its next request may go to another one once all have
+ * been answered. That is the gateway's to keep, which holds back what comes too early; it is asserted
+ * here. So I3 holds across shards: whatever shows that a request took effect was done after the ones
+ * before it were answered, by I1 of shard.h durably so, and a read that was answered earlier cannot
+ * show what came later. Nothing weaker will do. If b, at another shard, were submitted while a is under
+ * way, b could be seen while a is not, and a could be lost with its leader and take effect much later,
+ * when it is asked again; two reads could be answered as of moments in the wrong order.
+ * The price is a commit for each change of shard in a pipeline of writes. Sessions know nothing of each
+ * other: whoever needs several answers at once from several shards, in no order, uses several.
+ *
  * ---- Time ----
  *
  * A request that does not reach a leader is given up after deadline_ms, counted from when it was
@@ -105,8 +117,7 @@
  * when the replica leads again; a read that already has its snapshot may be answered instead.
  *
  * Memory: requests and their sessions are the gateway's until done; the session must live until the
- * last of its requests is done, and is then over without a word. The requests of one session go to
- * one shard. done() may submit. An instance belongs to one thread. Messages:
+ * last of its requests is done, and is then over without a word. done() may submit. An instance belongs to one thread. Messages:
  * docs/formats/route.md. */
 #ifndef CORE_ROUTE_ROUTE_H
 #define CORE_ROUTE_ROUTE_H
@@ -179,9 +190,11 @@ MUST_USE int route_create(struct route **route, const struct route_options *opti
 /* After the shards are closed. What is still kept is not answered. */
 void route_destroy(struct route *route);
 
-/* A shard that may be named from now on; not twice. At most ROUTE_SHARD_COUNT_MAX. */
+/* A shard that may be named from now on; not twice. At most ROUTE_SHARD_COUNT_MAX, with numbers below
+ * ROUTE_SHARD_END. */
 void route_add_shard(struct route *route, wal_shard shard);
 #define ROUTE_SHARD_COUNT_MAX 64u
+#define ROUTE_SHARD_END 256u
 
 /* Have the shard execute `request`, as shard_submit(): SHARD_ANSWERED with the answer in `reply`;
  * SHARD_PENDING: done() will be called. Refused, with nothing changed: -EBUSY (keep it, and what

@@ -225,6 +225,7 @@ struct route {
     struct random random;
     struct route_place places[ROUTE_SHARD_COUNT_MAX];
     uint32_t place_count;
+    struct route_place *places_by_shard[ROUTE_SHARD_END];
     uint64_t sequence;       /* The newest request's. */
     uint64_t session_number; /* The newest session's. */
     uint64_t ask_number;

@@ -483,8 +483,8 @@ void rows_set_digest(struct rows *rows, uint64_t digest)
 
 static bool is_empty(struct env_store store)
 {
-    struct env_iterator *iterator;
     const struct bytes nothing = {0};
+    struct env_iterator *iterator;
     if (store.ops->iterator_open(store.context, NULL, ENV_TIER_DISK, nothing, nothing, &iterator) !=
         0) {
         return false;
@@ -576,22 +576,21 @@ static bool load_row(struct rows *rows, struct bytes key, struct bytes value,
     return true;
 }
 
-int rows_load(struct rows *rows, uint64_t size_bytes_max)
+int rows_load(struct rows *rows, struct bytes lower, struct bytes upper, uint64_t size_bytes_max)
 {
     ASSERT(rows->snapshot == NULL);
     ASSERT(rows_change_count(rows) == 0 && !rows->is_committing && rows->range_count == 0);
     const struct env_store *store = &rows->store;
-    const struct bytes nothing = {0};
     uint64_t limit = rows->cache_size_bytes / 2;
     limit = size_bytes_max < limit ? size_bytes_max : limit;
     struct env_iterator *iterator;
     int status =
-        store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, nothing, nothing, &iterator);
+        store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, lower, upper, &iterator);
     if (status != 0) {
         return status;
     }
     bool has_room = true;
-    status = store->ops->iterator_seek(store->context, iterator, nothing);
+    status = store->ops->iterator_seek(store->context, iterator, lower);
     while (status == 0 && has_room) {
         has_room = load_row(rows, store->ops->iterator_key(store->context, iterator),
                             store->ops->iterator_value(store->context, iterator), limit);

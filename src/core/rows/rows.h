@@ -114,11 +114,13 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 
 /* ---- The cache ------------------------------------------------------------------------------- */
 
-/* Read rows of the store into the cache, in order of key: until all of them are there, and the view is
- * complete, or until they would take more than `size_bytes_max` or half of the cache. Reading a store
+/* Read the rows from `lower` to before `upper` (empty: no bound) from the store into the cache, in
+ * order of key: until all of them are there, and the view is complete (no other rows may be asked for
+ * from then on), or until they would take more than `size_bytes_max` or half of the cache. Reading a store
  * from end to end takes a fraction of looking each row up. Blocks; only while nothing is changed.
  * 0; -EIO, ERROR_CORRUPT from the store. */
-MUST_USE int rows_load(struct rows *rows, uint64_t size_bytes_max);
+MUST_USE int rows_load(struct rows *rows, struct bytes lower, struct bytes upper,
+                       uint64_t size_bytes_max);
 
 /* Bound the cache anew; rows that are too many go at once. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);

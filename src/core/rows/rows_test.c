@@ -599,7 +599,7 @@ static void test_load(void **state)
         struct bytes value;
         struct key key = key_make(3);
         assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0); /* One is there already. */
-        assert_int_equal(rows_load(rows, cases[i].size_bytes_max), 0);
+        assert_int_equal(rows_load(rows, BYTES(""), BYTES(""), cases[i].size_bytes_max), 0);
         rows_get_statistics(rows, &statistics);
         assert_int_equal(statistics.is_complete, cases[i].is_complete);
         assert_in_range(statistics.cached_size_bytes, 0, cases[i].cache_size_bytes);
@@ -612,7 +612,7 @@ static void test_load(void **state)
     }
     struct rows *rows = rows_create(store, 1 << 20);
     memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent = 100});
-    assert_int_equal(rows_load(rows, UINT64_MAX), -EIO);
+    assert_int_equal(rows_load(rows, BYTES(""), BYTES(""), UINT64_MAX), -EIO);
     struct rows_statistics statistics;
     rows_get_statistics(rows, &statistics);
     assert_false(statistics.is_complete);

@@ -119,7 +119,8 @@ struct shard_session {
     struct {
         void *line;           /* Requests that it keeps for the session. */
         uint64_t number;      /* Its name elsewhere; 0: none yet. */
-        uint32_t local_count; /* That the local replica has, */
+        wal_shard shard;      /* Of what the local replica has, */
+        uint32_t local_count; /* how much that is, */
         uint32_t local_epoch; /* and since when. */
         uint64_t local_write; /* The newest write that took effect there: its sequence. */
     } route;

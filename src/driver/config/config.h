@@ -121,6 +121,7 @@ struct config_start {
     char join[CONFIG_TEXT_SIZE]; /* HOST:PORT with commas between; empty: none. */
     char token[CONFIG_TEXT_SIZE];
     uint64_t replicas; /* 0: not given. */
+    uint64_t shards;   /* 0: not given. */
     uint64_t reactors; /* 0: the node decides. */
     uint64_t memory;   /* Bytes. */
     char requirepass[CONFIG_TEXT_SIZE];

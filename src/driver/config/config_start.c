@@ -2,6 +2,7 @@
 /* The options of `tutti start`. */
 #include "driver/config/config.h"
 
+#include "core/slots/slots.h"
 #include "core/token/token.h"
 
 #define FIELD(name) .offset = offsetof(struct config_start, name)
@@ -124,6 +125,19 @@ static const struct config_option options[] = {
         .lowest = 1,
         .largest = 5,
         FIELD(replicas),
+    },
+    {
+        .name = "shards",
+        .unit = "N",
+        .default_note = "1",
+        .help =
+            "Into how many shards the data of a new cluster is divided, 1 to 64: each with its own "
+            "log entries, replicas and leader. Counts when the first node makes the cluster, and "
+            "never again.",
+        .parse = config_parse_number,
+        .lowest = 1,
+        .largest = SLOTS_SHARD_COUNT_MAX,
+        FIELD(shards),
     },
     {
         .name = "reactors",

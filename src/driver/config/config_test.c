@@ -233,11 +233,13 @@ static void test_join(void **state)
     assert_false(config_list_at(start.join, 4, part));
     assert_false(config_list_at("", 0, part));
     assert_int_equal(LOAD(&start, NULL, "--peer", "0.0.0.0:7380", "--advertise",
-                          "db1.example.org:80", "--zone", "rack-1", "--replicas", "5"),
+                          "db1.example.org:80", "--zone", "rack-1", "--replicas", "5", "--shards",
+                          "16"),
                      0);
     assert_string_equal(start.advertise, "db1.example.org:80");
     assert_string_equal(start.zone, "rack-1");
     assert_int_equal(start.replicas, 5);
+    assert_int_equal(start.shards, 16);
 }
 
 /* Claim: what cannot work in a cluster is told before anything is started, and no token is
@@ -268,6 +270,8 @@ static void test_bad_cluster(void **state)
                    "is longer than 32 characters");
     expect_problem(LOAD(&start, NULL, "--replicas", "2"), "is not 1, 3 or 5");
     expect_problem(LOAD(&start, NULL, "--replicas", "7"), "is not between 1 and 5");
+    expect_problem(LOAD(&start, NULL, "--shards", "0"), "is not between 1 and 64");
+    expect_problem(LOAD(&start, NULL, "--shards", "65"), "is not between 1 and 64");
 }
 
 /* Claim: a list that grows too long is refused, not cut. */

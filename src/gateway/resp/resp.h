@@ -19,6 +19,8 @@
  *       requests under way by pipeline_*_max, output by output_size_bytes_max; what all clients
  *       together can, by client_memory_bytes_max.
  *   I4. Idle connections hold no buffers.
+ *   I5. The commands of a connection take effect in their order, and none shows what a later one did,
+ *       whichever shards they are of. See resp_spread.c.
  *
  * Threads. A group is made and ended on one thread while no loop runs; servers are created after
  * the group and before their loops run, and belong to their loops. Any thread may read statistics.
@@ -37,6 +39,7 @@
 #include "base/histogram/histogram.h"
 #include "base/reply/reply.h"
 #include "core/shard/shard.h"
+#include "core/slots/slots.h"
 #include "driver/os/os.h"
 #include "service/kv/kv.h"
 
@@ -113,9 +116,14 @@ struct resp_place {
 struct resp_backend {
     void *context;
 
-    /* As route_submit(): SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
+    /* Which shard has which slots; NULL: there is one. Complete before the first request, and never
+     * changes. */
+    const struct slots *slots;
+
+    /* As route_submit() to that shard: SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
      * done() is called on the server's loop, with the answer or with why there is none. */
-    int (*submit)(void *context, struct shard_request *request, const struct reply *reply);
+    int (*submit)(void *context, wal_shard shard, struct shard_request *request,
+                  const struct reply *reply);
 
     void (*get_information)(void *context, struct resp_information *information);
 

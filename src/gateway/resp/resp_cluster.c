@@ -436,8 +436,12 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
                              const struct bytes *arguments, uint32_t count,
                              const struct reply *reply)
 {
+    int64_t slot = 0;
+    bool is_number = number_parse_integer(arguments[2], &slot);
+    ASSERT(is_number); /* is_slot() */
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("cluster")),
+        .shard = resp__shard_of_slot(connection->server, (uint16_t)slot),
         .command = {.opcode = opcode, .argument_count = count - 2, .arguments = arguments + 2},
     };
     int refused;

@@ -216,6 +216,9 @@ void resp__connection_make_ready(struct connection *connection)
 static bool may_proceed(const struct connection *connection)
 {
     const struct resp_options *options = &connection->server->group->options;
+    if (connection->must_drain && connection->slot_count > 0) {
+        return false;
+    }
     return !connection->is_closing && !connection->is_blocked && !connection->is_choked &&
            connection->slot_count < options->pipeline_count_max &&
            connection->pending_size_bytes < options->pipeline_size_bytes_max &&
@@ -267,6 +270,7 @@ static size_t process(struct connection *connection, struct bytes input)
         struct bytes rest = bytes_make(input.data + used, input.size_bytes - used);
         size_t consumed = 0;
         limits.is_stranger = !connection->is_authenticated;
+        connection->must_drain = false;
         enum resp_outcome outcome =
             resp__parse(&connection->parser, &limits, rest, &server->arguments, &consumed, error);
         if (outcome == RESP_OUTCOME_COMMAND) {

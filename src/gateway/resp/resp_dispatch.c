@@ -100,8 +100,13 @@ static enum handled run(struct connection *connection, const struct command_entr
         !resp__server_may_read(connection->server)) {
         return HANDLED_LATER;
     }
+    wal_shard shard;
+    if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
+        return resp__spread(connection, entry, arguments, count, reply);
+    }
     struct submission submission = {
         .entry = entry,
+        .shard = shard,
         .command = {.opcode = entry->command->opcode,
                     .argument_count = count - 1,
                     .arguments = arguments + 1},
@@ -226,6 +231,11 @@ static enum handled execute(struct connection *connection, const struct command_
     }
     if (handled == HANDLED_LATER) {
         return wait_in(connection, &server->busy);
+    }
+    if (handled == HANDLED_AFTER) {
+        ASSERT(connection->slot_count > 0); /* The last answer has it go on. */
+        connection->must_drain = true;
+        return HANDLED_LATER;
     }
     note_executed(connection, entry, reply, before, slot_count);
     return HANDLED_DONE;

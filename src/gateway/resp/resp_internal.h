@@ -5,6 +5,7 @@
  *   resp_connection.c    bytes in, bytes out
  *   resp_request.c       requests under way, and replies in order
  *   resp_dispatch.c      from a parsed command to who executes it
+ *   resp_spread.c        which shard has a command's keys; commands of several shards
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
  *   resp_observe.c, resp_transaction.c, resp_cluster.c   those commands
@@ -26,6 +27,17 @@ struct connection;
 enum handled {
     HANDLED_DONE,  /* Answered, or its answer will come. */
     HANDLED_LATER, /* Nothing happened: keep the command and try again. */
+    HANDLED_AFTER, /* The same, once no reply is under way. */
+};
+
+/* What a command does whose keys are in several shards, or which is about all keys. */
+enum spread_kind {
+    SPREAD_NONE,  /* Refused, or about one shard always. */
+    SPREAD_SUM,   /* Integers are added up. */
+    SPREAD_JOIN,  /* Arrays are put together. */
+    SPREAD_MERGE, /* So are they, in the order of the keys. */
+    SPREAD_ANY,   /* One that is not null, by chance. */
+    SPREAD_ALL,   /* OK if all say so. */
 };
 
 /* Execute a command of the gateway: `arguments` with the name. Answers to `reply`. */
@@ -42,6 +54,7 @@ struct command_entry {
     command_handler handler; /* NULL: for a shard. */
     uint16_t index;          /* Of its counters. */
     uint8_t name_size_bytes;
+    uint8_t spread;                   /* enum spread_kind */
     char name[COMMAND_NAME_SIZE_MAX]; /* Lower case, zero-padded. */
 };
 
@@ -142,6 +155,7 @@ struct resp_server {
     struct list ready;       /* With input to go on with at the end of the tick. */
     struct list busy;        /* The backend refused for now: tried again after each tick. */
     struct list held;        /* Stopped by CLIENT PAUSE. */
+    struct list spreads;     /* With parts that the backend refused for now. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -227,6 +241,7 @@ struct connection_extra {
     uint64_t own_size_bytes; /* Of `queued`. */
     struct buffer watching;  /* Keys of the WATCH under way. */
     uint32_t watching_count;
+    wal_shard shard; /* Of all keys that are watched or queued for; 0: none yet. */
 };
 
 struct connection {
@@ -239,6 +254,7 @@ struct connection {
     struct list slots;      /* Replies that are not there yet, in order. */
     uint64_t id;
     struct shard_session session;
+    wal_shard shard; /* Of what the session has under way. */
     struct resp_parser parser;
     struct buffer input;            /* Bytes of commands that are not executed yet. */
     struct buffer output;           /* Replies for the end of the tick. */
@@ -257,6 +273,7 @@ struct connection {
     bool is_stalled; /* There may be commands in `input` that could not be executed. */
     bool is_choked;  /* The client does not read: nothing more for now. */
     bool is_blocked; /* The next command needs the answer of the last (WATCH). */
+    bool must_drain; /* The next command waits until no reply is under way. */
     bool is_closing; /* After the replies under way; no more input. */
     bool is_hung_up; /* The stream may not be used any more. */
     bool is_stream_closed;
@@ -322,6 +339,7 @@ void resp__reply_written(struct connection *connection, const struct reply *repl
 
 struct submission {
     const struct command_entry *entry;
+    wal_shard shard;
     struct shard_command command;
     bool is_write;
     bool does_grow;
@@ -332,13 +350,18 @@ struct submission {
     void (*complete)(struct slot *slot, int status, struct bytes answer, const struct reply *reply);
 };
 
-/* Hand a request to the backend. HANDLED_LATER: it is busy. `*refused` is 0 or why it refused: then
+/* Hand a request to the backend. HANDLED_LATER: it is busy; HANDLED_AFTER: the connection has
+ * something under way at another shard. `*refused` is 0 or why it refused: then
  * a reply is owed by the caller. */
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused);
 /* The text for a refusal by the backend, or NULL; and the whole reply. */
 const char *resp__refusal_text(int refused);
 void resp__reply_refusal(const struct reply *reply, int refused);
+
+/* The error for a request that the backend took, and that has no answer. */
+void resp__reply_failure(const struct command_entry *entry, bool is_write, int status,
+                         const struct reply *reply);
 
 /* A slot for a reply that something other than the backend will give. */
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry);
@@ -384,6 +407,27 @@ uint64_t resp__transaction_size_bytes(const struct connection *connection);
 bool resp__cluster_redirect(const struct connection *connection, const struct kv_command *command,
                             const struct bytes *arguments, uint32_t count,
                             const struct reply *reply);
+
+/* ---- Shards ---------------------------------------------------------------------------------- */
+
+static inline bool resp__has_one_shard(const struct resp_server *server)
+{
+    const struct slots *slots = server->backend->slots;
+    return slots == NULL || slots->range_count <= 1;
+}
+
+wal_shard resp__shard_of_slot(const struct resp_server *server, uint16_t slot);
+/* Of all keys of a command: SLOTS_FIRST_SHARD when it has none. False: they are in several, or it is
+ * about all keys. `arguments` with the name. */
+MUST_USE bool resp__find_shard(const struct resp_server *server, const struct command_entry *entry,
+                               const struct bytes *arguments, uint32_t count, wal_shard *shard);
+void resp__reply_cross(const struct reply *reply);
+enum spread_kind resp__spread_kind(struct bytes name);
+/* For a command of which resp__find_shard() said no. */
+enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count, const struct reply *reply);
+/* Each tick: what the backend refused, once more. */
+void resp__spreads_retry(struct resp_server *server);
 
 /* ---- Errands --------------------------------------------------------------------------------- */
 

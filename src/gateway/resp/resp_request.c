@@ -193,22 +193,21 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer)
     }
 }
 
-/* The error for a request that the backend took, and that has no answer now. */
-static void reply_failure(const struct slot *slot, int status, const struct reply *reply)
+void resp__reply_failure(const struct command_entry *entry, bool is_write, int status,
+                         const struct reply *reply)
 {
     if (status == ERROR_OUTCOME_UNKNOWN) {
         reply_error(reply, "UNKNOWN %s",
-                    slot->request.is_write
-                        ? "the write may or may not have taken effect: its leader was lost"
-                        : "the answer was lost with its leader, and a later write of this "
-                          "connection may have taken effect");
+                    is_write ? "the write may or may not have taken effect: its leader was lost"
+                             : "the answer was lost with its leader, and a later write of this "
+                               "connection may have taken effect");
         return;
     }
     const char *text = status == ERROR_NOT_LEADER
                            ? "CLUSTERDOWN no leader of this shard answered in time, nothing was "
                              "changed"
                            : resp__refusal_text(status);
-    if (slot->entry->handler == resp__exec) {
+    if (entry->handler == resp__exec) {
         reply_error(reply, "EXECABORT Transaction discarded because of: %s",
                     text != NULL ? text : error_text(status));
     } else if (text != NULL) {
@@ -227,7 +226,7 @@ static void request_done(struct shard_request *request, int status, struct bytes
     }
     struct buffer failure = {0};
     struct reply reply = {.target = &failure, .protocol = request->protocol};
-    reply_failure(slot, status, &reply);
+    resp__reply_failure(slot->entry, slot->request.is_write, status, &reply);
     resp__slot_close(slot, status, buffer_bytes(&failure));
     buffer_deinit(&failure);
 }
@@ -273,6 +272,13 @@ enum handled resp__submit(struct connection *connection, const struct submission
                           const struct reply *reply, int *refused)
 {
     struct resp_server *server = connection->server;
+    *refused = 0;
+    if (connection->shard != submission->shard) {
+        if (connection->slot_count > 0) {
+            return HANDLED_AFTER; /* I5. */
+        }
+        connection->shard = submission->shard;
+    }
     struct slot *slot = slot_take(server);
     slot->entry = submission->entry;
     slot->complete = submission->complete;
@@ -285,7 +291,6 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
     slot->request.session = &connection->session;
-    *refused = 0;
 
     /* An answer on the spot that must be looked at first goes elsewhere. */
     struct buffer answer = {0};
@@ -294,7 +299,8 @@ enum handled resp__submit(struct connection *connection, const struct submission
         direct.target = &answer;
     }
     size_t before = direct.target->size_bytes;
-    int status = server->backend->submit(server->backend->context, &slot->request, &direct);
+    int status = server->backend->submit(server->backend->context, submission->shard,
+                                         &slot->request, &direct);
     if (status == SHARD_PENDING) {
         ASSERT(direct.target->size_bytes == before);
         keep_for_slow_log(slot, &submission->command);

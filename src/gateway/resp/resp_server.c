@@ -257,6 +257,7 @@ static void end_of_tick(void *context)
     struct resp_server *server = context;
     struct list ready;
     list_init(&ready);
+    resp__spreads_retry(server);
     list_append_all(&ready, &server->busy);
     if (!list_is_empty(&server->ready)) {
         list_append_all(&ready, &server->ready);
@@ -268,7 +269,7 @@ static void end_of_tick(void *context)
     }
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
-    if (!list_is_empty(&server->busy)) {
+    if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads)) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
@@ -378,6 +379,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->ready);
     list_init(&server->busy);
     list_init(&server->held);
+    list_init(&server->spreads);
     list_init(&server->pooled_slots);
     server->timer = os_timer_create(loop, each_second, server);
     server->pause_timer = os_timer_create(loop, pause_over, server);

@@ -192,7 +192,8 @@ static void add(struct command_map *map, const struct kv_command *command, comma
     *entry = (struct command_entry){.command = command,
                                     .handler = handler,
                                     .index = (uint16_t)map->entry_count,
-                                    .name_size_bytes = (uint8_t)name.size_bytes};
+                                    .name_size_bytes = (uint8_t)name.size_bytes,
+                                    .spread = (uint8_t)resp__spread_kind(name)};
     memcpy(entry->name, words, COMMAND_NAME_SIZE_MAX);
     uint32_t place = place_of(words);
     while (map->places[place] != 0) {

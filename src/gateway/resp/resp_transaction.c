@@ -50,6 +50,7 @@ void resp__transaction_drop(struct connection *connection)
         extra->transaction = NULL;
     }
     extra->command_count = 0;
+    extra->shard = 0;
 }
 
 uint64_t resp__transaction_size_bytes(const struct connection *connection)
@@ -122,6 +123,27 @@ static bool may_be_queued(const struct command_entry *entry, const struct bytes 
     return true;
 }
 
+/* All keys that are watched or used are in one shard: is this command's, too? It has none: yes. */
+static bool is_same_shard(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count)
+{
+    struct connection_extra *extra = resp__connection_extra(connection);
+    wal_shard shard;
+    if (resp__has_one_shard(connection->server)) {
+        return true;
+    }
+    bool has_keys = entry->command->keys.first > 0;
+    if (entry->handler != NULL && !has_keys) {
+        return true;
+    }
+    if (!resp__find_shard(connection->server, entry, arguments, count, &shard) ||
+        (has_keys && extra->shard != 0 && extra->shard != shard)) {
+        return false;
+    }
+    extra->shard = has_keys ? shard : extra->shard;
+    return true;
+}
+
 enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
                          const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
@@ -137,6 +159,11 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
         connection->is_multi_broken = true;
         reply_error(reply, "ERR the transaction exceeds the limit of %d commands or %llu bytes",
                     QUEUED_COUNT_MAX, (unsigned long long)options->request_size_bytes_max);
+        return HANDLED_DONE;
+    }
+    if (!is_same_shard(connection, entry, arguments, count)) {
+        connection->is_multi_broken = true;
+        resp__reply_cross(reply);
         return HANDLED_DONE;
     }
     if (connection->is_multi_broken) {
@@ -223,12 +250,14 @@ RESP_HANDLER(exec)
     settle_queue(connection);
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
+        .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
         .is_write = true,
     };
     submission.command = kv_transaction_command(extra->transaction, &submission.does_grow);
     int refused;
-    if (resp__submit(connection, &submission, reply, &refused) == HANDLED_LATER) {
-        return HANDLED_LATER; /* The transaction stays complete for the next try. */
+    enum handled handled = resp__submit(connection, &submission, reply, &refused);
+    if (handled != HANDLED_DONE) {
+        return handled; /* The transaction stays complete for the next try. */
     }
     if (refused != 0) {
         const char *text = resp__refusal_text(refused);
@@ -276,6 +305,12 @@ RESP_HANDLER(watch)
         reply_error(reply, "ERR too many watched keys");
         return HANDLED_DONE;
     }
+    const struct command_entry *entry =
+        resp__command_find(&connection->server->group->commands, BYTES("watch"));
+    if (!is_same_shard(connection, entry, arguments, count)) {
+        resp__reply_cross(reply);
+        return HANDLED_DONE;
+    }
     buffer_clear(&extra->watching);
     extra->watching_count = count - 1;
     for (uint32_t i = 1; i < count; i++) {
@@ -284,7 +319,8 @@ RESP_HANDLER(watch)
         buffer_append(&extra->watching, arguments[i]);
     }
     struct submission submission = {
-        .entry = resp__command_find(&connection->server->group->commands, BYTES("watch")),
+        .entry = entry,
+        .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
         .command = {.opcode = kv_versions_opcode(),
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

@@ -35,12 +35,14 @@ struct place {
 struct later {
     struct list link;
     struct shard_request *request;
+    wal_shard shard;
     int status;
     struct buffer answer;
 };
 
 struct world {
     struct resp_group *group;
+    struct slots slots;
     struct place places[SERVER_COUNT_MAX];
     uint32_t place_count;
     uint16_t port;
@@ -78,7 +80,71 @@ static bool is_opcode(const struct shard_command *command, const char *name)
     return command->opcode == kv_command_find(bytes_of_text(name))->opcode;
 }
 
-static void execute(struct place *place, const struct shard_command *command,
+/* Of several shards: commands about some keys, or about all of the shard. */
+static bool execute_some(struct place *place, wal_shard shard, const struct shard_command *command,
+                         const struct reply *reply)
+{
+    const struct slots *slots = &place->world->slots;
+    bool is_deleting = is_opcode(command, "del");
+    bool is_flushing = is_opcode(command, "flushall");
+    bool is_listing = is_opcode(command, "keys");
+    bool is_choosing = is_opcode(command, "randomkey");
+    int64_t count = 0;
+    struct buffer names = {0};
+    struct reply list = {&names, reply->protocol};
+    if (is_opcode(command, "mget")) {
+        reply_array(reply, command->argument_count);
+        for (uint32_t i = 0; i < command->argument_count; i++) {
+            struct pair *pair = pair_of(place, command->arguments[i]);
+            if (pair->version != 0) {
+                reply_bulk(reply, buffer_bytes(&pair->value));
+            } else {
+                reply_null(reply);
+            }
+        }
+        return true;
+    }
+    if (is_deleting || is_opcode(command, "exists")) {
+        for (uint32_t i = 0; i < command->argument_count; i++) {
+            struct pair *pair = pair_of(place, command->arguments[i]);
+            count += pair->version != 0;
+            pair->version = is_deleting ? 0 : pair->version;
+        }
+        reply_integer(reply, count);
+        return true;
+    }
+    if (!is_flushing && !is_listing && !is_choosing && !is_opcode(command, "dbsize")) {
+        return false;
+    }
+    for (uint32_t i = 0; i < STRING_COUNT_MAX; i++) {
+        struct pair *pair = &place->pairs[i];
+        uint16_t slot = kv_slot_of_key(buffer_bytes(&pair->key));
+        if (pair->version == 0 || slots_shard_of(slots, slot) != shard) {
+            continue;
+        }
+        if (!is_choosing || count == 0) {
+            reply_bulk(&list, buffer_bytes(&pair->key));
+        }
+        count++;
+        pair->version = is_flushing ? 0 : pair->version;
+    }
+    if (is_flushing) {
+        reply_ok(reply);
+    } else if (is_choosing && count == 0) {
+        reply_null(reply);
+    } else if (!is_choosing && !is_listing) {
+        reply_integer(reply, count);
+    } else {
+        if (is_listing) {
+            reply_array(reply, (uint64_t)count);
+        }
+        buffer_append(reply->target, buffer_bytes(&names));
+    }
+    buffer_deinit(&names);
+    return true;
+}
+
+static void execute(struct place *place, wal_shard shard, const struct shard_command *command,
                     const struct reply *reply)
 {
     if (command->opcode == kv_slot_count_opcode()) {
@@ -88,6 +154,9 @@ static void execute(struct place *place, const struct shard_command *command,
     if (command->opcode == kv_slot_keys_opcode()) {
         reply_array(reply, 1);
         reply_bulk(reply, command->arguments[1]);
+        return;
+    }
+    if (place->world->slots.range_count > 1 && execute_some(place, shard, command, reply)) {
         return;
     }
     struct pair *pair = pair_of(place, command->arguments[0]);
@@ -112,10 +181,33 @@ static void execute(struct place *place, const struct shard_command *command,
     }
 }
 
-static int submit(void *context, struct shard_request *request, const struct reply *reply)
+/* What a gateway has to keep. */
+static void check(const struct place *place, wal_shard shard, const struct shard_request *request)
+{
+    const struct slots *slots = &place->world->slots;
+    ASSERT(slots_find(slots, shard) < slots->range_count);
+    LIST_EACH(member, next, &place->waiting)
+    {
+        const struct later *later = LIST_ITEM(member, struct later, link);
+        ASSERT_IF(later->request->session == request->session, later->shard == shard);
+    }
+    const struct shard_command *command = &request->command;
+    bool are_keys =
+        is_opcode(command, "mget") || is_opcode(command, "del") || is_opcode(command, "exists");
+    uint32_t count = are_keys ? command->argument_count : 1;
+    if (is_opcode(command, "set") || is_opcode(command, "get") || are_keys) {
+        for (uint32_t i = 0; i < count; i++) {
+            ASSERT(slots_shard_of(slots, kv_slot_of_key(command->arguments[i])) == shard);
+        }
+    }
+}
+
+static int submit(void *context, wal_shard shard, struct shard_request *request,
+                  const struct reply *reply)
 {
     struct place *place = context;
     struct world *world = place->world;
+    check(place, shard, request);
     (void)atomic_fetch_add(&world->stale_count, request->may_be_stale);
     if (atomic_load(&world->refusal_count) > 0 &&
         (request->is_write || atomic_load(&world->refusal_status) != -ENOSPC)) {
@@ -125,17 +217,18 @@ static int submit(void *context, struct shard_request *request, const struct rep
     bool will_fail = atomic_load(&world->failure_count) > 0;
     if (!request->is_write && list_is_empty(&place->waiting) && !will_fail &&
         !atomic_load(&world->is_reading_late)) {
-        execute(place, &request->command, reply);
+        execute(place, shard, &request->command, reply);
         return SHARD_ANSWERED;
     }
     struct later *later = memory_allocate_zeroed(1, sizeof *later);
     later->request = request;
+    later->shard = shard;
     struct reply held = {.target = &later->answer, .protocol = request->protocol};
     if (will_fail) {
         (void)atomic_fetch_sub(&world->failure_count, 1);
         later->status = atomic_load(&world->failure_status);
     } else {
-        execute(place, &request->command, &held);
+        execute(place, shard, &request->command, &held);
     }
     list_push_back(&place->waiting, &later->link);
     os_timer_start(place->timer, 1, 1);
@@ -264,6 +357,7 @@ struct world *world_create(const struct world_options *options)
     struct resp_options resp = options->resp;
     struct error error;
     os_ignore_broken_pipes();
+    slots_divide(&world->slots, options->shard_count == 0 ? 1 : options->shard_count);
     world->place_count = options->server_count == 0 ? 1 : options->server_count;
     resp.server_count = world->place_count;
     ASSERT(resp_group_create(&world->group, &resp, &error) == 0);
@@ -274,6 +368,7 @@ struct world *world_create(const struct world_options *options)
         ASSERT(os_loop_create(&place->loop, &error) == 0);
         place->timer = os_timer_create(place->loop, answer_waiting, place);
         place->backend = (struct resp_backend){.context = place,
+                                               .slots = &world->slots,
                                                .submit = submit,
                                                .get_information = get_information,
                                                .setting_at = setting_at,

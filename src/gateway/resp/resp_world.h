@@ -13,6 +13,9 @@ struct world;
 
 struct world_options {
     uint32_t server_count; /* 0: one. */
+    uint32_t
+        shard_count; /* 0: one. Each sees the strings of its slots only, and fails the process when
+                              it is given others, or a session that has something at another. */
     struct resp_options resp;
 };
 

@@ -90,6 +90,11 @@ const char *kv_family_name(enum kv_family family);
 /* Does `argument_count` (with the name) fit the command's arity? */
 bool kv_command_arity_fits(const struct kv_command *command, uint64_t argument_count);
 
+/* The lowest row that belongs to a slot; slot KV_SLOT_COUNT gives the bound behind the last one. Is
+ * written to `target` (KV_SLOT_ROW_SIZE_BYTES). */
+#define KV_SLOT_ROW_SIZE_BYTES 3
+struct bytes kv_slot_row(uint32_t slot, uint8_t *target);
+
 /* The slot of a key, with hash tags, as in the Redis Cluster specification. */
 uint16_t kv_slot_of_key(struct bytes key);
 
@@ -113,6 +118,10 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 
+/* The slot where SCAN goes on with this cursor; of what is no cursor: 0, and one behind the last slot is
+ * the last. */
+uint16_t kv_scan_slot(struct bytes cursor);
+
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
  * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
@@ -127,7 +136,12 @@ uint16_t kv_slot_keys_opcode(void);
 /* ---- The machine ----------------------------------------------------------------------------- */
 
 struct kv;
-struct kv *kv_create(void);
+struct kv *kv_create(void); /* For all slots. */
+/* For a shard that has the slots from `first_slot` to before `end_slot`. Walks over all keys (SCAN,
+ * KEYS, RANDOMKEY, DBSIZE, FLUSHALL, the work in the background) stay within them: rows of other
+ * slots are those of other shards, though they are in the same store. A cursor of SCAN that comes to
+ * the end of the range is the first one of the slot behind it. */
+struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot);
 void kv_destroy(struct kv *kv);
 /* The machine for shard_open(); borrows `kv`. */
 struct shard_machine kv_machine(struct kv *kv);
@@ -139,7 +153,7 @@ struct kv_statistics {
 };
 void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics);
 
-/* Verify every row of `store` against I2 to I5; for `tutti check` and the simulator. ERROR_CORRUPT
+/* Verify every row of `store`, of all shards, against I2 to I5; for `tutti check` and the simulator. ERROR_CORRUPT
  * with what is wrong. */
 MUST_USE int kv_verify(struct env_store store, const struct env_store_snapshot *snapshot,
                        uint64_t expected_key_count, struct error *error);

@@ -2,6 +2,7 @@
 #include "service/kv/kv_cursor.h"
 
 #include "base/assert/assert.h"
+#include "service/kv/kv.h"
 
 uint64_t kv__cursor_make(uint32_t slot, uint32_t hash)
 {
@@ -16,6 +17,16 @@ uint32_t kv__cursor_slot(uint64_t cursor)
 uint32_t kv__cursor_hash(uint64_t cursor)
 {
     return (uint32_t)cursor;
+}
+
+uint16_t kv_scan_slot(struct bytes cursor)
+{
+    uint64_t position;
+    if (!kv__cursor_parse(cursor, &position)) {
+        return 0;
+    }
+    uint64_t slot = position >> 32;
+    return slot < KV_SLOT_COUNT ? (uint16_t)slot : KV_SLOT_COUNT - 1;
 }
 
 bool kv__cursor_parse(struct bytes text, uint64_t *cursor)

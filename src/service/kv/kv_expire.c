@@ -249,15 +249,14 @@ int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error)
     }
     uint8_t bound[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t target[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(target, 0, KV_ROW_KEY);
-    kv__row_prefix(bound, KV_SLOT_COUNT, KV_ROW_KEY);
+    kv__row_bounds(kv, target, bound);
     struct rows_iterator *iterator;
     int status = rows_iterator_open(rows, bytes_make(target, sizeof target),
                                     bytes_make(bound, sizeof bound), &iterator);
     if (status != 0) {
         return error_set(error, status, "look for keys that expire");
     }
-    kv__row_prefix(target, 0, KV_ROW_EXPIRY);
+    kv__row_prefix(target, kv->first_slot, KV_ROW_EXPIRY);
     for (;;) {
         status = rows_iterator_seek(iterator, bytes_make(target, sizeof target));
         struct kv_row_name name;

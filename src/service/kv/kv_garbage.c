@@ -158,8 +158,11 @@ int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key)
 
 void kv__garbage_hints_reset(struct kv *kv)
 {
-    memset(kv->garbage_hints, kv->garbage_count > 0 ? 0xff : 0, sizeof kv->garbage_hints);
-    kv->garbage_next_slot = 0;
+    memset(kv->garbage_hints, 0, sizeof kv->garbage_hints);
+    for (uint32_t slot = kv->first_slot; slot < kv->end_slot && kv->garbage_count > 0; slot++) {
+        mark(kv, slot, true); /* What others' slots have is not ours to collect. */
+    }
+    kv->garbage_next_slot = kv->first_slot;
 }
 
 void kv__garbage_reset(struct kv *kv)
@@ -288,8 +291,8 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
     uint32_t probe_count = 0;
     uint64_t row_count = KV_COLLECT_ROW_COUNT;
     uint32_t slot = kv->garbage_next_slot;
-    for (uint32_t i = 0; i < KV_SLOT_COUNT && count <= KV_COLLECT_SLOT_COUNT &&
-                         probe_count < KV_COLLECT_PROBE_COUNT;
+    for (uint32_t i = kv->first_slot;
+         i < kv->end_slot && count <= KV_COLLECT_SLOT_COUNT && probe_count < KV_COLLECT_PROBE_COUNT;
          i++) {
         if (is_marked(kv, slot)) {
             struct deletion deletion = {.slot = (uint16_t)slot};
@@ -306,7 +309,7 @@ bool kv__collect_background(struct kv *kv, struct rows *rows, uint64_t time_ms,
                 count++;
             }
         }
-        slot = (slot + 1) % KV_SLOT_COUNT;
+        slot = slot + 1 == kv->end_slot ? kv->first_slot : slot + 1;
     }
     kv->garbage_next_slot = slot;
     kv->garbage_not_before_ms = time_ms + KV_COLLECT_DELAY_MS;

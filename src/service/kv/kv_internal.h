@@ -47,6 +47,9 @@ uint32_t kv__hash(struct bytes bytes);
  * row of the slot; slot KV_SLOT_COUNT gives the bound behind the last one. */
 void kv__row_prefix(uint8_t *target, uint32_t slot, enum kv_row_kind kind);
 
+/* The bounds of all rows of the shard; KV_ROW_PREFIX_SIZE_BYTES each. */
+void kv__row_bounds(const struct kv *kv, uint8_t *lower, uint8_t *upper);
+
 /* The row of a garbage entry; `target` has KV_GARBAGE_ROW_SIZE_BYTES. */
 struct bytes kv__garbage_row(uint8_t *target, uint16_t slot, uint64_t generation);
 
@@ -228,6 +231,9 @@ enum { KV_COLLECT_SLOT_COUNT = 16 };
 enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
 
 struct kv {
+    uint32_t first_slot; /* The range of the shard. */
+    uint32_t end_slot;
+
     /* Saved with the applied index: part of the replicated state. */
     uint64_t key_count;
     uint64_t expiring_key_count;

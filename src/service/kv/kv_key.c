@@ -350,8 +350,7 @@ int kv__command_flushall(struct kv_call *call)
     }
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(lower, 0, KV_ROW_KEY);
-    kv__row_prefix(upper, KV_SLOT_COUNT, KV_ROW_KEY);
+    kv__row_bounds(call->kv, lower, upper);
     rows_delete_range(call->rows, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
     call->kv->key_count = 0;
     call->kv->expiring_key_count = 0;

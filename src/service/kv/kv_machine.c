@@ -24,7 +24,15 @@ enum {
 
 struct kv *kv_create(void)
 {
+    return kv_create_range(0, KV_SLOT_COUNT);
+}
+
+struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
+{
+    ASSERT(first_slot < end_slot && end_slot <= KV_SLOT_COUNT);
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
+    kv->first_slot = first_slot;
+    kv->end_slot = end_slot;
     kv__sweep_hints_reset(kv);
     return kv;
 }

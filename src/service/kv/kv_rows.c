@@ -57,6 +57,20 @@ void kv__row_prefix(uint8_t *target, uint32_t slot, enum kv_row_kind kind)
     target[3] = (uint8_t)kind;
 }
 
+void kv__row_bounds(const struct kv *kv, uint8_t *lower, uint8_t *upper)
+{
+    kv__row_prefix(lower, kv->first_slot, KV_ROW_KEY);
+    kv__row_prefix(upper, kv->end_slot, KV_ROW_KEY);
+}
+
+struct bytes kv_slot_row(uint32_t slot, uint8_t *target)
+{
+    uint8_t prefix[KV_ROW_PREFIX_SIZE_BYTES];
+    kv__row_prefix(prefix, slot, KV_ROW_KEY);
+    memcpy(target, prefix, KV_SLOT_ROW_SIZE_BYTES);
+    return bytes_make(target, KV_SLOT_ROW_SIZE_BYTES);
+}
+
 void kv__key_init(struct kv_key *key, struct bytes name)
 {
     ASSERT(name.size_bytes <= KV_KEY_SIZE_BYTES_MAX);

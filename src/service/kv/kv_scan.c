@@ -21,8 +21,7 @@ static int open_keys(struct kv_call *call, struct rows_iterator **iterator)
 {
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(lower, 0, KV_ROW_KEY);
-    kv__row_prefix(upper, KV_SLOT_COUNT, KV_ROW_KEY);
+    kv__row_bounds(call->kv, lower, upper);
     return rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
                               bytes_make(upper, sizeof upper), iterator);
 }
@@ -63,8 +62,14 @@ static int is_alive(struct kv_call *call, const struct rows_iterator *iterator, 
     return is_expired == 0 && (!has_type || value.type == type) ? 1 : 0;
 }
 
+/* Where a walk goes on that has come to the end of the shard's slots. */
+static uint64_t cursor_behind(const struct kv *kv)
+{
+    return kv->end_slot == KV_SLOT_COUNT ? 0 : kv__cursor_make(kv->end_slot, 0);
+}
+
 /* Append the keys of one page; `*cursor` (at first: where to begin) is where to go on, 0 at the
- * end. */
+ * end of all slots. */
 static int scan_page(struct kv_call *call, struct rows_iterator *iterator,
                      const struct kv__scan_options *options, struct kv__late_answer *answer,
                      uint64_t *cursor)
@@ -104,7 +109,7 @@ static int scan_page(struct kv_call *call, struct rows_iterator *iterator,
         }
         status = rows_iterator_next(iterator);
     }
-    *cursor = 0;
+    *cursor = cursor_behind(call->kv);
     return status == -ENOENT ? 0 : status;
 }
 
@@ -270,7 +275,9 @@ static int find_alive(struct kv_call *call, struct rows_iterator *iterator, int 
 static int find_random(struct kv_call *call, struct rows_iterator *iterator)
 {
     uint64_t number = kv__random(call);
-    uint64_t start = number % kv__cursor_make(KV_SLOT_COUNT, 0);
+    const struct kv *kv = call->kv;
+    uint64_t start = kv__cursor_make(kv->first_slot, 0) +
+                     number % kv__cursor_make(kv->end_slot - kv->first_slot, 0);
     uint32_t step_count = (uint32_t)(number >> 48) % RANDOM_STEP_COUNT;
     int status = find_alive(call, iterator, seek_position(iterator, start));
     for (uint32_t i = 0; status == 0 || status == -ENOENT; i++) {

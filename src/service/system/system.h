@@ -12,6 +12,7 @@
  *   0x02 | node id BE32  a node
  *   0x03 | hash          a join token: the SHA-256 of its secret
  *   0x04 | number BE64   a record of what was done (audit)
+ *   0x05 | shard BE32    a data shard and its slots; none: there is one, with all slots
  *
  * Invariants
  *   I1. Before SYSTEM.BOOTSTRAP the space is empty, and every other command is refused.
@@ -26,6 +27,8 @@
  *   I7. The generation grows with each change of settings or nodes, and only then.
  *   I8. Records are numbered without gaps; the newest SYSTEM_AUDIT_COUNT_MAX are there.
  *   I9. All of the state is in rows; what is held in memory is what they say.
+ *   I10. The rows of shards, if there are any, are a map as core/slots wants it, made with the
+ *       cluster; the agreed feature version is then SYSTEM_FEATURE_SHARDS at least.
  *
  * Time is the stamp of the entry, nothing else. No client of Redis can send these commands: they are
  * in no table of a gateway. Driven by the shard through the machine that system_machine_over()
@@ -39,6 +42,7 @@
 #include "base/bytes/bytes.h"
 #include "base/error/error.h"
 #include "core/shard/shard.h"
+#include "core/slots/slots.h"
 
 #define SYSTEM_NODE_COUNT_MAX 1024 /* Not removed. */
 /* With removed ones, of which the oldest are forgotten when there are more. */
@@ -57,7 +61,9 @@
 #define SYSTEM_AUDIT_TEXT_SIZE 201 /* UTF-8; control characters become blanks. */
 
 /* The highest feature version that this software knows. */
-#define SYSTEM_FEATURE_MAX 1
+#define SYSTEM_FEATURE_MAX 2
+/* From this one on there may be several data shards. */
+#define SYSTEM_FEATURE_SHARDS 2
 
 enum system_node_state {
     SYSTEM_NODE_ACTIVE = 1,
@@ -157,6 +163,8 @@ uint64_t system_generation(const struct system *system);
 const struct system_settings *system_settings(const struct system *system);
 uint32_t system_node_count(const struct system *system);
 const struct system_node *system_node_at(const struct system *system, uint32_t index);
+/* The data shards. Before SYSTEM.BOOTSTRAP, as if there were one. */
+const struct slots *system_slots(const struct system *system);
 /* NULL: there is none, or none any more. */
 const struct system_node *system_node_find(const struct system *system, uint32_t id);
 
@@ -185,10 +193,15 @@ struct system_node_facts {
 };
 
 /* The first node makes the cluster, with id 1. The same again (same cluster, same key of node 1)
- * changes nothing. `facts` has a key, a peer address and feature_max. `replicas` 0: the default.
- * Answers the id. */
-void system_bootstrap_command(struct system_command *command, const char *cluster,
-                              uint32_t replicas, const struct system_node_facts *facts);
+ * changes nothing. `facts` has a key, a peer address and feature_max, which is what the cluster agrees
+ * on. `replicas` 0: the default. Answers the id. */
+struct system_birth {
+    const char *cluster;
+    uint32_t replicas;
+    uint32_t shard_count; /* Data shards, of equal size; 0: 1. */
+};
+void system_bootstrap_command(struct system_command *command, const struct system_birth *birth,
+                              const struct system_node_facts *facts);
 
 /* Let in whoever knows the secret, `uses` times, within `ttl_ms` from now. The same hash again
  * changes nothing. Answers when it expires. Refused when there are SYSTEM_TOKEN_COUNT_MAX that have

@@ -38,6 +38,8 @@ static const struct {
     [SYSTEM_FIELD_REDIS] = {"redis", FORM_TEXT, 0, SYSTEM_ADDRESS_SIZE,
                             "redis is not an address of at most 120 characters"},
     [SYSTEM_FIELD_REPLICAS] = {"replicas", FORM_NUMBER, 1, 5, "replicas are 1, 3 or 5"},
+    [SYSTEM_FIELD_SHARDS] = {"shards", FORM_NUMBER, 1, SLOTS_SHARD_COUNT_MAX,
+                             "shards are not between 1 and 64"},
     [SYSTEM_FIELD_SOFTWARE] = {"software", FORM_TEXT, 0, SYSTEM_SOFTWARE_SIZE,
                                "software is not a version of at most 63 characters"},
     [SYSTEM_FIELD_STATE] = {"state", FORM_STATE, 0, 0,
@@ -57,6 +59,8 @@ const char *system__field_name(enum system__field field)
 {
     return fields[field].name;
 }
+
+_Static_assert(SLOTS_SHARD_COUNT_MAX == 64, "as the text says");
 
 static bool parse_state(struct bytes text, uint64_t *number)
 {

@@ -237,12 +237,34 @@ static int bootstrap_again(struct system__call *call)
     return 0;
 }
 
+/* A cluster with one shard is written as it was before there could be several. */
+static void write_shards(struct system__call *call, uint32_t shard_count)
+{
+    struct system *system = call->system;
+    slots_divide(&system->slots, shard_count);
+    for (uint32_t i = 0; i < shard_count && shard_count > 1; i++) {
+        const struct slots_range *range = &system->slots.ranges[i];
+        struct system__row row;
+        system__row_shard(&row, range->shard);
+        buffer_clear(&system->value);
+        system__shard_encode(&system->value, range);
+        rows_put(call->rows, row.key, buffer_bytes(&system->value));
+    }
+}
+
 int system__execute_bootstrap(struct system__call *call)
 {
     struct system *system = call->system;
     const struct system__arguments *arguments = call->arguments;
     if (system->state.settings.generation != 0) {
         return bootstrap_again(call);
+    }
+    uint64_t shard_count =
+        system__has(arguments, SYSTEM_FIELD_SHARDS) ? arguments->numbers[SYSTEM_FIELD_SHARDS] : 1;
+    if (shard_count > 1 && arguments->numbers[SYSTEM_FIELD_FEATURE] < SYSTEM_FEATURE_SHARDS) {
+        reply_error(call->reply, "INVALID several shards need feature version %d",
+                    SYSTEM_FEATURE_SHARDS);
+        return 0;
     }
     struct bytes cluster = arguments->texts[SYSTEM_FIELD_CLUSTER];
     struct system__settings state = {
@@ -262,6 +284,7 @@ int system__execute_bootstrap(struct system__call *call)
     };
     (void)system__node_take_facts(&node, arguments);
     system->state = state;
+    write_shards(call, (uint32_t)shard_count);
     uint32_t id = system__node_add(call, &node)->id;
     int status = system__audit_write(call, SYSTEM_AUDIT_BOOTSTRAP, id, "cluster %s, node at %s",
                                      state.settings.cluster, node.peer);

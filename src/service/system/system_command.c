@@ -84,13 +84,16 @@ static void add_facts(struct system_command *command, const struct system_node_f
     }
 }
 
-void system_bootstrap_command(struct system_command *command, const char *cluster,
-                              uint32_t replicas, const struct system_node_facts *facts)
+void system_bootstrap_command(struct system_command *command, const struct system_birth *birth,
+                              const struct system_node_facts *facts)
 {
     begin(command, SYSTEM_OPCODE_BOOTSTRAP);
-    add(command, SYSTEM_FIELD_CLUSTER, cluster);
-    if (replicas != 0) {
-        add_number(command, SYSTEM_FIELD_REPLICAS, replicas);
+    add(command, SYSTEM_FIELD_CLUSTER, birth->cluster);
+    if (birth->replicas != 0) {
+        add_number(command, SYSTEM_FIELD_REPLICAS, birth->replicas);
+    }
+    if (birth->shard_count > 1) {
+        add_number(command, SYSTEM_FIELD_SHARDS, birth->shard_count);
     }
     add_facts(command, facts);
 }

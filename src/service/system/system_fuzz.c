@@ -3,7 +3,7 @@
  * keeps its invariants; what it decodes it encodes to the same bytes.
  *
  * The first byte of an input chooses: 0 the key of a row, 1 to 4 the value of a row of that kind, 5 a
- * reply, anything else commands: each has an opcode less 2000 (1), a count (1), then a size (1) and
+ * reply, 6 the value of a row of a shard, anything else commands: each has an opcode less 2000 (1), a count (1), then a size (1) and
  * the bytes of each argument. A size of 255 stands for a digest made of the next byte. */
 #include "base/assert/assert.h"
 #include "service/system/system_world.h"
@@ -32,6 +32,9 @@ static void fuzz_key(struct bytes input)
     case SYSTEM_ROW_AUDIT:
         system__row_audit(&row, name.number);
         break;
+    case SYSTEM_ROW_SHARD:
+        system__row_shard(&row, (wal_shard)name.number);
+        break;
     }
     ASSERT(bytes_equal(row.key, input));
 }
@@ -43,6 +46,7 @@ static void fuzz_value(uint8_t kind, struct bytes input)
     struct system_node node;
     struct system__token token;
     struct system_audit audit;
+    struct slots_range range;
     struct buffer encoded = {0};
     if (kind == SYSTEM_ROW_SETTINGS && system__settings_decode(input, &settings) == 0) {
         system__settings_encode(&encoded, &settings);
@@ -52,6 +56,8 @@ static void fuzz_value(uint8_t kind, struct bytes input)
         system__token_encode(&encoded, &token);
     } else if (kind == SYSTEM_ROW_AUDIT && system__audit_decode(input, 1, &audit) == 0) {
         system__audit_encode(&encoded, &audit);
+    } else if (kind == SYSTEM_ROW_SHARD && system__shard_decode(input, 1, &range) == 0) {
+        system__shard_encode(&encoded, &range);
     }
     ASSERT(encoded.size_bytes == 0 || bytes_equal(buffer_bytes(&encoded), input));
     buffer_deinit(&encoded);
@@ -166,6 +172,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
     case SYSTEM_ROW_TOKEN:
     case SYSTEM_ROW_AUDIT:
         fuzz_value(data[0], input);
+        break;
+    case 6:
+        fuzz_value(SYSTEM_ROW_SHARD, input);
         break;
     case 5:
         fuzz_reply(input);

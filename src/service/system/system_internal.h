@@ -13,6 +13,7 @@ enum system__row_kind {
     SYSTEM_ROW_NODE = 0x02,
     SYSTEM_ROW_TOKEN = 0x03,
     SYSTEM_ROW_AUDIT = 0x04,
+    SYSTEM_ROW_SHARD = 0x05,
 };
 
 /* Opcodes (docs/formats/entry.md). Stable for ever. */
@@ -48,6 +49,7 @@ void system__row_settings(struct system__row *row);
 void system__row_node(struct system__row *row, uint32_t id);
 void system__row_token(struct system__row *row, const struct system_digest *hash);
 void system__row_audit(struct system__row *row, uint64_t number);
+void system__row_shard(struct system__row *row, wal_shard shard);
 /* The bounds of all rows of a kind (0: of the space); each points into the array of 2 bytes that it
  * is given. */
 struct bytes system__row_lower(uint8_t target[2], uint32_t kind);
@@ -56,7 +58,7 @@ struct bytes system__row_upper(uint8_t target[2], uint32_t kind);
 /* The parts of a key. False: none that this module writes. */
 struct system__row_name {
     enum system__row_kind kind;
-    uint64_t number; /* Of a node or a record. */
+    uint64_t number; /* Of a node, a record or a shard. */
     struct system_digest hash;
 };
 MUST_USE bool system__row_parse(struct bytes key, struct system__row_name *name);
@@ -84,6 +86,7 @@ void system__settings_encode(struct buffer *value, const struct system__settings
 void system__node_encode(struct buffer *value, const struct system_node *node);
 void system__token_encode(struct buffer *value, const struct system__token *token);
 void system__audit_encode(struct buffer *value, const struct system_audit *audit);
+void system__shard_encode(struct buffer *value, const struct slots_range *range);
 
 /* ERROR_CORRUPT: no value that this module writes; ERROR_NEWER_FORMAT. The number or hash comes from
  * the key. */
@@ -92,6 +95,17 @@ MUST_USE int system__node_decode(struct bytes value, uint32_t id, struct system_
 MUST_USE int system__token_decode(struct bytes value, const struct system_digest *hash,
                                   struct system__token *token);
 MUST_USE int system__audit_decode(struct bytes value, uint64_t number, struct system_audit *audit);
+MUST_USE int system__shard_decode(struct bytes value, wal_shard shard, struct slots_range *range);
+
+/* Ranges as they are read from rows, by first slot. */
+struct system__ranges {
+    struct slots_range items[SLOTS_SHARD_COUNT_MAX];
+    uint32_t count;
+};
+/* ERROR_CORRUPT when there are too many. */
+MUST_USE int system__ranges_add(struct system__ranges *ranges, const struct slots_range *range);
+/* Make the map; of no ranges, that of one shard. ERROR_CORRUPT: they are no map. */
+MUST_USE int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots);
 
 bool system__node_state_is_valid(uint32_t state);
 bool system__audit_kind_is_valid(uint32_t kind);
@@ -118,6 +132,7 @@ enum system__field {
     SYSTEM_FIELD_PEER,
     SYSTEM_FIELD_REDIS,
     SYSTEM_FIELD_REPLICAS,
+    SYSTEM_FIELD_SHARDS,
     SYSTEM_FIELD_SOFTWARE,
     SYSTEM_FIELD_STATE,
     SYSTEM_FIELD_TEXT,
@@ -126,7 +141,7 @@ enum system__field {
     SYSTEM_FIELD_USES,
     SYSTEM_FIELD_ZONE,
 };
-#define SYSTEM_FIELD_COUNT_ALL 17
+#define SYSTEM_FIELD_COUNT_ALL 18
 #define SYSTEM_FIELD_BIT(name) (1u << SYSTEM_FIELD_##name)
 
 const char *system__field_name(enum system__field field);
@@ -160,6 +175,8 @@ struct system {
     uint32_t node_count;
     uint32_t node_capacity;
     uint64_t token_expires_at_ms; /* The first; UINT64_MAX: none does. */
+    struct slots slots;
+    struct system__ranges ranges; /* While loading. */
 
     struct buffer value; /* Of a row being written. */
 };

@@ -11,6 +11,7 @@ struct system *system_create(void)
 {
     struct system *system = memory_allocate_zeroed(1, sizeof *system);
     system->token_expires_at_ms = UINT64_MAX;
+    slots_divide(&system->slots, 1);
     return system;
 }
 
@@ -42,6 +43,11 @@ const struct system_node *system_node_at(const struct system *system, uint32_t i
 {
     ASSERT(index < system->node_count);
     return &system->nodes[index];
+}
+
+const struct slots *system_slots(const struct system *system)
+{
+    return &system->slots;
 }
 
 /* Where a node of that id is, or would be. */
@@ -96,6 +102,11 @@ static int load_row(void *context, struct bytes key, struct bytes value)
     if (name.kind == SYSTEM_ROW_SETTINGS) {
         return system__settings_decode(value, &system->state);
     }
+    if (name.kind == SYSTEM_ROW_SHARD) {
+        struct slots_range range;
+        int decoded = system__shard_decode(value, (wal_shard)name.number, &range);
+        return decoded != 0 ? decoded : system__ranges_add(&system->ranges, &range);
+    }
     if (name.kind != SYSTEM_ROW_NODE) {
         return 0;
     }
@@ -117,10 +128,17 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     system->state = (struct system__settings){0};
     system->node_count = 0;
     system->token_expires_at_ms = UINT64_MAX;
+    system->ranges.count = 0;
     /* Settings come first, so a node's id can be compared with what they say. */
     int status = system__rows_each(rows, SYSTEM_ROW_SETTINGS, load_row, system);
     if (status == 0) {
         status = system__rows_each(rows, SYSTEM_ROW_NODE, load_row, system);
+    }
+    if (status == 0) {
+        status = system__rows_each(rows, SYSTEM_ROW_SHARD, load_row, system);
+    }
+    if (status == 0) {
+        status = system__ranges_settle(&system->ranges, &system->slots);
     }
     if (status == 0) {
         status = system__tokens_look(system, rows);
@@ -152,7 +170,7 @@ static const struct {
     uint32_t allowed;
     system__handler *execute;
 } writes[] = {
-    {SYSTEM_OPCODE_BOOTSTRAP, BIT(CLUSTER) | JOINER, FACTS | BIT(REPLICAS),
+    {SYSTEM_OPCODE_BOOTSTRAP, BIT(CLUSTER) | JOINER, FACTS | BIT(REPLICAS) | BIT(SHARDS),
      system__execute_bootstrap},
     {SYSTEM_OPCODE_TOKENADD, BIT(TOKEN) | BIT(TTL) | BIT(USES), 0, system__execute_token_add},
     {SYSTEM_OPCODE_JOIN, BIT(TOKEN) | JOINER, FACTS, system__execute_join},

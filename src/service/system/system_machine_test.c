@@ -28,7 +28,8 @@ static void bootstrap(struct system__world *world)
     struct system_digest key = digest_of(1);
     struct system_node_facts facts = {.peer = "h:1", .feature_max = 1, .key = &key};
     struct system_command command;
-    system_bootstrap_command(&command, cluster, 0, &facts);
+    struct system_birth birth = {.cluster = cluster};
+    system_bootstrap_command(&command, &birth, &facts);
     uint64_t id = 0;
     assert_int_equal(system_reply_number(system__world_run(world, &command), &id, NULL), 0);
     assert_int_equal(id, 1);

@@ -4,7 +4,7 @@
 #include "base/endian/endian.h"
 #include "service/system/system_internal.h"
 
-enum { NODE_KEY_SIZE_BYTES = 6, AUDIT_KEY_SIZE_BYTES = 10 };
+enum { NODE_KEY_SIZE_BYTES = 6, AUDIT_KEY_SIZE_BYTES = 10, SHARD_KEY_SIZE_BYTES = 6 };
 
 static uint8_t *begin(struct system__row *row, enum system__row_kind kind, size_t size_bytes)
 {
@@ -33,6 +33,11 @@ void system__row_token(struct system__row *row, const struct system_digest *hash
 void system__row_audit(struct system__row *row, uint64_t number)
 {
     endian_put_u64_be(begin(row, SYSTEM_ROW_AUDIT, AUDIT_KEY_SIZE_BYTES), number);
+}
+
+void system__row_shard(struct system__row *row, wal_shard shard)
+{
+    endian_put_u32_be(begin(row, SYSTEM_ROW_SHARD, SHARD_KEY_SIZE_BYTES), shard);
 }
 
 struct bytes system__row_lower(uint8_t target[2], uint32_t kind)
@@ -69,20 +74,23 @@ bool system__row_parse(struct bytes key, struct system__row_name *name)
     case SYSTEM_ROW_AUDIT:
         size_bytes = AUDIT_KEY_SIZE_BYTES;
         break;
+    case SYSTEM_ROW_SHARD:
+        size_bytes = SHARD_KEY_SIZE_BYTES;
+        break;
     default:
         return false;
     }
     if (key.size_bytes != size_bytes) {
         return false;
     }
-    if (parsed.kind == SYSTEM_ROW_NODE) {
+    if (parsed.kind == SYSTEM_ROW_NODE || parsed.kind == SYSTEM_ROW_SHARD) {
         parsed.number = endian_get_u32_be(key.data + 2);
     } else if (parsed.kind == SYSTEM_ROW_AUDIT) {
         parsed.number = endian_get_u64_be(key.data + 2);
     } else if (parsed.kind == SYSTEM_ROW_TOKEN) {
         memcpy(parsed.hash.bytes, key.data + 2, sizeof parsed.hash.bytes);
     }
-    bool has_number = parsed.kind == SYSTEM_ROW_NODE || parsed.kind == SYSTEM_ROW_AUDIT;
+    bool has_number = parsed.kind != SYSTEM_ROW_SETTINGS && parsed.kind != SYSTEM_ROW_TOKEN;
     if (has_number && parsed.number == 0) {
         return false;
     }

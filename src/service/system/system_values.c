@@ -36,7 +36,12 @@
  *                            12     4  zero
  *                            16     8  time of the first
  *                            24     8  time of the last
- *                            32        text */
+ *                            32        text
+ *
+ * A shard                     0     1  version of this format, 1
+ *                             1     3  zero
+ *                             4     4  first slot
+ *                             8     4  the slot behind the last one */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "service/system/system_internal.h"
@@ -48,6 +53,7 @@ enum {
     TOKEN_HEAD_SIZE_BYTES = 24,
     USE_SIZE_BYTES = SYSTEM_DIGEST_SIZE_BYTES + 4,
     AUDIT_HEAD_SIZE_BYTES = 32,
+    SHARD_SIZE_BYTES = 12,
 };
 
 /* ---- Kinds of values ------------------------------------------------------------------------- */
@@ -389,4 +395,53 @@ int system__audit_decode(struct bytes value, uint64_t number, struct system_audi
     }
     *audit = decoded;
     return 0;
+}
+
+/* ---- Shards ---------------------------------------------------------------------------------- */
+
+void system__shard_encode(struct buffer *value, const struct slots_range *range)
+{
+    uint8_t *target = begin(value, SHARD_SIZE_BYTES);
+    endian_put_u32_le(target + 4, range->first);
+    endian_put_u32_le(target + 8, range->end);
+}
+
+int system__shard_decode(struct bytes value, wal_shard shard, struct slots_range *range)
+{
+    int status = check_head(value, SHARD_SIZE_BYTES);
+    if (status != 0) {
+        return status;
+    }
+    if (value.size_bytes != SHARD_SIZE_BYTES || !is_zero(value.data + 1, 3)) {
+        return ERROR_CORRUPT;
+    }
+    *range = (struct slots_range){
+        .shard = shard,
+        .first = endian_get_u32_le(value.data + 4),
+        .end = endian_get_u32_le(value.data + 8),
+    };
+    return 0;
+}
+
+int system__ranges_add(struct system__ranges *ranges, const struct slots_range *range)
+{
+    if (ranges->count == SLOTS_SHARD_COUNT_MAX) {
+        return ERROR_CORRUPT;
+    }
+    uint32_t place = ranges->count++;
+    while (place > 0 && ranges->items[place - 1].first > range->first) {
+        ranges->items[place] = ranges->items[place - 1];
+        place--;
+    }
+    ranges->items[place] = *range;
+    return 0;
+}
+
+int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots)
+{
+    if (ranges->count == 0) {
+        slots_divide(slots, 1);
+        return 0;
+    }
+    return slots_set(slots, ranges->items, ranges->count) == 0 ? 0 : ERROR_CORRUPT;
 }

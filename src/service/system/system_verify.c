@@ -14,6 +14,8 @@ struct verification {
     uint32_t token_count;
     uint64_t audit_count;
     uint64_t audit_last;
+    struct system__ranges ranges;
+    struct slots slots;
 };
 
 #define CORRUPT(verification, ...) error_say((verification)->error, ERROR_CORRUPT, __VA_ARGS__)
@@ -89,6 +91,20 @@ static int verify_audit(struct verification *verification, const struct system__
     return 0;
 }
 
+static int verify_shard(struct verification *verification, const struct system__row_name *name,
+                        struct bytes value)
+{
+    struct slots_range range;
+    int status = system__shard_decode(value, (wal_shard)name->number, &range);
+    if (status != 0) {
+        return unreadable(verification, status, "a shard");
+    }
+    if (system__ranges_add(&verification->ranges, &range) != 0) {
+        return CORRUPT(verification, "more than %u shards", SLOTS_SHARD_COUNT_MAX);
+    }
+    return 0;
+}
+
 static int verify_row(struct verification *verification, struct bytes key, struct bytes value)
 {
     struct system__row_name name;
@@ -110,6 +126,8 @@ static int verify_row(struct verification *verification, struct bytes key, struc
         return verify_token(verification, &name, value);
     case SYSTEM_ROW_AUDIT:
         return verify_audit(verification, &name, value);
+    case SYSTEM_ROW_SHARD:
+        return verify_shard(verification, &name, value);
     }
     return 0;
 }
@@ -140,6 +158,13 @@ static int settle(struct verification *verification)
     if (active_count == 0 || member_count > SYSTEM_NODE_COUNT_MAX) {
         return CORRUPT(verification, "%" PRIu32 " nodes, %" PRIu32 " of them active", member_count,
                        active_count);
+    }
+    if (system__ranges_settle(&verification->ranges, &verification->slots) != 0) {
+        return CORRUPT(verification, "the shards do not have each slot once");
+    }
+    if (verification->ranges.count > 0 &&
+        verification->state.settings.feature < SYSTEM_FEATURE_SHARDS) {
+        return CORRUPT(verification, "several shards in a cluster that does not know of them");
     }
     uint64_t given = verification->state.audit_next - 1;
     uint64_t expected = given < SYSTEM_AUDIT_COUNT_MAX ? given : SYSTEM_AUDIT_COUNT_MAX;

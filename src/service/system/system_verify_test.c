@@ -24,7 +24,8 @@ static void build(struct system__world *world)
     struct system_command command;
     uint64_t number;
     system__world_init(world, NULL);
-    system_bootstrap_command(&command, cluster, 0, &facts);
+    struct system_birth birth = {.cluster = cluster};
+    system_bootstrap_command(&command, &birth, &facts);
     assert_int_equal(system_reply_number(system__world_run(world, &command), &number, NULL), 0);
     system_token_add_command(&command, &hash, 60000, 2);
     assert_int_equal(system_reply_number(system__world_run(world, &command), &number, NULL), 0);
@@ -126,11 +127,62 @@ static void test_settings(void **state)
     write_row(&world, ENV_CHANGE_PUT, row.key, BYTES("\x02"));
     expect(&world, ERROR_NEWER_FORMAT, "the settings");
     build(&world);
-    write_row(&world, ENV_CHANGE_PUT, BYTES("\x02\x05"), BYTES("x"));
+    write_row(&world, ENV_CHANGE_PUT, BYTES("\x02\x06"), BYTES("x"));
     expect(&world, ERROR_CORRUPT, "a row that the system does not write");
     build(&world);
     write_row(&world, ENV_CHANGE_PUT, BYTES("\x02"), BYTES("x"));
     expect(&world, ERROR_CORRUPT, "a row that the system does not write");
+}
+
+/* Four shards; then what one of them says is lost, or other than it was. */
+static void build_shards(struct system__world *world)
+{
+    struct system_digest first = {{1}};
+    struct system_node_facts facts = {.peer = "h:1", .feature_max = 2, .key = &first};
+    struct system_birth birth = {.cluster = cluster, .shard_count = 4};
+    struct system_command command;
+    uint64_t number;
+    system__world_init(world, NULL);
+    system_bootstrap_command(&command, &birth, &facts);
+    assert_int_equal(system_reply_number(system__world_run(world, &command), &number, NULL), 0);
+}
+
+static void test_shards(void **state)
+{
+    (void)state;
+    struct system__world world;
+    struct system__row row;
+    struct buffer value = {0};
+    build_shards(&world);
+    assert_int_equal(system_slots(world.system)->range_count, 4);
+    system__world_restart(&world);
+    assert_int_equal(system_slots(world.system)->range_count, 4);
+    assert_int_equal(system_slots(world.system)->ranges[3].first, 12288);
+    expect(&world, 0, "");
+    system__row_shard(&row, 2);
+    build_shards(&world);
+    write_row(&world, ENV_CHANGE_DELETE, row.key, BYTES(""));
+    expect(&world, ERROR_CORRUPT, "the shards do not have each slot once");
+    build_shards(&world);
+    struct slots_range range = {.shard = 2, .first = 4096, .end = 8193};
+    system__shard_encode(&value, &range);
+    write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
+    expect(&world, ERROR_CORRUPT, "the shards do not have each slot once");
+    build_shards(&world);
+    write_row(&world, ENV_CHANGE_PUT, row.key, BYTES("\x01"));
+    expect(&world, ERROR_CORRUPT, "a shard cannot be read");
+    build_shards(&world);
+    value.data[0] = 2;
+    write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
+    expect(&world, ERROR_NEWER_FORMAT, "a shard");
+    build(&world);
+    buffer_clear(&value);
+    range = (struct slots_range){.shard = 1, .end = SLOTS_COUNT};
+    system__shard_encode(&value, &range);
+    system__row_shard(&row, 1);
+    write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
+    expect(&world, ERROR_CORRUPT, "in a cluster that does not know of them");
+    buffer_deinit(&value);
 }
 
 static void put_token(struct system__world *world, uint8_t number,
@@ -193,8 +245,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepts),  cmocka_unit_test(test_nodes),
-        cmocka_unit_test(test_settings), cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_settings), cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_tokens),   cmocka_unit_test(test_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,8 @@ bool system__world_is_same(const struct system *left, const struct system *right
     system__settings_encode(&values[1], &right->state);
     bool is_same = bytes_equal(buffer_bytes(&values[0]), buffer_bytes(&values[1])) &&
                    left->node_count == right->node_count &&
-                   left->token_expires_at_ms == right->token_expires_at_ms;
+                   left->token_expires_at_ms == right->token_expires_at_ms &&
+                   slots_are_equal(&left->slots, &right->slots);
     for (uint32_t i = 0; i < left->node_count && is_same; i++) {
         is_same = system__world_is_same_node(&left->nodes[i], &right->nodes[i]);
     }

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which shard a command is of, and commands of several.
+ *
+ * The order of a connection (I5 of resp.h). A pipeline's commands to one shard are submitted one
+ * behind the other, and the shard keeps their order. Shards know nothing of each other, so a command
+ * to another shard than the one that has something of this connection waits until all of that is
+ * answered. Then it is as if the client had waited itself: whatever another client sees, it sees in
+ * this order, also when a leader dies in between. A write that was committed earlier but is seen later
+ * would break what people rely on ("first the data, then the flag"), as would two reads in the wrong
+ * order; so reads wait, too. What is answered at once leaves nothing under way: a pipeline of reads
+ * whose shards are led here, and that are in memory, waits for nothing.
+ *
+ * A command whose keys are in several shards is cut into *parts*, one for each shard, if it is one of
+ * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
+ * until nothing of its connection is under way, its parts go to all shards at once, each in a session
+ * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
+ * different parts at different moments (docs/redis.md says so). What must be all or nothing (MSET,
+ * RENAME, …) is refused. */
+#include <stdlib.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "base/number/number.h"
+#include "gateway/resp/resp_internal.h"
+
+#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+
+/* ---- Where a command goes -------------------------------------------------------------------- */
+
+wal_shard resp__shard_of_slot(const struct resp_server *server, uint16_t slot)
+{
+    return resp__has_one_shard(server) ? SLOTS_FIRST_SHARD
+                                       : slots_shard_of(server->backend->slots, slot);
+}
+
+enum spread_kind resp__spread_kind(struct bytes name)
+{
+    static const struct {
+        const char *name;
+        enum spread_kind kind;
+    } kinds[] = {
+        {"dbsize", SPREAD_SUM},  {"del", SPREAD_SUM},       {"exists", SPREAD_SUM},
+        {"touch", SPREAD_SUM},   {"unlink", SPREAD_SUM},    {"keys", SPREAD_JOIN},
+        {"mget", SPREAD_MERGE},  {"randomkey", SPREAD_ANY}, {"flushall", SPREAD_ALL},
+        {"flushdb", SPREAD_ALL},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(kinds); i++) {
+        if (bytes_equal(name, bytes_of_text(kinds[i].name))) {
+            return kinds[i].kind;
+        }
+    }
+    return SPREAD_NONE;
+}
+
+/* The positions of a command's keys, counted with its name. */
+struct positions {
+    uint32_t first;
+    uint32_t end;
+    uint32_t step;
+};
+
+static struct positions positions_of(const struct kv_command *command, uint32_t count)
+{
+    struct kv_key_range keys = command->keys;
+    if (keys.first <= 0) {
+        return (struct positions){0, 0, 1};
+    }
+    int64_t last = keys.last >= 0 ? keys.last : (int64_t)count + keys.last;
+    last = last >= count ? (int64_t)count - 1 : last;
+    return (struct positions){(uint32_t)keys.first, last < 0 ? 0 : (uint32_t)last + 1,
+                              (uint32_t)keys.step};
+}
+
+static wal_shard shard_of_key(const struct slots *slots, struct bytes key)
+{
+    return slots_shard_of(slots, kv_slot_of_key(key));
+}
+
+bool resp__find_shard(const struct resp_server *server, const struct command_entry *entry,
+                      const struct bytes *arguments, uint32_t count, wal_shard *shard)
+{
+    *shard = SLOTS_FIRST_SHARD;
+    if (resp__has_one_shard(server)) {
+        return true;
+    }
+    const struct slots *slots = server->backend->slots;
+    struct positions keys = positions_of(entry->command, count);
+    if (keys.first == 0) {
+        if (entry->spread == SPREAD_NONE && count > 1 && resp__is(arguments[0], "scan")) {
+            *shard = slots_shard_of(slots, kv_scan_slot(arguments[1]));
+        }
+        return entry->spread == SPREAD_NONE;
+    }
+    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+        wal_shard found = shard_of_key(slots, arguments[i]);
+        if (i > keys.first && found != *shard) {
+            return false;
+        }
+        *shard = found;
+    }
+    return true;
+}
+
+void resp__reply_cross(const struct reply *reply)
+{
+    reply_error(reply,
+                "CROSSSLOT Keys in request don't hash to the same slot, and are in different "
+                "shards; keys with the same {tag} are together");
+}
+
+/* ---- Parts ----------------------------------------------------------------------------------- */
+
+enum part_state { PART_READY, PART_SUBMITTED, PART_DONE };
+
+struct part {
+    struct shard_request request; /* First: done() finds the part. */
+    struct shard_session session;
+    struct spread *spread;
+    wal_shard shard;
+    enum part_state state;
+    int status;
+    struct buffer answer;
+    struct bytes rest; /* Of the answer: elements that were not taken yet. */
+    struct bytes *arguments;
+    uint32_t argument_count;
+};
+
+struct spread {
+    struct list link; /* In the server's `spreads` while a part is ready. */
+    struct slot *slot;
+    const struct command_entry *entry;
+    bool is_submitting;
+    uint32_t open_count;  /* Parts that are not done. */
+    uint32_t key_count;   /* Of SPREAD_MERGE, */
+    uint8_t *key_parts;   /* and each key's part. */
+    struct bytes *copies; /* Of all arguments; their bytes stand behind the array. */
+    struct bytes *items;  /* The arguments of the parts, one part after the other. */
+    uint32_t part_count;
+    struct part parts[];
+};
+
+_Static_assert(SLOTS_SHARD_COUNT_MAX <= UINT8_MAX, "a part's number is a byte");
+
+static void spread_free(struct spread *spread)
+{
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        buffer_deinit(&spread->parts[i].answer);
+    }
+    list_remove(&spread->link);
+    memory_free(spread->key_parts);
+    memory_free(spread->copies);
+    memory_free(spread->items);
+    memory_free(spread);
+}
+
+/* ---- The answer of all ----------------------------------------------------------------------- */
+
+/* The first line without its end; `*rest` is behind it. */
+static struct bytes take_line(struct bytes *rest)
+{
+    const uint8_t *end = rest->size_bytes == 0 ? NULL : memchr(rest->data, '\r', rest->size_bytes);
+    ASSERT(end != NULL && (size_t)(end - rest->data) + 2 <= rest->size_bytes);
+    size_t size = (size_t)(end - rest->data);
+    struct bytes line = bytes_make(rest->data, size);
+    *rest = bytes_make(end + 2, rest->size_bytes - size - 2);
+    return line;
+}
+
+/* ":17", "*3", "$5": the number. */
+static int64_t number_of(struct bytes line)
+{
+    int64_t number = 0;
+    bool is_number = line.size_bytes > 1 &&
+                     number_parse_integer(bytes_make(line.data + 1, line.size_bytes - 1), &number);
+    ASSERT(is_number); /* A machine of ours wrote it. */
+    return number;
+}
+
+/* A bulk string or a null, whole. */
+static struct bytes take_element(struct bytes *rest)
+{
+    const uint8_t *start = rest->data;
+    struct bytes line = take_line(rest);
+    int64_t size = line.data[0] == '$' ? number_of(line) : -1;
+    if (size >= 0) {
+        ASSERT((uint64_t)size + 2 <= rest->size_bytes);
+        *rest = bytes_make(rest->data + size + 2, rest->size_bytes - (size_t)size - 2);
+    }
+    return bytes_make(start, (size_t)(rest->data - start));
+}
+
+static bool is_null(struct bytes answer)
+{
+    return answer.size_bytes > 0 &&
+           (answer.data[0] == '_' || bytes_equal(answer, BYTES("$-1\r\n")));
+}
+
+/* A part that failed: the others may have taken effect. */
+static const struct part *failed_part(const struct spread *spread)
+{
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        const struct part *part = &spread->parts[i];
+        if (part->status != 0 || (part->answer.size_bytes > 0 && part->answer.data[0] == '-')) {
+            return part;
+        }
+    }
+    return NULL;
+}
+
+static void add_up(struct spread *spread, const struct reply *reply)
+{
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        struct bytes answer = buffer_bytes(&spread->parts[i].answer);
+        sum += number_of(take_line(&answer));
+    }
+    reply_integer(reply, sum);
+}
+
+static void begin_arrays(struct spread *spread, const struct reply *reply)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        struct part *part = &spread->parts[i];
+        part->rest = buffer_bytes(&part->answer);
+        count += (uint64_t)number_of(take_line(&part->rest));
+    }
+    reply_array(reply, count);
+}
+
+static void merge(struct spread *spread, const struct reply *reply)
+{
+    begin_arrays(spread, reply);
+    for (uint32_t i = 0; i < spread->key_count; i++) {
+        struct part *part = &spread->parts[spread->key_parts[i]];
+        buffer_append(reply->target, take_element(&part->rest));
+    }
+}
+
+static void choose_any(struct spread *spread, const struct reply *reply)
+{
+    uint32_t start;
+    os_random_fill(&start, sizeof start);
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        uint32_t place = (start % spread->part_count + i) % spread->part_count;
+        struct bytes answer = buffer_bytes(&spread->parts[place].answer);
+        if (!is_null(answer)) {
+            buffer_append(reply->target, answer);
+            return;
+        }
+    }
+    reply_null(reply);
+}
+
+static void combine(struct spread *spread, const struct reply *reply)
+{
+    const struct part *failed = failed_part(spread);
+    if (failed != NULL && failed->status == 0) {
+        buffer_append(reply->target, buffer_bytes(&failed->answer));
+        return;
+    }
+    if (failed != NULL) {
+        resp__reply_failure(spread->entry, failed->request.is_write, failed->status, reply);
+        return;
+    }
+    switch ((enum spread_kind)spread->entry->spread) {
+    case SPREAD_SUM:
+        add_up(spread, reply);
+        return;
+    case SPREAD_JOIN:
+        begin_arrays(spread, reply);
+        for (uint32_t i = 0; i < spread->part_count; i++) {
+            buffer_append(reply->target, spread->parts[i].rest);
+        }
+        return;
+    case SPREAD_MERGE:
+        merge(spread, reply);
+        return;
+    case SPREAD_ANY:
+        choose_any(spread, reply);
+        return;
+    case SPREAD_ALL:
+        reply_ok(reply);
+        return;
+    case SPREAD_NONE:
+        break;
+    }
+    ASSERT(false);
+}
+
+static void finish(struct spread *spread)
+{
+    struct slot *slot = spread->slot;
+    struct connection *connection = slot->connection;
+    struct buffer answer = {0};
+    struct reply reply = {.target = &answer, .protocol = slot->request.protocol};
+    combine(spread, &reply);
+    spread_free(spread);
+    connection->is_blocked = false;
+    resp__slot_close(slot, 0, buffer_bytes(&answer)); /* The connection may be gone. */
+    buffer_deinit(&answer);
+}
+
+/* ---- On their way ---------------------------------------------------------------------------- */
+
+static void part_is_done(struct part *part, int status)
+{
+    part->state = PART_DONE;
+    part->status = status;
+    part->spread->open_count--;
+}
+
+static void answered(struct shard_request *request, int status, struct bytes answer)
+{
+    struct part *part = LIST_ITEM(request, struct part, request);
+    struct spread *spread = part->spread;
+    buffer_append(&part->answer, answer);
+    part_is_done(part, status);
+    if (spread->open_count == 0 && !spread->is_submitting) {
+        finish(spread);
+    }
+}
+
+static void submit_part(struct part *part)
+{
+    const struct resp_backend *backend = part->spread->slot->connection->server->backend;
+    struct reply reply = {.target = &part->answer, .protocol = part->request.protocol};
+    part->request.command.arguments = part->arguments;
+    part->state = PART_SUBMITTED;
+    int status = backend->submit(backend->context, part->shard, &part->request, &reply);
+    if (status == -EBUSY) {
+        part->state = PART_READY;
+    } else if (status != SHARD_PENDING) {
+        part_is_done(part, status);
+    }
+    if (status < 0) {
+        buffer_clear(&part->answer);
+    }
+}
+
+/* May end it. */
+static void submit_parts(struct spread *spread)
+{
+    struct resp_server *server = spread->slot->connection->server;
+    bool is_any_ready = false;
+    spread->is_submitting = true;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        if (spread->parts[i].state == PART_READY) {
+            submit_part(&spread->parts[i]);
+            is_any_ready |= spread->parts[i].state == PART_READY;
+        }
+    }
+    spread->is_submitting = false;
+    if (spread->open_count == 0) {
+        finish(spread);
+    } else if (is_any_ready) {
+        list_push_back(&server->spreads, &spread->link);
+    }
+}
+
+void resp__spreads_retry(struct resp_server *server)
+{
+    struct list waiting;
+    list_init(&waiting);
+    list_append_all(&waiting, &server->spreads);
+    for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {
+        submit_parts(LIST_ITEM(member, struct spread, link));
+    }
+}
+
+/* ---- Cutting --------------------------------------------------------------------------------- */
+
+static struct bytes *copy_of(const struct bytes *arguments, uint32_t count)
+{
+    size_t size = (count + 1) * sizeof(struct bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        size += arguments[i].size_bytes;
+    }
+    struct bytes *copies = memory_allocate(size);
+    uint8_t *place = (uint8_t *)(copies + count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        copies[i] = bytes_make(place, arguments[i].size_bytes);
+        if (arguments[i].size_bytes > 0) {
+            memcpy(place, arguments[i].data, arguments[i].size_bytes);
+        }
+        place += arguments[i].size_bytes;
+    }
+    return copies;
+}
+
+/* Each shard gets the keys that it has; all arguments are keys. */
+static void deal_keys(struct spread *spread, const struct slots *slots, uint32_t count)
+{
+    spread->key_count = count;
+    spread->key_parts = memory_allocate((size_t)count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t place = slots_place_of(slots, kv_slot_of_key(spread->copies[i]));
+        spread->key_parts[i] = (uint8_t)place;
+        spread->parts[place].argument_count++;
+    }
+    struct bytes *next = spread->items;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        spread->parts[i].arguments = next;
+        next += spread->parts[i].argument_count;
+        spread->parts[i].argument_count = 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct part *part = &spread->parts[spread->key_parts[i]];
+        part->arguments[part->argument_count++] = spread->copies[i];
+    }
+}
+
+/* Parts without keys go, and numbers of parts follow. */
+static void drop_empty(struct spread *spread)
+{
+    uint8_t kept_as[SLOTS_SHARD_COUNT_MAX];
+    uint32_t kept_count = 0;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        kept_as[i] = (uint8_t)kept_count;
+        if (spread->parts[i].argument_count > 0) {
+            spread->parts[kept_count++] = spread->parts[i];
+        }
+    }
+    spread->part_count = kept_count;
+    for (uint32_t i = 0; i < spread->key_count; i++) {
+        spread->key_parts[i] = kept_as[spread->key_parts[i]];
+    }
+}
+
+static void prepare_parts(struct spread *spread, const struct connection *connection)
+{
+    const struct kv_command *command = spread->entry->command;
+    bool is_write = (command->flags & KV_FLAG_WRITE) != 0;
+    spread->open_count = spread->part_count;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        struct part *part = &spread->parts[i];
+        part->spread = spread;
+        shard_session_init(&part->session);
+        part->request = (struct shard_request){
+            .command = {.opcode = command->opcode, .argument_count = part->argument_count},
+            .protocol = connection->protocol,
+            .is_write = is_write,
+            .does_grow = (command->flags & KV_FLAG_GROWS) != 0,
+            .may_be_stale = connection->is_readonly && !is_write,
+            .done = answered,
+            .session = &part->session,
+        };
+    }
+}
+
+static struct spread *cut(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count)
+{
+    const struct slots *slots = connection->server->backend->slots;
+    size_t size = sizeof(struct spread) + slots->range_count * sizeof(struct part);
+    struct spread *spread = memory_allocate_zeroed(1, size);
+    list_init(&spread->link);
+    spread->entry = entry;
+    spread->part_count = slots->range_count;
+    spread->copies = copy_of(arguments, count);
+    spread->items = memory_allocate((count + 1) * sizeof(struct bytes));
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        spread->parts[i].shard = slots->ranges[i].shard;
+        spread->parts[i].arguments = spread->copies;
+        spread->parts[i].argument_count = count;
+    }
+    if (entry->command->keys.first > 0) {
+        for (uint32_t i = 0; i < spread->part_count; i++) {
+            spread->parts[i].argument_count = 0;
+        }
+        deal_keys(spread, slots, count);
+        drop_empty(spread);
+    }
+    prepare_parts(spread, connection);
+    return spread;
+}
+
+enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count, const struct reply *reply)
+{
+    if (entry->spread == SPREAD_NONE) {
+        resp__reply_cross(reply);
+        return HANDLED_DONE;
+    }
+    if (connection->slot_count > 0) {
+        return HANDLED_AFTER;
+    }
+    struct spread *spread = cut(connection, entry, arguments + 1, count - 1);
+    connection->is_blocked = true;
+    spread->slot = resp__slot_open(connection, entry);
+    submit_parts(spread);
+    return HANDLED_DONE;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Claim: a command goes to the shard of its keys; nothing of a connection is under way at two shards
+ * (the world asserts both); commands of several shards are answered as by one, or refused; and a
+ * refusal, a failure or a busy shard changes nothing of that. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "gateway/resp/resp_world.h"
+
+enum { SHARD_COUNT = 16 };
+
+static struct buffer got;
+
+static void expect(int client, const char *requests, const char *expected)
+{
+    buffer_clear(&got);
+    world_send(client, bytes_of_text(requests));
+    world_receive(client, strlen(expected), &got);
+    buffer_append_byte(&got, 0);
+    assert_string_equal((const char *)got.data, expected);
+}
+
+static struct world *begin(int *client)
+{
+    struct world_options options = {.shard_count = SHARD_COUNT};
+    struct world *world = world_create(&options);
+    *client = world_connect(world);
+    return world;
+}
+
+static void end(struct world *world, int client)
+{
+    (void)close(client);
+    world_destroy(world);
+    buffer_deinit(&got);
+}
+
+#define FILL "set a 1\r\nset b 2\r\nset c 3\r\nset d 4\r\nset e 5\r\n"
+#define OK5 "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"
+#define CROSS                                                                               \
+    "-CROSSSLOT Keys in request don't hash to the same slot, and are in different shards; " \
+    "keys with the same {tag} are together\r\n"
+
+/* In one packet: what is of another shard waits, and the replies are in order. */
+static void test_pipeline(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    expect(client, FILL "get a\r\nget b\r\nget c\r\n", OK5 "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n");
+    world_set_reading_late(world, true);
+    expect(client, "get a\r\nget b\r\nset a 9\r\nget a\r\nping\r\nget e\r\n",
+           "$1\r\n1\r\n$1\r\n2\r\n+OK\r\n$1\r\n9\r\n+PONG\r\n$1\r\n5\r\n");
+    for (int i = 0; i < 50; i++) {
+        expect(client, "set a 1\r\nset b 2\r\nget a\r\nget b\r\n",
+               "+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    }
+    end(world, client);
+}
+
+static void test_parts(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    expect(client, "dbsize\r\nrandomkey\r\nkeys *\r\n", ":0\r\n$-1\r\n*0\r\n");
+    expect(client, FILL "dbsize\r\n", OK5 ":5\r\n");
+    expect(client, "mget e none a b a\r\n",
+           "*5\r\n$1\r\n5\r\n$-1\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n1\r\n");
+    expect(client, "exists a b c none a\r\nget d\r\n", ":4\r\n$1\r\n4\r\n");
+    expect(client, "del a b none\r\ndbsize\r\n", ":2\r\n:3\r\n");
+    buffer_clear(&got);
+    world_send(client, BYTES("randomkey\r\n"));
+    world_receive(client, 7, &got);
+    assert_true(got.data[4] >= 'c' && got.data[4] <= 'e');
+    expect(client, "set c 1\r\nflushall\r\nset a 2\r\ndbsize\r\n", "+OK\r\n+OK\r\n+OK\r\n:1\r\n");
+    world_set_reading_late(world, true);
+    expect(client, "mget a b c\r\nset b 1\r\nmget a b c\r\n",
+           "*3\r\n$1\r\n2\r\n$-1\r\n$-1\r\n+OK\r\n*3\r\n$1\r\n2\r\n$1\r\n1\r\n$-1\r\n");
+    expect(client, "hello 3\r\n", "%");
+    end(world, client);
+}
+
+static void test_refusals(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    expect(client, "mset a 1 b 2\r\nrename a b\r\nwatch a b\r\ndbsize\r\n",
+           CROSS CROSS CROSS ":0\r\n");
+    expect(client, "multi\r\nset {t}a 1\r\nset b 2\r\nset {t}c 3\r\nexec\r\n",
+           "+OK\r\n+QUEUED\r\n" CROSS "+QUEUED\r\n"
+           "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    expect(client, "multi\r\ndbsize\r\nexec\r\n",
+           "+OK\r\n" CROSS "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    expect(client, "watch {t}a\r\nmulti\r\nset b 1\r\ndiscard\r\n",
+           "+OK\r\n+OK\r\n" CROSS "+OK\r\n");
+    expect(client, "watch {t}a\r\nmulti\r\nset {t}b 1\r\nping\r\nexec\r\n",
+           "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
+    /* After it, other shards. */
+    expect(client, "multi\r\nset b 1\r\nexec\r\n", "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    end(world, client);
+}
+
+/* One part is busy, or fails. */
+static void test_troubles(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    expect(client, FILL, OK5);
+    world_refuse(world, -EBUSY, 20);
+    expect(client, "del a b\r\nset c 1\r\n", ":2\r\n+OK\r\n");
+    world_refuse(world, -EBUSY, 40);
+    world_set_reading_late(world, true);
+    expect(client, "mget c d\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n4\r\n:3\r\n");
+    world_refuse(world, ERROR_STOPPED, 1);
+    expect(client, "del c d\r\nset a 1\r\n",
+           "-CLUSTERDOWN the node is stopping, nothing was changed\r\n+OK\r\n");
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    expect(client, "del d e\r\n",
+           "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n");
+    expect(client, "set a 1\r\nget a\r\n", "+OK\r\n$1\r\n1\r\n");
+    end(world, client);
+}
+
+/* A client that goes away leaves parts that are answered to nobody. */
+static void test_goes_away(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    expect(client, FILL, OK5);
+    world_set_holding(world, true);
+    world_send(client, BYTES("del a b c d e\r\nset a 1\r\n"));
+    (void)usleep(20000);
+    (void)close(client);
+    (void)usleep(20000);
+    world_set_holding(world, false);
+    client = world_connect(world);
+    expect(client, "ping\r\n", "+PONG\r\n");
+    end(world, client);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pipeline),  cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_troubles),
+        cmocka_unit_test(test_goes_away),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

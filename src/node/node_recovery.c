@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recovery, in the thread that starts the node, with the log in its own hands. The log is read once
+ * for all replicas, then each applies what it lacks, one after the other. */
+#include "node/node_recovery.h"
+
+#include <inttypes.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "service/system/system.h"
+
+enum { REPLAY_STALL_MS = 1 };
+
+#define SPARE_LOG_SIZE_BYTES_MAX (4ull * WAL_SEGMENT_SIZE_BYTES)
+/* Of the disk, spare segments take at most this part: a small disk needs its space for rows. */
+#define SPARE_LOG_DISK_SHARE 16
+
+static raft_index first_needed(void *context, wal_shard id)
+{
+    const struct node_shard *shard = node_shards_find(context, id);
+    return shard != NULL ? shard_stored_index(shard->shard) + 1 : 1;
+}
+
+/* Part of the replica's log is lost. It goes on if the others can repair it. */
+static int accept_loss_of(struct node_shard *shard, const struct wal_loss *loss,
+                          struct error *error)
+{
+    int status = shard_accept_loss(shard->shard, error);
+    if (status != 0) {
+        return status;
+    }
+    OS_LOG_WARN(shard->host->log, "node.log_damaged",
+                "shard=%" PRIu32 " lost_from=%" PRIu64 " segment=%016" PRIu64 ".wal offset=%" PRIu32
+                " reason=%s consequence=%s action=%s",
+                shard->range.shard, loss->index, loss->segment, loss->offset, loss->reason,
+                "this replica does not vote until it has got what it lost from the others",
+                "look after the disk; the segment is kept as damaged-*");
+    return 0;
+}
+
+/* Of shards that the log does not name nobody knows which they are: all of them are taken for
+ * damaged. That costs those that are whole a round trip. */
+static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
+{
+    struct node_shards *shards = context;
+    int status = 0;
+    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
+        if (loss->is_of_unnamed || loss->shard == shards->items[i].range.shard) {
+            status = accept_loss_of(&shards->items[i], loss, error);
+        }
+    }
+    return status;
+}
+
+static void scanning(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct node_shards *shards = context;
+    uint64_t now = os_monotonic_ms();
+    if (now - shards->replay_reported_at_ms >= NODE_REPLAY_REPORT_INTERVAL_MS) {
+        shards->replay_reported_at_ms = now;
+        OS_LOG_INFO(shards->log, "node.reading_log", "done_bytes=%" PRIu64 " total_bytes=%" PRIu64,
+                    done_bytes, total_bytes);
+    }
+}
+
+/* ---- One replica ----------------------------------------------------------------------------- */
+
+/* Make durable what the shard wants to be, and apply what that commits. */
+static int persist_now(struct node_shard *shard, struct error *error)
+{
+    struct wal *wal = shard->host->wal;
+    uint64_t sequence = shard->start_sequence;
+    int status = wal_write(wal, error);
+    if (status == 0) {
+        status = wal_flush(wal, error);
+    }
+    if (status == 0) {
+        shard_persisted(shard->shard, sequence);
+    }
+    return status;
+}
+
+/* Is nobody else needed to know what is committed? */
+static bool is_alone(const struct node_shard *shard)
+{
+    const struct raft_configuration *members = shard_configuration(shard->shard);
+    return members->voter_count == 1 && members->outgoing_count == 0 &&
+           members->voters[0] == shard->host->self;
+}
+
+/* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
+ * writer inserts what was applied before. */
+static int replay(struct node_shard *shard, struct error *error)
+{
+    struct node_shards *host = shard->host;
+    struct wal_shard_state state;
+    bool has_state = wal_get_shard_state(host->wal, shard->range.shard, &state);
+    int status = shard_start(shard->shard, has_state ? &state : NULL, error);
+    uint64_t persisted = 0;
+    if (status == 0 && !is_alone(shard)) {
+        return persist_now(shard, error);
+    }
+    while (status == 0 && host->failure.code == 0 && !shard_is_ready(shard->shard)) {
+        if (atomic_load_explicit(&host->is_stop_wanted, memory_order_relaxed)) {
+            return error_say(error, -ECANCELED, "stopped while the log was replayed");
+        }
+        if (persisted != shard->start_sequence) {
+            persisted = shard->start_sequence;
+            status = persist_now(shard, error);
+        } else if (!node__wait_for_store(host)) {
+            (void)shard_tick(shard->shard);
+            os_sleep_ms(REPLAY_STALL_MS); /* The store is behind: nothing else to wait for. */
+        }
+    }
+    if (status == 0 && host->failure.code != 0) {
+        *error = host->failure;
+        status = host->failure.code;
+    }
+    return status;
+}
+
+/* ---- What the log has ------------------------------------------------------------------------ */
+
+/* A node that served has something of each shard in its log, at least of those that it has rows
+ * of. What is missing the others may have. */
+static int check_log(struct node_shards *shards, struct error *error)
+{
+    bool has_any = shards->is_new;
+    struct wal_shard_state state;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        has_any |= wal_get_shard_state(shards->wal, shards->items[i].range.shard, &state);
+    }
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        struct wal_loss loss = {
+            .shard = shard->range.shard, .index = 1, .reason = "the log is gone"};
+        struct error refusal = {0};
+        bool is_lost = !wal_get_shard_state(shards->wal, loss.shard, &state) &&
+                       (!has_any || shard_stored_index(shard->shard) > 0);
+        if (is_lost && accept_loss_of(shard, &loss, &refusal) != 0) {
+            return error_say(error, ERROR_CORRUPT,
+                             "the log is gone, and with it acknowledged writes: restore the data "
+                             "directory from a copy");
+        }
+    }
+    return 0;
+}
+
+/* What all replicas together have in the log. */
+static uint64_t count_entries(struct node_shards *shards)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct wal_shard_state state;
+        if (wal_get_shard_state(shards->wal, shards->items[i].range.shard, &state) &&
+            state.last_index >= state.first_index) {
+            count += state.last_index - state.first_index + 1;
+        }
+    }
+    return count;
+}
+
+/* A replay looks up most rows that it changes. Where the store is not larger than what is replayed,
+ * reading it from end to end before takes less than half as long as all these look-ups. */
+static int load_rows(struct node_shard *shard, struct store *store, uint64_t entry_count,
+                     struct error *error)
+{
+    struct node_shards *host = shard->host;
+    struct wal_shard_state state;
+    raft_index stored_index = shard_stored_index(shard->shard);
+    if (!wal_get_shard_state(host->wal, shard->range.shard, &state) ||
+        state.last_index <= stored_index) {
+        return 0;
+    }
+    struct wal_statistics log;
+    wal_get_statistics(host->wal, &log);
+    uint64_t replayed_count = state.last_index - stored_index;
+    uint64_t replayed_size_bytes = replayed_count < entry_count
+                                       ? log.live_size_bytes / entry_count * replayed_count
+                                       : log.live_size_bytes;
+    struct store_statistics statistics;
+    store_get_statistics(store, &statistics);
+    /* The shard's part of it; they are about equal. */
+    if (statistics.table_size_bytes / host->count > replayed_size_bytes) {
+        return 0;
+    }
+    return shard_load_rows(shard->shard, replayed_size_bytes, error);
+}
+
+static int replay_all(struct node_shards *shards, struct store *store, struct error *error)
+{
+    int status = check_log(shards, error);
+    uint64_t entry_count = status == 0 ? count_entries(shards) : 0;
+    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
+        struct node_shard *shard = &shards->items[i];
+        shards->is_counting = false;
+        status = load_rows(shard, store, entry_count, error);
+        if (status == 0) {
+            shards->is_counting = true;
+            status = replay(shard, error);
+        }
+        if (status != 0 && shards->count > 1) {
+            return error_wrap(error, status, "shard %u", shard->range.shard);
+        }
+    }
+    return status;
+}
+
+static uint64_t spare_log_size_bytes(const char *wal_directory)
+{
+    uint64_t free_size_bytes;
+    uint64_t total_size_bytes;
+    if (os_disk_space(wal_directory, &free_size_bytes, &total_size_bytes, NULL) != 0) {
+        return 0;
+    }
+    uint64_t share = total_size_bytes / SPARE_LOG_DISK_SHARE;
+    return share < SPARE_LOG_SIZE_BYTES_MAX ? share : SPARE_LOG_SIZE_BYTES_MAX;
+}
+
+static int open_log(struct node_shards *shards, const char *wal_directory, struct error *error)
+{
+    int status = os_files_create(&shards->files, wal_directory, error);
+    if (status != 0) {
+        return status;
+    }
+    struct wal_options wal_options = {
+        .files = os_files_env(shards->files),
+        .segment_size_bytes = WAL_SEGMENT_SIZE_BYTES,
+        .spare_size_bytes_max = spare_log_size_bytes(wal_directory),
+        .first_needed = first_needed,
+        .accept_loss = accept_loss,
+        .context = shards,
+        .progress = scanning,
+    };
+    status = wal_open(&shards->wal, &wal_options, error);
+    if (status != 0) {
+        os_files_destroy(shards->files);
+        shards->files = NULL;
+    }
+    return status;
+}
+
+/* ---- All of it ------------------------------------------------------------------------------- */
+
+static void report_replay(struct node_shards *shards, uint64_t started_at_ms,
+                          uint64_t scanned_at_ms)
+{
+    uint64_t now = os_monotonic_ms();
+    shards->replay_took_ms = now - started_at_ms;
+    if (shards->replayed_count == 0) {
+        return;
+    }
+    OS_LOG_INFO(shards->log, "node.replayed",
+                "entries=%" PRIu64 " log_bytes=%" PRIu64 " scan_ms=%" PRIu64 " apply_ms=%" PRIu64
+                " took_ms=%" PRIu64 " mb_per_s=%" PRIu64,
+                shards->replayed_count, shards->replayed_size_bytes, scanned_at_ms - started_at_ms,
+                now - scanned_at_ms, shards->replay_took_ms,
+                shards->replayed_size_bytes / 1000 /
+                    (shards->replay_took_ms > 0 ? shards->replay_took_ms : 1));
+}
+
+int node_shards_open(struct node_shards *shards, struct store *store,
+                     const struct node_options *options, const char *wal_directory,
+                     struct error *error)
+{
+    uint64_t started_at_ms = os_monotonic_ms();
+    list_init(&shards->refused);
+    shards->figures_mutex = os_mutex_create();
+    shards->figures = memory_allocate_zeroed(shards->slots.range_count, sizeof shards->figures[0]);
+    shards->log = options->log;
+    shards->replay_reported_at_ms = started_at_ms;
+    shards->system = system_create();
+    int status = node_writer_start(&shards->writer, error);
+    if (status != 0) {
+        goto failed_writer;
+    }
+    status = node__open_replicas(shards, store, options, error);
+    if (status != 0) {
+        goto failed_replicas;
+    }
+    status = open_log(shards, wal_directory, error);
+    if (status != 0) {
+        goto failed_log;
+    }
+    uint64_t scanned_at_ms = os_monotonic_ms();
+    status = replay_all(shards, store, error);
+    if (status != 0) {
+        goto failed_replay;
+    }
+    report_replay(shards, started_at_ms, scanned_at_ms);
+    return 0;
+
+failed_replay:
+    node__finish_writes(shards);
+    wal_close(shards->wal);
+    shards->wal = NULL;
+    os_files_destroy(shards->files);
+    shards->files = NULL;
+failed_log:
+    node__close_replicas(shards);
+failed_replicas:
+    node_writer_destroy(shards->writer);
+    shards->writer = NULL;
+failed_writer:
+    system_destroy(shards->system);
+    shards->system = NULL;
+    os_mutex_destroy(shards->figures_mutex);
+    memory_free(shards->figures);
+    return status;
+}

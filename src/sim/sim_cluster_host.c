@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the shards of a machine ask for: clocks, work on other threads, the log, messages. */
+#include <inttypes.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "sim/sim_cluster_host.h"
+
+enum { WORK_COUNT_MAX = 4, NO_SPACE_RETRY_US = 20000 };
+
+/* ---- Clocks ---------------------------------------------------------------------------------- */
+
+static uint64_t clock_now_ms(void *context)
+{
+    const struct cluster_node *node = context;
+    int64_t now_us = (int64_t)node->cluster->now_us;
+    int64_t own_us = now_us + now_us * node->clock_rate_ppm / 1000000; /* It never goes back. */
+    return node->clock_base_ms + (uint64_t)own_us / 1000;
+}
+
+static uint64_t clock_wall_ms(void *context)
+{
+    const struct cluster_node *node = context;
+    int64_t now_ms = 1700000000000 + node->cluster->wall_offset_ms;
+    return (uint64_t)(now_ms + (int64_t)(node->cluster->now_us / 1000) + (int64_t)node->id * 7);
+}
+
+struct env_clock sim__cluster_clock(struct cluster_node *node)
+{
+    return (struct env_clock){node, clock_now_ms, clock_wall_ms};
+}
+
+static uint64_t disk_us(const struct cluster_node *node)
+{
+    return (uint64_t)node->cluster->nature.disk_us * node->disk_times;
+}
+
+/* ---- Work on other threads ------------------------------------------------------------------- */
+
+static void run_job(struct job *job, struct wal *wal)
+{
+    job->was_run = true;
+    switch (job->kind) {
+    case JOB_READ:
+        shard_read_run(job->what);
+        return;
+    case JOB_WRITE:
+        shard_write_run(job->what);
+        return;
+    case JOB_WORK:
+        ((struct shard_work *)job->what)->run(job->what);
+        return;
+    case JOB_LOG_READ:
+        shard_log_read_run(job->what, wal);
+        return;
+    }
+}
+
+static void end_job(struct cluster_node *node, struct job *job)
+{
+    enum job_kind kind = job->kind;
+    void *what = job->what;
+    list_remove(&job->link);
+    memory_free(job);
+    node->job_count--;
+    switch (kind) {
+    case JOB_READ:
+        shard_read_done(what);
+        return;
+    case JOB_WRITE:
+        shard_write_done(what);
+        return;
+    case JOB_WORK:
+        ((struct shard_work *)what)->done(what);
+        return;
+    case JOB_LOG_READ:
+        shard_log_read_done(what);
+        return;
+    }
+}
+
+static void job_done(struct cluster *cluster, const struct cluster_event *event)
+{
+    end_job(event->node, event->pointer);
+    sim__cluster_node_look(cluster, event->node);
+}
+
+static void job_run(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct job *job = event->pointer;
+    run_job(job, event->node->wal);
+    sim__cluster_schedule(cluster, random_below(&cluster->random, 200), job_done, event->node, 0,
+                          job);
+}
+
+static void start_job(struct cluster_node *node, enum job_kind kind, void *what)
+{
+    struct job *job = memory_allocate_zeroed(1, sizeof *job);
+    job->kind = kind;
+    job->what = what;
+    list_push_back(&node->jobs, &job->link);
+    node->job_count++;
+    if (!node->is_dead) {
+        sim__cluster_schedule(node->cluster, sim__cluster_delay(node->cluster, disk_us(node)),
+                              job_run, node, 0, job);
+    }
+}
+
+void sim__cluster_end_jobs(struct cluster_node *node)
+{
+    while (!list_is_empty(&node->jobs)) {
+        struct job *job = LIST_ITEM(node->jobs.next, struct job, link);
+        if (!job->was_run) {
+            run_job(job, node->wal);
+        }
+        end_job(node, job);
+    }
+}
+
+static int host_read_elsewhere(void *context, struct shard_read *read)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+        return -EBUSY;
+    }
+    start_job(node, JOB_READ, read);
+    return 0;
+}
+
+static int host_work_elsewhere(void *context, struct shard_work *work)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+        return -EBUSY;
+    }
+    start_job(node, JOB_WORK, work);
+    return 0;
+}
+
+static void host_write_elsewhere(void *context, struct shard_write *write)
+{
+    start_job(((struct cluster_replica *)context)->node, JOB_WRITE, write);
+}
+
+static void host_read_log(void *context, struct shard_log_read *read)
+{
+    start_job(((struct cluster_replica *)context)->node, JOB_LOG_READ, read);
+}
+
+/* ---- The log writer -------------------------------------------------------------------------- */
+
+static void writer_gather(struct cluster *cluster, const struct cluster_event *event);
+
+/* A status of the log that the node cannot go on with: it must have been provoked, it must last, and
+ * the process ends. Not within a call of the shard. */
+static void log_failed(struct cluster_node *node, const struct error *error)
+{
+    struct cluster *cluster = node->cluster;
+    if (sim__disk_flush_error_count(node->disk) == 0) {
+        sim__cluster_fail(cluster, "the log of node %u failed: %s", node->id, error->message);
+        return;
+    }
+    if (wal_flush(node->wal, NULL) == 0) {
+        sim__cluster_fail(cluster, "the log of node %u goes on after: %s", node->id,
+                          error->message);
+        return;
+    }
+    sim__cluster_note(cluster, "node.exits", node->id, 0, 0);
+    sim__cluster_node_kill(cluster, node, false);
+}
+
+static void persisted(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_replica *replica = event->pointer;
+    shard_persisted(replica->shard, event->value);
+    sim__cluster_node_look(cluster, event->node);
+}
+
+static void writer_flush(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = event->node;
+    struct error error = {0};
+    if (wal_flush(node->wal, &error) != 0) {
+        log_failed(node, &error);
+        return;
+    }
+    sim__disk_next_round(node->disk);
+    uint64_t sequences[CLUSTER_SHARD_COUNT_MAX] = {0};
+    for (uint32_t i = 0; i < node->round_count; i++) {
+        sequences[node->round[i].replica->place] = node->round[i].sequence;
+    }
+    memory_free(node->round);
+    node->round = NULL;
+    node->round_count = 0;
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        if (sequences[i] > 0) {
+            sim__cluster_schedule(cluster, random_below(&cluster->random, 100), persisted, node,
+                                  sequences[i], &node->replicas[i]);
+        }
+    }
+    sim__cluster_schedule(cluster, 1, writer_gather, node, 0, NULL);
+}
+
+/* False: the node has ended. */
+static bool release(struct cluster_node *node)
+{
+    const struct slots *slots = &node->cluster->slots;
+    for (uint32_t i = 0; i < slots->range_count; i++) {
+        struct error error = {0};
+        raft_index index = node->replicas[i].release_index;
+        node->replicas[i].release_index = 0;
+        int status = index > 0 ? wal_release(node->wal, slots->ranges[i].shard, index, &error) : 0;
+        if (status != 0 && status != -ENOSPC) {
+            log_failed(node, &error);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void writer_write(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = event->node;
+    struct error error = {0};
+    int status = wal_write(node->wal, &error);
+    if (status == -ENOSPC && node->is_full) {
+        sim__cluster_note(cluster, "log.full", node->id, node->round_count, 0);
+        if (release(node)) { /* What the log itself holds may be all that is missing. */
+            sim__cluster_schedule(cluster, sim__cluster_delay(cluster, NO_SPACE_RETRY_US),
+                                  writer_write, node, 0, NULL);
+        }
+        return;
+    }
+    if (status != 0) {
+        log_failed(node, &error);
+        return;
+    }
+    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node)), writer_flush, node,
+                          0, NULL);
+}
+
+static void writer_gather(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = event->node;
+    if (!release(node)) {
+        return;
+    }
+    if (node->queue_count == 0) {
+        node->is_writer_busy = false;
+        return;
+    }
+    node->round = node->queue;
+    node->round_count = node->queue_count;
+    node->queue = NULL;
+    node->queue_count = node->queue_capacity = 0;
+    for (uint32_t i = 0; i < node->round_count; i++) {
+        wal_append(node->wal, &node->round[i].record);
+    }
+    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) / 10 + 1),
+                          writer_write, node, 0, NULL);
+}
+
+static void host_persist(void *context, struct shard *shard, const struct wal_record *record,
+                         uint64_t sequence)
+{
+    struct cluster_replica *replica = context;
+    struct cluster_node *node = replica->node;
+    if (node->is_dead) {
+        return;
+    }
+    if (node->queue_count == node->queue_capacity) {
+        node->queue_capacity = node->queue_capacity == 0 ? 16 : 2 * node->queue_capacity;
+        node->queue = memory_resize(node->queue, node->queue_capacity * sizeof node->queue[0]);
+    }
+    ASSERT(replica->queued_sequence <= sequence);
+    replica->queued_sequence = sequence;
+    node->queue[node->queue_count++] = (struct item){*record, replica, sequence};
+    if (!node->is_writer_busy) {
+        node->is_writer_busy = true;
+        sim__cluster_schedule(node->cluster, random_below(&node->cluster->random, 100),
+                              writer_gather, node, 0, NULL);
+    }
+}
+
+/* ---- The rest of the host -------------------------------------------------------------------- */
+
+static void host_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
+                      uint32_t piece_count)
+{
+    const struct cluster_replica *replica = context;
+    struct cluster_node *node = replica->node;
+    if (!node->is_dead) {
+        sim__cluster_check_sent(node->cluster, node, replica->place, &pieces[0]);
+        (void)sim__cluster_send(node->cluster, node, to,
+                                sim__cluster_message_of_shard(replica->place), pieces, piece_count);
+    }
+}
+
+static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
+                           struct buffer *payload, struct error *error)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    return wal_read(node->wal, shard, index, term, payload, error);
+}
+
+static int host_load_head(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
+                          raft_term *term, struct buffer *payload, struct error *error)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
+}
+
+static void exit_damaged(struct cluster *cluster, const struct cluster_event *event)
+{
+    sim__cluster_note(cluster, "node.exits_damaged", event->node->id, 0, 0);
+    sim__cluster_node_kill(cluster, event->node, false);
+}
+
+static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    if (status == ERROR_CORRUPT && node->is_damage_unseen && !node->is_dead) {
+        sim__cluster_schedule(node->cluster, 0, exit_damaged, node, 0, NULL);
+    } else if (!node->is_dead) {
+        sim__cluster_fail(node->cluster, "the shard of node %u failed: %s (%s)", node->id,
+                          error->message, error_text(status));
+    }
+}
+
+raft_index sim__cluster_first_needed(void *context, wal_shard shard)
+{
+    const struct cluster_node *node = context;
+    uint32_t place = slots_find(&node->cluster->slots, shard);
+    ASSERT(place < node->cluster->slots.range_count);
+    return shard_stored_index(node->replicas[place].shard) + 1;
+}
+
+struct shard_host sim__cluster_host(struct cluster_replica *replica)
+{
+    return (struct shard_host){.context = replica,
+                               .clock = sim__cluster_clock(replica->node),
+                               .persist = host_persist,
+                               .read_elsewhere = host_read_elsewhere,
+                               .write_elsewhere = host_write_elsewhere,
+                               .work_elsewhere = host_work_elsewhere,
+                               .read_log = host_read_log,
+                               .send = host_send,
+                               .load_entry = host_load_entry,
+                               .load_head = host_load_head,
+                               .failed = host_failed};
+}
+
+/* ---- The store's maintenance ----------------------------------------------------------------- */
+
+void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = event->node;
+    if (event->value == 0) {
+        bool is_skipped = random_chance(&cluster->random, 1, 4);
+        for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+            struct cluster_replica *replica = &node->replicas[i];
+            replica->flush_index = is_skipped ? 0 : shard_stored_index(replica->shard);
+        }
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) * 4),
+                              sim__cluster_maintain, node, 1, NULL);
+        return;
+    }
+    bool is_whole = true;
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        is_whole = is_whole && shard_is_stored_whole(node->replicas[i].shard);
+    }
+    memstore_flush(node->memstore);
+    node->is_whole = node->is_whole || is_whole;
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        struct cluster_replica *replica = &node->replicas[i];
+        if (replica->flush_index == 0) {
+            continue;
+        }
+        replica->release_index = replica->flush_index;
+        if (!node->is_writer_busy) {
+            node->is_writer_busy = true;
+            sim__cluster_schedule(cluster, 1, writer_gather, node, 0, NULL);
+        }
+    }
+    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.store_flush_us),
+                          sim__cluster_maintain, node, 0, NULL);
+}

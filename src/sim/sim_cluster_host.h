@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine of the cluster, for the two files that make it: sim_cluster_host.c has what its shards ask
+ * for, sim_cluster_node.c the rest. */
+#ifndef SIM_SIM_CLUSTER_HOST_H
+#define SIM_SIM_CLUSTER_HOST_H
+
+#include "sim/sim_cluster.h"
+
+/* A record on its way to the log. */
+struct item {
+    struct wal_record record;
+    struct cluster_replica *replica;
+    uint64_t sequence;
+};
+
+enum job_kind { JOB_READ, JOB_WRITE, JOB_WORK, JOB_LOG_READ };
+
+/* Something on another thread: run, then done. */
+struct job {
+    struct list link;
+    enum job_kind kind;
+    void *what;
+    bool was_run;
+};
+
+/* A shard's, on one node. */
+struct cluster_replica {
+    struct cluster_node *node;
+    uint32_t place; /* In the cluster's map of shards. */
+    uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
+    struct cluster_watch *watch;
+    struct kv *kv;
+    struct shard *shard;
+    raft_node told_leader; /* What the route knows. */
+    bool told_ready;
+    uint64_t queued_sequence;
+    raft_index flush_index;
+    raft_index release_index;
+};
+
+struct cluster_node {
+    struct cluster *cluster;
+    raft_node id;
+    uint32_t incarnation;
+    bool is_running;
+    bool is_dead; /* Being buried: nobody hears it. */
+    uint64_t paused_until_us;
+    uint32_t disk_times; /* How much slower its disk is. */
+    bool is_full;
+    int32_t clock_rate_ppm;
+    uint64_t clock_base_ms;
+
+    bool is_damage_unseen; /* Its log was damaged since it was last opened. */
+    bool is_whole;         /* And it will still know after a restart. */
+
+    struct sim__disk *disk;
+    struct memstore *memstore;
+    struct cluster_replica replicas[CLUSTER_SHARD_COUNT_MAX];
+    struct wal *wal;
+    struct route *route;
+
+    struct item *queue;
+    uint32_t queue_count;
+    uint32_t queue_capacity;
+    struct item *round;
+    uint32_t round_count;
+    bool is_writer_busy;
+    struct list jobs;
+    uint32_t job_count;
+    uint64_t tick_at_us;
+};
+
+struct env_clock sim__cluster_clock(struct cluster_node *node);
+struct shard_host sim__cluster_host(struct cluster_replica *replica);
+raft_index sim__cluster_first_needed(void *context, wal_shard shard); /* Of wal_options. */
+/* The store is flushed now and then, and the log let go of. */
+void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *event);
+/* Bring all work on other threads to its end. */
+void sim__cluster_end_jobs(struct cluster_node *node);
+
+#endif
