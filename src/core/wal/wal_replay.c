@@ -173,11 +173,13 @@ static void replay_truncation(struct wal__recovery *recovery,
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
-/* Whether the last entry that the table tells of is the last one of the shard here. */
+/* Whether the last entry that the table tells of is the last one of the shard here. Its term may be
+ * unknown, there or here, where only the store has it. */
 static bool has_same_end(const struct wal__shard *shard, const struct wal__table_item *item)
 {
     return shard->last_index == item->last_index &&
-           (shard->run_count == 0 || wal__shard_term(shard, item->last_index) == item->last_term);
+           (shard->run_count == 0 || item->last_term == 0 ||
+            wal__shard_term(shard, item->last_index) == item->last_term);
 }
 
 /* Whether the shard had that entry and, as it seems, cut off what came behind it. */
