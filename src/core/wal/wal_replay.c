@@ -241,7 +241,9 @@ static void compare_table(struct wal__recovery *recovery, const struct wal__reco
         bool is_same = has_same_end(shard, &item);
         if (shard->is_cut && is_same) {
             wal__end_loss(recovery, shard);
-        } else if (shard->is_cut && item.last_index <= shard->released_index) {
+        } else if (!is_same && item.last_index <= shard->released_index) {
+            /* The store has all that the log had then, be it that a loss was accepted before the
+             * store came so far. */
             wal__end_loss(recovery, shard);
             wal__shard_hide(shard);
             drop_newest_entries(recovery->wal, shard, 0);
