@@ -423,6 +423,10 @@ static bool model_restart(struct model *model)
         lowest++;
     }
     model->evident_count = lowest > 0 ? model->records[lowest - 1].evident_count : 0;
+    for (uint32_t i = lowest; i < count; i++) {
+        /* The log looks the same without it: it may not be there, and then tells of nothing. */
+        model->records[i].evident_count = model->evident_count;
+    }
     model->record_count = count;
     model->tried_count = count;
     model->written_count = count;
