@@ -27,13 +27,13 @@ class Cluster:
                                 timeout=60, check=False)
         return json.loads(answer.stdout) if answer.stdout.strip() else {"error": answer.stderr}
 
-    def add(self, arguments=(), token=None, memory="128mb"):
+    def add(self, arguments=(), token=None, memory="128mb", environment=None):
         number = len(self.nodes) + 1
         arguments = ["--memory", memory, *arguments]
         if self.nodes:
             token = token or self.ask("token")["token"]
             arguments += ["--join", f"127.0.0.1:{self.nodes[0].peer_port}", "--token", token]
-        node = Node(self.directory / f"node{number}", arguments)
+        node = Node(self.directory / f"node{number}", arguments, environment)
         self.nodes.append(node)
         node.start()
         return node

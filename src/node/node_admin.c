@@ -224,6 +224,8 @@ static void collect_log(struct node *node, struct metrics *metrics)
           log.wal.damaged_segment_count);
     GAUGE("tutti_wal_waits_for_space", "1 while the log cannot be written: the disk is full.",
           log.is_out_of_space);
+    GAUGE("tutti_wal_disk_slow", "1 while flushes take so long that other nodes had better lead.",
+          atomic_load(&node->shards.is_disk_slow));
     struct node_log_histograms *histograms = memory_allocate(sizeof *histograms);
     node_log_get_histograms(node->node_log, histograms);
     HISTOGRAM("tutti_wal_flush_duration_seconds", "How long a flush took.",

@@ -32,8 +32,6 @@ struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id)
     return NULL;
 }
 
-static void step_member(struct node_cluster *cluster, struct member_input *input);
-
 static void remove_peer(struct node_cluster *cluster, uint32_t place)
 {
     struct node_peer *peer = &cluster->peers[place];
@@ -41,7 +39,7 @@ static void remove_peer(struct node_cluster *cluster, uint32_t place)
     wire_hang_up(cluster->wire, peer->id);
     route_peer_gone(cluster->route, peer->id);
     struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
-    step_member(cluster, &input);
+    node_cluster_step_member(cluster, &input);
     cluster->peer_count--;
     memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
 }
@@ -85,7 +83,7 @@ static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, con
     ASSERT(status == 0);
     struct member_input input = {
         .kind = MEMBER_INPUT_SET, .node = id, .address = bytes_of_text(text)};
-    step_member(cluster, &input);
+    node_cluster_step_member(cluster, &input);
     return peer;
 }
 
@@ -305,7 +303,7 @@ static void hear_of(struct node_cluster *cluster, const struct member_event *eve
     }
 }
 
-static void step_member(struct node_cluster *cluster, struct member_input *input)
+void node_cluster_step_member(struct node_cluster *cluster, struct member_input *input)
 {
     struct member_output output;
     input->now_ms = os_monotonic_ms();
@@ -364,7 +362,7 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
         }
         return;
     case NODE_FRAME_MEMBER:
-        step_member(cluster, &input);
+        node_cluster_step_member(cluster, &input);
         return;
     case NODE_FRAME_PLACEMENT:
         node_conductor_receive(cluster, remote->node_id, payload);
@@ -577,7 +575,7 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
 {
     if (now >= cluster->member_wake_at_ms) {
         struct member_input input = {.kind = MEMBER_INPUT_TICK};
-        step_member(cluster, &input);
+        node_cluster_step_member(cluster, &input);
     }
     look_at_roster(cluster);
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
@@ -588,6 +586,7 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     ask_for_roster(cluster, now);
     say_who(cluster, now);
     renew(cluster, now);
+    node_pace_tick(cluster, now);
     node_conductor_tick(cluster, now);
     node_view_update(cluster->view, cluster, now);
     uint64_t wake_at_ms = route_tick(cluster->route);
@@ -627,7 +626,7 @@ bool node_cluster_leave(struct node_cluster *cluster)
     if (!cluster->is_leaving) {
         cluster->is_leaving = true;
         struct member_input input = {.kind = MEMBER_INPUT_LEAVE};
-        step_member(cluster, &input);
+        node_cluster_step_member(cluster, &input);
     }
     bool is_done = true;
     node_shards_touch_all(cluster->shards);

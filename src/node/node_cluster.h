@@ -4,6 +4,7 @@
  *   node_cluster.c     the peer port, and which frame goes where; gossip; who else is there
  *   node_frame.c       messages of shards as frames
  *   node_conductor.c   what the leader does about the cluster: steps of core/placement
+ *   node_pace.c        whether the disk is slow
  *   node_admit.c       letting strangers in
  *   node_view.c        what gateways tell clients of it
  *   node_errand.c      commands of service/system, sent like those of any client
@@ -41,6 +42,16 @@ struct node_peer {
     uint64_t boot_id; /* Of its newest connection. */
 };
 
+/* How fast the disk was: node_pace.c. */
+struct node_pace {
+    uint64_t looked_at_ms;
+    uint64_t flush_count; /* As of then. */
+    uint64_t flush_duration_ns_sum;
+    uint32_t late_count;
+    uint32_t in_time_count;
+    bool is_slow;
+};
+
 struct node_cluster {
     struct node_shards *shards;
     struct node_data *data;
@@ -74,7 +85,7 @@ struct node_cluster {
     struct node_view *view;
     uint64_t epoch; /* The sum of the terms: grows with each change of a leader. */
 
-    /* The conductor. */
+    struct node_pace pace;
     struct node_conductor *conductor;
 };
 
@@ -98,9 +109,16 @@ struct os_address node_cluster_address(const struct node_cluster *cluster);
 uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now_ms);
 /* Tell the others, and hand leadership of all shards to them. False: one is not led by another yet. */
 bool node_cluster_leave(struct node_cluster *cluster);
+void node_cluster_step_member(struct node_cluster *cluster, struct member_input *input);
 struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id);
 /* May clients be served: does this node know who leads each shard? */
 bool node_cluster_is_ready(const struct node_cluster *cluster);
+
+/* ---- node_pace.c ----------------------------------------------------------------------------- */
+
+void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms);
+/* Of what is known of a node: does it say that its disk is slow? */
+bool node_pace_is_slow(const struct member_view *view);
 
 /* ---- node_frame.c ---------------------------------------------------------------------------- */
 

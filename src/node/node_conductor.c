@@ -70,6 +70,7 @@ static uint32_t list_nodes(struct node_cluster *cluster, struct placement_node_s
             .liveness = node->id == cluster->self ? PLACEMENT_ALIVE : liveness_of(view.state),
             .since_ms = view.since_ms,
             .is_draining = node->state == SYSTEM_NODE_DRAINING,
+            .is_slow = node_pace_is_slow(&view),
         };
     }
     return count;

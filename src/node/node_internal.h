@@ -264,6 +264,7 @@ struct node_shards {
     bool is_new;            /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
     atomic_bool is_stop_wanted; /* A replay breaks off. */
+    atomic_bool is_disk_slow;   /* node_pace.c says so; also read by the admin. */
     struct os_files *files;     /* Of the log. */
     struct wal *wal;            /* While starting; then the log writer's. */
     struct node_log *node_log;

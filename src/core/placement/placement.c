@@ -265,6 +265,7 @@ const char *placement_reason_text(enum placement_reason reason)
         [PLACEMENT_REASON_ZONE] = "zone",       [PLACEMENT_REASON_FULLNESS] = "fullness",
         [PLACEMENT_REASON_LEADERS] = "leaders", [PLACEMENT_REASON_HAND_OVER] = "hand_over",
         [PLACEMENT_REASON_EVEN] = "even",       [PLACEMENT_REASON_NO_USE] = "no_use",
+        [PLACEMENT_REASON_SLOW] = "slow",
     };
     return texts[reason];
 }

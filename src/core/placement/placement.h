@@ -12,7 +12,8 @@
  *   1. Each group has as many voters as its policy says, or the largest odd number that the nodes
  *      allow. That grows by itself when nodes appear, and never shrinks because they vanish.
  *   2. No voter is on a node that drains, is gone from the cluster, or has been dead or stopped
- *      for longer than the grace. Leaders leave a draining node first.
+ *      for longer than the grace. Leaders leave a draining node first, and a slow one where
+ *      another voter is on one that is not.
  *   3. The voters of a group are spread over as many zones as possible.
  *   4. No node is much fuller than the others, measured by its capacity.
  *   5. No node leads much more than the others.
@@ -65,6 +66,8 @@ struct placement_node_state {
     enum placement_liveness liveness;
     uint64_t since_ms; /* Of the liveness, on the clock of `now_ms`. */
     bool is_draining;
+    bool
+        is_slow; /* It answers late, its disk for one. It keeps its replicas, but should not lead. */
     uint64_t capacity_bytes; /* Of the disk. 0: as large as the others. */
     uint64_t used_bytes;
 };
@@ -131,8 +134,9 @@ enum placement_reason {
     PLACEMENT_REASON_HAND_OVER, /* The leader has to leave the group for one of the above. */
     PLACEMENT_REASON_EVEN,      /* The number of voters is even. */
     PLACEMENT_REASON_NO_USE,    /* What the learner was for is not so any more. */
+    PLACEMENT_REASON_SLOW,      /* The node answers late. */
 };
-#define PLACEMENT_REASON_COUNT 10
+#define PLACEMENT_REASON_COUNT 11
 
 struct placement_step {
     enum placement_kind kind;

@@ -332,7 +332,7 @@ static void take_means(struct placement *placement)
             capacity += node->capacity_bytes;
         }
         lead += node->lead_weight;
-        placement->lead_node_count += node->is_live && !node->is_leaving;
+        placement->lead_node_count += node->is_live && !node->is_leaving && !node->state->is_slow;
     }
     placement->fullness_mean =
         capacity == 0 ? 0 : (uint64_t)(weight * PLACEMENT__FULLNESS_UNIT / capacity);

@@ -120,7 +120,7 @@ static void move_replica(struct placement *placement, const struct placement__vi
 static void free_leader(struct placement *placement, const struct placement__view *view)
 {
     const struct placement__node *leader = &placement->nodes[view->leader];
-    uint16_t target = placement__successor(placement, view);
+    uint16_t target = placement__equal_successor(placement, view);
     if (leader->fullness <= placement->fullness_mean || leader->transfer_count > 0 ||
         target == PLACEMENT__NOWHERE ||
         emptier_node(placement, view, view->leader) == PLACEMENT__NOWHERE) {
@@ -170,7 +170,7 @@ static uint16_t lighter_voter(const struct placement *placement, const struct pl
     uint16_t lightest = PLACEMENT__NOWHERE;
     for (uint8_t i = 0; i < view->voter_count; i++) {
         const struct placement__node *node = &placement->nodes[view->voters[i]];
-        bool is_fit = node->is_live && !node->is_leaving &&
+        bool is_fit = node->is_live && !node->is_leaving && !node->state->is_slow &&
                       node->transfer_count < PLACEMENT__TRANSFER_COUNT_MAX &&
                       from > node->lead_weight + view->lead_weight &&
                       from - node->lead_weight > tolerance;

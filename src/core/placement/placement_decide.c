@@ -16,6 +16,17 @@ static enum placement_health stepped(bool is_added)
     return is_added ? PLACEMENT_STEPPING : PLACEMENT_WAITING;
 }
 
+/* Does the one lead better than the other? */
+static bool leads_better(const struct placement *placement, uint16_t node, uint16_t other)
+{
+    const struct placement__node *left = &placement->nodes[node];
+    const struct placement__node *right = &placement->nodes[other];
+    if (left->state->is_slow != right->state->is_slow) {
+        return right->state->is_slow;
+    }
+    return left->lead_weight < right->lead_weight;
+}
+
 uint16_t placement__successor(const struct placement *placement, const struct placement__view *view)
 {
     uint16_t best = PLACEMENT__NOWHERE;
@@ -25,12 +36,20 @@ uint16_t placement__successor(const struct placement *placement, const struct pl
             placement__is_leaving(placement, node)) {
             continue;
         }
-        if (best == PLACEMENT__NOWHERE ||
-            placement->nodes[node].lead_weight < placement->nodes[best].lead_weight) {
+        if (best == PLACEMENT__NOWHERE || leads_better(placement, node, best)) {
             best = node;
         }
     }
     return best;
+}
+
+uint16_t placement__equal_successor(const struct placement *placement,
+                                    const struct placement__view *view)
+{
+    uint16_t target = placement__successor(placement, view);
+    bool is_worse = target != PLACEMENT__NOWHERE && placement->nodes[target].state->is_slow &&
+                    !placement->nodes[view->leader].state->is_slow;
+    return is_worse ? PLACEMENT__NOWHERE : target;
 }
 
 enum placement_health placement__hand_over(struct placement *placement,
@@ -206,6 +225,20 @@ static int leave_draining(struct placement *placement, const struct placement__v
     return (int)placement__hand_over(placement, view, target, PLACEMENT_REASON_DRAIN);
 }
 
+/* Who writes waits for the leader, and only for the faster ones of the others. An even number of voters
+ * is on its way to another one, for which the leader may have moved. */
+static int leave_slow(struct placement *placement, const struct placement__view *view)
+{
+    if (!placement->nodes[view->leader].state->is_slow || view->voter_count % 2 == 0) {
+        return NEXT_RULE;
+    }
+    uint16_t target = placement__successor(placement, view);
+    if (target == PLACEMENT__NOWHERE || placement->nodes[target].state->is_slow) {
+        return NEXT_RULE;
+    }
+    return (int)placement__hand_over(placement, view, target, PLACEMENT_REASON_SLOW);
+}
+
 /* ---- More voters ----------------------------------------------------------------------------- */
 
 static int grow(struct placement *placement, const struct placement__view *view)
@@ -308,8 +341,8 @@ enum placement_health placement__decide(struct placement *placement,
                                         const struct placement__view *view)
 {
     static int (*const rules[])(struct placement *, const struct placement__view *) = {
-        drop_lost_learner, leave_draining, remove_excess, replace_leaving, grow,
-        finish_learner,    spread_zones,
+        drop_lost_learner, leave_draining, leave_slow,     remove_excess,
+        replace_leaving,   grow,           finish_learner, spread_zones,
     };
     if (2 * view->live_count <= view->voter_count) {
         return PLACEMENT_UNAVAILABLE; /* I1 */

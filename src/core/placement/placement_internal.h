@@ -59,10 +59,10 @@ struct placement {
     uint32_t eligible_count;
     struct placement__zone *zones; /* Of eligible nodes, in order. */
     uint32_t zone_count;
-    uint32_t standing_count; /* Nodes that do not leave. */
-    uint64_t fullness_mean;  /* Of these. */
-    uint64_t lead_mean;      /* Of the live ones of these. */
-    uint32_t lead_node_count;
+    uint32_t standing_count;   /* Nodes that do not leave. */
+    uint64_t fullness_mean;    /* Of these. */
+    uint64_t lead_mean;        /* Of those of them that may lead. */
+    uint32_t lead_node_count;  /* Live ones that stay and are not slow. */
     uint64_t group_base_bytes; /* So that empty groups count too. */
     uint64_t lead_base;
     uint64_t fill_slot_count; /* Of all eligible nodes. */
@@ -163,9 +163,13 @@ bool placement__add_step(struct placement *placement, const struct placement__vi
 
 /* ---- placement_decide.c -------------------------------------------------------------------- */
 
-/* A live voter that stays, the one whose node leads least, to take over; NOWHERE: none. */
+/* A live voter that stays, to take over: one that is not slow if there is any, and of these the one
+ * whose node leads least; NOWHERE: none. */
 uint16_t placement__successor(const struct placement *placement,
                               const struct placement__view *view);
+/* The same, where it need not be: never a slow one in place of a leader that is not. */
+uint16_t placement__equal_successor(const struct placement *placement,
+                                    const struct placement__view *view);
 enum placement_health placement__hand_over(struct placement *placement,
                                            const struct placement__view *view, uint16_t target,
                                            enum placement_reason reason);

@@ -115,13 +115,15 @@ static void happen(struct history *history)
 {
     struct placement__world *world = &history->world;
     struct placement_node_state *node = &world->nodes[below(history, world->node_count)];
-    uint32_t kind = below(history, 10);
+    uint32_t kind = below(history, 11);
     if (kind < 4) {
         placement__world_set_liveness(world, node->id, (enum placement_liveness)kind);
     } else if (kind == 4) {
         add_node(history);
     } else if (kind == 5) {
         node->is_draining = !node->is_draining;
+    } else if (kind == 9) {
+        node->is_slow = !node->is_slow;
     } else if (kind == 6 && may_remove(history, node->id)) {
         placement__world_remove_node(world, node->id);
     } else if (kind == 7) {
@@ -143,6 +145,19 @@ static uint32_t eligible_count(struct placement__world *world)
         count += !world->nodes[i].is_draining;
     }
     return count;
+}
+
+/* A slow node leads only where all voters are on slow ones. */
+static void check_leader(struct history *history, const struct placement_group_state *group)
+{
+    struct placement__world *world = &history->world;
+    if (!placement__world_node(world, group->leader)->is_slow) {
+        return;
+    }
+    for (uint8_t i = 0; i < group->voter_count; i++) {
+        const struct placement_node_state *node = placement__world_node(world, group->voters[i]);
+        assert_true(node->is_slow || node->is_draining);
+    }
 }
 
 static void check_group(struct history *history, const struct placement_group_state *group)
@@ -240,6 +255,7 @@ static void run_seed(uint64_t seed)
     }
     for (uint32_t i = 0; i < world->group_count; i++) {
         check_group(&history, &world->groups[i]);
+        check_leader(&history, &world->groups[i]);
     }
     /* It is quiet, and stays so. */
     placement__world_forget_counts(world);

@@ -9,7 +9,7 @@
  *                                               in ascending order; 5* is caught up
  *   groups 16 voters=1 …                        as many, from 1
  *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=off]
- *   alive 2, suspect 2, dead 2, left 2, drain 2, remove 2
+ *   alive 2, suspect 2, dead 2, left 2, drain 2, slow 2, fast 2, remove 2
  *   time 60                                     let that many seconds pass
  *   plan                                        the steps that would be taken now
  *   run [quiet]                                 take them, and so on until nothing is to be done
@@ -208,6 +208,10 @@ static bool run_node(struct scene *scene, const char *line)
     }
     if (is_word(line, "drain")) {
         placement__world_node(&scene->world, first_number(line))->is_draining = true;
+        return true;
+    }
+    if (is_word(line, "slow") || is_word(line, "fast")) {
+        placement__world_node(&scene->world, first_number(line))->is_slow = is_word(line, "slow");
         return true;
     }
     if (is_word(line, "remove")) {

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Is the disk of this node slow? What it leads then is slow too, however fast the others are: an entry
+ * counts as committed only once the leader has it durably (I6 of core/raft). So the node tells the
+ * others, by gossip, and the conductor has its shards led by others.
+ *
+ * A second is late when its flushes took SLOW_FLUSH_MS or more on average, and in time below
+ * FAST_FLUSH_MS; seconds without a flush say nothing. A disk that does not answer at all is not meant:
+ * then the shards hand over by themselves (RAFT_PERSIST_TIMEOUT_MS), and nobody hands anything back to
+ * a node whose log does not grow. */
+#include <inttypes.h>
+
+#include "node/node_cluster.h"
+
+enum {
+    INTERVAL_MS = 1000,
+    SLOW_FLUSH_MS = 100, /* Disks that turn take a tenth of it, also when they are busy. */
+    FAST_FLUSH_MS = 50,
+    LATE_COUNT = 5,     /* So many late seconds, none in time between them: slow. */
+    IN_TIME_COUNT = 10, /* So many in time, none late between them: slow no more. */
+};
+
+/* The bit of member_load.conditions. */
+#define CONDITION_SLOW_DISK 1u
+
+static void tell(struct node_cluster *cluster, bool is_slow, uint64_t mean_ms)
+{
+    struct node_pace *pace = &cluster->pace;
+    struct member_view view;
+    pace->is_slow = is_slow;
+    atomic_store(&cluster->shards->is_disk_slow, is_slow);
+    if (is_slow) {
+        OS_LOG_WARN(cluster->log, "node.slow_disk", "flush_ms=%" PRIu64 " consequence=%s action=%s",
+                    mean_ms, "other nodes lead the shards, where there are any that are faster",
+                    "look at the disk and what else uses it");
+    } else {
+        OS_LOG_INFO(cluster->log, "node.slow_disk_recovered", "flush_ms=%" PRIu64, mean_ms);
+    }
+    if (!member_state(cluster->member, cluster->self, &view) || view.meta == NULL) {
+        return;
+    }
+    struct member_meta meta = *view.meta;
+    meta.load.conditions = is_slow ? CONDITION_SLOW_DISK : 0;
+    struct member_input input = {.kind = MEMBER_INPUT_UPDATE_SELF, .meta = &meta};
+    node_cluster_step_member(cluster, &input);
+}
+
+void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms)
+{
+    struct node_pace *pace = &cluster->pace;
+    if (now_ms < pace->looked_at_ms + INTERVAL_MS) {
+        return;
+    }
+    struct node_log_statistics log;
+    node_log_get_statistics(cluster->shards->node_log, &log);
+    uint64_t count = log.flush_count - pace->flush_count;
+    uint64_t duration_ns = log.flush_duration_ns_sum - pace->flush_duration_ns_sum;
+    pace->looked_at_ms = now_ms;
+    pace->flush_count = log.flush_count;
+    pace->flush_duration_ns_sum = log.flush_duration_ns_sum;
+    if (count == 0) {
+        return;
+    }
+    uint64_t mean_ms = duration_ns / count / 1000000;
+    pace->late_count = mean_ms >= SLOW_FLUSH_MS  ? pace->late_count + 1
+                       : mean_ms < FAST_FLUSH_MS ? 0
+                                                 : pace->late_count;
+    pace->in_time_count = mean_ms < FAST_FLUSH_MS    ? pace->in_time_count + 1
+                          : mean_ms >= SLOW_FLUSH_MS ? 0
+                                                     : pace->in_time_count;
+    if (!pace->is_slow && pace->late_count >= LATE_COUNT) {
+        tell(cluster, true, mean_ms);
+    } else if (pace->is_slow && pace->in_time_count >= IN_TIME_COUNT) {
+        tell(cluster, false, mean_ms);
+    }
+}
+
+bool node_pace_is_slow(const struct member_view *view)
+{
+    return view->meta != NULL && (view->meta->load.conditions & CONDITION_SLOW_DISK) != 0;
+}
