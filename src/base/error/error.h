@@ -24,7 +24,8 @@
     X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first") \
     X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")              \
     X(ERROR_STOPPED, -10006, "stopped")                                   \
-    X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown")
+    X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown") \
+    X(ERROR_LOCKED, -10008, "a transaction holds the key")
 
 enum error_code {
 #define ERROR_ENUMERATOR(name, value, text) name = value,

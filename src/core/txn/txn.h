@@ -153,7 +153,7 @@ struct txn_options {
 };
 
 MUST_USE int txn_create(struct txn **txn, const struct txn_options *options, struct error *error);
-/* Nothing may be under way in the host any more. What is unfinished is not answered. */
+/* After the host has forgotten what is under way. What is unfinished is not answered. */
 void txn_destroy(struct txn *txn);
 
 #define TXN_PART_COUNT_MAX 1024u
