@@ -271,10 +271,12 @@ static void decide_answered(struct txn_attempt *attempt, struct txn_call *call)
         }
     } else if (reply.answer == TXN_ANSWER_COMMITTED) {
         txn__finish_all(attempt, TXN_COMMIT);
-    } else if (reply.answer == TXN_ANSWER_ABORTED || call->is_certain) {
+    } else if (reply.answer == TXN_ANSWER_ABORTED) {
         PROBE("txn.decided_otherwise");
         give_up(attempt, -EBUSY);
     } else {
+        /* Too old: clocks have jumped. There is no commit now, but there may have been one that all
+         * have finished. What is prepared will be recovered. */
         PROBE("txn.decision_forgotten");
         answer_unknown(attempt);
         txn__attempt_over(attempt);
@@ -378,7 +380,7 @@ static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
         attempt->outcome == TXN_COMMIT ? TXN_ANSWER_COMMITTED : TXN_ANSWER_ABORTED;
     if (reply.answer == expected) {
         attempt->kept_count++;
-    } else {
+    } else if (!attempt->is_too_late) {
         txn->statistics.broken_count++;
         TRACE("txn.broken", attempt->id.origin, attempt->id.number, call->place, reply.answer);
     }

@@ -54,6 +54,7 @@ struct txn_attempt {
     enum txn_outcome outcome; /* Of FINISH. */
     bool is_recovery;
     bool is_part_only; /* Of a recovery: of one part, so that it cannot tell whether all are finished. */
+    bool is_too_late; /* Of a recovery: the home remembers nothing, so what was found may be over. */
     bool is_in_order; /* One PREPARE after the other. */
     bool was_locked;  /* A part was refused because of a lock. */
     uint32_t home;

@@ -75,8 +75,10 @@ void txn__recovery_answered(struct txn_attempt *attempt, struct txn_call *call)
         txn__attempt_over(attempt);
         return;
     }
-    /* Of what is too old there was no commit: that is not forgotten before all have finished. */
+    /* Of what is too old there was no commit, or all have finished it since it was found here: then
+     * nothing is dropped. */
     bool is_commit = reply.answer == TXN_ANSWER_COMMITTED;
+    attempt->is_too_late = reply.answer == TXN_ANSWER_TOO_OLD;
     attempt->txn->statistics.recovered_count++;
     txn__finish_all(attempt, is_commit ? TXN_COMMIT : TXN_ABORT);
 }

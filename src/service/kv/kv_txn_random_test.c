@@ -114,7 +114,7 @@ static void test_planted_bugs(void **state)
         "txn.tells_before_decision", "txn.presumed_commit",        "txn.timeout_aborts",
         "txn.majority_suffices",     "kv.vote_not_durable",        "kv.unlocked_with_the_vote",
         "kv.part_not_compared",      "kv.finish_executes_again",   "kv.late_prepare_accepted",
-        "kv.outcome_forgotten_early", "kv.locks_ignored",          "kv.intents_ignored",
+        "kv.outcome_forgotten_early", "shard.lock_passed",         "kv.intents_ignored",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};
