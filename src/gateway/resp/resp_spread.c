@@ -14,8 +14,8 @@
  * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
  * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
- * different parts at different moments (docs/redis.md says so). What must be all or nothing (MSET,
- * RENAME, …) is refused. */
+ * different parts at different moments (docs/redis.md says so). What must be all or nothing is a
+ * transaction (MSET, MSETNX: resp_across.c) or refused (RENAME, COPY, …). */
 #include <stdlib.h>
 
 #include "base/assert/assert.h"
@@ -478,6 +478,9 @@ static struct spread *cut(struct connection *connection, const struct command_en
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
+    if (entry->spread == SPREAD_NONE && kv_command_may_be_split(entry->command)) {
+        return resp__across_command(connection, entry, arguments, count, reply);
+    }
     if (entry->spread == SPREAD_NONE) {
         resp__reply_cross(reply);
         return HANDLED_DONE;

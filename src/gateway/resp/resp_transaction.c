@@ -51,6 +51,7 @@ void resp__transaction_drop(struct connection *connection)
     }
     extra->command_count = 0;
     extra->shard = 0;
+    extra->is_across = false;
 }
 
 uint64_t resp__transaction_size_bytes(const struct connection *connection)
@@ -144,6 +145,16 @@ static bool is_same_shard(struct connection *connection, const struct command_en
     return true;
 }
 
+/* Then it becomes a transaction over several shards, if this command may be a part of one. */
+static bool may_be_across(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count)
+{
+    wal_shard shard;
+    return entry->command->keys.first > 0 &&
+           (resp__find_shard(connection->server, entry, arguments, count, &shard) ||
+            kv_command_may_be_split(entry->command));
+}
+
 enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
                          const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
@@ -162,9 +173,12 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
         return HANDLED_DONE;
     }
     if (!is_same_shard(connection, entry, arguments, count)) {
-        connection->is_multi_broken = true;
-        resp__reply_cross(reply);
-        return HANDLED_DONE;
+        if (!may_be_across(connection, entry, arguments, count)) {
+            connection->is_multi_broken = true;
+            resp__reply_cross(reply);
+            return HANDLED_DONE;
+        }
+        extra->is_across = true;
     }
     if (connection->is_multi_broken) {
         reply_status(reply, "QUEUED"); /* It will never run: why keep it. */
@@ -248,8 +262,17 @@ RESP_HANDLER(exec)
         return HANDLED_DONE;
     }
     settle_queue(connection);
+    const struct command_entry *entry =
+        resp__command_find(&connection->server->group->commands, BYTES("exec"));
+    if (extra->is_across) {
+        enum handled handled = resp__across(connection, entry, &extra->transaction, reply);
+        if (handled == HANDLED_DONE) {
+            resp__transaction_drop(connection);
+        }
+        return handled;
+    }
     struct submission submission = {
-        .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
+        .entry = entry,
         .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
         .is_write = true,
     };
@@ -307,10 +330,12 @@ RESP_HANDLER(watch)
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
-    if (!is_same_shard(connection, entry, arguments, count)) {
+    wal_shard shard;
+    if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
         resp__reply_cross(reply);
         return HANDLED_DONE;
     }
+    extra->is_across |= !is_same_shard(connection, entry, arguments, count);
     buffer_clear(&extra->watching);
     extra->watching_count = count - 1;
     for (uint32_t i = 1; i < count; i++) {
@@ -320,7 +345,7 @@ RESP_HANDLER(watch)
     }
     struct submission submission = {
         .entry = entry,
-        .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
+        .shard = shard,
         .command = {.opcode = kv_versions_opcode(),
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

@@ -140,6 +140,29 @@ struct kv_txn_opcodes {
 };
 struct kv_txn_opcodes kv_txn_opcodes(void);
 
+/* May a command be cut when its keys are in several shards? */
+bool kv_command_may_be_split(const struct kv_command *command);
+
+/* A transaction cut into parts, one for each group of slots (a shard). -EXDEV: a command has keys in
+ * several of them and its effect in one depends on another (RENAME, COPY, LCS, MSETNX among others),
+ * or it names no keys. Borrows the transaction until it is destroyed. */
+struct kv_split;
+MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
+                             uint32_t (*group_of_slot)(void *context, uint32_t slot),
+                             void *context);
+void kv_split_destroy(struct kv_split *split);
+uint32_t kv_split_part_count(const struct kv_split *split);
+/* In ascending order of place; borrowed from the split. */
+struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
+/* It is one MSETNX: it has committed, or a key existed and it has changed nothing. */
+bool kv_split_is_only_new(const struct kv_split *split);
+/* Write what EXEC answers, or (not `is_array`) what its only command does, from the replies of the
+ * parts. False: they are malformed, and nothing is written. */
+MUST_USE bool kv_split_join(const struct kv_split *split, const struct bytes *replies,
+                            bool is_array, const struct reply *reply);
+/* Take one reply off the front of what was written in RESP2 or 3. False: malformed. */
+MUST_USE bool kv_reply_take(struct bytes *rest, struct bytes *reply);
+
 /* Tell what was prepared, or committed and not finished, so long before `time_ms` or longer; for
  * txn_recover(). On the shard's thread; the leader's business. */
 struct kv;

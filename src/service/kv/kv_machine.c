@@ -35,6 +35,7 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv->first_slot = first_slot;
     kv->end_slot = end_slot;
+    kv->records_next_slot = first_slot;
     kv__sweep_hints_reset(kv);
     return kv;
 }

@@ -12,6 +12,16 @@ struct kv__part {
     uint32_t command_count;
 };
 
+/* A cursor over the queued commands. */
+struct kv__part_cursor {
+    const struct bytes *arguments;
+    uint32_t rest_count;
+};
+struct kv__part_cursor kv__part_begin(const struct kv_call *call, const struct kv__part *part);
+/* Make `inner` a call of the next command. False: there is none. */
+bool kv__part_next(struct kv__part_cursor *cursor, const struct kv_call *call,
+                   struct kv_call *inner);
+
 /* False: malformed. Nothing else of this may be called then. */
 MUST_USE bool kv__part_parse(const struct kv_call *call, struct kv__part *part);
 

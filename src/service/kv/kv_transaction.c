@@ -132,12 +132,6 @@ struct shard_command kv_transaction_command(struct kv_transaction *transaction, 
 
 /* ---- Reading it again ------------------------------------------------------------------------ */
 
-/* A cursor over the queued commands. */
-struct queued {
-    const struct bytes *arguments;
-    uint32_t rest_count;
-};
-
 static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
 {
     if (call->argument_count < 1 || call->arguments[0].size_bytes != 4) {
@@ -157,7 +151,7 @@ static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
 }
 
 /* Make `inner` a call of the next queued command. 0; -ENOENT at the end; ERROR_CORRUPT. */
-static int queued_next(struct queued *queued, const struct kv_call *call, struct kv_call *inner)
+static int queued_next(struct kv__part_cursor *queued, const struct kv_call *call, struct kv_call *inner)
 {
     if (queued->rest_count == 0) {
         return -ENOENT;
@@ -182,17 +176,17 @@ static int queued_next(struct queued *queued, const struct kv_call *call, struct
     return 0;
 }
 
-static struct queued queued_of(const struct kv_call *call, uint32_t watch_count)
+static struct kv__part_cursor queued_of(const struct kv_call *call, uint32_t watch_count)
 {
     uint32_t before = 1 + 2 * watch_count;
-    return (struct queued){call->arguments + before, call->argument_count - before};
+    return (struct kv__part_cursor){call->arguments + before, call->argument_count - before};
 }
 
 /* Is everything well-formed? Then `*command_count` tells how many replies there will be. */
 static bool count_commands(const struct kv_call *call, uint32_t watch_count,
                            uint32_t *command_count)
 {
-    struct queued queued = queued_of(call, watch_count);
+    struct kv__part_cursor queued = queued_of(call, watch_count);
     struct kv_call inner;
     int status;
     *command_count = 0;
@@ -206,6 +200,17 @@ bool kv__part_parse(const struct kv_call *call, struct kv__part *part)
 {
     return parse_watches(call, &part->watch_count) &&
            count_commands(call, part->watch_count, &part->command_count);
+}
+
+struct kv__part_cursor kv__part_begin(const struct kv_call *call, const struct kv__part *part)
+{
+    return queued_of(call, part->watch_count);
+}
+
+bool kv__part_next(struct kv__part_cursor *cursor, const struct kv_call *call,
+                   struct kv_call *inner)
+{
+    return queued_next(cursor, call, inner) == 0;
 }
 
 int kv__part_compare(struct kv_call *call, const struct kv__part *part, bool *are_equal)
@@ -228,7 +233,7 @@ int kv__part_compare(struct kv_call *call, const struct kv__part *part, bool *ar
 
 int kv__part_run(struct kv_call *call, const struct kv__part *part)
 {
-    struct queued queued = queued_of(call, part->watch_count);
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
     while (queued_next(&queued, call, &inner) == 0) {
         int status = kv__dispatch(&inner);
@@ -247,7 +252,7 @@ bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv_
             return false;
         }
     }
-    struct queued queued = queued_of(call, part->watch_count);
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
     while (queued_next(&queued, call, &inner) == 0) {
         if (!kv__keys_visit(&inner, visit, context)) {
@@ -259,7 +264,7 @@ bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv_
 
 bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part)
 {
-    struct queued queued = queued_of(call, part->watch_count);
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
     while (queued_next(&queued, call, &inner) == 0) {
         const struct kv_command *command = &inner.entry->command;
@@ -279,7 +284,7 @@ int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
         kv__key_init(&key, call->arguments[1 + 2 * (size_t)i]);
         is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
     }
-    struct queued queued = queued_of(call, part->watch_count);
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
     while (queued_next(&queued, call, &inner) == 0) {
         if (kv_command_arity_fits(&inner.entry->command, (uint64_t)inner.argument_count + 1)) {
