@@ -90,6 +90,22 @@ def test_watch(alone, client):
         assert pipeline.execute() == [True, True]
 
 
+def test_watch_of_many_keys_at_once(alone, client):
+    other = alone.client(decode_responses=True)
+    for touched in (None, *ACCOUNTS):
+        with client.pipeline() as pipeline:
+            pipeline.watch(*ACCOUNTS)
+            if touched:
+                other.incr(touched)
+            pipeline.multi()
+            pipeline.get(ACCOUNTS[0]).get(ACCOUNTS[1])
+            if touched:
+                with pytest.raises(redis.WatchError):
+                    pipeline.execute()
+            else:
+                assert pipeline.execute() == [None, None]
+
+
 def test_what_cannot_be_cut_is_refused(client):
     client.set(ACCOUNTS[0], "1")
     for command in (["RENAME", ACCOUNTS[0], ACCOUNTS[1]], ["COPY", ACCOUNTS[0], ACCOUNTS[1]]):

@@ -66,9 +66,8 @@ static int execute_read(struct shard *shard, const struct shard_request *request
                         const struct reply *reply, struct error *error)
 {
     struct shard_machine *machine = &shard->options.machine;
-    struct shard_moment moment = {.time_ms = time_ms,
-                                  .durable_time_ms = time_ms,
-                                  .may_be_stale = request->may_be_stale};
+    struct shard_moment moment = {
+        .time_ms = time_ms, .durable_time_ms = time_ms, .may_be_stale = request->may_be_stale};
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
     if (status != 0) {
         return error_set(error, status, "shard %u: read", shard->options.id);

@@ -31,7 +31,8 @@ int txn_create(struct txn **txn, const struct txn_options *options, struct error
                              options->finish_opcode != 0 && options->forget_opcode != 0;
     if (options->origin == 0 || options->host.submit == NULL || !are_opcodes_known ||
         options->backoff_ms_min > options->backoff_ms_max) {
-        return error_say(error, -EINVAL, "transactions: an option is missing or contradicts another");
+        return error_say(error, -EINVAL,
+                         "transactions: an option is missing or contradicts another");
     }
     struct txn *created = memory_allocate_zeroed(1, sizeof *created);
     created->options = *options;
@@ -126,10 +127,9 @@ int txn_begin(struct txn *txn, const struct txn_begin *begin)
         ASSERT(begin->parts[i - 1].place < begin->parts[i].place);
     }
     struct txn_transaction *transaction = copy_transaction(begin);
-    bool is_too_much =
-        txn->statistics.open_count >= txn->options.count_max ||
-        (txn->size_bytes > 0 &&
-         txn->size_bytes + transaction->size_bytes > txn->options.size_bytes_max);
+    bool is_too_much = txn->statistics.open_count >= txn->options.count_max ||
+                       (txn->size_bytes > 0 &&
+                        txn->size_bytes + transaction->size_bytes > txn->options.size_bytes_max);
     if (is_too_much) {
         memory_free(transaction);
         return -EBUSY;

@@ -143,13 +143,13 @@ struct txn_options {
     uint16_t forget_opcode;
 
     /* The rest: 0 means the default. */
-    uint32_t deadline_ms;         /* 10000: of all attempts, and again of what follows the wish. */
-    uint32_t prepare_timeout_ms;  /* 2000 */
-    uint32_t backoff_ms_min;      /* 2 */
-    uint32_t backoff_ms_max;      /* 250 */
-    uint32_t count_max;           /* 4096 transactions at a time. */
-    uint64_t size_bytes_max;      /* 64 MiB of their parts; one is taken whatever its size. */
-    uint32_t recovery_count_max;  /* 64 at a time. */
+    uint32_t deadline_ms;        /* 10000: of all attempts, and again of what follows the wish. */
+    uint32_t prepare_timeout_ms; /* 2000 */
+    uint32_t backoff_ms_min;     /* 2 */
+    uint32_t backoff_ms_max;     /* 250 */
+    uint32_t count_max;          /* 4096 transactions at a time. */
+    uint64_t size_bytes_max;     /* 64 MiB of their parts; one is taken whatever its size. */
+    uint32_t recovery_count_max; /* 64 at a time. */
 };
 
 MUST_USE int txn_create(struct txn **txn, const struct txn_options *options, struct error *error);

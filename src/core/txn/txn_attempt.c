@@ -323,8 +323,7 @@ static void answer_committed(struct txn_attempt *attempt)
     if (transaction == NULL) {
         return;
     }
-    struct bytes *replies =
-        memory_allocate_zeroed(attempt->part_count, sizeof replies[0]);
+    struct bytes *replies = memory_allocate_zeroed(attempt->part_count, sizeof replies[0]);
     bool are_all_there = true;
     for (uint32_t i = 0; i < attempt->part_count; i++) {
         const struct txn_call *finish = &attempt->finishes[i];

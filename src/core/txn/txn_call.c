@@ -145,8 +145,8 @@ void txn__submit_due(struct txn *txn)
 uint64_t txn__next_due_ms(const struct txn *txn)
 {
     uint64_t next_ms = UINT64_MAX;
-    for (const struct list *member = txn->waiting.next;
-         member != &txn->waiting; member = member->next) {
+    for (const struct list *member = txn->waiting.next; member != &txn->waiting;
+         member = member->next) {
         const struct txn_call *call = LIST_ITEM(member, struct txn_call, link);
         next_ms = call->retry_at_ms < next_ms ? call->retry_at_ms : next_ms;
     }

@@ -53,17 +53,19 @@ struct txn_attempt {
     enum txn_attempt_state state;
     enum txn_outcome outcome; /* Of FINISH. */
     bool is_recovery;
-    bool is_part_only; /* Of a recovery: of one part, so that it cannot tell whether all are finished. */
-    bool is_too_late; /* Of a recovery: the home remembers nothing, so what was found may be over. */
+    bool
+        is_part_only; /* Of a recovery: of one part, so that it cannot tell whether all are finished. */
+    bool
+        is_too_late; /* Of a recovery: the home remembers nothing, so what was found may be over. */
     bool is_in_order; /* One PREPARE after the other. */
     bool was_locked;  /* A part was refused because of a lock. */
     uint32_t home;
     uint32_t part_count;
     uint32_t under_way_count;
-    uint32_t prepared_count; /* Yes votes. */
-    uint32_t finished_count; /* FINISH that nobody asks for again, */
-    uint32_t kept_count;     /* and that answered what they should. */
-    uint64_t deadline_ms;    /* Of the state. */
+    uint32_t prepared_count;   /* Yes votes. */
+    uint32_t finished_count;   /* FINISH that nobody asks for again, */
+    uint32_t kept_count;       /* and that answered what they should. */
+    uint64_t deadline_ms;      /* Of the state. */
     struct txn_call *prepares; /* NULL for a recovery. */
     struct txn_call *finishes;
     struct txn_call decide;
@@ -107,8 +109,8 @@ struct txn_call_options {
     uint16_t opcode;
     uint8_t protocol; /* 0: 2. */
     bool does_grow;
-    enum txn_outcome outcome;     /* In the header. */
-    const struct bytes *others;   /* Arguments behind the header, borrowed until it is over. */
+    enum txn_outcome outcome;   /* In the header. */
+    const struct bytes *others; /* Arguments behind the header, borrowed until it is over. */
     uint32_t other_count;
 };
 void txn__call_init(struct txn_call *call, struct txn_attempt *attempt,

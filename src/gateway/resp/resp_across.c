@@ -49,9 +49,7 @@ static struct txn *coordinator_of(struct resp_server *server)
     }
     struct kv_txn_opcodes opcodes = kv_txn_opcodes();
     struct txn_options options = {
-        .host = {.context = server,
-                 .clock = {server, now_ms, wall_ms},
-                 .submit = submit},
+        .host = {.context = server, .clock = {server, now_ms, wall_ms}, .submit = submit},
         .prepare_opcode = opcodes.prepare,
         .decide_opcode = opcodes.decide,
         .finish_opcode = opcodes.finish,
@@ -208,8 +206,7 @@ enum handled resp__across(struct connection *connection, const struct command_en
     }
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;
-    int status =
-        kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
+    int status = kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
     if (status == 0) {
         status = begin(connection, across);
     }

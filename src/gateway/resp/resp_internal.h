@@ -39,6 +39,7 @@ enum spread_kind {
     SPREAD_MERGE, /* So are they, in the order of the keys. */
     SPREAD_ANY,   /* One that is not null, by chance. */
     SPREAD_ALL,   /* OK if all say so. */
+    SPREAD_WATCH, /* The versions of the keys are kept. */
 };
 
 /* Execute a command of the gateway: `arguments` with the name. Answers to `reply`. */
@@ -158,7 +159,7 @@ struct resp_server {
     struct list held;        /* Stopped by CLIENT PAUSE. */
     struct txn *txn;         /* Of transactions over several shards: NULL before the first. */
     struct os_timer *txn_timer;
-    struct list spreads;     /* With parts that the backend refused for now. */
+    struct list spreads; /* With parts that the backend refused for now. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -403,6 +404,8 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
 /* Forget queued commands and watched keys. */
 void resp__transaction_drop(struct connection *connection);
 uint64_t resp__transaction_size_bytes(const struct connection *connection);
+/* The key had this version when it was watched. */
+void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version);
 
 /* ---- Cluster mode ---------------------------------------------------------------------------- */
 

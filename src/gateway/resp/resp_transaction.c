@@ -73,6 +73,11 @@ static struct kv_transaction *transaction_of(struct connection *connection)
     return extra->transaction;
 }
 
+void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version)
+{
+    kv_transaction_watch(transaction_of(connection), key, version);
+}
+
 static void keep(struct connection_extra *extra, const struct command_entry *entry,
                  const struct bytes *arguments, uint32_t count)
 {
@@ -332,8 +337,8 @@ RESP_HANDLER(watch)
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
     wal_shard shard;
     if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
-        resp__reply_cross(reply);
-        return HANDLED_DONE;
+        extra->is_across = true;
+        return resp__spread(connection, entry, arguments, count, reply);
     }
     extra->is_across |= !is_same_shard(connection, entry, arguments, count);
     buffer_clear(&extra->watching);

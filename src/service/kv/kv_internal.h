@@ -14,7 +14,7 @@ enum kv_row_kind {
     KV_ROW_FIELD = 0x01,
     KV_ROW_EXPIRY = 0x02,
     KV_ROW_GARBAGE = 0x03,
-    KV_ROW_LOCK = 0x04,     /* These three: kv_record.h. */
+    KV_ROW_LOCK = 0x04, /* These three: kv_record.h. */
     KV_ROW_RECORD = 0x05,
     KV_ROW_DECISION = 0x06,
 };
@@ -251,7 +251,7 @@ struct kv__key_set {
     struct kv__key_place {
         uint64_t hash; /* 0: free. */
         uint32_t times;
-    } *places;
+    } * places;
     uint32_t capacity; /* 0 or a power of two, at least twice the count. */
     uint32_t count;
 };

@@ -352,8 +352,8 @@ int kv__command_flushall(struct kv_call *call)
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
     kv__row_bounds(call->kv, lower, upper);
-    int status = kv__records_keep(call, bytes_make(lower, sizeof lower),
-                                  bytes_make(upper, sizeof upper));
+    int status =
+        kv__records_keep(call, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
     if (status != 0) {
         return status;
     }

@@ -20,7 +20,7 @@
 
 enum {
     SAVED_VERSION = 2,
-    SAVED_SIZE_BYTES = 40, /* Of version 1. */
+    SAVED_SIZE_BYTES = 40,     /* Of version 1. */
     BACKGROUND_DELAY_MS = 100, /* Between two looks when nothing is due. */
 };
 

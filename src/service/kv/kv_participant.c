@@ -39,8 +39,8 @@ static int get_record(struct kv_call *call, const struct txn_header *header,
 {
     uint8_t row[KV_RECORD_ROW_SIZE_BYTES];
     struct bytes value;
-    int status = rows_get(
-        call->rows, kv__record_row(row, header->place, KV_ROW_RECORD, header->id), &value);
+    int status =
+        rows_get(call->rows, kv__record_row(row, header->place, KV_ROW_RECORD, header->id), &value);
     return status == 0 ? kv__record_decode(value, record) : status;
 }
 
@@ -170,10 +170,8 @@ static void keep_part(struct kv_call *inner, const struct kv__part *part,
         .argument_count = inner->argument_count,
     };
     put_record(inner, header, &record, inner->arguments, true);
-    const struct kv__unfinished unfinished = {.id = header->id,
-                                              .place = header->place,
-                                              .home = header->home,
-                                              .stamp_ms = inner->time_ms};
+    const struct kv__unfinished unfinished = {
+        .id = header->id, .place = header->place, .home = header->home, .stamp_ms = inner->time_ms};
     kv__unfinished_add(kv, &unfinished);
 }
 
@@ -182,8 +180,8 @@ static int prepare(struct kv_call *inner, const struct kv__part *part,
 {
     struct kv_record record;
     int status = get_record(inner, header, &record);
-    bool is_forgiven = status == 0 && record.state == KV_RECORD_ABORTED &&
-                       BUG("kv.late_prepare_accepted");
+    bool is_forgiven =
+        status == 0 && record.state == KV_RECORD_ABORTED && BUG("kv.late_prepare_accepted");
     if (is_forgiven) {
         delete_row(inner, header, KV_ROW_RECORD);
         status = -ENOENT;
@@ -388,8 +386,8 @@ static int get_decision(struct kv_call *call, const struct txn_header *header,
 {
     uint8_t row[KV_RECORD_ROW_SIZE_BYTES];
     struct bytes value;
-    int status = rows_get(
-        call->rows, kv__record_row(row, header->home, KV_ROW_DECISION, header->id), &value);
+    int status = rows_get(call->rows,
+                          kv__record_row(row, header->home, KV_ROW_DECISION, header->id), &value);
     return status == 0 ? kv__decision_decode(value, decision) : status;
 }
 
@@ -424,8 +422,8 @@ static bool are_places(const struct kv_call *call, enum txn_outcome wish)
 int kv__execute_decide(struct kv_call *call)
 {
     struct txn_header header;
-    if (!parse_header(call, &header) || header.place != header.home ||
-        header.outcome == TXN_NONE || !are_places(call, header.outcome)) {
+    if (!parse_header(call, &header) || header.place != header.home || header.outcome == TXN_NONE ||
+        !are_places(call, header.outcome)) {
         return answer_malformed(call);
     }
     struct kv_decision decision;

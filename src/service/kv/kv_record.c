@@ -123,8 +123,7 @@ int kv__record_decode(struct bytes row, struct kv_record *record)
 
 struct bytes *kv__record_arguments(const struct kv_record *record)
 {
-    struct bytes *arguments =
-        memory_allocate((record->argument_count + 1u) * sizeof arguments[0]);
+    struct bytes *arguments = memory_allocate((record->argument_count + 1u) * sizeof arguments[0]);
     const uint8_t *at = record->part.data;
     for (uint32_t i = 0; i < record->argument_count; i++) {
         uint32_t size = endian_get_u32_le(at);
@@ -382,8 +381,7 @@ static int is_over(struct bytes row, struct bytes value, enum kv_row_kind kind, 
 }
 
 /* Note the rows of a slot that may go, up to so many, and whether others are there. */
-static int collect_over(struct kv_call *call, uint16_t slot, uint64_t *count_left,
-                        bool *has_others)
+static int collect_over(struct kv_call *call, uint16_t slot, uint64_t *count_left, bool *has_others)
 {
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];

@@ -67,11 +67,10 @@ static uint32_t part_of_key(struct kv_split *split, struct bytes key)
     }
     if (split->part_count == split->part_capacity) {
         split->part_capacity = 2 * split->part_capacity + 4;
-        split->parts =
-            memory_resize(split->parts, split->part_capacity * sizeof split->parts[0]);
+        split->parts = memory_resize(split->parts, split->part_capacity * sizeof split->parts[0]);
     }
-    split->parts[split->part_count] = (struct split_part){
-        .transaction = kv_transaction_create(), .group = group, .place = slot};
+    split->parts[split->part_count] =
+        (struct split_part){.transaction = kv_transaction_create(), .group = group, .place = slot};
     return split->part_count++;
 }
 
@@ -434,8 +433,8 @@ static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32
             buffer_append(reply->target, shares[i]);
             return true;
         }
-        shares[i] = bytes_make(shares[i].data + line.size_bytes,
-                               shares[i].size_bytes - line.size_bytes);
+        shares[i] =
+            bytes_make(shares[i].data + line.size_bytes, shares[i].size_bytes - line.size_bytes);
     }
     reply_array(reply, recipe->key_count);
     for (uint32_t i = 0; i < recipe->key_count; i++) {
@@ -448,8 +447,8 @@ static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32
     return true;
 }
 
-static bool join_one(const struct kv_split *split, const struct recipe *recipe,
-                     struct bytes *rests, struct bytes *shares, const struct reply *reply)
+static bool join_one(const struct kv_split *split, const struct recipe *recipe, struct bytes *rests,
+                     struct bytes *shares, const struct reply *reply)
 {
     if (recipe->kind == RECIPE_LITERAL) {
         buffer_append(reply->target, recipe->literal);
@@ -486,8 +485,7 @@ bool kv_split_join(const struct kv_split *split, const struct bytes *replies, bo
     }
     bool is_whole = true;
     for (uint32_t i = 0; i < split->recipe_count && is_whole; i++) {
-        is_whole =
-            join_one(split, &split->recipes[i], rests, rests + split->part_count, reply);
+        is_whole = join_one(split, &split->recipes[i], rests, rests + split->part_count, reply);
     }
     for (uint32_t i = 0; i < split->part_count; i++) {
         is_whole = is_whole && rests[i].size_bytes == 0;

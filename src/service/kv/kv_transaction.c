@@ -151,7 +151,8 @@ static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
 }
 
 /* Make `inner` a call of the next queued command. 0; -ENOENT at the end; ERROR_CORRUPT. */
-static int queued_next(struct kv__part_cursor *queued, const struct kv_call *call, struct kv_call *inner)
+static int queued_next(struct kv__part_cursor *queued, const struct kv_call *call,
+                       struct kv_call *inner)
 {
     if (queued->rest_count == 0) {
         return -ENOENT;

@@ -24,7 +24,7 @@ struct history {
     /* By key: who appended the elements, in order. */
     uint32_t *writers[KV__KEY_COUNT_MAX];
     uint32_t writer_counts[KV__KEY_COUNT_MAX];
-    uint8_t *edges;     /* [from * count + to] */
+    uint8_t *edges; /* [from * count + to] */
     uint8_t *has_effect;
     char *text;
 };

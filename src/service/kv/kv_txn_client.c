@@ -22,7 +22,7 @@ static void end(struct client *client, enum kv__operation_outcome outcome)
     operation->answered_at = outcome == KV__UNKNOWN ? UINT64_MAX : ++world->event_count;
     client->state = CLIENT_IDLE;
     (void)kv__txn_world_schedule(world, EVENT_CLIENT, random_below(&world->random, PAUSE_MS_MAX),
-                          (uint32_t)(client - world->clients));
+                                 (uint32_t)(client - world->clients));
 }
 
 /* ---- Replies --------------------------------------------------------------------------------- */
@@ -73,13 +73,14 @@ static void committed(struct client *client, const struct txn_done *done)
                 continue;
             }
             if (!take_reply(&replies, &step->list)) {
-                kv__txn_world_fail(client->world, "a reply of a transaction is wrong", client->operation,
-                            j);
+                kv__txn_world_fail(client->world, "a reply of a transaction is wrong",
+                                   client->operation, j);
             }
             step->is_seen = step->element == 0;
         }
         if (replies.size_bytes != 0) {
-            kv__txn_world_fail(client->world, "a transaction has too many replies", client->operation, 0);
+            kv__txn_world_fail(client->world, "a transaction has too many replies",
+                               client->operation, 0);
         }
     }
     end(client, KV__DONE);
@@ -151,8 +152,8 @@ static void begin_transaction(struct client *client)
         }
         bool does_grow;
         struct shard_command command = kv_transaction_command(transaction, &does_grow);
-        parts[client->part_count] = (struct txn_part){place, command.argument_count,
-                                                      command.arguments, does_grow};
+        parts[client->part_count] =
+            (struct txn_part){place, command.argument_count, command.arguments, does_grow};
         transactions[client->part_count] = transaction;
         client->part_shards[client->part_count++] = shard;
     }
@@ -206,8 +207,8 @@ static void send(struct client *client, uint32_t key, const char *name, uint16_t
         .argument_count = element == 0 ? 1 : 2,
         .arguments = arguments,
     };
-    client->request = kv__txn_world_send(world, shard_of_key(world, key), &command, element != 0, NULL,
-                                  (uint32_t)(client - world->clients));
+    client->request = kv__txn_world_send(world, shard_of_key(world, key), &command, element != 0,
+                                         NULL, (uint32_t)(client - world->clients));
 }
 
 static void begin_plain(struct client *client)

@@ -63,13 +63,13 @@ static void test_lives(void **state)
         all.waited_count += one.waited_count;
     }
     trace_set_hooks(NULL);
-    print_message("%llu committed, %llu changed, %llu failed, %llu unknown, %llu replies lost, %llu "
-                  "recovered, %llu killed, %llu waited\n",
-                  (unsigned long long)all.committed_count, (unsigned long long)all.changed_count,
-                  (unsigned long long)all.failed_count, (unsigned long long)all.unknown_count,
-                  (unsigned long long)all.lost_replies_count,
-                  (unsigned long long)all.recovered_count, (unsigned long long)all.killed_count,
-                  (unsigned long long)all.waited_count);
+    print_message(
+        "%llu committed, %llu changed, %llu failed, %llu unknown, %llu replies lost, %llu "
+        "recovered, %llu killed, %llu waited\n",
+        (unsigned long long)all.committed_count, (unsigned long long)all.changed_count,
+        (unsigned long long)all.failed_count, (unsigned long long)all.unknown_count,
+        (unsigned long long)all.lost_replies_count, (unsigned long long)all.recovered_count,
+        (unsigned long long)all.killed_count, (unsigned long long)all.waited_count);
     if (count >= SEED_COUNT) {
         assert_true(all.committed_count > 0 && all.changed_count > 0 && all.failed_count > 0);
         assert_true(all.unknown_count > 0 && all.lost_replies_count > 0);
@@ -111,10 +111,10 @@ static void test_planted_bugs(void **state)
 {
     (void)state;
     static const char *const bugs[] = {
-        "txn.tells_before_decision", "txn.presumed_commit",        "txn.timeout_aborts",
-        "txn.majority_suffices",     "kv.vote_not_durable",        "kv.unlocked_with_the_vote",
-        "kv.part_not_compared",      "kv.finish_executes_again",   "kv.late_prepare_accepted",
-        "kv.outcome_forgotten_early", "shard.lock_passed",         "kv.intents_ignored",
+        "txn.tells_before_decision",  "txn.presumed_commit",      "txn.timeout_aborts",
+        "txn.majority_suffices",      "kv.vote_not_durable",      "kv.unlocked_with_the_vote",
+        "kv.part_not_compared",       "kv.finish_executes_again", "kv.late_prepare_accepted",
+        "kv.outcome_forgotten_early", "shard.lock_passed",        "kv.intents_ignored",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};

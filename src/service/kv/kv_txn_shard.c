@@ -103,7 +103,7 @@ static void apply_next(struct shard_replica *shard)
     machine.save(machine.context, &shard->saved);
     if (bytes_have_prefix(buffer_bytes(&answer), BYTES("-TRYAGAIN"))) {
         kv__txn_world_fail(shard->world, "a command met a lock in the log", shard->applied_count,
-                    entry->command.opcode);
+                           entry->command.opcode);
     }
     remember(shard, entry->sequence, buffer_bytes(&answer));
     kv__txn_shard_reply(shard, entry, buffer_bytes(&answer));
@@ -125,8 +125,9 @@ static void append(struct shard_replica *shard, struct message *message)
     machine.gathered(machine.context, &message->command);
     if (!shard->is_apply_due) {
         shard->is_apply_due = true;
-        (void)kv__txn_world_schedule(shard->world, EVENT_APPLY, kv__txn_world_delay_ms(shard->world) / 2,
-                              (uint32_t)(shard - shard->world->shards));
+        (void)kv__txn_world_schedule(shard->world, EVENT_APPLY,
+                                     kv__txn_world_delay_ms(shard->world) / 2,
+                                     (uint32_t)(shard - shard->world->shards));
     }
 }
 
@@ -176,7 +177,7 @@ void kv__txn_shard_apply(struct shard_replica *shard)
     if (shard->applied_count < shard->log_count && !shard->is_apply_due) {
         shard->is_apply_due = true;
         (void)kv__txn_world_schedule(shard->world, EVENT_APPLY, 1,
-                              (uint32_t)(shard - shard->world->shards));
+                                     (uint32_t)(shard - shard->world->shards));
     }
 }
 
@@ -249,13 +250,13 @@ void kv__txn_shard_look(struct shard_replica *shard)
     if (machine.background(machine.context, shard->rows, kv__txn_shard_time_ms(shard), &command,
                            &next_ms)) {
         (void)kv__txn_world_send(world, (uint32_t)(shard - world->shards), &command, true, NULL,
-                          UINT32_MAX);
+                                 UINT32_MAX);
     }
     if (kv__txn_world_chance(world, world->options.restart_percent)) {
         kv__txn_shard_restart(shard);
     }
     (void)kv__txn_world_schedule(world, EVENT_LOOK_AT_SHARDS, LOOK_MS,
-                          (uint32_t)(shard - world->shards));
+                                 (uint32_t)(shard - world->shards));
 }
 
 /* ---- Looking at it from outside -------------------------------------------------------------- */

@@ -92,8 +92,8 @@ static void swap(struct event *left, struct event *right)
     *right = kept;
 }
 
-struct event *kv__txn_world_schedule(struct txn_world *world, enum event_kind kind, uint64_t delay_ms,
-                              uint32_t who)
+struct event *kv__txn_world_schedule(struct txn_world *world, enum event_kind kind,
+                                     uint64_t delay_ms, uint32_t who)
 {
     if (world->events_waiting == world->event_capacity) {
         world->event_capacity = world->event_capacity == 0 ? 64 : 2 * world->event_capacity;
@@ -167,9 +167,9 @@ static struct message *message_copy(const struct message *message)
 
 static uint64_t travel_ms(struct txn_world *world)
 {
-    uint64_t late_ms =
-        kv__txn_world_chance(world, world->options.late_percent) ? random_below(&world->random, LATE_MS_MAX)
-                                                          : 0;
+    uint64_t late_ms = kv__txn_world_chance(world, world->options.late_percent)
+                           ? random_below(&world->random, LATE_MS_MAX)
+                           : 0;
     return kv__txn_world_delay_ms(world) + late_ms;
 }
 
@@ -189,13 +189,14 @@ static bool is_idempotent(uint16_t opcode)
            opcode == KV_OPCODE_FINISH || opcode == KV_OPCODE_FORGET;
 }
 
-uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard, const struct shard_command *command,
-                     bool is_write, struct shard_request *request, uint32_t owner)
+uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard,
+                            const struct shard_command *command, bool is_write,
+                            struct shard_request *request, uint32_t owner)
 {
     if (world->request_count == world->request_capacity) {
         world->request_capacity = world->request_capacity == 0 ? 256 : 2 * world->request_capacity;
-        world->requests = memory_resize(world->requests,
-                                        world->request_capacity * sizeof world->requests[0]);
+        world->requests =
+            memory_resize(world->requests, world->request_capacity * sizeof world->requests[0]);
     }
     uint64_t number = world->request_count++;
     struct message *message = message_make(command, number, is_write);
@@ -210,7 +211,8 @@ uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard, const struc
     if (kv__txn_world_chance(world, world->options.doubled_percent)) {
         transmit(world, shard, message);
     }
-    if (is_idempotent(command->opcode) && kv__txn_world_chance(world, world->options.unnamed_percent)) {
+    if (is_idempotent(command->opcode) &&
+        kv__txn_world_chance(world, world->options.unnamed_percent)) {
         struct message *unnamed = message_copy(message);
         unnamed->sequence = 0;
         unnamed->request = UINT64_MAX;
@@ -222,10 +224,12 @@ uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard, const struc
     return number;
 }
 
-void kv__txn_shard_reply(struct shard_replica *shard, const struct message *message, struct bytes reply)
+void kv__txn_shard_reply(struct shard_replica *shard, const struct message *message,
+                         struct bytes reply)
 {
     struct txn_world *world = shard->world;
-    if (message->request == UINT64_MAX || kv__txn_world_chance(world, world->options.lost_percent)) {
+    if (message->request == UINT64_MAX ||
+        kv__txn_world_chance(world, world->options.lost_percent)) {
         return;
     }
     struct event *event = kv__txn_world_schedule(world, EVENT_REPLY, travel_ms(world), 0);
@@ -294,8 +298,8 @@ static int host_submit(void *context, uint32_t place, struct shard_request *requ
     if (kv__txn_world_chance(world, world->options.refused_percent)) {
         return random_chance(&world->random, 1, 2) ? -EBUSY : ERROR_NOT_LEADER;
     }
-    (void)kv__txn_world_send(world, kv__txn_world_shard_of_slot(world, place), &request->command, true, request,
-                      (uint32_t)(coordinator - world->coordinators));
+    (void)kv__txn_world_send(world, kv__txn_world_shard_of_slot(world, place), &request->command,
+                             true, request, (uint32_t)(coordinator - world->coordinators));
     coordinator->submission_count++;
     if (coordinator->life == 1 &&
         coordinator->submission_count == world->options.kill_at_submission) {
@@ -335,7 +339,7 @@ static void coordinator_stop(struct coordinator *coordinator)
     world->statistics.recovered_count += statistics.recovered_count;
     if (statistics.broken_count > 0) {
         kv__txn_world_fail(world, "a participant has broken its promise", coordinator->life,
-                    statistics.broken_count);
+                           statistics.broken_count);
     }
     txn_destroy(coordinator->txn);
     coordinator->txn = NULL;
@@ -513,10 +517,11 @@ static void check_shards(struct txn_world *world)
         struct kv_statistics statistics;
         kv_get_statistics(world->shards[i].kv, &statistics);
         if (statistics.locked_key_count > 0 || !list_is_empty(&world->shards[i].parked)) {
-            kv__txn_world_fail(world, "a lock is left: shard, keys", i, statistics.locked_key_count);
+            kv__txn_world_fail(world, "a lock is left: shard, keys", i,
+                               statistics.locked_key_count);
         } else if (statistics.unfinished_count > 0) {
             kv__txn_world_fail(world, "a transaction is not finished: shard, how many", i,
-                        statistics.unfinished_count);
+                               statistics.unfinished_count);
         }
         if (world->failure == NULL) {
             kv__txn_shard_check(&world->shards[i]);
@@ -529,7 +534,7 @@ static void check_clients(struct txn_world *world)
     for (uint32_t i = 0; i < world->options.client_count && world->failure == NULL; i++) {
         if (world->clients[i].state != CLIENT_IDLE) {
             kv__txn_world_fail(world, "a client has no answer: client, operation", i,
-                        world->clients[i].operation);
+                               world->clients[i].operation);
         }
     }
 }
@@ -539,7 +544,8 @@ static void check_history(struct txn_world *world)
     struct buffer lists[KV__KEY_COUNT_MAX] = {0};
     for (uint32_t key = 0; key < world->options.key_count; key++) {
         uint32_t shard = kv__txn_world_shard_of_slot(world, kv__txn_world_slot_of_key(world, key));
-        kv__txn_shard_read_list(&world->shards[shard], bytes_of_text(world->keys[key]), &lists[key]);
+        kv__txn_shard_read_list(&world->shards[shard], bytes_of_text(world->keys[key]),
+                                &lists[key]);
     }
     world->failure = kv__txn_check(world->operations, world->operation_count, lists,
                                    world->options.key_count, world->text);
@@ -558,7 +564,7 @@ static void check_memory(struct txn_world *world)
         kv_get_statistics(world->shards[i].kv, &statistics);
         if (statistics.record_count > 0) {
             kv__txn_world_fail(world, "something is remembered for ever: shard, rows", i,
-                        statistics.record_count);
+                               statistics.record_count);
         }
     }
 }

@@ -38,16 +38,17 @@ struct kv__txn_options {
     uint32_t delay_ms_max;
     uint32_t lost_percent;
     uint32_t doubled_percent;
-    uint32_t late_percent;         /* Very late. */
-    uint32_t refused_percent;      /* No leader, or busy. */
-    uint32_t unnamed_percent;      /* Doubled ones that the window does not know. */
-    uint32_t kill_percent;         /* Of coordinators, for each look at them. */
-    uint32_t restart_percent;      /* Of shards. */
-    uint32_t jump_percent;         /* Of all wall clocks, beyond the horizon. */
+    uint32_t late_percent;    /* Very late. */
+    uint32_t refused_percent; /* No leader, or busy. */
+    uint32_t unnamed_percent; /* Doubled ones that the window does not know. */
+    uint32_t kill_percent;    /* Of coordinators, for each look at them. */
+    uint32_t restart_percent; /* Of shards. */
+    uint32_t jump_percent;    /* Of all wall clocks, beyond the horizon. */
     uint32_t recovery_age_ms;
-    uint32_t transaction_percent;  /* Of operations. */
-    uint32_t watch_percent;        /* Of transactions. */
-    uint32_t kill_at_submission;   /* The first coordinator dies right behind this one; 0: does not. */
+    uint32_t transaction_percent; /* Of operations. */
+    uint32_t watch_percent;       /* Of transactions. */
+    uint32_t
+        kill_at_submission; /* The first coordinator dies right behind this one; 0: does not. */
 };
 void kv__txn_options_draw(struct kv__txn_options *options, struct random *random);
 

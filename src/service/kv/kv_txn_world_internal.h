@@ -125,16 +125,17 @@ struct txn_world {
 void kv__txn_world_fail(struct txn_world *world, const char *what, uint64_t a, uint64_t b);
 bool kv__txn_world_chance(struct txn_world *world, uint32_t percent); /* Never when it is healed. */
 uint64_t kv__txn_world_wall_ms(const struct txn_world *world);
-struct event *kv__txn_world_schedule(struct txn_world *world, enum event_kind kind, uint64_t delay_ms,
-                              uint32_t who);
+struct event *kv__txn_world_schedule(struct txn_world *world, enum event_kind kind,
+                                     uint64_t delay_ms, uint32_t who);
 uint64_t kv__txn_world_delay_ms(struct txn_world *world);
 
 uint32_t kv__txn_world_shard_of_slot(const struct txn_world *world, uint32_t slot);
 uint32_t kv__txn_world_slot_of_key(const struct txn_world *world, uint32_t key);
 
 /* Send a command to a shard for somebody; returns the request. */
-uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard, const struct shard_command *command,
-                     bool is_write, struct shard_request *request, uint32_t owner);
+uint64_t kv__txn_world_send(struct txn_world *world, uint32_t shard,
+                            const struct shard_command *command, bool is_write,
+                            struct shard_request *request, uint32_t owner);
 
 /* kv_txn_shard.c */
 void kv__txn_shard_open(struct shard_replica *shard);
@@ -146,7 +147,8 @@ void kv__txn_shard_restart(struct shard_replica *shard);
 uint64_t kv__txn_shard_time_ms(struct shard_replica *shard);
 /* What a replica that executes the whole log comes to must be the same. */
 void kv__txn_shard_check(struct shard_replica *shard);
-void kv__txn_shard_reply(struct shard_replica *shard, const struct message *message, struct bytes reply);
+void kv__txn_shard_reply(struct shard_replica *shard, const struct message *message,
+                         struct bytes reply);
 void kv__txn_shard_read_list(struct shard_replica *shard, struct bytes key, struct buffer *list);
 
 /* kv_txn_client.c */

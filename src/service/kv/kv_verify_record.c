@@ -4,8 +4,8 @@
 
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
-#include "service/kv/kv_participant.h"
 #include "service/kv/kv_part.h"
+#include "service/kv/kv_participant.h"
 
 enum { LOCK_VALUE_SIZE_BYTES = 28 };
 
@@ -117,9 +117,9 @@ int kv__verify_lock(const struct kv__verify_store *store, const struct kv_row_na
     uint8_t record[KV_RECORD_ROW_SIZE_BYTES];
     struct part_row row = {0};
     struct bytes key = name->name;
-    int status = get(store,
-                     kv__record_row(record, endian_get_u32_le(value.data + 24), KV_ROW_RECORD, id),
-                     &row.value);
+    int status =
+        get(store, kv__record_row(record, endian_get_u32_le(value.data + 24), KV_ROW_RECORD, id),
+            &row.value);
     if (status == 0 && part_row_open(&row) == NULL && row.arguments != NULL &&
         !kv__part_visit(&row.call, &row.part, is_other, &key)) {
         *wrong = NULL;
