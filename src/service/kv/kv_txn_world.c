@@ -240,11 +240,12 @@ void kv__txn_shard_reply(struct shard_replica *shard, const struct message *mess
 
 static void close_request(struct txn_world *world, uint64_t number, int status, struct bytes reply)
 {
-    struct request_state *state = &world->requests[number];
+    const struct request_state copy = world->requests[number]; /* More may be sent meanwhile. */
+    const struct request_state *state = &copy;
     if (!state->is_open) {
         return;
     }
-    state->is_open = false;
+    world->requests[number].is_open = false;
     if (state->request != NULL) {
         struct coordinator *coordinator = &world->coordinators[state->owner];
         if (coordinator->life == state->life) {
