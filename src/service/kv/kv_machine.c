@@ -163,7 +163,7 @@ static void trim(struct buffer *buffer)
 /* The leader has every command wait that would meet a lock. */
 static bool meets_lock(const struct kv_call *call)
 {
-    if (call->kv->locks.count == 0 || BUG("kv.locks_ignored") || kv__is_locked(call) == 0) {
+    if (call->kv->locks.count == 0 || kv__is_locked(call) == 0) {
         return false;
     }
     PROBE("kv.lock_met_in_log");
@@ -224,8 +224,7 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
         .time_ms = moment->time_ms,
         .durable_time_ms = moment->durable_time_ms,
     };
-    if (!moment->may_be_stale && __atomic_load_n(&call.kv->has_ever_locked, __ATOMIC_RELAXED) &&
-        !BUG("kv.locks_ignored")) {
+    if (!moment->may_be_stale && __atomic_load_n(&call.kv->has_ever_locked, __ATOMIC_RELAXED)) {
         int is_locked = kv__is_locked(&call);
         if (is_locked != 0) {
             return is_locked == 1 ? ERROR_LOCKED : is_locked;

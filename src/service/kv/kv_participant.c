@@ -181,7 +181,7 @@ static int prepare(struct kv_call *inner, const struct kv__part *part,
     struct kv_record record;
     int status = get_record(inner, header, &record);
     bool is_forgiven =
-        status == 0 && record.state == KV_RECORD_ABORTED && BUG("kv.late_prepare_accepted");
+        status == 0 && record.state == KV_RECORD_COMMITTED && BUG("kv.late_prepare_accepted");
     if (is_forgiven) {
         delete_row(inner, header, KV_ROW_RECORD);
         status = -ENOENT;
@@ -317,9 +317,7 @@ static int finish(struct kv_call *call, const struct txn_header *header)
     if (status == -ENOENT) {
         if (header->outcome == TXN_ABORT) {
             PROBE("kv.abort_of_unknown");
-            if (!BUG("kv.abort_not_remembered")) {
-                put_outcome(call, header, true);
-            }
+            put_outcome(call, header, true);
             answer(call, TXN_ANSWER_ABORTED);
         } else {
             bool is_forgotten = txn_is_too_old(header->id, call->time_ms);
