@@ -66,10 +66,29 @@ static int toy_execute(void *context, struct rows *rows, const struct shard_stam
     }
 }
 
+static bool is_locked(const struct shard__world *world, const struct shard_command *command)
+{
+    return world->locked_key != NULL &&
+           bytes_equal(command->arguments[0], bytes_of_text(world->locked_key));
+}
+
 static int toy_read(void *context, struct rows *rows, const struct shard_moment *moment,
                     const struct shard_command *command, const struct reply *reply)
 {
+    if (!moment->may_be_stale && is_locked(context, command)) {
+        return ERROR_LOCKED;
+    }
     return toy_get(rows, command, reply, moment->durable_time_ms < moment->time_ms);
+}
+
+static bool toy_must_wait(void *context, const struct shard_command *command)
+{
+    return is_locked(context, command);
+}
+
+static void toy_gathered(void *context, const struct shard_command *command)
+{
+    ((struct shard__world *)context)->gathered_count += command != NULL;
 }
 
 static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
@@ -179,7 +198,8 @@ struct shard_options shard__world_options(struct shard__world *world)
         .range_lower = BYTES("a"),
         .range_upper = BYTES("~"),
         .configuration = {.voter_count = 1, .voters = {1}},
-        .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background},
+        .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background,
+                    toy_must_wait, toy_gathered},
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,

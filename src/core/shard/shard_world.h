@@ -31,6 +31,8 @@ struct shard__world {
     int failed_status;
     uint32_t store_row_count;
     uint32_t executed_count;
+    const char *locked_key; /* What a transaction would hold; NULL: nothing. */
+    uint32_t gathered_count;
 };
 
 /* Give a world whose shard is ready, without anything that the store lacks. Each entry that changes a

@@ -258,6 +258,7 @@ static void end_of_tick(void *context)
     struct list ready;
     list_init(&ready);
     resp__spreads_retry(server);
+    resp__across_tick(server);
     list_append_all(&ready, &server->busy);
     if (!list_is_empty(&server->ready)) {
         list_append_all(&ready, &server->ready);
@@ -411,6 +412,7 @@ void resp_server_destroy(struct resp_server *server)
 {
     ASSERT(list_is_empty(&server->connections));
     close_listeners(server);
+    resp__across_deinit(server);
     destroy_timers(server);
     for (struct list *member; (member = list_pop_front(&server->pooled_slots)) != NULL;) {
         struct slot *slot = LIST_ITEM(member, struct slot, link);
@@ -475,10 +477,12 @@ void resp_server_stop(struct resp_server *server, void (*stopped)(void *context)
 
 void resp__server_check_stopped(struct resp_server *server)
 {
-    if (!server->is_stopping || server->is_stopped || !list_is_empty(&server->connections)) {
+    if (!server->is_stopping || server->is_stopped || !list_is_empty(&server->connections) ||
+        !resp__across_is_idle(server)) {
         return;
     }
     server->is_stopped = true;
+    resp__across_deinit(server);
     destroy_timers(server);
     server->stopped(server->stopped_context); /* May destroy the server's loop later, not now. */
 }

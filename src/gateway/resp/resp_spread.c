@@ -14,14 +14,17 @@
  * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
  * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
- * different parts at different moments (docs/redis.md says so). What must be all or nothing (MSET,
- * RENAME, …) is refused. */
+ * different parts at different moments (docs/redis.md says so). What must be all or nothing is a
+ * transaction (MSET, MSETNX: resp_across.c) or refused (RENAME, COPY, …). */
 #include <stdlib.h>
 
 #include "base/assert/assert.h"
+#include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
+
+enum { VERSION_SIZE = 8 };
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -42,7 +45,7 @@ enum spread_kind resp__spread_kind(struct bytes name)
         {"dbsize", SPREAD_SUM},  {"del", SPREAD_SUM},       {"exists", SPREAD_SUM},
         {"touch", SPREAD_SUM},   {"unlink", SPREAD_SUM},    {"keys", SPREAD_JOIN},
         {"mget", SPREAD_MERGE},  {"randomkey", SPREAD_ANY}, {"flushall", SPREAD_ALL},
-        {"flushdb", SPREAD_ALL},
+        {"flushdb", SPREAD_ALL}, {"watch", SPREAD_WATCH},
     };
     for (uint32_t i = 0; i < COUNT_OF(kinds); i++) {
         if (bytes_equal(name, bytes_of_text(kinds[i].name))) {
@@ -252,8 +255,37 @@ static void choose_any(struct spread *spread, const struct reply *reply)
     reply_null(reply);
 }
 
+/* WATCH: the versions, 8 bytes each, of the keys. */
+static void keep_versions(struct spread *spread, const struct reply *reply)
+{
+    struct connection *connection = spread->slot->connection;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        struct part *part = &spread->parts[i];
+        part->rest = buffer_bytes(&part->answer);
+        if (part->status != 0) {
+            resp__reply_failure(spread->entry, false, part->status, reply);
+            return;
+        }
+        if (part->rest.size_bytes != (size_t)part->argument_count * VERSION_SIZE) {
+            buffer_append(reply->target, part->rest); /* An error. */
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < spread->key_count && !connection->is_hung_up; i++) {
+        struct part *part = &spread->parts[spread->key_parts[i]];
+        resp__transaction_watch(connection, spread->copies[i], endian_get_u64_le(part->rest.data));
+        part->rest =
+            bytes_make(part->rest.data + VERSION_SIZE, part->rest.size_bytes - VERSION_SIZE);
+    }
+    reply_ok(reply);
+}
+
 static void combine(struct spread *spread, const struct reply *reply)
 {
+    if (spread->entry->spread == SPREAD_WATCH) {
+        keep_versions(spread, reply);
+        return;
+    }
     const struct part *failed = failed_part(spread);
     if (failed != NULL && failed->status == 0) {
         buffer_append(reply->target, buffer_bytes(&failed->answer));
@@ -283,6 +315,7 @@ static void combine(struct spread *spread, const struct reply *reply)
         reply_ok(reply);
         return;
     case SPREAD_NONE:
+    case SPREAD_WATCH:
         break;
     }
     ASSERT(false);
@@ -430,6 +463,7 @@ static void drop_empty(struct spread *spread)
 static void prepare_parts(struct spread *spread, const struct connection *connection)
 {
     const struct kv_command *command = spread->entry->command;
+    bool is_watch = spread->entry->spread == SPREAD_WATCH;
     bool is_write = (command->flags & KV_FLAG_WRITE) != 0;
     spread->open_count = spread->part_count;
     for (uint32_t i = 0; i < spread->part_count; i++) {
@@ -437,7 +471,8 @@ static void prepare_parts(struct spread *spread, const struct connection *connec
         part->spread = spread;
         shard_session_init(&part->session);
         part->request = (struct shard_request){
-            .command = {.opcode = command->opcode, .argument_count = part->argument_count},
+            .command = {.opcode = is_watch ? kv_versions_opcode() : command->opcode,
+                        .argument_count = part->argument_count},
             .protocol = connection->protocol,
             .is_write = is_write,
             .does_grow = (command->flags & KV_FLAG_GROWS) != 0,
@@ -478,6 +513,9 @@ static struct spread *cut(struct connection *connection, const struct command_en
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
+    if (entry->spread == SPREAD_NONE && kv_command_may_be_split(entry->command)) {
+        return resp__across_command(connection, entry, arguments, count, reply);
+    }
     if (entry->spread == SPREAD_NONE) {
         resp__reply_cross(reply);
         return HANDLED_DONE;

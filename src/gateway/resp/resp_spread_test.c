@@ -91,15 +91,18 @@ static void test_refusals(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, "mset a 1 b 2\r\nrename a b\r\nwatch a b\r\ndbsize\r\n",
-           CROSS CROSS CROSS ":0\r\n");
-    expect(client, "multi\r\nset {t}a 1\r\nset b 2\r\nset {t}c 3\r\nexec\r\n",
+    expect(client, "mset a 1 b\r\nrename a b\r\ncopy a b\r\ndbsize\r\n",
+           "-ERR wrong number of arguments for 'mset' command\r\n" CROSS CROSS ":0\r\n");
+    expect(client, "multi\r\nset {t}a 1\r\nrename a b\r\nset {t}c 3\r\nexec\r\n",
            "+OK\r\n+QUEUED\r\n" CROSS "+QUEUED\r\n"
            "-EXECABORT Transaction discarded because of previous errors.\r\n");
     expect(client, "multi\r\ndbsize\r\nexec\r\n",
            "+OK\r\n" CROSS "-EXECABORT Transaction discarded because of previous errors.\r\n");
     expect(client, "watch {t}a\r\nmulti\r\nset b 1\r\ndiscard\r\n",
-           "+OK\r\n+OK\r\n" CROSS "+OK\r\n");
+           "+OK\r\n+OK\r\n+QUEUED\r\n+OK\r\n");
+    /* Among others MSETNX cannot say whether they shall happen. */
+    expect(client, "multi\r\nmsetnx a 1 b 2\r\nget a\r\nexec\r\n",
+           "+OK\r\n+QUEUED\r\n+QUEUED\r\n" CROSS);
     expect(client, "watch {t}a\r\nmulti\r\nset {t}b 1\r\nping\r\nexec\r\n",
            "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
     /* After it, other shards. */

@@ -4,6 +4,7 @@
 #include "base/endian/endian.h"
 #include "base/number/number.h"
 #include "service/kv/kv_field.h"
+#include "service/kv/kv_participant.h"
 
 static int lookup(struct kv_call *call, struct kv_key *key, struct bytes name,
                   struct kv_value *value)
@@ -342,7 +343,7 @@ static int parse_flush_mode(struct kv_call *call)
     return is_known;
 }
 
-/* One range deletion, whatever there is. Generations go on where they were (I4). */
+/* One range deletion, whatever there is; what is remembered of transactions stays. Generations go on where they were (I4). */
 int kv__command_flushall(struct kv_call *call)
 {
     if (!parse_flush_mode(call)) {
@@ -351,7 +352,11 @@ int kv__command_flushall(struct kv_call *call)
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
     kv__row_bounds(call->kv, lower, upper);
-    rows_delete_range(call->rows, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
+    int status =
+        kv__records_keep(call, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
+    if (status != 0) {
+        return status;
+    }
     call->kv->key_count = 0;
     call->kv->expiring_key_count = 0;
     kv__sweep_hints_reset(call->kv);
