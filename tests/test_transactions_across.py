@@ -184,7 +184,7 @@ def test_money_is_neither_made_nor_lost(alone, client):
     time.sleep(3)
     for transfer in transfers:
         transfer.end()
-    assert sum(transfer.count for transfer in transfers) > 50
+    assert sum(transfer.count for transfer in transfers) > 10
     assert not any(transfer.refused for transfer in transfers)
     assert total(client) == 1200
 
