@@ -527,6 +527,9 @@ static int open_route(struct node_cluster *cluster, struct error *error)
     for (uint32_t i = 0; i < cluster->shards->count && status == 0; i++) {
         route_add_shard(cluster->route, cluster->shards->items[i].range.shard);
     }
+    if (status == 0) {
+        status = node_transactions_open(cluster, options.host.clock, error);
+    }
     return status;
 }
 
@@ -589,7 +592,9 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     node_pace_tick(cluster, now);
     node_conductor_tick(cluster, now);
     node_view_update(cluster->view, cluster, now);
+    uint64_t transactions_at_ms = node_transactions_tick(cluster, now);
     uint64_t wake_at_ms = route_tick(cluster->route);
+    wake_at_ms = transactions_at_ms < wake_at_ms ? transactions_at_ms : wake_at_ms;
     return wake_at_ms < cluster->member_wake_at_ms ? wake_at_ms : cluster->member_wake_at_ms;
 }
 
@@ -722,6 +727,7 @@ void node_cluster_close(struct node_cluster *cluster)
     if (cluster->route != NULL) {
         route_destroy(cluster->route);
     }
+    txn_destroy(cluster->transactions);
     node_errands_close(cluster);
     if (cluster->member != NULL) {
         member_destroy(cluster->member);

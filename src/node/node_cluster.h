@@ -8,6 +8,7 @@
  *   node_admit.c       letting strangers in
  *   node_view.c        what gateways tell clients of it
  *   node_errand.c      commands of service/system, sent like those of any client
+ *   node_transactions.c  the end of transactions that nobody finishes
  *   node_replica.c     what the shard asks of its host as a replica
  *   node_control.c     what an operator asks and tells */
 #ifndef NODE_NODE_CLUSTER_H
@@ -16,6 +17,7 @@
 #include "core/member/member.h"
 #include "core/placement/placement.h"
 #include "core/route/route.h"
+#include "core/txn/txn.h"
 #include "driver/wire/wire.h"
 #include "node/node_internal.h"
 #include "service/system/system.h"
@@ -67,6 +69,8 @@ struct node_cluster {
 
     struct wire *wire;
     struct route *route;
+    struct txn *transactions; /* The recoverer. */
+    uint64_t transactions_looked_at_ms;
     struct list errands; /* Commands under way. */
     struct member *member;
     struct os_timer *timer;
@@ -175,5 +179,12 @@ int node_replica_work_elsewhere(void *context, struct shard_work *what);
 void node_replica_read_log(void *context, struct shard_log_read *read);
 MUST_USE int node_replica_load_entry(struct node_shard *shard, wal_shard id, raft_index index,
                                      raft_term *term, struct buffer *payload, struct error *error);
+
+/* ---- node_transactions.c --------------------------------------------------------------------- */
+
+MUST_USE int node_transactions_open(struct node_cluster *cluster, struct env_clock clock,
+                                    struct error *error);
+/* Before route_tick(). Returns when to be called again. */
+uint64_t node_transactions_tick(struct node_cluster *cluster, uint64_t now);
 
 #endif

@@ -167,7 +167,15 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
     watch->machine = machine;
     list_push_back(&oracle->watches, &watch->link);
     *watched = watch;
-    return (struct shard_machine){watch, load, save, execute, read, prefetch, background};
+    return (struct shard_machine){
+        .context = watch,
+        .load = load,
+        .save = save,
+        .execute = execute,
+        .read = read,
+        .prefetch = prefetch,
+        .background = background,
+    };
 }
 
 void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_index index,

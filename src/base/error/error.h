@@ -16,15 +16,16 @@
 /* The return value must be looked at. */
 #define MUST_USE __attribute__((warn_unused_result))
 
-#define ERROR_TABLE(X)                                                    \
-    X(ERROR_CORRUPT, -10000, "stored bytes are damaged")                  \
-    X(ERROR_INCOMPLETE, -10001, "the answer needs a disk read")           \
-    X(ERROR_NEWER_FORMAT, -10002, "written by a newer version")           \
-    X(ERROR_NOT_LEADER, -10003, "not the leader of this shard")           \
-    X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first") \
-    X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")              \
-    X(ERROR_STOPPED, -10006, "stopped")                                   \
-    X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown")
+#define ERROR_TABLE(X)                                                           \
+    X(ERROR_CORRUPT, -10000, "stored bytes are damaged")                         \
+    X(ERROR_INCOMPLETE, -10001, "the answer needs a disk read")                  \
+    X(ERROR_NEWER_FORMAT, -10002, "written by a newer version")                  \
+    X(ERROR_NOT_LEADER, -10003, "not the leader of this shard")                  \
+    X(ERROR_EXPIRED_SEEN, -10004, "an expired key must be removed first")        \
+    X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")                     \
+    X(ERROR_STOPPED, -10006, "stopped")                                          \
+    X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown") \
+    X(ERROR_LOCKED, -10008, "a transaction holds the key")
 
 enum error_code {
 #define ERROR_ENUMERATOR(name, value, text) name = value,

@@ -515,6 +515,11 @@ struct rows *rows_create_at(struct env_store store, const struct env_store_snaps
     return rows;
 }
 
+bool rows_is_live(const struct rows *rows)
+{
+    return rows->snapshot == NULL;
+}
+
 static void rows_free(struct rows *rows)
 {
     struct rows_generation *frozen = rows__frozen(rows);

@@ -45,6 +45,7 @@ struct rows *rows_create(struct env_store store, uint64_t cache_size_bytes);
 /* Give a view of `snapshot` (borrowed until destroy) that may block on the disk. */
 struct rows *rows_create_at(struct env_store store, const struct env_store_snapshot *snapshot);
 void rows_destroy(struct rows *rows);
+bool rows_is_live(const struct rows *rows);
 
 /* How far reads of a live view go from now on: ENV_TIER_MEMORY for reads that can be handed to a
  * worker, ENV_TIER_DISK while an entry is applied (counted, because it blocks the reactor). */

@@ -72,6 +72,7 @@ struct shard_stamp {
 struct shard_moment {
     uint64_t time_ms;
     uint64_t durable_time_ms; /* At most time_ms. */
+    bool may_be_stale;        /* Then nobody waits for a transaction. */
 };
 
 /* A deterministic state machine. `context` is its own. */
@@ -92,8 +93,8 @@ struct shard_machine {
     /* Answer a command that changes nothing. May run on another thread, on a snapshot, so it
      * touches nothing but rows. ERROR_INCOMPLETE: not all is in memory; ERROR_EXPIRED_SEEN: a key
      * of the command expired by `moment->time_ms` and after `moment->durable_time_ms` (a key that
-     * expired before is simply absent). In both cases the reply's content is dropped. Other errors:
-     * the store failed. */
+     * expired before is simply absent); ERROR_LOCKED: a transaction holds a key of the command. In
+     * these cases the reply's content is dropped. Other errors: the store failed. */
     int (*read)(void *context, struct rows *rows, const struct shard_moment *moment,
                 const struct shard_command *command, const struct reply *reply);
 
@@ -105,6 +106,24 @@ struct shard_machine {
      * to ask again. */
     bool (*background)(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms);
+
+    /* Both or none (NULL). On the leader, of a command that may go into the log next: may a key of it
+     * be locked by a transaction at that place? Then it waits, and what its session submits behind
+     * it, because it must not be passed by that. */
+    bool (*must_wait)(void *context, const struct shard_command *command);
+    /* The leader has put the command into the log: what it may lock, must_wait() has to know until
+     * it is executed. NULL: that leadership is over; the next one begins when everything of it that
+     * is in the log is executed. */
+    void (*gathered)(void *context, const struct shard_command *command);
+
+    /* Both or none (NULL). The command waits now, behind all that wait already. Whenever something was
+     * applied, must_wait() is asked about each of them again, in that order, and those that wait on
+     * are told once more, behind a NULL: nobody waits. So the machine can have what takes locks wait
+     * for those who came before it. */
+    void (*waits)(void *context, const struct shard_command *command);
+    /* Of a write that must wait and has not waited yet: would it rather be answered? Then `reply` has
+     * that, no log gets it, and a retry is asked anew. */
+    bool (*declines)(void *context, const struct shard_command *command, const struct reply *reply);
 };
 
 /* ---- Requests -------------------------------------------------------------------------------- */

@@ -66,7 +66,8 @@ static int execute_read(struct shard *shard, const struct shard_request *request
                         const struct reply *reply, struct error *error)
 {
     struct shard_machine *machine = &shard->options.machine;
-    struct shard_moment moment = {.time_ms = time_ms, .durable_time_ms = time_ms};
+    struct shard_moment moment = {
+        .time_ms = time_ms, .durable_time_ms = time_ms, .may_be_stale = request->may_be_stale};
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
     if (status != 0) {
         return error_set(error, status, "shard %u: read", shard->options.id);
@@ -235,11 +236,8 @@ static struct shard_entry *next_entry(struct shard *shard)
     return entry;
 }
 
-void shard__apply_committed(struct shard *shard)
+static void apply_committed(struct shard *shard)
 {
-    if (shard->has_failed || shard->is_stateless) {
-        return;
-    }
     if (shard->stalled != NULL && !finish_entry(shard, shard->stalled)) {
         return;
     }
@@ -248,5 +246,16 @@ void shard__apply_committed(struct shard *shard)
         if (entry == NULL || !apply_entry(shard, entry)) {
             return;
         }
+    }
+}
+
+void shard__apply_committed(struct shard *shard)
+{
+    if (shard->has_failed || shard->is_stateless) {
+        return;
+    }
+    apply_committed(shard);
+    if (!list_is_empty(&shard->locked) && shard_is_ready(shard)) {
+        shard__resume_locked(shard);
     }
 }

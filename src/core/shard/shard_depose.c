@@ -81,9 +81,14 @@ void shard__hand_back_all(struct shard *shard)
         }
     }
     hand_back_open(shard);
+    if (shard->options.machine.gathered != NULL) {
+        shard->options.machine.gathered(shard->options.machine.context, NULL);
+    }
     if (BUG("shard.deposed_leader_answers") && !shard->is_stateless) {
         shard__answer_unconfirmed(shard);
     }
+    shard__forget_waiting(shard);
+    hand_back_list(shard, &shard->locked);
     hand_back_list(shard, &shard->confirming);
     hand_back_list(shard, &shard->unconfirmed);
     hand_back_cold(shard, &shard->cold_reads);

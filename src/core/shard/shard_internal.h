@@ -169,6 +169,9 @@ struct shard {
     struct list unconfirmed;
     uint64_t confirm_round;
 
+    /* Requests that wait for a transaction which holds, or may hold, a key of them. */
+    struct list locked;
+
     /* Replication. */
     struct list waiting_sends;
     uint32_t waiting_send_count;
@@ -285,6 +288,17 @@ void shard__copy_command(struct shard_request *request);
 void shard__resume_session(struct shard *shard, struct shard_session *session);
 /* A quorum has confirmed what was asked, or the lease covers it: start the reads that waited. */
 void shard__resume_confirmed(struct shard *shard);
+/* Something was applied: start the requests that need not wait for a transaction any more. */
+void shard__resume_locked(struct shard *shard);
+/* Must it wait for a transaction? Then it does, alone in its session, like one whose rows are on their
+ * way to memory. */
+bool shard__must_wait(const struct shard *shard, const struct shard_request *request);
+void shard__wait_for_lock(struct shard *shard, struct shard_request *request);
+/* Must a write wait, and would it rather not? Then `reply` has its answer. */
+bool shard__declines(struct shard *shard, const struct shard_request *request,
+                     const struct reply *reply);
+/* Nobody waits for a lock, as far as the machine knows. */
+void shard__forget_waiting(struct shard *shard);
 void shard__answer_unconfirmed(struct shard *shard);
 
 /* ---- shard_depose.c: leadership was lost ----------------------------------------------------- */

@@ -173,8 +173,10 @@ static int run_item(struct shard_read *read, struct rows *rows, struct shard_req
         return machine->prefetch(machine->context, rows, &request->command);
     }
     struct reply reply = {&read->replies, request->protocol};
+    struct shard_moment moment = read->moment;
+    moment.may_be_stale = request->may_be_stale;
     size_t before = read->replies.size_bytes;
-    int status = machine->read(machine->context, rows, &read->moment, &request->command, &reply);
+    int status = machine->read(machine->context, rows, &moment, &request->command, &reply);
     if (status != 0) {
         read->replies.size_bytes = before;
     }
@@ -208,6 +210,19 @@ static void wait_again(struct shard_read *read, uint32_t first, uint32_t end)
     }
 }
 
+/* A write whose keys were locked while its rows were on their way may not want to wait. */
+static bool answer_declining(struct shard *shard, struct shard_request *request)
+{
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, request->protocol};
+    bool does_decline = shard__declines(shard, request, &reply);
+    if (does_decline) {
+        shard__answer(shard, request, buffer_bytes(&answer)); /* The session may be gone. */
+    }
+    buffer_deinit(&answer);
+    return does_decline;
+}
+
 /* Item `i` has no answer; `end` is where its session's items end. */
 static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
 {
@@ -219,14 +234,22 @@ static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
     if (item->status == ERROR_INCOMPLETE) {
         PROBE("shard.read_not_reached");
         wait_again(read, i, end);
-    } else if (item->status == 0 || item->status == ERROR_EXPIRED_SEEN) {
-        ASSERT(request->is_write || item->status == ERROR_EXPIRED_SEEN);
+    } else if (item->status == 0 || item->status == ERROR_EXPIRED_SEEN ||
+               item->status == ERROR_LOCKED) {
+        ASSERT(request->is_write || item->status != 0);
         if (i + 1 < end) {
             PROBE("shard.read_again_behind_log");
         }
         wait_again(read, i + 1, end);
+        if (request->is_write && answer_declining(shard, request)) {
+            return;
+        }
         session->pending_count--;
-        shard__add_write(shard, request); /* I5 */
+        if (item->status == ERROR_LOCKED || shard__must_wait(shard, request)) {
+            shard__wait_for_lock(shard, request);
+        } else {
+            shard__add_write(shard, request); /* I5 */
+        }
     } else {
         struct error error = {0};
         (void)error_set(&error, item->status, "shard %u: read from the store", shard->options.id);

@@ -5,7 +5,8 @@
  *   read behind writes of its session      into the open entry, so that it sees them (I4)
  *   write                                  into the open entry, once its rows are in memory
  *
- * While a request of a session is on its way to memory, the session's later ones wait (I4). */
+ * While a request of a session is on its way to memory, the session's later ones wait (I4). So they do
+ * while it waits for a transaction that holds one of its keys. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -80,6 +81,10 @@ static void add_command(struct shard *shard, struct shard_request *request,
     entry->has_identities = entry->has_identities || decoded->origin != 0;
     entry->command_count++;
     add_item(entry, request, true);
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->gathered != NULL) {
+        machine->gathered(machine->context, &decoded->command);
+    }
     shard->in_flight_size_bytes += entry->payload.size_bytes - before;
     if (entry->command_count == SHARD_ENTRY_COMMAND_COUNT_MAX) {
         shard__propose_open(shard);
@@ -126,7 +131,58 @@ static struct shard_entry *entry_for_read(struct shard *shard)
 
 static bool may_be_ordered(struct shard *shard, const struct shard_request *request)
 {
-    return entry_for_read(shard) != NULL && is_in_memory(shard, &request->command);
+    return entry_for_read(shard) != NULL && is_in_memory(shard, &request->command) &&
+           !shard__must_wait(shard, request);
+}
+
+bool shard__must_wait(const struct shard *shard, const struct shard_request *request)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    bool is_exempt = machine->must_wait == NULL || (request->may_be_stale && !request->is_write);
+    return !is_exempt && machine->must_wait(machine->context, &request->command) &&
+           !BUG("shard.lock_passed");
+}
+
+static void wait_behind(struct shard *shard, struct shard_request *request)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    list_push_back(&shard->locked, &request->link);
+    if (machine->waits != NULL) {
+        machine->waits(machine->context, &request->command);
+    }
+}
+
+void shard__wait_for_lock(struct shard *shard, struct shard_request *request)
+{
+    PROBE("shard.request_locked");
+    ASSERT(!request->session->is_alone);
+    shard__copy_command(request);
+    request->session->pending_count++;
+    request->session->is_alone = true;
+    wait_behind(shard, request);
+}
+
+bool shard__declines(struct shard *shard, const struct shard_request *request,
+                     const struct reply *reply)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->declines == NULL || !shard__must_wait(shard, request) ||
+        !machine->declines(machine->context, &request->command, reply)) {
+        return false;
+    }
+    PROBE("shard.request_declines");
+    if (request->origin != 0) {
+        shard__window_forget_pending(shard->window, request->origin, request->sequence);
+    }
+    return true;
+}
+
+void shard__forget_waiting(struct shard *shard)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->waits != NULL) {
+        machine->waits(machine->context, NULL);
+    }
 }
 
 static void add_ordered_read(struct shard *shard, struct shard_request *request)
@@ -235,9 +291,15 @@ void shard__hand_back(struct shard *shard, struct shard_request *request)
     finish(shard, request, ERROR_NOT_LEADER, BYTES(""));
 }
 
-static int start_write(struct shard *shard, struct shard_request *request)
+static int start_write(struct shard *shard, struct shard_request *request,
+                       const struct reply *reply)
 {
-    if (is_in_memory(shard, &request->command)) {
+    if (shard__declines(shard, request, reply)) {
+        return SHARD_ANSWERED;
+    }
+    if (shard__must_wait(shard, request)) {
+        shard__wait_for_lock(shard, request);
+    } else if (is_in_memory(shard, &request->command)) {
         shard__add_write(shard, request);
     } else {
         PROBE("shard.write_prefetched");
@@ -248,18 +310,19 @@ static int start_write(struct shard *shard, struct shard_request *request)
 
 /* When a read happens. What expired by the newest applied stamp is gone. A replica that does not
  * lead knows of no later time: what it answers may be stale. */
-static struct shard_moment moment_of(const struct shard *shard)
+static struct shard_moment moment_of(const struct shard *shard, const struct shard_request *request)
 {
     return (struct shard_moment){
         .time_ms = shard_is_ready(shard) ? shard__time_ms(shard) : shard->applied_stamp_ms,
         .durable_time_ms = shard->applied_stamp_ms,
+        .may_be_stale = request->may_be_stale,
     };
 }
 
 static int read_now(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
     struct shard_machine *machine = &shard->options.machine;
-    struct shard_moment moment = moment_of(shard);
+    struct shard_moment moment = moment_of(shard, request);
     size_t before = reply->target->size_bytes;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     int status = machine->read(machine->context, shard->rows, &moment, &request->command, reply);
@@ -267,7 +330,10 @@ static int read_now(struct shard *shard, struct shard_request *request, const st
         return SHARD_ANSWERED;
     }
     reply->target->size_bytes = before;
-    if (status == ERROR_EXPIRED_SEEN) {
+    bool is_late = status == ERROR_EXPIRED_SEEN;
+    if (status == ERROR_LOCKED || (is_late && shard__must_wait(shard, request))) {
+        shard__wait_for_lock(shard, request);
+    } else if (is_late) {
         PROBE("shard.read_through_log");
         shard__add_write(shard, request); /* I5 */
     } else {
@@ -351,7 +417,36 @@ void shard__answer_unconfirmed(struct shard *shard)
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
-    return request->is_write ? start_write(shard, request) : start_read(shard, request, reply);
+    return request->is_write ? start_write(shard, request, reply)
+                             : start_read(shard, request, reply);
+}
+
+void shard__resume_locked(struct shard *shard)
+{
+    struct list ready;
+    list_init(&ready);
+    list_append_all(&ready, &shard->locked);
+    shard__forget_waiting(
+        shard); /* Until it is their turn: those behind a request do not hold it up. */
+    for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
+        struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
+        struct shard_session *session = request->session;
+        if (shard__must_wait(shard, request)) {
+            wait_behind(shard, request);
+            continue;
+        }
+        session->pending_count--;
+        session->is_alone = false;
+        struct buffer answer = {0};
+        struct reply reply = {&answer, request->protocol};
+        if (start(shard, request, &reply) == SHARD_ANSWERED) {
+            session->pending_count++;
+            shard__answer(shard, request, buffer_bytes(&answer));
+        } else {
+            shard__resume_session(shard, session);
+        }
+        buffer_deinit(&answer);
+    }
 }
 
 /* Refuse a write before anything changes; 0: it may go on. SHARD_ANSWERED is said by the window. */

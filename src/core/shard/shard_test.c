@@ -153,20 +153,6 @@ static void a_cold_expired_read_keeps_its_place(void **state)
     shard__world_destroy(world);
 }
 
-/* "k" is "v", and only the disk has it. */
-static void put_and_start_cold(struct shard__world *world, struct shard_session *session)
-{
-    struct shard__client set;
-    (void)shard__world_submit(world, &set, session, OPCODE_SET, "k", "v");
-    shard__world_settle(world);
-    shard__world_expect(&set, "+OK\r\n");
-    memstore_flush(world->memstore);
-    shard_close(world->shard);
-    shard__world_start(world, true);
-    shard__world_settle(world);
-    memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
-}
-
 /* What is not in memory is read elsewhere, as of the moment of the request. */
 static void a_cold_read_goes_elsewhere(void **state)
 {
@@ -174,7 +160,7 @@ static void a_cold_read_goes_elsewhere(void **state)
     struct shard_session session;
     shard_session_init(&session);
     struct shard__client get, again;
-    put_and_start_cold(world, &session);
+    shard__world_put_and_start_cold(world, &session);
     assert_int_equal(shard__world_submit(world, &get, &session, OPCODE_GET, "k", ""),
                      SHARD_PENDING);
     shard__world_tick(world);
@@ -208,7 +194,7 @@ static void what_waits_for_an_earlier_reign_goes_back(void **state)
     struct shard_session session;
     shard_session_init(&session);
     struct shard__client append, behind;
-    put_and_start_cold(world, &session);
+    shard__world_put_and_start_cold(world, &session);
     assert_int_equal(shard__world_submit(world, &append, &session, OPCODE_APPEND, "k", "1"),
                      SHARD_PENDING);
     shard__world_tick(world);

@@ -6,6 +6,7 @@
  *   resp_request.c       requests under way, and replies in order
  *   resp_dispatch.c      from a parsed command to who executes it
  *   resp_spread.c        which shard has a command's keys; commands of several shards
+ *   resp_across.c        transactions over several shards
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
  *   resp_observe.c, resp_transaction.c, resp_cluster.c   those commands
@@ -38,6 +39,7 @@ enum spread_kind {
     SPREAD_MERGE, /* So are they, in the order of the keys. */
     SPREAD_ANY,   /* One that is not null, by chance. */
     SPREAD_ALL,   /* OK if all say so. */
+    SPREAD_WATCH, /* The versions of the keys are kept. */
 };
 
 /* Execute a command of the gateway: `arguments` with the name. Answers to `reply`. */
@@ -155,7 +157,10 @@ struct resp_server {
     struct list ready;       /* With input to go on with at the end of the tick. */
     struct list busy;        /* The backend refused for now: tried again after each tick. */
     struct list held;        /* Stopped by CLIENT PAUSE. */
-    struct list spreads;     /* With parts that the backend refused for now. */
+    struct txn *txn;         /* Of transactions over several shards: NULL before the first. */
+    struct os_timer *txn_timer;
+    struct list spreads; /* With parts that the backend refused for now. */
+    struct list moves;   /* The same, of what is to be moved. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -230,6 +235,7 @@ enum reply_mode { REPLY_MODE_ON, REPLY_MODE_OFF, REPLY_MODE_SKIP_NEXT, REPLY_MOD
 
 /* What only some connections have. */
 struct connection_extra {
+    bool is_across; /* What is watched or queued is in several shards. */
     struct buffer name;
     struct buffer library_name;
     struct buffer library_version;
@@ -401,6 +407,8 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
 /* Forget queued commands and watched keys. */
 void resp__transaction_drop(struct connection *connection);
 uint64_t resp__transaction_size_bytes(const struct connection *connection);
+/* The key had this version when it was watched. */
+void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version);
 
 /* ---- Cluster mode ---------------------------------------------------------------------------- */
 
@@ -425,11 +433,43 @@ MUST_USE bool resp__find_shard(const struct resp_server *server, const struct co
                                const struct bytes *arguments, uint32_t count, wal_shard *shard);
 void resp__reply_cross(const struct reply *reply);
 enum spread_kind resp__spread_kind(struct bytes name);
+/* A copy of arguments with their bytes in one piece, for memory_free(); and its size. */
+struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count);
+uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t count);
 /* For a command of which resp__find_shard() said no. */
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply);
 /* Each tick: what the backend refused, once more. */
 void resp__spreads_retry(struct resp_server *server);
+
+/* ---- Transactions over several shards --------------------------------------------------------- */
+
+/* Have the transaction done; takes it when that has begun. Else a refusal is replied, or it has to be
+ * tried again. */
+enum handled resp__across(struct connection *connection, const struct command_entry *entry,
+                          struct kv_transaction **transaction, const struct reply *reply);
+/* A command that kv_command_may_be_split(), with keys in several shards. */
+enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
+                                  const struct bytes *arguments, uint32_t count,
+                                  const struct reply *reply);
+/* Have the parts committed: txn_begin(). */
+MUST_USE int resp__across_begin(struct resp_server *server, const struct kv_split *split,
+                                uint8_t protocol,
+                                void (*done)(void *context, const struct txn_done *done),
+                                void *context);
+/* What the client is told of what was not committed, or may not have been. */
+void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
+                               const struct reply *reply);
+void resp__across_tick(struct resp_server *server);
+/* Is nothing under way for it any more, also nothing that no client waits for? */
+bool resp__across_is_idle(const struct resp_server *server);
+void resp__across_deinit(struct resp_server *server);
+
+/* RENAME, RENAMENX and COPY between shards. */
+enum handled resp__move(struct connection *connection, const struct command_entry *entry,
+                        const struct bytes *arguments, uint32_t count);
+/* Each tick: what was refused as busy, once more. */
+void resp__moves_retry(struct resp_server *server);
 
 /* ---- Errands --------------------------------------------------------------------------------- */
 

@@ -258,6 +258,8 @@ static void end_of_tick(void *context)
     struct list ready;
     list_init(&ready);
     resp__spreads_retry(server);
+    resp__moves_retry(server);
+    resp__across_tick(server);
     list_append_all(&ready, &server->busy);
     if (!list_is_empty(&server->ready)) {
         list_append_all(&ready, &server->ready);
@@ -269,7 +271,8 @@ static void end_of_tick(void *context)
     }
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
-    if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads)) {
+    if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads) ||
+        !list_is_empty(&server->moves)) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
@@ -380,6 +383,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->busy);
     list_init(&server->held);
     list_init(&server->spreads);
+    list_init(&server->moves);
     list_init(&server->pooled_slots);
     server->timer = os_timer_create(loop, each_second, server);
     server->pause_timer = os_timer_create(loop, pause_over, server);
@@ -411,6 +415,7 @@ void resp_server_destroy(struct resp_server *server)
 {
     ASSERT(list_is_empty(&server->connections));
     close_listeners(server);
+    resp__across_deinit(server);
     destroy_timers(server);
     for (struct list *member; (member = list_pop_front(&server->pooled_slots)) != NULL;) {
         struct slot *slot = LIST_ITEM(member, struct slot, link);
@@ -475,10 +480,12 @@ void resp_server_stop(struct resp_server *server, void (*stopped)(void *context)
 
 void resp__server_check_stopped(struct resp_server *server)
 {
-    if (!server->is_stopping || server->is_stopped || !list_is_empty(&server->connections)) {
+    if (!server->is_stopping || server->is_stopped || !list_is_empty(&server->connections) ||
+        !resp__across_is_idle(server)) {
         return;
     }
     server->is_stopped = true;
+    resp__across_deinit(server);
     destroy_timers(server);
     server->stopped(server->stopped_context); /* May destroy the server's loop later, not now. */
 }

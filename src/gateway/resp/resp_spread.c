@@ -14,14 +14,17 @@
  * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
  * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
- * different parts at different moments (docs/redis.md says so). What must be all or nothing (MSET,
- * RENAME, …) is refused. */
+ * different parts at different moments (docs/redis.md says so). What must be all or nothing is a
+ * transaction (MSET, MSETNX, LCS: resp_across.c; RENAME, COPY: resp_move.c). */
 #include <stdlib.h>
 
 #include "base/assert/assert.h"
+#include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
+
+enum { VERSION_SIZE = 8 };
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -42,7 +45,7 @@ enum spread_kind resp__spread_kind(struct bytes name)
         {"dbsize", SPREAD_SUM},  {"del", SPREAD_SUM},       {"exists", SPREAD_SUM},
         {"touch", SPREAD_SUM},   {"unlink", SPREAD_SUM},    {"keys", SPREAD_JOIN},
         {"mget", SPREAD_MERGE},  {"randomkey", SPREAD_ANY}, {"flushall", SPREAD_ALL},
-        {"flushdb", SPREAD_ALL},
+        {"flushdb", SPREAD_ALL}, {"watch", SPREAD_WATCH},
     };
     for (uint32_t i = 0; i < COUNT_OF(kinds); i++) {
         if (bytes_equal(name, bytes_of_text(kinds[i].name))) {
@@ -255,6 +258,31 @@ static void choose_any(struct spread *spread, const struct reply *reply)
     reply_null(reply);
 }
 
+/* WATCH: the versions, 8 bytes each, of the keys. */
+static void keep_versions(struct spread *spread, const struct reply *reply)
+{
+    struct connection *connection = spread->slot->connection;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        struct part *part = &spread->parts[i];
+        part->rest = buffer_bytes(&part->answer);
+        if (part->status != 0) {
+            resp__reply_failure(spread->entry, false, part->status, reply);
+            return;
+        }
+        if (part->rest.size_bytes != (size_t)part->argument_count * VERSION_SIZE) {
+            buffer_append(reply->target, part->rest); /* An error. */
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < spread->key_count && !connection->is_hung_up; i++) {
+        struct part *part = &spread->parts[spread->key_parts[i]];
+        resp__transaction_watch(connection, spread->copies[i], endian_get_u64_le(part->rest.data));
+        part->rest =
+            bytes_make(part->rest.data + VERSION_SIZE, part->rest.size_bytes - VERSION_SIZE);
+    }
+    reply_ok(reply);
+}
+
 /* Has a write failed at some shards and taken effect at others, or may it have? */
 static bool is_half_done(const struct spread *spread)
 {
@@ -270,6 +298,10 @@ static bool is_half_done(const struct spread *spread)
 
 static void combine(struct spread *spread, const struct reply *reply)
 {
+    if (spread->entry->spread == SPREAD_WATCH) {
+        keep_versions(spread, reply);
+        return;
+    }
     const struct part *failed = failed_part(spread);
     if (is_half_done(spread)) {
         reply_error(reply, "UNKNOWN the write has taken effect in some shards and not, or perhaps "
@@ -304,6 +336,7 @@ static void combine(struct spread *spread, const struct reply *reply)
         reply_ok(reply);
         return;
     case SPREAD_NONE:
+    case SPREAD_WATCH:
         break;
     }
     ASSERT(false);
@@ -391,7 +424,7 @@ void resp__spreads_retry(struct resp_server *server)
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
 
-static uint64_t size_of(const struct bytes *arguments, uint32_t count)
+uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t count)
 {
     uint64_t size = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -400,9 +433,10 @@ static uint64_t size_of(const struct bytes *arguments, uint32_t count)
     return size;
 }
 
-static struct bytes *copy_of(const struct bytes *arguments, uint32_t count)
+struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count)
 {
-    struct bytes *copies = memory_allocate(sizeof(struct bytes) + size_of(arguments, count));
+    struct bytes *copies =
+        memory_allocate(sizeof(struct bytes) + resp__arguments_size_bytes(arguments, count));
     uint8_t *place = (uint8_t *)(copies + count + 1);
     for (uint32_t i = 0; i < count; i++) {
         copies[i] = bytes_make(place, arguments[i].size_bytes);
@@ -456,6 +490,7 @@ static void drop_empty(struct spread *spread)
 static void prepare_parts(struct spread *spread, const struct connection *connection)
 {
     const struct kv_command *command = spread->entry->command;
+    bool is_watch = spread->entry->spread == SPREAD_WATCH;
     bool is_write = (command->flags & KV_FLAG_WRITE) != 0;
     spread->open_count = spread->part_count;
     for (uint32_t i = 0; i < spread->part_count; i++) {
@@ -463,7 +498,8 @@ static void prepare_parts(struct spread *spread, const struct connection *connec
         part->spread = spread;
         shard_session_init(&part->session);
         part->request = (struct shard_request){
-            .command = {.opcode = command->opcode, .argument_count = part->argument_count},
+            .command = {.opcode = is_watch ? kv_versions_opcode() : command->opcode,
+                        .argument_count = part->argument_count},
             .protocol = connection->protocol,
             .is_write = is_write,
             .does_grow = (command->flags & KV_FLAG_GROWS) != 0,
@@ -483,7 +519,7 @@ static struct spread *cut(struct connection *connection, const struct command_en
     list_init(&spread->link);
     spread->entry = entry;
     spread->part_count = slots->range_count;
-    spread->copies = copy_of(arguments, count);
+    spread->copies = resp__arguments_copy(arguments, count);
     spread->items = memory_allocate((count + 1) * sizeof(struct bytes));
     for (uint32_t i = 0; i < spread->part_count; i++) {
         spread->parts[i].shard = slots->ranges[i].shard;
@@ -504,6 +540,12 @@ static struct spread *cut(struct connection *connection, const struct command_en
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
+    if (entry->spread == SPREAD_NONE && kv_command_may_be_split(entry->command)) {
+        return resp__across_command(connection, entry, arguments, count, reply);
+    }
+    if (entry->spread == SPREAD_NONE && kv_command_moves(entry->command)) {
+        return resp__move(connection, entry, arguments, count);
+    }
     if (entry->spread == SPREAD_NONE) {
         resp__reply_cross(reply);
         return HANDLED_DONE;
@@ -513,7 +555,7 @@ enum handled resp__spread(struct connection *connection, const struct command_en
     }
     struct spread *spread = cut(connection, entry, arguments + 1, count - 1);
     connection->is_blocked = true;
-    spread->slot = resp__slot_open(connection, entry, size_of(arguments, count));
+    spread->slot = resp__slot_open(connection, entry, resp__arguments_size_bytes(arguments, count));
     submit_parts(spread);
     return HANDLED_DONE;
 }

@@ -51,6 +51,7 @@ void resp__transaction_drop(struct connection *connection)
     }
     extra->command_count = 0;
     extra->shard = 0;
+    extra->is_across = false;
 }
 
 uint64_t resp__transaction_size_bytes(const struct connection *connection)
@@ -70,6 +71,11 @@ static struct kv_transaction *transaction_of(struct connection *connection)
         extra->transaction = kv_transaction_create();
     }
     return extra->transaction;
+}
+
+void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version)
+{
+    kv_transaction_watch(transaction_of(connection), key, version);
 }
 
 static void keep(struct connection_extra *extra, const struct command_entry *entry,
@@ -144,6 +150,16 @@ static bool is_same_shard(struct connection *connection, const struct command_en
     return true;
 }
 
+/* Then it becomes a transaction over several shards, if this command may be a part of one. */
+static bool may_be_across(struct connection *connection, const struct command_entry *entry,
+                          const struct bytes *arguments, uint32_t count)
+{
+    wal_shard shard;
+    return entry->command->keys.first > 0 &&
+           (resp__find_shard(connection->server, entry, arguments, count, &shard) ||
+            kv_command_may_be_split(entry->command));
+}
+
 enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
                          const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
@@ -162,9 +178,12 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
         return HANDLED_DONE;
     }
     if (!is_same_shard(connection, entry, arguments, count)) {
-        connection->is_multi_broken = true;
-        resp__reply_cross(reply);
-        return HANDLED_DONE;
+        if (!may_be_across(connection, entry, arguments, count)) {
+            connection->is_multi_broken = true;
+            resp__reply_cross(reply);
+            return HANDLED_DONE;
+        }
+        extra->is_across = true;
     }
     if (connection->is_multi_broken) {
         reply_status(reply, "QUEUED"); /* It will never run: why keep it. */
@@ -248,8 +267,17 @@ RESP_HANDLER(exec)
         return HANDLED_DONE;
     }
     settle_queue(connection);
+    const struct command_entry *entry =
+        resp__command_find(&connection->server->group->commands, BYTES("exec"));
+    if (extra->is_across) {
+        enum handled handled = resp__across(connection, entry, &extra->transaction, reply);
+        if (handled == HANDLED_DONE) {
+            resp__transaction_drop(connection);
+        }
+        return handled;
+    }
     struct submission submission = {
-        .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
+        .entry = entry,
         .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
         .is_write = true,
     };
@@ -307,10 +335,12 @@ RESP_HANDLER(watch)
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
-    if (!is_same_shard(connection, entry, arguments, count)) {
-        resp__reply_cross(reply);
-        return HANDLED_DONE;
+    wal_shard shard;
+    if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
+        extra->is_across = true;
+        return resp__spread(connection, entry, arguments, count, reply);
     }
+    extra->is_across |= !is_same_shard(connection, entry, arguments, count);
     buffer_clear(&extra->watching);
     extra->watching_count = count - 1;
     for (uint32_t i = 1; i < count; i++) {
@@ -320,7 +350,7 @@ RESP_HANDLER(watch)
     }
     struct submission submission = {
         .entry = entry,
-        .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
+        .shard = shard,
         .command = {.opcode = kv_versions_opcode(),
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

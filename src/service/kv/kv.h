@@ -13,6 +13,9 @@
  *   0x01 | generation BE64 | hash BE32 | field   a field of a hash
  *   0x02 | expire_ms BE64 | key                  what expires when
  *   0x03 | generation BE64                       fields that nothing refers to any more
+ *   0x04 | hash BE32 | key                       a lock: a transaction over several shards holds it
+ *   0x05 | identity                              a part of such a transaction, or how it ended
+ *   0x06 | identity                              what was decided about one
  *
  * Invariants
  *   I1. A key row's version is that of the command that last changed the key; equal versions mean
@@ -20,7 +23,9 @@
  *   I2. A key has an expiry row exactly when its key row has an expiry, with the same time.
  *   I3. The count in a hash's key row is the number of its field rows; no hash is empty.
  *   I4. A generation is used by one key, or is in the garbage rows, or has no field rows.
- *   I5. The number of keys that the machine saves is the number of key rows. */
+ *   I5. The number of keys that the machine saves is the number of key rows.
+ *   I6. A key has a lock row exactly when a part that is prepared here names it; one part at most
+ *       does. While it is locked nothing changes the key, and its expiry is not seen. */
 #ifndef SERVICE_KV_KV_H
 #define SERVICE_KV_KV_H
 
@@ -30,6 +35,7 @@
 #include "base/bytes/bytes.h"
 #include "base/error/error.h"
 #include "core/shard/shard.h"
+#include "core/txn/txn.h"
 
 #define KV_SLOT_COUNT 16384
 
@@ -122,6 +128,68 @@ struct shard_command kv_transaction_command(struct kv_transaction *transaction, 
  * the last. */
 uint16_t kv_scan_slot(struct bytes cursor);
 
+/* ---- Transactions over several shards -------------------------------------------------------- */
+
+/* The machine is a participant and a home of core/txn. A part's place is a slot of a key of it; its
+ * arguments are those of kv_transaction_command(). */
+struct kv_txn_opcodes {
+    uint16_t prepare;
+    uint16_t decide;
+    uint16_t finish;
+    uint16_t forget;
+};
+struct kv_txn_opcodes kv_txn_opcodes(void);
+
+/* May a command be cut when its keys are in several shards? */
+bool kv_command_may_be_split(const struct kv_command *command);
+
+/* A transaction cut into parts, one for each group of slots (a shard). -EXDEV: a command has keys in
+ * several of them and its effect in one depends on another (RENAME, COPY, MSETNX among others),
+ * or it names no keys. Borrows the transaction until it is destroyed. */
+struct kv_split;
+MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
+                             uint32_t (*group_of_slot)(void *context, uint32_t slot),
+                             void *context);
+void kv_split_destroy(struct kv_split *split);
+uint32_t kv_split_part_count(const struct kv_split *split);
+/* In ascending order of place; borrowed from the split. */
+struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
+/* It is one MSETNX: it has committed, or a key existed and it has changed nothing. */
+bool kv_split_is_only_new(const struct kv_split *split);
+/* Write what EXEC answers, or (not `is_array`) what its only command does, from the replies of the
+ * parts. False: they are malformed, and nothing is written. */
+MUST_USE bool kv_split_join(const struct kv_split *split, const struct bytes *replies,
+                            bool is_array, const struct reply *reply);
+/* Take one reply off the front of what was written in RESP2 or 3. False: malformed. */
+MUST_USE bool kv_reply_take(struct bytes *rest, struct bytes *reply);
+
+/* RENAME, RENAMENX and COPY between shards: the gateway reads both keys (kv_content_opcode() with the key
+ * and a limit of bytes, in decimal), and has a transaction committed that fails with TXN_CHANGED if
+ * they are not any more what was read. */
+bool kv_command_moves(const struct kv_command *command);
+uint16_t kv_content_opcode(void);
+struct kv_move_request {
+    const struct kv_command *command;
+    const struct bytes *arguments; /* Those after the name. */
+    uint32_t argument_count;
+    struct bytes source; /* What the reads answered. */
+    struct bytes target;
+};
+enum kv_move {
+    KV_MOVE_ANSWERED,  /* There is nothing to do: `reply` has the answer. */
+    KV_MOVE_COMMIT,    /* `reply` has the answer once the transaction is committed. */
+    KV_MOVE_MALFORMED, /* What was read is not what such a read answers; nothing is written. */
+};
+MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
+                                   struct kv_transaction *transaction, const struct reply *reply);
+
+/* Tell what was prepared, or committed and not finished, so long before `time_ms` or longer; for
+ * txn_recover(). On the shard's thread; the leader's business. */
+struct kv;
+void kv_visit_unfinished(const struct kv *kv, uint64_t time_ms, uint32_t age_ms,
+                         void (*found)(void *context, const struct txn_unfinished *unfinished),
+                         void *context);
+
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
  * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
@@ -150,10 +218,14 @@ struct kv_statistics {
     uint64_t key_count; /* Expired ones that are not removed yet included, as in Redis. */
     uint64_t expiring_key_count;
     uint64_t expired_key_count; /* Removed because they expired, since the start. */
+    uint64_t locked_key_count;  /* Held by transactions over several shards. */
+    uint64_t record_count;      /* What is remembered of such transactions: rows. */
+    uint64_t unfinished_count;
 };
 void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics);
 
-/* Verify every row of `store`, of all shards, against I2 to I5; for `tutti check` and the simulator. ERROR_CORRUPT
+/* Verify every row of `store`, of all shards, against I2 to I6; for `tutti check` and the simulator.
+ * ERROR_CORRUPT
  * with what is wrong. */
 MUST_USE int kv_verify(struct env_store store, const struct env_store_snapshot *snapshot,
                        uint64_t expected_key_count, struct error *error);

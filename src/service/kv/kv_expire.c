@@ -9,7 +9,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/number/number.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_lock.h"
 
 enum {
     /* Of one command: they bound how long applying it takes. */
@@ -370,6 +370,12 @@ static int sweep_slot(struct kv_call *call, uint16_t slot, uint64_t *count_left)
         struct kv_value value;
         kv__key_init(&key, bytes_make(names->data + offset + 4, size));
         offset += 4 + size;
+        if (kv__key_set_has(&call->kv->locks, kv__key_hash(key.name))) {
+            PROBE("kv.expired_but_locked");
+            uint64_t retry_ms = call->time_ms + SWEEP_RETRY_MS;
+            next_ms = next_ms < retry_ms ? next_ms : retry_ms;
+            continue; /* I6 */
+        }
         status = kv__key_lookup(call, &key, &value); /* Removes it. */
     }
     if (status == 0) {

@@ -115,7 +115,7 @@ static void test_a_failing_disk_is_told(void **state)
         }
         struct shard_machine machine = kv_machine(world.kv);
         struct shard_command command = {found->opcode, count - 1, words + 1};
-        struct shard_moment moment = {world.time_ms, 0};
+        struct shard_moment moment = {.time_ms = world.time_ms};
         struct env_store store = memstore_interface(world.store);
         struct env_store_snapshot *snapshot = store.ops->snapshot_create(store.context);
         struct rows *rows = rows_create_at(store, snapshot);

@@ -106,7 +106,8 @@ static bool run_command(struct world *world, const struct shard_command *command
     ASSERT(machine.prefetch(machine.context, world->rows, command) == 0);
     int status = ERROR_EXPIRED_SEEN;
     if ((entry->command.flags & KV_FLAG_READ) != 0) {
-        struct shard_moment moment = {stamp.time_ms, stamp.time_ms - 50};
+        struct shard_moment moment = {.time_ms = stamp.time_ms,
+                                      .durable_time_ms = stamp.time_ms - 50};
         status = machine.read(machine.context, world->rows, &moment, command, &reply);
         ASSERT(status == 0 || status == ERROR_EXPIRED_SEEN);
     }

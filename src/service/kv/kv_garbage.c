@@ -178,7 +178,7 @@ static int first_garbage(struct rows *rows, struct deletion *deletion)
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
     kv__row_prefix(lower, deletion->slot, KV_ROW_GARBAGE);
-    kv__row_prefix(upper, deletion->slot + 1u, KV_ROW_KEY);
+    kv__row_prefix(upper, deletion->slot, KV_ROW_LOCK);
     struct bytes from = bytes_make(lower, sizeof lower);
     struct rows_iterator *iterator;
     int status = rows_iterator_open(rows, from, bytes_make(upper, sizeof upper), &iterator);

@@ -14,6 +14,9 @@ enum kv_row_kind {
     KV_ROW_FIELD = 0x01,
     KV_ROW_EXPIRY = 0x02,
     KV_ROW_GARBAGE = 0x03,
+    KV_ROW_LOCK = 0x04, /* These three: kv_record.h. */
+    KV_ROW_RECORD = 0x05,
+    KV_ROW_DECISION = 0x06,
 };
 
 enum {
@@ -123,6 +126,11 @@ extern const struct kv__table kv__key_table;
 extern const struct kv__table kv__hash_table;
 extern const struct kv__table kv__internal_table;
 
+typedef bool kv__key_visitor(void *context, struct bytes name); /* False: no more. */
+/* The keys that the call's command names, but for those that are too long. False: not all were
+ * visited. */
+bool kv__keys_visit(const struct kv_call *call, kv__key_visitor *visit, void *context);
+
 /* Opcodes of commands that no client sends. Stable for ever. */
 enum {
     KV_OPCODE_TRANSACTION = 1000,
@@ -132,6 +140,12 @@ enum {
     KV_OPCODE_ANSWER = 1004,
     KV_OPCODE_SLOT_COUNT = 1005,
     KV_OPCODE_SLOT_KEYS = 1006,
+    KV_OPCODE_PREPARE = 1007,
+    KV_OPCODE_DECIDE = 1008,
+    KV_OPCODE_FINISH = 1009,
+    KV_OPCODE_FORGET = 1010,
+    KV_OPCODE_FORGET_OLD = 1011,
+    KV_OPCODE_CONTENT = 1012,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -228,7 +242,31 @@ enum { KV_COLLECT_SLOT_COUNT = 16 };
 /* The limit of keys and the slots of one sweep: together, because each command costs a flush. */
 #define KV_SWEEP_ARGUMENT_COUNT_MAX 257
 
+/* Between two looks for what nobody has to remember any more. */
+enum { KV_FORGET_DELAY_MS = 1000 };
+
 enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
+
+/* A set of keys, each so many times: kv_lock.h. */
+struct kv__key_set {
+    struct kv__key_place {
+        uint64_t hash; /* 0: free. */
+        uint32_t times;
+    } * places;
+    uint32_t capacity; /* 0 or a power of two, at least twice the count. */
+    uint32_t count;
+};
+
+/* A part that is prepared, or a commit that not all have finished. */
+struct kv__unfinished {
+    struct txn_id id;
+    uint32_t place;
+    uint32_t home;
+    bool is_decision;
+    uint64_t stamp_ms;
+    uint32_t *places; /* Of the participants; of a decision. */
+    uint32_t place_count;
+};
 
 struct kv {
     uint32_t first_slot; /* The range of the shard. */
@@ -239,11 +277,13 @@ struct kv {
     uint64_t expiring_key_count;
     uint64_t generation_last; /* The newest generation that was given. */
     uint64_t garbage_count;   /* Garbage rows. */
+    uint64_t record_count;    /* Records and decisions of transactions over several shards. */
 
     /* Memory only. */
     uint64_t expired_key_count;
     uint64_t read_count;   /* Counted for a planted bug only. */
     uint64_t random_count; /* How often chance was asked; relaxed atomic. */
+    struct buffer part;    /* The part being finished. */
     struct buffer row;     /* The value of a row being written. */
     struct buffer work;    /* A handler's own, while is_execute. */
 
@@ -260,6 +300,23 @@ struct kv {
     uint64_t garbage_not_before_ms;
     uint8_t garbage_numbers[1 + KV_COLLECT_SLOT_COUNT][8];
     struct bytes garbage_arguments[1 + KV_COLLECT_SLOT_COUNT];
+
+    /* Transactions over several shards (kv_record.c, kv_lock.c): what the rows say; the keys of what
+     * is in the log and not applied, and of what waits. A bit for each slot that may have records. */
+    struct kv__key_set locks;
+    struct kv__key_set intents;
+    struct kv__key_set awaited;   /* Keys of the commands that wait, */
+    uint32_t awaited_flush_count; /* those of them that wait for all keys, */
+    uint64_t awaited_size_bytes;  /* and the size of those that are PREPAREs. */
+    bool has_ever_locked;         /* In this life; relaxed atomic. */
+    struct kv__unfinished *unfinished;
+    uint32_t unfinished_count;
+    uint32_t unfinished_capacity;
+    uint64_t record_hints[KV_SLOT_COUNT / 64];
+    uint32_t records_next_slot;
+    uint64_t records_not_before_ms;
+    uint8_t record_numbers[KV_COLLECT_SLOT_COUNT][8];
+    struct bytes record_arguments[KV_COLLECT_SLOT_COUNT];
 
     /* Arguments of what background() gave. */
     uint8_t sweep_numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
@@ -280,6 +337,20 @@ kv__handler kv__execute_transaction;
 kv__handler kv__prefetch_transaction;
 kv__handler kv__execute_versions;
 kv__handler kv__execute_answer;
+
+/* Keys that go to another shard (kv_move.c). */
+kv__handler kv__execute_content;
+/* The words behind the keys of COPY (kv_key.c). False: the error is answered. */
+bool kv__copy_options(struct kv_call *call, bool *does_replace);
+
+/* Transactions over several shards (kv_participant.c, kv_record.c, kv_lock.c). */
+kv__handler kv__execute_prepare, kv__execute_decide, kv__execute_finish, kv__execute_forget;
+kv__handler kv__execute_forget_old;
+kv__handler kv__prefetch_prepare, kv__prefetch_finish, kv__prefetch_decision;
+bool kv__must_wait(void *context, const struct shard_command *command);
+void kv__gathered(void *context, const struct shard_command *command);
+void kv__waits(void *context, const struct shard_command *command);
+bool kv__declines(void *context, const struct shard_command *command, const struct reply *reply);
 
 /* Copy the field rows of a hash to another generation, in the same slot or another (kv_key.c). */
 struct kv__fields_copy {

@@ -4,6 +4,7 @@
 #include "base/endian/endian.h"
 #include "base/number/number.h"
 #include "service/kv/kv_field.h"
+#include "service/kv/kv_participant.h"
 
 static int lookup(struct kv_call *call, struct kv_key *key, struct bytes name,
                   struct kv_value *value)
@@ -272,7 +273,7 @@ int kv__command_renamenx(struct kv_call *call)
     return rename_key(call, true);
 }
 
-static bool parse_copy_options(struct kv_call *call, bool *does_replace)
+bool kv__copy_options(struct kv_call *call, bool *does_replace)
 {
     for (uint32_t i = 2; i < call->argument_count; i++) {
         int64_t database;
@@ -297,7 +298,7 @@ static bool parse_copy_options(struct kv_call *call, bool *does_replace)
 int kv__command_copy(struct kv_call *call)
 {
     bool does_replace = false;
-    if (!parse_copy_options(call, &does_replace)) {
+    if (!kv__copy_options(call, &does_replace)) {
         return 0;
     }
     if (bytes_equal(call->arguments[0], call->arguments[1])) {
@@ -342,7 +343,7 @@ static int parse_flush_mode(struct kv_call *call)
     return is_known;
 }
 
-/* One range deletion, whatever there is. Generations go on where they were (I4). */
+/* One range deletion, whatever there is; what is remembered of transactions stays. Generations go on where they were (I4). */
 int kv__command_flushall(struct kv_call *call)
 {
     if (!parse_flush_mode(call)) {
@@ -351,7 +352,11 @@ int kv__command_flushall(struct kv_call *call)
     uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
     uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
     kv__row_bounds(call->kv, lower, upper);
-    rows_delete_range(call->rows, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
+    int status =
+        kv__records_keep(call, bytes_make(lower, sizeof lower), bytes_make(upper, sizeof upper));
+    if (status != 0) {
+        return status;
+    }
     call->kv->key_count = 0;
     call->kv->expiring_key_count = 0;
     kv__sweep_hints_reset(call->kv);

@@ -4,21 +4,23 @@
  * State saved with the applied index; integers are little-endian:
  *
  *   offset  size  meaning
- *        0     1  version of this format, 1
+ *        0     1  version of this format: 1, or 2 when there are records of transactions
  *        1     7  zero
  *        8     8  count of keys (I5)
  *       16     8  count of keys that expire
  *       24     8  newest generation given
- *       32     8  count of garbage rows */
+ *       32     8  count of garbage rows
+ *       40     8  count of records and decisions, above 0; only in version 2 */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "service/kv/kv_field.h"
+#include "service/kv/kv_participant.h"
 
 enum {
-    SAVED_VERSION = 1,
-    SAVED_SIZE_BYTES = 40,
+    SAVED_VERSION = 2,
+    SAVED_SIZE_BYTES = 40,     /* Of version 1. */
     BACKGROUND_DELAY_MS = 100, /* Between two looks when nothing is due. */
 };
 
@@ -33,6 +35,7 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv->first_slot = first_slot;
     kv->end_slot = end_slot;
+    kv->records_next_slot = first_slot;
     kv__sweep_hints_reset(kv);
     return kv;
 }
@@ -42,6 +45,7 @@ void kv_destroy(struct kv *kv)
     buffer_deinit(&kv->row);
     buffer_deinit(&kv->work);
     buffer_deinit(&kv->discards);
+    kv__records_deinit(kv);
     memory_free(kv);
 }
 
@@ -51,26 +55,33 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     if (saved.size_bytes == 0) {
         return 0; /* A new shard. */
     }
-    if (saved.data[0] > SAVED_VERSION) {
+    uint8_t version = saved.data[0];
+    if (version > SAVED_VERSION) {
         return error_set(error, ERROR_NEWER_FORMAT, "state of kv");
     }
-    if (saved.size_bytes != SAVED_SIZE_BYTES || saved.data[0] != SAVED_VERSION) {
+    if (version == 0 || saved.size_bytes != SAVED_SIZE_BYTES + 8u * (version - 1u)) {
         return error_set(error, ERROR_CORRUPT, "state of kv");
     }
     kv->key_count = endian_get_u64_le(saved.data + 8);
     kv->expiring_key_count = endian_get_u64_le(saved.data + 16);
     kv->generation_last = endian_get_u64_le(saved.data + 24);
     kv->garbage_count = endian_get_u64_le(saved.data + 32);
+    kv->record_count = version == 1 ? 0 : endian_get_u64_le(saved.data + 40);
     kv__garbage_hints_reset(kv);
-    return kv__sweep_hints_load(kv, rows, error);
+    int status = kv__records_load(kv, rows, error);
+    return status == 0 ? kv__sweep_hints_load(kv, rows, error) : status;
 }
 
 static void save(void *context, struct buffer *saved)
 {
     const struct kv *kv = context;
-    uint8_t *target = buffer_extend(saved, SAVED_SIZE_BYTES);
+    bool has_records = kv->record_count > 0;
+    uint8_t *target = buffer_extend(saved, SAVED_SIZE_BYTES + (has_records ? 8 : 0));
     memset(target, 0, SAVED_SIZE_BYTES);
-    target[0] = SAVED_VERSION;
+    target[0] = has_records ? SAVED_VERSION : 1;
+    if (has_records) {
+        endian_put_u64_le(target + 40, kv->record_count);
+    }
     endian_put_u64_le(target + 8, kv->key_count);
     endian_put_u64_le(target + 16, kv->expiring_key_count);
     endian_put_u64_le(target + 24, kv->generation_last);
@@ -83,6 +94,9 @@ void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
         .key_count = kv->key_count,
         .expiring_key_count = kv->expiring_key_count,
         .expired_key_count = kv->expired_key_count,
+        .locked_key_count = kv->locks.count,
+        .record_count = kv->record_count,
+        .unfinished_count = kv->unfinished_count,
     };
 }
 
@@ -106,6 +120,18 @@ static struct key_positions key_positions_of(const struct kv_command *command,
     last = last > argument_count ? argument_count : last;
     return (struct key_positions){(uint32_t)range.first - 1, last < 0 ? 0 : (uint32_t)last,
                                   (uint32_t)range.step};
+}
+
+bool kv__keys_visit(const struct kv_call *call, kv__key_visitor *visit, void *context)
+{
+    struct key_positions keys = key_positions_of(&call->entry->command, call->argument_count);
+    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+        if (call->arguments[i].size_bytes <= KV_KEY_SIZE_BYTES_MAX &&
+            !visit(context, call->arguments[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 int kv__dispatch(struct kv_call *call)
@@ -134,6 +160,17 @@ static void trim(struct buffer *buffer)
     }
 }
 
+/* The leader has every command wait that would meet a lock. */
+static bool meets_lock(const struct kv_call *call)
+{
+    if (call->kv->locks.count == 0 || kv__is_locked(call) == 0) {
+        return false;
+    }
+    PROBE("kv.lock_met_in_log");
+    reply_error(call->reply, "TRYAGAIN a transaction holds the key");
+    return true;
+}
+
 static int execute(void *context, struct rows *rows, const struct shard_stamp *stamp,
                    const struct shard_command *command, const struct reply *reply)
 {
@@ -154,6 +191,9 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
         .durable_time_ms = stamp->time_ms,
         .version = stamp->version,
     };
+    if (meets_lock(&call)) {
+        return 0;
+    }
     int status = kv__dispatch(&call);
     ASSERT(status != ERROR_EXPIRED_SEEN);
     if (kv->discards.size_bytes > 0 && status == 0) {
@@ -161,6 +201,7 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     }
     trim(&kv->row);
     trim(&kv->work);
+    trim(&kv->part);
     trim(&kv->discards);
     return status;
 }
@@ -183,6 +224,12 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
         .time_ms = moment->time_ms,
         .durable_time_ms = moment->durable_time_ms,
     };
+    if (!moment->may_be_stale && __atomic_load_n(&call.kv->has_ever_locked, __ATOMIC_RELAXED)) {
+        int is_locked = kv__is_locked(&call);
+        if (is_locked != 0) {
+            return is_locked == 1 ? ERROR_LOCKED : is_locked;
+        }
+    }
     return kv__dispatch(&call);
 }
 
@@ -228,6 +275,7 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
     uint64_t delay_ms = BACKGROUND_DELAY_MS;
     /* The collection waits between its steps, so the sweep gets its turn. */
     bool has_work = kv__collect_background(context, rows, time_ms, command, &delay_ms) ||
+                    kv__records_background(context, time_ms, command, &delay_ms) ||
                     kv__sweep_background(context, time_ms, command, &delay_ms);
     *next_ms += has_work ? 0 : delay_ms;
     return has_work;
@@ -243,6 +291,10 @@ struct shard_machine kv_machine(struct kv *kv)
         .read = read_command,
         .prefetch = prefetch,
         .background = background,
+        .must_wait = kv__must_wait,
+        .gathered = kv__gathered,
+        .waits = kv__waits,
+        .declines = kv__declines,
     };
 }
 

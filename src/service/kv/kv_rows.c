@@ -13,12 +13,13 @@
  *                       8  generation
  *
  * Value of a field row: the field's bytes. Expiry rows have empty values; that of a
- * garbage row is in kv_garbage.c. */
+ * garbage row is in kv_garbage.c, those of transactions are in kv_record.c. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
 #include "service/kv/kv_field.h"
+#include "service/kv/kv_record.h"
 
 enum {
     VALUE_HEADER_SIZE_BYTES = 10,
@@ -101,6 +102,7 @@ bool kv__row_parse(struct bytes row, struct kv_row_name *name)
     size_t prefix = KV_KEY_ROW_PREFIX_SIZE_BYTES;
     switch (row.data[3]) {
     case KV_ROW_KEY:
+    case KV_ROW_LOCK:
         parsed.hash = endian_get_u32_be(row.data + KV_ROW_PREFIX_SIZE_BYTES);
         parsed.number = parsed.hash;
         break;
@@ -110,6 +112,10 @@ bool kv__row_parse(struct bytes row, struct kv_row_name *name)
     case KV_ROW_EXPIRY:
     case KV_ROW_GARBAGE:
         prefix = KV_EXPIRY_ROW_PREFIX_SIZE_BYTES;
+        break;
+    case KV_ROW_RECORD:
+    case KV_ROW_DECISION:
+        prefix = KV_RECORD_ROW_SIZE_BYTES;
         break;
     default:
         return false;

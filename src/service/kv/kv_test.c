@@ -101,7 +101,8 @@ static void submit(struct world *world, const struct shard_command *command, boo
         execute(world, command);
         return;
     }
-    struct shard_moment moment = {world->time_ms, world->durable_time_ms};
+    struct shard_moment moment = {.time_ms = world->time_ms,
+                                  .durable_time_ms = world->durable_time_ms};
     struct reply reply = {&world->reply, world->protocol};
     buffer_clear(&world->reply);
     assert_int_equal(world->machine.prefetch(world->kv, world->rows, command), 0);

@@ -10,11 +10,13 @@
  *
  * The versions are compared first; when one differs the answer is a null array and nothing changes.
  * A key that has expired since counts as changed. A key that did not exist then and does not exist
- * now counts as unchanged, whatever happened between. */
+ * now counts as unchanged, whatever happened between.
+ *
+ * A part of a transaction over several shards (kv_participant.c) has the same arguments. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_part.h"
 
 enum { COMMAND_HEADER_SIZE_BYTES = 6 };
 
@@ -130,12 +132,6 @@ struct shard_command kv_transaction_command(struct kv_transaction *transaction, 
 
 /* ---- Reading it again ------------------------------------------------------------------------ */
 
-/* A cursor over the queued commands. */
-struct queued {
-    const struct bytes *arguments;
-    uint32_t rest_count;
-};
-
 static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
 {
     if (call->argument_count < 1 || call->arguments[0].size_bytes != 4) {
@@ -155,7 +151,8 @@ static bool parse_watches(const struct kv_call *call, uint32_t *watch_count)
 }
 
 /* Make `inner` a call of the next queued command. 0; -ENOENT at the end; ERROR_CORRUPT. */
-static int queued_next(struct queued *queued, const struct kv_call *call, struct kv_call *inner)
+static int queued_next(struct kv__part_cursor *queued, const struct kv_call *call,
+                       struct kv_call *inner)
 {
     if (queued->rest_count == 0) {
         return -ENOENT;
@@ -180,17 +177,17 @@ static int queued_next(struct queued *queued, const struct kv_call *call, struct
     return 0;
 }
 
-static struct queued queued_of(const struct kv_call *call, uint32_t watch_count)
+static struct kv__part_cursor queued_of(const struct kv_call *call, uint32_t watch_count)
 {
     uint32_t before = 1 + 2 * watch_count;
-    return (struct queued){call->arguments + before, call->argument_count - before};
+    return (struct kv__part_cursor){call->arguments + before, call->argument_count - before};
 }
 
 /* Is everything well-formed? Then `*command_count` tells how many replies there will be. */
 static bool count_commands(const struct kv_call *call, uint32_t watch_count,
                            uint32_t *command_count)
 {
-    struct queued queued = queued_of(call, watch_count);
+    struct kv__part_cursor queued = queued_of(call, watch_count);
     struct kv_call inner;
     int status;
     *command_count = 0;
@@ -200,10 +197,27 @@ static bool count_commands(const struct kv_call *call, uint32_t watch_count,
     return status == -ENOENT;
 }
 
-static int compare_watches(struct kv_call *call, uint32_t watch_count, bool *are_equal)
+bool kv__part_parse(const struct kv_call *call, struct kv__part *part)
+{
+    return parse_watches(call, &part->watch_count) &&
+           count_commands(call, part->watch_count, &part->command_count);
+}
+
+struct kv__part_cursor kv__part_begin(const struct kv_call *call, const struct kv__part *part)
+{
+    return queued_of(call, part->watch_count);
+}
+
+bool kv__part_next(struct kv__part_cursor *cursor, const struct kv_call *call,
+                   struct kv_call *inner)
+{
+    return queued_next(cursor, call, inner) == 0;
+}
+
+int kv__part_compare(struct kv_call *call, const struct kv__part *part, bool *are_equal)
 {
     *are_equal = true;
-    for (uint32_t i = 0; i < watch_count && *are_equal; i++) {
+    for (uint32_t i = 0; i < part->watch_count && *are_equal; i++) {
         const struct bytes *watch = call->arguments + 1 + 2 * (size_t)i;
         struct kv_key key;
         struct kv_value value;
@@ -218,16 +232,78 @@ static int compare_watches(struct kv_call *call, uint32_t watch_count, bool *are
     return 0;
 }
 
+int kv__part_run(struct kv_call *call, const struct kv__part *part)
+{
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        int status = kv__dispatch(&inner);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv__key_visitor *visit,
+                    void *context)
+{
+    for (uint32_t i = 0; i < part->watch_count; i++) {
+        if (!visit(context, call->arguments[1 + 2 * (size_t)i])) {
+            return false;
+        }
+    }
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        if (!kv__keys_visit(&inner, visit, context)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part)
+{
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        const struct kv_command *command = &inner.entry->command;
+        if (command->keys.first == 0 && command->opcode != KV_OPCODE_ANSWER) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
+{
+    bool is_incomplete = false;
+    for (uint32_t i = 0; i < part->watch_count; i++) {
+        struct kv_key key;
+        struct bytes row;
+        kv__key_init(&key, call->arguments[1 + 2 * (size_t)i]);
+        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
+    }
+    struct kv__part_cursor queued = queued_of(call, part->watch_count);
+    struct kv_call inner;
+    while (queued_next(&queued, call, &inner) == 0) {
+        if (kv_command_arity_fits(&inner.entry->command, (uint64_t)inner.argument_count + 1)) {
+            is_incomplete |= kv__prefetch(&inner) == ERROR_INCOMPLETE;
+        }
+    }
+    return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
 int kv__execute_transaction(struct kv_call *call)
 {
-    uint32_t watch_count;
-    uint32_t command_count;
-    if (!parse_watches(call, &watch_count) || !count_commands(call, watch_count, &command_count)) {
+    struct kv__part part;
+    if (!kv__part_parse(call, &part)) {
         reply_error(call->reply, "ERR malformed transaction");
         return 0;
     }
     bool are_equal;
-    int status = compare_watches(call, watch_count, &are_equal);
+    int status = kv__part_compare(call, &part, &are_equal);
     if (status != 0) {
         return status;
     }
@@ -236,39 +312,17 @@ int kv__execute_transaction(struct kv_call *call)
         reply_null_array(call->reply);
         return 0;
     }
-    reply_array(call->reply, command_count);
-    struct queued queued = queued_of(call, watch_count);
-    struct kv_call inner;
-    while (queued_next(&queued, call, &inner) == 0) {
-        status = kv__dispatch(&inner);
-        if (status != 0) {
-            return status;
-        }
-    }
-    return 0;
+    reply_array(call->reply, part.command_count);
+    return kv__part_run(call, &part);
 }
 
 int kv__prefetch_transaction(struct kv_call *call)
 {
-    uint32_t watch_count;
-    if (!parse_watches(call, &watch_count)) {
+    struct kv__part part = {0};
+    if (!parse_watches(call, &part.watch_count)) {
         return 0;
     }
-    bool is_incomplete = false;
-    for (uint32_t i = 0; i < watch_count; i++) {
-        struct kv_key key;
-        struct bytes row;
-        kv__key_init(&key, call->arguments[1 + 2 * (size_t)i]);
-        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
-    }
-    struct queued queued = queued_of(call, watch_count);
-    struct kv_call inner;
-    while (queued_next(&queued, call, &inner) == 0) {
-        if (kv_command_arity_fits(&inner.entry->command, (uint64_t)inner.argument_count + 1)) {
-            is_incomplete |= kv__prefetch(&inner) == ERROR_INCOMPLETE;
-        }
-    }
-    return is_incomplete ? ERROR_INCOMPLETE : 0;
+    return kv__part_prefetch(call, &part);
 }
 
 int kv__execute_answer(struct kv_call *call)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Verify the rows of a store against the invariants of kv.h, in one pass.
  *
- * Within a slot, rows come in the order keys, fields, expiry, garbage. The pass remembers the
+ * Within a slot, rows come in the order keys, fields, expiry, garbage, locks, records, decisions. The pass remembers the
  * hashes and the expiring keys of one slot at a time, counts field rows against them, and settles a
  * slot when it ends. */
 #include <stdlib.h>
 
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_record.h"
+#include "service/kv/kv_verify.h"
 
 /* Fields that were seen, or that a hash says it has. */
 struct generation {
@@ -163,6 +164,30 @@ static int verify_expiry(struct verification *verification, const struct kv_row_
     return 0;
 }
 
+static int verify_transaction(struct verification *verification, const struct kv_row_name *name,
+                              struct bytes row, struct bytes value)
+{
+    const struct kv__verify_store store = {verification->store, verification->snapshot};
+    const char *wrong = NULL;
+    int status = 0;
+    if (name->kind == KV_ROW_DECISION) {
+        struct kv_decision decision;
+        if (kv__decision_decode(value, &decision) != 0) {
+            wrong = "the decision about a transaction cannot be read";
+        }
+    } else if (name->kind == KV_ROW_RECORD) {
+        status = kv__verify_record(&store, row, value, &wrong);
+    } else if (kv_slot_of_key(name->name) != name->slot || kv__hash(name->name) != name->hash) {
+        wrong = "a lock is in the wrong place";
+    } else {
+        status = kv__verify_lock(&store, name, value, &wrong);
+    }
+    if (status != 0) {
+        return error_set(verification->error, status, "slot %u", verification->slot);
+    }
+    return wrong == NULL ? 0 : corrupt(verification, wrong);
+}
+
 static int verify_row(struct verification *verification, struct bytes row, struct bytes value)
 {
     struct kv_row_name name;
@@ -184,6 +209,13 @@ static int verify_row(struct verification *verification, struct bytes row, struc
         return verify_field(verification, &name);
     case KV_ROW_EXPIRY:
         return verify_expiry(verification, &name);
+    case KV_ROW_LOCK:
+        return verify_transaction(verification, &name, row, value);
+    case KV_ROW_RECORD:
+    case KV_ROW_DECISION:
+        return name.name.size_bytes == 0
+                   ? verify_transaction(verification, &name, row, value)
+                   : corrupt(verification, "a transaction's row with a longer name");
     case KV_ROW_GARBAGE: {
         struct generation generation = {.id = name.number, .is_garbage = true};
         add_generation(verification, &generation);

@@ -61,7 +61,7 @@ static void execute(struct kv__world *world, const struct shard_command *command
 static void read_command(struct kv__world *world, const struct shard_command *command)
 {
     struct shard_machine machine = kv_machine(world->kv);
-    const struct shard_moment moment = {world->time_ms, 0};
+    const struct shard_moment moment = {.time_ms = world->time_ms};
     const struct reply reply = {&world->answer, world->protocol};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);

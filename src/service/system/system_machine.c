@@ -349,6 +349,36 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
     return system->data.background(system->data.context, rows, time_ms, command, next_ms);
 }
 
+static bool must_wait(void *context, const struct shard_command *command)
+{
+    const struct system *system = context;
+    return !system_is_opcode(command->opcode) &&
+           system->data.must_wait(system->data.context, command);
+}
+
+static void gathered(void *context, const struct shard_command *command)
+{
+    const struct system *system = context;
+    if (command == NULL || !system_is_opcode(command->opcode)) {
+        system->data.gathered(system->data.context, command);
+    }
+}
+
+static void waits(void *context, const struct shard_command *command)
+{
+    const struct system *system = context;
+    if (command == NULL || !system_is_opcode(command->opcode)) {
+        system->data.waits(system->data.context, command);
+    }
+}
+
+static bool declines(void *context, const struct shard_command *command, const struct reply *reply)
+{
+    const struct system *system = context;
+    return !system_is_opcode(command->opcode) &&
+           system->data.declines(system->data.context, command, reply);
+}
+
 struct shard_machine system_machine_over(struct system *system, const struct shard_machine *data)
 {
     system->data = data == NULL ? (struct shard_machine){0} : *data;
@@ -360,5 +390,9 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .read = read_command,
         .prefetch = prefetch,
         .background = background,
+        .must_wait = system->data.must_wait == NULL ? NULL : must_wait,
+        .gathered = system->data.gathered == NULL ? NULL : gathered,
+        .waits = system->data.waits == NULL ? NULL : waits,
+        .declines = system->data.declines == NULL ? NULL : declines,
     };
 }

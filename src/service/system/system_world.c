@@ -58,7 +58,8 @@ int system__world_execute(struct system__world *world, const struct shard_comman
 
 int system__world_read(struct system__world *world, const struct shard_command *command)
 {
-    const struct shard_moment moment = {world->time_ms, world->time_ms};
+    const struct shard_moment moment = {.time_ms = world->time_ms,
+                                        .durable_time_ms = world->time_ms};
     const struct reply reply = {&world->answer, 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);

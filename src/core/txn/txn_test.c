@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Claim: COMMIT is asked for when all have voted yes and told when the home has logged it; what goes
+ * wrong before that ends with ABORT and another attempt, what goes wrong later is asked again or told
+ * as unknown; a recoverer asks the home and concludes nothing itself. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/txn/txn.h"
+
+enum { PREPARE = 1, DECIDE, FINISH, FORGET, SENT_COUNT_MAX = 256 };
+
+struct world {
+    struct txn *txn;
+    uint64_t now_ms;
+    struct shard_request *sent[SENT_COUNT_MAX];
+    uint16_t opcodes[SENT_COUNT_MAX];
+    struct txn_header headers[SENT_COUNT_MAX];
+    uint32_t sent_count;
+    uint32_t read_count; /* Told by said(). */
+    int refusal;         /* What submit() returns; 0: takes it. */
+    char text[1024];
+    uint32_t done_count;
+    struct txn_done done;
+    char replies[256];
+};
+
+static uint64_t now_ms(void *context)
+{
+    return ((struct world *)context)->now_ms;
+}
+
+static int submit(void *context, uint32_t place, struct shard_request *request,
+                  const struct reply *reply)
+{
+    struct world *world = context;
+    (void)reply;
+    if (world->refusal != 0) {
+        return world->refusal;
+    }
+    assert_true(world->sent_count < SENT_COUNT_MAX);
+    struct txn_header *header = &world->headers[world->sent_count];
+    assert_true(txn_header_decode(request->command.arguments[0], header));
+    assert_int_equal(header->place, place);
+    assert_true(request->is_write);
+    world->opcodes[world->sent_count] = request->command.opcode;
+    world->sent[world->sent_count++] = request;
+    return SHARD_PENDING;
+}
+
+static void setup(struct world *world)
+{
+    *world = (struct world){.now_ms = 1000};
+    const struct txn_options options = {
+        .host = {.context = world, .clock = {world, now_ms, now_ms}, .submit = submit},
+        .origin = 9,
+        .random_seed = 1,
+        .prepare_opcode = PREPARE,
+        .decide_opcode = DECIDE,
+        .finish_opcode = FINISH,
+        .forget_opcode = FORGET,
+        .deadline_ms = 1000,
+        .prepare_timeout_ms = 200,
+        .count_max = 2,
+    };
+    assert_int_equal(txn_create(&world->txn, &options, NULL), 0);
+}
+
+static void done(void *context, const struct txn_done *result)
+{
+    struct world *world = context;
+    world->done_count++;
+    world->done = *result;
+    world->replies[0] = '\0';
+    for (uint32_t i = 0; i < result->part_count; i++) {
+        const struct bytes *replies = &result->replies[i];
+        size_t used = strlen(world->replies);
+        (void)snprintf(world->replies + used, sizeof world->replies - used, "%.*s;",
+                       replies->data == NULL ? 1 : (int)replies->size_bytes,
+                       replies->data == NULL ? "?" : (const char *)replies->data);
+    }
+}
+
+static int begin(struct world *world)
+{
+    const struct bytes argument = BYTES("part");
+    const struct txn_part parts[] = {{10, 1, &argument, true}, {20, 1, &argument, false}};
+    const struct txn_begin options = {
+        .parts = parts, .part_count = 2, .protocol = 2, .context = world, .done = done};
+    return txn_begin(world->txn, &options);
+}
+
+/* What was sent since the last time: "prepare1@10 …", with the number of the attempt; + behind one that
+ * may wait. */
+static const char *said(struct world *world)
+{
+    static const char *const names[] = {"", "prepare", "decide", "finish", "forget"};
+    static const char *const outcomes[] = {"", ":commit", ":abort"};
+    world->text[0] = '\0';
+    for (; world->read_count < world->sent_count; world->read_count++) {
+        const struct txn_header *header = &world->headers[world->read_count];
+        size_t used = strlen(world->text);
+        (void)snprintf(world->text + used, sizeof world->text - used, "%s%s%llu@%u%s%s",
+                       used > 0 ? " " : "", names[world->opcodes[world->read_count]],
+                       (unsigned long long)header->id.number, header->place,
+                       outcomes[header->outcome], header->may_wait ? "+" : "");
+    }
+    return world->text;
+}
+
+static void answer(struct world *world, uint32_t index, enum txn_answer vote, const char *replies)
+{
+    uint8_t bytes[64] = {(uint8_t)vote, 1};
+    size_t size = 1;
+    if (replies != NULL) {
+        memcpy(bytes + 2, replies, strlen(replies));
+        size = 2 + strlen(replies);
+    }
+    struct shard_request *request = world->sent[index];
+    world->sent[index] = NULL;
+    request->done(request, 0, bytes_make(bytes, size));
+}
+
+static void refuse(struct world *world, uint32_t index, int status)
+{
+    struct shard_request *request = world->sent[index];
+    world->sent[index] = NULL;
+    request->done(request, status, BYTES(""));
+}
+
+static void wait_ms(struct world *world, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms; i++) {
+        world->now_ms++;
+        (void)txn_tick(world->txn);
+    }
+}
+
+static void teardown(struct world *world)
+{
+    txn_destroy(world->txn);
+}
+
+static void test_the_way_of_a_commit(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    assert_string_equal(said(&world), "prepare1@10 prepare1@20");
+    answer(&world, 1, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "");
+    answer(&world, 0, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "decide1@10:commit");
+    assert_int_equal(world.sent[2]->command.argument_count, 2); /* With who takes part. */
+    assert_int_equal(world.sent[2]->command.arguments[1].size_bytes, 8);
+    answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+    assert_string_equal(said(&world), "finish1@10:commit finish1@20:commit");
+    answer(&world, 3, TXN_ANSWER_COMMITTED, "+A\r\n");
+    assert_int_equal(world.done_count, 0);
+    answer(&world, 4, TXN_ANSWER_COMMITTED, "+B\r\n");
+    assert_string_equal(said(&world), "forget1@10:commit");
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_COMMITTED);
+    assert_string_equal(world.replies, "+A\r\n;+B\r\n;");
+    answer(&world, 5, TXN_ANSWER_DONE, NULL);
+    struct txn_statistics statistics;
+    txn_get_statistics(world.txn, &statistics);
+    assert_int_equal(statistics.attempt_open_count, 0);
+    assert_int_equal(statistics.open_count, 0);
+    teardown(&world);
+}
+
+static void test_a_lock_means_abort_and_again_in_order(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    (void)said(&world);
+    answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
+    /* The first may be prepared; the second is not. */
+    assert_string_equal(said(&world), "finish1@10:abort prepare2@10+");
+    answer(&world, 0, TXN_ANSWER_YES, NULL); /* Late: too late. */
+    assert_string_equal(said(&world), "");
+    answer(&world, 3, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "prepare2@20+");
+    answer(&world, 4, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "decide2@10:commit");
+    assert_int_equal(world.done_count, 0);
+    teardown(&world);
+}
+
+static void test_who_waits_has_time_until_the_deadline(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    answer(&world, 0, TXN_ANSWER_LOCKED, NULL);
+    answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "prepare1@10 prepare1@20 finish1@20:abort prepare2@10+");
+    answer(&world, 3, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "prepare2@20+");
+    wait_ms(&world, 999); /* Much longer than an attempt that waits for nobody. */
+    assert_string_equal(said(&world), "");
+    assert_int_equal(world.done_count, 0);
+    wait_ms(&world, 1);
+    assert_string_equal(said(&world), "finish2@10:abort finish2@20:abort");
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_FAILED);
+    assert_int_equal(world.done.status, -EBUSY); /* Not: no leader. */
+    answer(&world, 4, TXN_ANSWER_YES, NULL);     /* Its turn, too late. */
+    assert_string_equal(said(&world), "");
+    teardown(&world);
+}
+
+static void test_a_single_part_waits_at_once(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    const struct bytes argument = BYTES("part");
+    const struct txn_part part = {10, 1, &argument, true};
+    const struct txn_begin options = {
+        .parts = &part, .part_count = 1, .protocol = 2, .context = &world, .done = done};
+    assert_int_equal(txn_begin(world.txn, &options), 0);
+    assert_string_equal(said(&world), "prepare1@10+");
+    /* Too many wait: not at once again. */
+    answer(&world, 0, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "prepare2@10+");
+    answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "");
+    wait_ms(&world, 10);
+    assert_string_equal(said(&world), "prepare3@10+");
+    teardown(&world);
+}
+
+static void test_a_change_ends_it(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    (void)said(&world);
+    answer(&world, 0, TXN_ANSWER_YES, NULL);
+    answer(&world, 1, TXN_ANSWER_CHANGED, NULL);
+    assert_string_equal(said(&world), "finish1@10:abort");
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_CHANGED);
+    wait_ms(&world, 2000);
+    assert_int_equal(world.done_count, 1);
+    teardown(&world);
+}
+
+static void test_a_silent_shard_does_not_hold_the_others(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    answer(&world, 0, TXN_ANSWER_YES, NULL);
+    (void)said(&world);
+    wait_ms(&world, 199);
+    assert_string_equal(said(&world), "");
+    wait_ms(&world, 1);
+    assert_string_equal(said(&world), "finish1@10:abort finish1@20:abort");
+    wait_ms(&world, 3000);
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_FAILED);
+    assert_int_equal(world.done.status, ERROR_NOT_LEADER);
+    teardown(&world);
+}
+
+static void to_decision(struct world *world)
+{
+    assert_int_equal(begin(world), 0);
+    answer(world, 0, TXN_ANSWER_YES, NULL);
+    answer(world, 1, TXN_ANSWER_YES, NULL);
+    (void)said(world);
+}
+
+static void test_the_home_has_the_last_word(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    to_decision(&world);
+    answer(&world, 2, TXN_ANSWER_ABORTED, NULL); /* Somebody recovered it. */
+    assert_string_equal(said(&world), "finish1@10:abort finish1@20:abort prepare2@10+");
+    teardown(&world);
+}
+
+static void test_an_unknown_decision_is_asked_for_and_then_told_as_unknown(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    to_decision(&world);
+    refuse(&world, 2, ERROR_OUTCOME_UNKNOWN);
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "decide1@10:commit");
+    wait_ms(&world, 1000);
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_UNKNOWN);
+    /* What comes late helps those who wait. */
+    answer(&world, 3, TXN_ANSWER_COMMITTED, NULL);
+    assert_string_equal(said(&world), "finish1@10:commit finish1@20:commit");
+    assert_int_equal(world.done_count, 1);
+    teardown(&world);
+}
+
+static void test_a_wish_that_nobody_had_is_withdrawn(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    to_decision(&world);
+    refuse(&world, 2, ERROR_NOT_LEADER);
+    world.refusal = ERROR_NOT_LEADER;
+    wait_ms(&world, 999);
+    assert_int_equal(world.done_count, 0);
+    wait_ms(&world, 100);
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_FAILED);
+    teardown(&world);
+}
+
+static void test_a_decision_that_is_forgotten_is_unknown(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    to_decision(&world);
+    answer(&world, 2, TXN_ANSWER_TOO_OLD, NULL);
+    assert_int_equal(world.done.result, TXN_UNKNOWN);
+    assert_string_equal(said(&world), "");
+    teardown(&world);
+}
+
+static void test_replies_may_be_lost(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    to_decision(&world);
+    answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+    answer(&world, 3, TXN_ANSWER_COMMITTED, "+A\r\n");
+    refuse(&world, 4, ERROR_OUTCOME_UNKNOWN);
+    wait_ms(&world, 30);
+    answer(&world, 5, TXN_ANSWER_COMMITTED, NULL); /* It had been executed. */
+    assert_int_equal(world.done.result, TXN_COMMITTED);
+    assert_string_equal(world.replies, "+A\r\n;?;");
+    assert_string_equal(said(&world),
+                        "finish1@10:commit finish1@20:commit finish1@20:commit forget1@10:commit");
+    teardown(&world);
+}
+
+static void test_recovery_asks_the_home(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    const struct txn_unfinished part = {.id = {5, 77, 900}, .place = 20, .home = 10};
+    txn_recover(world.txn, &part);
+    txn_recover(world.txn, &part); /* Found again. */
+    (void)txn_tick(world.txn);
+    assert_string_equal(said(&world), "decide77@10:abort");
+    answer(&world, 0, TXN_ANSWER_COMMITTED, NULL);
+    assert_string_equal(said(&world), "finish77@20:commit");
+    answer(&world, 1, TXN_ANSWER_COMMITTED, "+A\r\n");
+    assert_string_equal(said(&world), ""); /* Others may not have finished: no FORGET. */
+
+    txn_recover(world.txn, &part);
+    (void)txn_tick(world.txn);
+    answer(&world, 2, TXN_ANSWER_ABORTED, NULL);
+    assert_string_equal(said(&world), "decide77@10:abort finish77@20:abort");
+    answer(&world, 3, TXN_ANSWER_ABORTED, NULL);
+
+    const uint32_t places[] = {10, 20};
+    const struct txn_unfinished decision = {
+        .id = {5, 78, 900}, .place = 10, .home = 10, .places = places, .place_count = 2};
+    txn_recover(world.txn, &decision);
+    (void)txn_tick(world.txn);
+    assert_string_equal(said(&world), "finish78@10:commit finish78@20:commit");
+    answer(&world, 4, TXN_ANSWER_COMMITTED, NULL);
+    answer(&world, 5, TXN_ANSWER_UNPREPARED, NULL);
+    assert_string_equal(said(&world), ""); /* A promise was broken: it is not forgotten. */
+    struct txn_statistics statistics;
+    txn_get_statistics(world.txn, &statistics);
+    assert_int_equal(statistics.broken_count, 1);
+    assert_int_equal(statistics.attempt_open_count, 0);
+    teardown(&world);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    assert_int_equal(begin(&world), 0);
+    assert_int_equal(begin(&world), -EBUSY);
+    struct txn_part *many = calloc(TXN_PART_COUNT_MAX + 1, sizeof *many);
+    const struct txn_begin options = {.parts = many,
+                                      .part_count = TXN_PART_COUNT_MAX + 1,
+                                      .protocol = 2,
+                                      .context = &world,
+                                      .done = done};
+    assert_int_equal(txn_begin(world.txn, &options), -E2BIG);
+    free(many);
+    struct txn *none = NULL;
+    const struct txn_options nothing = {.origin = 1};
+    assert_int_equal(txn_create(&none, &nothing, NULL), -EINVAL);
+    teardown(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_way_of_a_commit),
+        cmocka_unit_test(test_a_lock_means_abort_and_again_in_order),
+        cmocka_unit_test(test_who_waits_has_time_until_the_deadline),
+        cmocka_unit_test(test_a_single_part_waits_at_once),
+        cmocka_unit_test(test_a_change_ends_it),
+        cmocka_unit_test(test_a_silent_shard_does_not_hold_the_others),
+        cmocka_unit_test(test_the_home_has_the_last_word),
+        cmocka_unit_test(test_an_unknown_decision_is_asked_for_and_then_told_as_unknown),
+        cmocka_unit_test(test_a_wish_that_nobody_had_is_withdrawn),
+        cmocka_unit_test(test_a_decision_that_is_forgotten_is_unknown),
+        cmocka_unit_test(test_replies_may_be_lost),
+        cmocka_unit_test(test_recovery_asks_the_home),
+        cmocka_unit_test(test_limits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Transactions whose keys are in several shards: EXEC, MSET, MSETNX and LCS, by way of core/txn.
+ *
+ * Each server has a coordinator of its own, on its loop. The order of a connection (I5 of resp.h) is
+ * kept as for commands that are spread: such a transaction begins when nothing of its connection is
+ * under way, and the connection goes on when it is answered. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "core/txn/txn.h"
+#include "gateway/resp/resp_internal.h"
+
+struct across {
+    struct slot *slot;
+    struct kv_split *split;
+    struct kv_transaction *transaction; /* That the split borrows from. */
+    const struct command_entry *entry;
+};
+
+/* ---- The coordinator ------------------------------------------------------------------------- */
+
+static uint64_t now_ms(void *context)
+{
+    return os_loop_now_ms(((struct resp_server *)context)->loop);
+}
+
+static uint64_t wall_ms(void *context)
+{
+    (void)context;
+    return os_wall_clock_ms();
+}
+
+static int submit(void *context, uint32_t place, struct shard_request *request,
+                  const struct reply *reply)
+{
+    const struct resp_server *server = context;
+    wal_shard shard = resp__shard_of_slot(server, (uint16_t)place);
+    return server->backend->submit(server->backend->context, shard, request, reply);
+}
+
+static void wake(void *context)
+{
+    (void)context; /* The tick that follows is what was wanted. */
+}
+
+static struct txn *coordinator_of(struct resp_server *server)
+{
+    if (server->txn != NULL) {
+        return server->txn;
+    }
+    struct kv_txn_opcodes opcodes = kv_txn_opcodes();
+    struct txn_options options = {
+        .host = {.context = server, .clock = {server, now_ms, wall_ms}, .submit = submit},
+        .prepare_opcode = opcodes.prepare,
+        .decide_opcode = opcodes.decide,
+        .finish_opcode = opcodes.finish,
+        .forget_opcode = opcodes.forget,
+    };
+    while (options.origin == 0) {
+        os_random_fill(&options.origin, sizeof options.origin);
+    }
+    os_random_fill(&options.random_seed, sizeof options.random_seed);
+    struct error error = {0};
+    int status = txn_create(&server->txn, &options, &error);
+    ASSERT(status == 0);
+    server->txn_timer = os_timer_create(server->loop, wake, server);
+    return server->txn;
+}
+
+void resp__across_tick(struct resp_server *server)
+{
+    if (server->txn == NULL) {
+        return;
+    }
+    uint64_t next_ms = txn_tick(server->txn);
+    uint64_t now = os_loop_now_ms(server->loop);
+    if (next_ms == UINT64_MAX) {
+        os_timer_stop(server->txn_timer);
+    } else {
+        os_timer_start(server->txn_timer, next_ms > now ? next_ms - now : 1, 0);
+    }
+}
+
+bool resp__across_is_idle(const struct resp_server *server)
+{
+    struct txn_statistics statistics = {0};
+    if (server->txn != NULL) {
+        txn_get_statistics(server->txn, &statistics);
+    }
+    return statistics.attempt_open_count == 0;
+}
+
+void resp__across_deinit(struct resp_server *server)
+{
+    if (server->txn != NULL) {
+        txn_destroy(server->txn);
+        os_timer_destroy(server->txn_timer);
+        server->txn = NULL;
+    }
+}
+
+/* ---- Answers --------------------------------------------------------------------------------- */
+
+static bool is_exec(const struct command_entry *entry)
+{
+    return entry->handler == resp__exec;
+}
+
+void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
+                               const struct reply *reply)
+{
+    if (done->result == TXN_UNKNOWN) {
+        resp__reply_failure(entry, true, ERROR_OUTCOME_UNKNOWN, reply);
+    } else if (done->result == TXN_FAILED && done->status != -EBUSY) {
+        resp__reply_failure(entry, true, done->status, reply);
+    } else {
+        reply_error(reply, "%s other clients use the keys all the time, nothing was changed",
+                    is_exec(entry) ? "EXECABORT Transaction discarded because of: TRYAGAIN"
+                                   : "TRYAGAIN");
+    }
+}
+
+static void reply_committed(const struct across *across, const struct txn_done *done,
+                            const struct reply *reply)
+{
+    bool is_array = is_exec(across->entry);
+    bool are_all_there = true;
+    for (uint32_t i = 0; i < done->part_count; i++) {
+        are_all_there = are_all_there && done->replies[i].data != NULL;
+    }
+    if (kv_split_is_only_new(across->split) && !is_array) {
+        reply_integer(reply, 1);
+    } else if (!are_all_there) {
+        reply_error(reply, "UNKNOWN the transaction is committed, its replies were lost");
+    } else if (!kv_split_join(across->split, done->replies, is_array, reply)) {
+        reply_error(reply, "ERR the replies of the transaction are malformed; it is committed");
+    }
+}
+
+static void write_answer(const struct across *across, const struct txn_done *done,
+                         const struct reply *reply)
+{
+    switch (done->result) {
+    case TXN_COMMITTED:
+        reply_committed(across, done, reply);
+        return;
+    case TXN_CHANGED:
+        if (is_exec(across->entry)) {
+            reply_null_array(reply);
+        } else {
+            reply_integer(reply, 0); /* MSETNX: a key exists. */
+        }
+        return;
+    case TXN_FAILED:
+    case TXN_UNKNOWN:
+        resp__across_reply_failed(across->entry, done, reply);
+        return;
+    }
+}
+
+static void across_free(struct across *across)
+{
+    kv_split_destroy(across->split);
+    kv_transaction_destroy(across->transaction);
+    memory_free(across);
+}
+
+static void across_done(void *context, const struct txn_done *done)
+{
+    struct across *across = context;
+    struct slot *slot = across->slot;
+    struct connection *connection = slot->connection;
+    struct buffer answer = {0};
+    const struct reply reply = {.target = &answer, .protocol = slot->request.protocol};
+    write_answer(across, done, &reply);
+    across_free(across);
+    connection->is_blocked = false;
+    resp__slot_close(slot, 0, buffer_bytes(&answer)); /* The connection may be gone. */
+    buffer_deinit(&answer);
+}
+
+/* ---- Beginning ------------------------------------------------------------------------------- */
+
+static uint32_t group_of_slot(void *context, uint32_t slot)
+{
+    return resp__shard_of_slot(context, (uint16_t)slot);
+}
+
+int resp__across_begin(struct resp_server *server, const struct kv_split *split, uint8_t protocol,
+                       void (*done)(void *context, const struct txn_done *done), void *context)
+{
+    uint32_t count = kv_split_part_count(split);
+    struct txn_part *parts = memory_allocate((count + 1u) * sizeof parts[0]);
+    for (uint32_t i = 0; i < count; i++) {
+        parts[i] = kv_split_part(split, i);
+    }
+    const struct txn_begin options = {
+        .parts = parts,
+        .part_count = count,
+        .protocol = protocol == 3 ? 3 : 2,
+        .context = context,
+        .done = done,
+    };
+    int status = txn_begin(coordinator_of(server), &options);
+    memory_free(parts);
+    return status;
+}
+
+enum handled resp__across(struct connection *connection, const struct command_entry *entry,
+                          struct kv_transaction **transaction, const struct reply *reply)
+{
+    if (connection->slot_count > 0) {
+        return HANDLED_AFTER;
+    }
+    struct across *across = memory_allocate_zeroed(1, sizeof *across);
+    across->entry = entry;
+    int status = kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
+    if (status == 0) {
+        status = resp__across_begin(connection->server, across->split,
+                                    (uint8_t)connection->protocol, across_done, across);
+    }
+    if (status != 0) {
+        across_free(across);
+    }
+    switch (status) {
+    case 0:
+        break;
+    case -EBUSY:
+        return HANDLED_LATER;
+    case -EXDEV:
+        resp__reply_cross(reply);
+        return HANDLED_DONE;
+    default:
+        resp__reply_failure(entry, true, status, reply);
+        return HANDLED_DONE;
+    }
+    across->transaction = *transaction;
+    *transaction = NULL;
+    connection->is_blocked = true;
+    across->slot =
+        resp__slot_open(connection, entry, kv_transaction_size_bytes(across->transaction));
+    os_loop_tick_again(connection->server->loop);
+    return HANDLED_DONE;
+}
+
+enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
+                                  const struct bytes *arguments, uint32_t count,
+                                  const struct reply *reply)
+{
+    bool has_pairs = entry->command->keys.step == 2; /* MSET, MSETNX. */
+    if (has_pairs && count % 2 == 0) {
+        resp__reply_arity(reply, entry->command->name);
+        return HANDLED_DONE;
+    }
+    struct kv_transaction *transaction = kv_transaction_create();
+    kv_transaction_add(transaction, entry->command, arguments + 1, count - 1);
+    enum handled handled = resp__across(connection, entry, &transaction, reply);
+    kv_transaction_destroy(transaction);
+    return handled;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Watched keys and queued commands: what EXEC is within a shard, and what a part of a transaction over
+ * several shards is. The arguments are those of `call`; kv_transaction.c says how they are laid
+ * out. */
+#ifndef SERVICE_KV_KV_PART_H
+#define SERVICE_KV_KV_PART_H
+
+#include "service/kv/kv_internal.h"
+
+struct kv__part {
+    uint32_t watch_count;
+    uint32_t command_count;
+};
+
+/* A cursor over the queued commands. */
+struct kv__part_cursor {
+    const struct bytes *arguments;
+    uint32_t rest_count;
+};
+struct kv__part_cursor kv__part_begin(const struct kv_call *call, const struct kv__part *part);
+/* Make `inner` a call of the next command. False: there is none. */
+bool kv__part_next(struct kv__part_cursor *cursor, const struct kv_call *call,
+                   struct kv_call *inner);
+
+/* False: malformed. Nothing else of this may be called then. */
+MUST_USE bool kv__part_parse(const struct kv_call *call, struct kv__part *part);
+
+/* Have the watched keys the versions that they had? */
+MUST_USE int kv__part_compare(struct kv_call *call, const struct kv__part *part, bool *are_equal);
+
+/* Execute the commands, in their order: a reply each. */
+MUST_USE int kv__part_run(struct kv_call *call, const struct kv__part *part);
+
+MUST_USE int kv__part_prefetch(struct kv_call *call, const struct kv__part *part);
+
+/* Does each of its commands name the keys that it looks at? What looks at all keys cannot be locked. */
+bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part);
+
+/* Visit every key, those that are named several times as often; true: all were visited. */
+bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv__key_visitor *visit,
+                    void *context);
+
+#endif

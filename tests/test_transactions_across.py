@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transactions whose keys are in several shards: all or nothing, with WATCH, on one node and on three, also when nodes die."""
+import threading
+import time
+
+import pytest
+import redis
+from test_cluster import Cluster
+from test_shards import settle
+
+ACCOUNTS = [f"account:{i}" for i in range(12)]
+
+
+@pytest.fixture
+def alone(make_node):
+    return make_node("--shards", "16").start()
+
+
+@pytest.fixture
+def client(alone):
+    return alone.client(decode_responses=True)
+
+
+def slot_of(client, key):
+    return client.execute_command("CLUSTER KEYSLOT", key)
+
+
+def test_the_keys_of_these_tests_are_in_several_shards(client):
+    assert len({slot_of(client, key) * 16 // 16384 for key in ACCOUNTS}) > 4
+
+
+def test_exec_across_shards(client):
+    with client.pipeline() as pipeline:
+        for number, key in enumerate(ACCOUNTS):
+            pipeline.set(key, number)
+        pipeline.mget(ACCOUNTS + ["none"])
+        pipeline.incr(ACCOUNTS[3], 10)
+        pipeline.echo("own")
+        pipeline.delete(*ACCOUNTS[:4], "none")
+        pipeline.exists(*ACCOUNTS)
+        replies = pipeline.execute()
+    assert replies[:12] == [True] * 12
+    assert replies[12] == [str(i) for i in range(12)] + [None]
+    assert replies[13:] == [13, "own", 4, 8]
+    assert client.mget(ACCOUNTS) == [None] * 4 + [str(i) for i in range(4, 12)]
+
+
+def test_an_error_of_one_command_is_its_own(client):
+    client.hset(ACCOUNTS[0], "field", "value")
+    with client.pipeline() as pipeline:
+        for key in ACCOUNTS:
+            pipeline.incr(key)
+        replies = pipeline.execute(raise_on_error=False)
+    assert isinstance(replies[0], redis.ResponseError) and replies[1:] == [1] * 11
+
+
+def test_mset_and_msetnx(client):
+    assert client.mset({key: "1" for key in ACCOUNTS})
+    assert client.mget(ACCOUNTS) == ["1"] * 12
+    assert not client.msetnx({key: "2" for key in ACCOUNTS + ["new"]})
+    assert client.get("new") is None and client.mget(ACCOUNTS) == ["1"] * 12
+    assert client.delete(*ACCOUNTS) == 12
+    assert client.msetnx({key: "3" for key in ACCOUNTS})
+    assert client.mget(ACCOUNTS) == ["3"] * 12
+    with pytest.raises(redis.ResponseError, match="wrong number of arguments for 'mset'"):
+        client.execute_command("MSET", ACCOUNTS[0], "1", ACCOUNTS[1])
+
+
+def test_lcs(client):
+    client.mset({ACCOUNTS[0]: "ohmytext", ACCOUNTS[1]: "mynewtext"})
+    assert client.execute_command("LCS", *ACCOUNTS[:2]) == "mytext"
+    assert client.execute_command("LCS", *ACCOUNTS[:2], "LEN") == 6
+    assert client.execute_command("LCS", ACCOUNTS[0], ACCOUNTS[2]) == ""
+    client.hset(ACCOUNTS[3], "field", "value")
+    with pytest.raises(redis.ResponseError, match="must contain string values"):
+        client.execute_command("LCS", ACCOUNTS[0], ACCOUNTS[3])
+    with client.pipeline() as pipeline:
+        pipeline.append(ACCOUNTS[1], "s")
+        pipeline.append(ACCOUNTS[0], "s")
+        pipeline.execute_command("LCS", *ACCOUNTS[:2], "LEN")
+        assert pipeline.execute()[2] == 7
+
+
+def test_watch(alone, client):
+    other = alone.client(decode_responses=True)
+    for touched, expected in ((None, [True, True]), (ACCOUNTS[5], None), (ACCOUNTS[6], None)):
+        with client.pipeline() as pipeline:
+            for key in ACCOUNTS[5:8]:
+                pipeline.watch(key)
+            if touched:
+                other.incr(touched)
+            pipeline.multi()
+            pipeline.set(ACCOUNTS[0], "x")
+            pipeline.set(ACCOUNTS[1], "y")
+            try:
+                assert pipeline.execute() == expected
+            except redis.WatchError:
+                assert expected is None
+    with client.pipeline() as pipeline:
+        pipeline.watch(ACCOUNTS[5])
+        other.incr(ACCOUNTS[5])
+        pipeline.unwatch()
+        pipeline.multi()
+        pipeline.set(ACCOUNTS[0], "x").set(ACCOUNTS[1], "y")
+        assert pipeline.execute() == [True, True]
+
+
+def test_watch_of_many_keys_at_once(alone, client):
+    other = alone.client(decode_responses=True)
+    for touched in (None, *ACCOUNTS):
+        with client.pipeline() as pipeline:
+            pipeline.watch(*ACCOUNTS)
+            if touched:
+                other.incr(touched)
+            pipeline.multi()
+            pipeline.get(ACCOUNTS[0]).get(ACCOUNTS[1])
+            if touched:
+                with pytest.raises(redis.WatchError):
+                    pipeline.execute()
+            else:
+                assert pipeline.execute() == [None, None]
+
+
+def test_rename_and_copy(client):
+    one, two, three = ACCOUNTS[:3]
+    with pytest.raises(redis.ResponseError, match="no such key"):
+        client.rename(one, two)
+    client.set(one, "value", px=100000)
+    assert client.rename(one, two)
+    assert client.mget(one, two) == [None, "value"] and 0 < client.pttl(two) <= 100000
+    client.set(three, "other")
+    assert client.renamenx(two, three) is False and client.renamenx(two, one) is True
+    assert client.copy(one, three) is False and client.copy(one, three, replace=True) is True
+    assert client.copy(two, three, replace=True) is False
+    assert client.mget(one, two, three) == ["value", None, "value"]
+    fields = {f"field{i}": f"value{i}" for i in range(1000)}
+    client.hset(two, mapping=fields)
+    assert client.rename(two, three)
+    assert client.hgetall(three) == fields and client.exists(two) == 0
+    with pytest.raises(redis.ResponseError, match="syntax error"):
+        client.execute_command("COPY", one, three, "OOPS")
+    client.set(two, "x" * 2000000)
+    with pytest.raises(redis.ResponseError, match="CROSSSLOT .*too large"):
+        client.rename(two, three)
+    assert client.strlen(two) == 2000000 and client.hgetall(three) == fields
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.set(one, "1").rename(one, two).get(two).rename(two, three).get(three).exists(one, two)
+        assert pipeline.execute()[2:] == ["1", True, "1", 0]
+
+
+def test_a_key_that_travels_is_never_lost(alone, client):
+    """Threads rename a key around while another one appends: every append is somewhere in the end."""
+    client.set(ACCOUNTS[0], "")
+    is_over = False
+    moved, appended = [0], [0]
+
+    def travel():
+        mine = alone.client(decode_responses=True)
+        while not is_over:
+            for number in range(4):
+                try:
+                    moved[0] += mine.renamenx(ACCOUNTS[number], ACCOUNTS[(number + 1) % 4])
+                except redis.ResponseError as error:
+                    assert "no such key" in str(error) or "TRYAGAIN" in str(error)
+
+    def write():
+        mine = alone.client(decode_responses=True)
+        while not is_over:
+            for number in range(4):
+                # Where the key is. It may go between EXISTS and EXEC, and come only behind WATCH: then there are two.
+                with mine.pipeline() as pipeline:
+                    try:
+                        pipeline.watch(ACCOUNTS[number])
+                        if pipeline.exists(ACCOUNTS[number]):
+                            pipeline.multi()
+                            pipeline.append(ACCOUNTS[number], "x")
+                            pipeline.execute()
+                            appended[0] += 1
+                    except redis.WatchError:
+                        pass
+
+    threads = [threading.Thread(target=target) for target in (travel, travel, write)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    is_over = True
+    for thread in threads:
+        thread.join()
+    values = [value for value in client.mget(ACCOUNTS[:4]) if value is not None]
+    assert sum(len(value) for value in values) == appended[0]
+    assert moved[0] > 3 and appended[0] > 3
+
+
+def test_what_cannot_be_cut_is_refused(client):
+    client.set(ACCOUNTS[0], "1")
+    for command in (["RENAME", ACCOUNTS[0], ACCOUNTS[1]], ["COPY", ACCOUNTS[0], ACCOUNTS[1]]):
+        with client.pipeline() as pipeline:
+            pipeline.set(ACCOUNTS[2], "2")
+            pipeline.execute_command(*command)
+            with pytest.raises(redis.ResponseError, match="hash to the same slot"):
+                pipeline.execute()
+    assert client.mget(ACCOUNTS[:3]) == ["1", None, None]
+
+
+def test_an_order_of_a_connection_is_kept(client):
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(50):
+            pipeline.set(ACCOUNTS[0], number)
+            pipeline.mset({key: number for key in ACCOUNTS})
+            pipeline.get(ACCOUNTS[number % 12])
+            pipeline.incr(ACCOUNTS[1])
+        replies = pipeline.execute()
+    assert replies[2::4] == [str(number) for number in range(50)]
+    assert replies[3::4] == [number + 1 for number in range(50)]
+
+
+class Transfers(threading.Thread):
+    """Moves money between accounts; the sum never changes."""
+
+    def __init__(self, node, seed):
+        super().__init__()
+        self.node, self.seed, self.is_over = node, seed, False
+        self.count, self.refused, self.unknown, self.failure = 0, 0, 0, None
+        self.start()
+
+    def run(self):
+        number = self.seed
+        client = None
+        while not self.is_over:
+            number += 1
+            source, target = ACCOUNTS[number % 12], ACCOUNTS[(number * 5 + 1) % 12]
+            if source == target:
+                continue
+            try:
+                client = client or self.node.client(decode_responses=True, socket_timeout=30)
+                with client.pipeline() as pipeline:
+                    pipeline.decr(source, 3).incr(target, 3)
+                    pipeline.mget(ACCOUNTS)
+                    balances = pipeline.execute()[2]
+                if sum(int(balance) for balance in balances) != 1200:
+                    self.failure = balances
+                    return
+                self.count += 1
+            except redis.ResponseError as error:
+                self.unknown += str(error).startswith("UNKNOWN")
+                self.refused += 1
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                client = None
+                time.sleep(0.05)
+
+    def end(self):
+        self.is_over = True
+        self.join()
+        assert self.failure is None
+
+
+def total(client):
+    """All at one moment."""
+    with client.pipeline() as pipeline:
+        pipeline.mget(ACCOUNTS)
+        return sum(int(balance) for balance in pipeline.execute()[0])
+
+
+def test_money_is_neither_made_nor_lost(alone, client):
+    client.mset({key: 100 for key in ACCOUNTS})
+    transfers = [Transfers(alone, seed) for seed in range(4)]
+    time.sleep(3)
+    for transfer in transfers:
+        transfer.end()
+    assert sum(transfer.count for transfer in transfers) > 10
+    assert not any(transfer.refused for transfer in transfers)
+    assert total(client) == 1200
+
+
+def test_a_node_is_killed_between_the_steps(alone, client):
+    client.mset({key: 100 for key in ACCOUNTS})
+    for round_number in range(3):
+        transfers = [Transfers(alone, seed + round_number) for seed in range(4)]
+        time.sleep(1)
+        alone.kill()
+        alone.start()
+        for transfer in transfers:
+            transfer.end()
+        deadline = time.time() + 30
+        client = alone.client(decode_responses=True)
+        client.mset({f"{key}:other": 1 for key in ACCOUNTS})
+        while True:
+            try:
+                assert total(client) == 1200
+                break
+            except redis.ResponseError:
+                assert time.time() < deadline
+        assert client.incr(ACCOUNTS[0], 0) is not None
+
+
+@pytest.fixture
+def three(tmp_path):
+    cluster = Cluster(tmp_path)
+    cluster.add(["--shards", "4"])
+    cluster.add()
+    cluster.add()
+    settle(cluster)
+    yield cluster
+    cluster.stop()
+
+
+def test_three_nodes_and_one_dies(three):
+    client = three.nodes[0].client(decode_responses=True)
+    client.mset({key: 100 for key in ACCOUNTS})
+    transfers = [Transfers(node, seed) for seed, node in enumerate(three.nodes)]
+    time.sleep(2)
+    three.nodes[2].kill()
+    time.sleep(4)
+    for transfer in transfers[:2]:
+        transfer.end()
+    three.nodes[2].start()
+    transfers[2].end()
+    assert all(transfer.count > 10 for transfer in transfers[:2])
+    deadline = time.time() + 30
+    while True:
+        try:
+            assert total(three.nodes[1].client(decode_responses=True)) == 1200
+            break
+        except redis.ResponseError:
+            assert time.time() < deadline
