@@ -152,9 +152,10 @@ static void test_late_reads(void **state)
     world_destroy(world);
 }
 
-static bool is_one_evicted(const struct resp_statistics *statistics)
+/* Those that go in one tick go one after the other, before the eyes of the test. */
+static bool is_budget_kept(const struct resp_statistics *statistics)
 {
-    return statistics->evicted_count >= 1;
+    return statistics->evicted_count >= 1 && statistics->buffer_bytes < 8 * MEBIBYTE;
 }
 
 /* Above the budget of all clients, who does not read is cut off, and others are served. */
@@ -173,8 +174,7 @@ static void test_budget(void **state)
             world_send(clients[i], BYTES("GET k\r\n"));
         }
     }
-    struct resp_statistics *statistics = wait_for(world, is_one_evicted);
-    assert_true(statistics->buffer_bytes < 8 * MEBIBYTE);
+    (void)wait_for(world, is_budget_kept);
     expect(other, "PING\r\n", "+PONG\r\n");
     for (int i = 0; i < 10; i++) {
         (void)close(clients[i]);
