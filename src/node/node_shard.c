@@ -111,9 +111,6 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
     if (atomic_load_explicit(&host->is_stop_wanted, memory_order_relaxed)) {
         return error_say(error, -ECANCELED, "stopped while the log was replayed");
     }
-    if (!host->is_counting) {
-        return wal_read(host->wal, id, index, term, payload, error);
-    }
     atomic_fetch_add_explicit(&host->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
     if (now - host->replay_reported_at_ms >= NODE_REPLAY_REPORT_INTERVAL_MS) {
@@ -210,6 +207,7 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .work_elsewhere = node_replica_work_elsewhere,
                 .read_log = node_replica_read_log,
                 .send = node_replica_send,
+                .run_parts = node__run_parts,
                 .load_entry = load_entry,
                 .load_head = load_head,
                 .failed = failed,

@@ -79,6 +79,7 @@ void shard_close(struct shard *shard)
     shard__install_deinit(shard);
     shard__replicate_deinit(shard);
     shard__log_deinit(shard);
+    shard__ahead_deinit(shard);
     shard__window_destroy(shard->window);
     raft_destroy(shard->raft);
     if (shard->rows != NULL) {

@@ -98,7 +98,8 @@ struct shard_machine {
     int (*read)(void *context, struct rows *rows, const struct shard_moment *moment,
                 const struct shard_command *command, const struct reply *reply);
 
-    /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. */
+    /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. The
+     * command may be one of the log, of which nothing is known. */
     int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command);
 
     /* The next thing that should be done without being asked (expired keys, garbage): fill
@@ -237,6 +238,11 @@ struct shard_host {
      * when too many are under way. */
     int (*work_elsewhere)(void *context, struct shard_work *work);
 
+    /* Call run(argument, part) for each part below `part_count`, on several threads at a time, and
+     * return when all have returned. NULL: the shard calls it, one part after the other. */
+    void (*run_parts)(void *context, void (*run)(void *argument, uint32_t part), void *argument,
+                      uint32_t part_count);
+
     /* Append the payload of an entry that was durable when the shard was opened. */
     int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error);
@@ -290,11 +296,6 @@ void shard_close(struct shard *shard);
 /* The store has the entries up to here, durably once it was flushed. Later ones may be applied, in
  * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
-
-/* Before shard_start(): read rows of the store into memory, up to so many bytes, because a replay will
- * look many of them up. Blocks. If all of them find room in half of the cache, what is not in memory
- * does not exist from then on. -EIO, ERROR_CORRUPT. */
-MUST_USE int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error);
 
 /* Before shard_start(): part of the log, or all of it, was lost (wal.h, struct wal_loss). 0: the
  * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is

@@ -225,6 +225,9 @@ static struct shard_entry *next_entry(struct shard *shard)
     struct error error = {0};
     struct shard_entry *entry = shard__entry_take(shard);
     entry->index = index;
+    if (shard__ahead_take(shard, entry)) {
+        return entry;
+    }
     struct shard_host *host = &shard->options.host;
     int status = host->load_entry(host->context, shard->options.id, index, &entry->term,
                                   &entry->payload, &error);

@@ -101,6 +101,20 @@ struct shard_write {
     struct error error;
 };
 
+/* Entries that a replay has read before it applies them. */
+struct shard_ahead_item {
+    raft_term term;
+    size_t payload_end;
+};
+
+struct shard_ahead {
+    raft_index first_index;
+    uint32_t count;
+    uint32_t capacity;
+    struct shard_ahead_item *items;
+    struct buffer payloads;
+};
+
 struct shard {
     struct shard_options options;
     struct rows *rows;
@@ -145,6 +159,7 @@ struct shard {
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
+    struct shard_ahead ahead;
 
     /* stored <= handed <= applied. Up to `stored` the store has everything; up to `handed` it is in
      * the batch, which is under way or was refused. */
@@ -238,6 +253,13 @@ void shard__log_drop(struct shard *shard, raft_index index, raft_index applied);
 /* Let go of applied entries beyond so many bytes. */
 void shard__log_trim(struct shard *shard, uint64_t size_bytes_max);
 void shard__log_free_retired(struct shard *shard);
+
+/* ---- shard_ahead.c --------------------------------------------------------------------------- */
+
+/* Give the entry the payload and the term that the log has for its index, reading ahead if that is
+ * worth it. False: nothing is known of it. */
+bool shard__ahead_take(struct shard *shard, struct shard_entry *entry);
+void shard__ahead_deinit(struct shard *shard);
 
 /* ---- shard_apply.c --------------------------------------------------------------------------- */
 

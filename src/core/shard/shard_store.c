@@ -161,13 +161,3 @@ int shard_settle(struct shard *shard)
     }
     return shard->has_failed ? -EIO : -EBUSY;
 }
-
-int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error)
-{
-    ASSERT(shard->raft == NULL && shard->rows != NULL);
-    int status = rows_load(shard->rows, shard->options.range_lower, shard->options.range_upper,
-                           size_bytes_max);
-    return status == 0 ? 0
-                       : error_set(error, status, "shard %u: read the rows of the store",
-                                   shard->options.id);
-}

@@ -219,6 +219,51 @@ static void a_stalled_replay_goes_on(void **state)
     shard__world_destroy(world);
 }
 
+static uint32_t get_count;
+
+static int counting_get(void *context, const struct env_store_snapshot *snapshot,
+                        enum env_tier tier, struct bytes key, struct buffer *value)
+{
+    get_count++;
+    return memstore_interface(context).ops->get(context, snapshot, tier, key, value);
+}
+
+/* A replay fetches the rows that its commands read before it executes them: each once, however many
+ * commands read it, and all of them together. */
+static void a_replay_fetches_its_rows(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client client;
+    static const char *const keys[] = {"a", "b", "c"};
+    for (int i = 0; i < 60; i++) {
+        (void)shard__world_submit(world, &client, &session, OPCODE_APPEND, keys[i % 3], "x");
+        shard__world_settle(world);
+        buffer_deinit(&client.answer);
+    }
+    shard_close(world->shard);
+    memstore_lose_unflushed(world->memstore);
+    for (int i = 0; i < 3; i++) {
+        struct env_change change = {ENV_CHANGE_PUT, bytes_of_text(keys[i]), BYTES("-")};
+        struct env_store store = memstore_interface(world->memstore);
+        assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
+    }
+    world->run_part_count = 0;
+    world->store_row_count = 1000;
+    shard__world_start(world, true);
+    world->store_ops.get = counting_get;
+    get_count = 0;
+    shard__world_settle(world);
+    assert_true(shard_is_ready(world->shard));
+    assert_int_equal(world->run_part_count, 1);
+    assert_int_equal(get_count, 3);
+    assert_int_equal(shard__world_submit(world, &client, &session, OPCODE_GET, "b", ""),
+                     SHARD_ANSWERED);
+    shard__world_expect(&client, "$21\r\n-xxxxxxxxxxxxxxxxxxxx\r\n");
+    shard__world_destroy(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +273,7 @@ int main(void)
         cmocka_unit_test(a_cold_read_waits_for_the_store),
         cmocka_unit_test(changes_go_to_the_store_together),
         cmocka_unit_test(a_stalled_replay_goes_on),
+        cmocka_unit_test(a_replay_fetches_its_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -177,6 +177,17 @@ static void host_send(void *context, struct shard *shard, raft_node to, const st
 {
 }
 
+/* From the last to the first: nothing depends on their order. */
+static void host_run_parts(void *context, void (*run)(void *argument, uint32_t part),
+                           void *argument, uint32_t part_count)
+{
+    struct shard__world *world = context;
+    world->run_part_count += part_count;
+    while (part_count > 0) {
+        run(argument, --part_count);
+    }
+}
+
 static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
                            struct buffer *payload, struct error *error)
 {
@@ -232,6 +243,7 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .send = host_send,
+                 .run_parts = host_run_parts,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
                  .failed = host_failed},

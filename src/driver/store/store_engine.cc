@@ -233,6 +233,7 @@ struct store_engine {
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
     rocksdb::WriteOptions write_options;
+    std::atomic<bool> is_compaction_deferred{false};
 };
 
 struct env_iterator {
@@ -313,6 +314,8 @@ rocksdb::Options make_options(const struct store_options &options, store_engine 
     made.max_bgerror_resume_count = 0;
     made.listeners.push_back(engine->events);
     made.statistics = engine->statistics;
+    made.disable_auto_compactions = options.is_compaction_deferred;
+    engine->is_compaction_deferred = options.is_compaction_deferred;
     return made;
 }
 
@@ -350,6 +353,41 @@ int engine_get(void *context, const struct env_store_snapshot *snapshot, enum en
     }
     buffer_append(value, bytes_of(pinned));
     return 0;
+}
+
+/* RocksDB looks so many keys up together: it asks the filters of all of them before it looks at blocks,
+ * and at each block once for all rows in it. */
+constexpr uint32_t get_many_count = 32;
+
+void get_some(store_engine *engine, const struct bytes *keys, uint32_t count,
+              rocksdb::PinnableSlice *values, rocksdb::Status *statuses)
+{
+    rocksdb::Slice slices[get_many_count];
+    for (uint32_t i = 0; i < count; i++) {
+        slices[i] = slice_of(keys[i]);
+        values[i].Reset();
+    }
+    engine->database->MultiGet(engine->read_options[ENV_TIER_DISK],
+                               engine->database->DefaultColumnFamily(), count, slices, values,
+                               statuses, true);
+}
+
+void engine_get_many(void *context, const struct bytes *keys, uint32_t count,
+                     void (*got)(void *got_context, uint32_t position, int status,
+                                 struct bytes value),
+                     void *got_context)
+{
+    rocksdb::PinnableSlice values[get_many_count];
+    rocksdb::Status statuses[get_many_count];
+    for (uint32_t first = 0; first < count; first += get_many_count) {
+        uint32_t some = count - first < get_many_count ? count - first : get_many_count;
+        get_some(static_cast<store_engine *>(context), keys + first, some, values, statuses);
+        for (uint32_t i = 0; i < some; i++) {
+            int status = code_of(statuses[i]);
+            got(got_context, first + i, status,
+                status == 0 ? bytes_of(values[i]) : (struct bytes){});
+        }
+    }
 }
 
 rocksdb::Status batch_add(rocksdb::WriteBatch *batch, const struct env_change &change)
@@ -491,6 +529,7 @@ extern "C" {
 
 const struct env_store_ops store__engine_ops = {
     engine_get,
+    engine_get_many,
     engine_write,
     nullptr, /* store_flush() does it. */
     engine_iterator_open,
@@ -599,6 +638,14 @@ int store__engine_resume(struct store_engine *engine, struct error *error)
     is_done.store(true);
     helper.join();
     return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+void store__engine_begin_compaction(struct store_engine *engine)
+{
+    if (engine->is_compaction_deferred.exchange(false)) {
+        /* That the file of options cannot be written, for want of space perhaps, does not matter. */
+        (void)engine->database->EnableAutoCompaction({engine->database->DefaultColumnFamily()});
+    }
 }
 
 int store__engine_compact_range(struct store_engine *engine, struct bytes lower, struct bytes upper,
