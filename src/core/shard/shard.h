@@ -224,6 +224,9 @@ struct shard_host {
      * one, from the loop, never from within. At most one of a shard is under way at a time. */
     void (*write_elsewhere)(void *context, struct shard_write *write);
 
+    /* Call shard_write_done() for those that are over, now. NULL: a replay waits for each of them. */
+    void (*poll_writes)(void *context);
+
     /* Send a message to the replica of another node: shard_receive() there. The pieces are
      * borrowed for the call. May be lost; messages between two replicas that arrive, arrive in
      * order, but for those that shard_message_is_urgent() of. Never calls back from within. */
@@ -265,7 +268,8 @@ struct shard_options {
     bool may_log_end_early;
     /* A batch of the store is handed over when it has so many changed rows or bytes; 0: the
      * defaults. Memory is needed for three times the bytes: a batch that gathers, one that is
-     * written, and the store's copy of that. */
+     * written, and the store's copy of that; and at most seven times after a replay, which lets the
+     * one that gathers grow to three times its size while it would wait. */
     uint32_t store_row_count;
     uint64_t store_size_bytes;
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */

@@ -13,7 +13,7 @@
 #include "core/shard/shard_message.h"
 
 /* The more rows, the nearer are neighbours in the store to each other. */
-#define SIZE_BYTES_MAX (32ull << 20)
+#define SIZE_BYTES_MAX (16ull << 20)
 #define ROW_COUNT_MAX (256u << 10)
 /* It is not worth the trouble for fewer. */
 #define ENTRY_COUNT_MIN 2u
@@ -109,6 +109,7 @@ static void look_ahead(struct shard *shard, raft_index index)
         note_rows(shard, payload_of(ahead, ahead->count - 1));
     }
     PROBE("shard.looked_ahead");
+    shard->may_exceed = true;
     fetch(shard, rows_fetch);
 }
 

@@ -166,11 +166,16 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
  * cannot grow without end. False: those before them are not written yet. */
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
-    if (shard__is_store_due(shard) && !shard__hand_over(shard)) {
-        shard->stalled = entry;
-        return false;
-    }
     shard->stalled = NULL;
+    if (shard__is_store_due(shard)) {
+        shard__hear_of_writes(shard);
+        if (shard->has_failed || (!shard__hand_over(shard) && !shard__may_exceed(shard))) {
+            shard->stalled = entry;
+            return false;
+        }
+    } else if (shard->ahead.count == 0) {
+        shard->may_exceed = false; /* The replay is over, and what it left is on its way. */
+    }
     shard->statistics.entry_count++;
     answer_entry(shard, entry);
     return true;

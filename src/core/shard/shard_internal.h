@@ -101,6 +101,9 @@ struct shard_write {
     struct error error;
 };
 
+/* So many times a full batch may gather while a replay waits for the one before. */
+#define SHARD_STORE_EXCESS 3u
+
 /* Entries that a replay has read before it applies them. */
 struct shard_ahead_item {
     raft_term term;
@@ -169,6 +172,7 @@ struct shard {
     uint64_t unstored_since_ms; /* When the oldest change that was not handed over was made. */
     struct shard_write write;
     bool is_writing;              /* The host has it. */
+    bool may_exceed;              /* A replay fills the next one. */
     uint64_t retry_at_ms;         /* Of a batch that was refused. */
     uint32_t hurried_batch_count; /* So many of the next ones are small. */
 
@@ -292,6 +296,9 @@ bool shard__is_dispensable(const struct raft_configuration *members, raft_node s
 /* Hand what was applied to the store, in the background. False: the batch before it is not written
  * yet. */
 bool shard__hand_over(struct shard *shard);
+/* In a replay: may changes gather beyond that while a batch is under way? And is it still? */
+bool shard__may_exceed(const struct shard *shard);
+void shard__hear_of_writes(struct shard *shard);
 /* Are there so many changes that they should be handed over? */
 bool shard__is_store_due(const struct shard *shard);
 /* Hand over what is old or was refused. Returns when to look again. */

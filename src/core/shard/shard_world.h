@@ -36,6 +36,7 @@ struct shard__world {
     char waiting[32];  /* The first letters of the keys of what waits for it. */
     bool does_decline; /* What must wait is answered instead. */
     uint32_t run_part_count;
+    bool is_write_over_when_polled;
 };
 
 /* Give a world whose shard is ready, without anything that the store lacks. Each entry that changes a

@@ -20,6 +20,7 @@
 #include <cinttypes>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -59,6 +60,7 @@ constexpr uint32_t write_buffer_count = 3;
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
 constexpr size_t batch_header_bytes = 12;
+constexpr size_t batch_kept_bytes = 32 << 20;
 constexpr int open_files_default = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int flushes_wait_ms = 10000;
@@ -234,6 +236,11 @@ struct store_engine {
     rocksdb::ReadOptions read_options[2]; /* By tier. */
     rocksdb::WriteOptions write_options;
     std::atomic<bool> is_compaction_deferred{false};
+    /* Kept from write to write, with its memory: pages that are new to the process cost as much as
+     * filling them. */
+    std::mutex batch_mutex;
+    rocksdb::WriteBatch batch;
+    size_t batch_capacity_bytes{0};
 };
 
 struct env_iterator {
@@ -430,12 +437,23 @@ int engine_write(void *context, const struct env_change *changes, uint32_t chang
             return report(status, -EBUSY, error);
         }
     }
-    rocksdb::WriteBatch batch(size_of(changes, change_count));
+    std::lock_guard<std::mutex> lock(engine->batch_mutex);
+    rocksdb::WriteBatch &batch = engine->batch;
+    size_t size_bytes = size_of(changes, change_count);
+    if (size_bytes > engine->batch_capacity_bytes) {
+        engine->batch_capacity_bytes = size_bytes + size_bytes / 8;
+        batch = rocksdb::WriteBatch(engine->batch_capacity_bytes);
+    }
+    batch.Clear();
     for (uint32_t i = 0; i < change_count && status.ok(); i++) {
         status = batch_add(&batch, changes[i]);
     }
     if (status.ok()) {
         status = engine->database->Write(engine->write_options, &batch);
+    }
+    if (engine->batch_capacity_bytes > batch_kept_bytes) {
+        engine->batch_capacity_bytes = 0;
+        batch = rocksdb::WriteBatch();
     }
     if (status.ok()) {
         return 0;
