@@ -234,6 +234,7 @@ struct store_engine {
     std::unique_ptr<rocksdb::Env> env; /* Outlives the database. */
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
+    rocksdb::ReadOptions many_options;
     rocksdb::WriteOptions write_options;
     std::atomic<bool> is_compaction_deferred{false};
     /* Kept from write to write, with its memory: pages that are new to the process cost as much as
@@ -374,7 +375,7 @@ void get_some(store_engine *engine, const struct bytes *keys, uint32_t count,
         slices[i] = slice_of(keys[i]);
         values[i].Reset();
     }
-    engine->database->MultiGet(engine->read_options[ENV_TIER_DISK],
+    engine->database->MultiGet(engine->many_options,
                                engine->database->DefaultColumnFamily(), count, slices, values,
                                statuses, true);
 }
@@ -576,6 +577,9 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->env = store_space::make_env(options->write_buffer_size_bytes);
     opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
     opened->read_options[ENV_TIER_DISK].read_tier = rocksdb::kReadAllTier;
+    opened->many_options.read_tier = rocksdb::kReadAllTier;
+    /* In order of key a block is met once; making it part of the cache costs more than reading it. */
+    opened->many_options.fill_cache = false;
     opened->write_options.disableWAL = true;
     opened->write_options.no_slowdown = true;
     rocksdb::DB *database = nullptr;
