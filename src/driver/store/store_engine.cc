@@ -375,9 +375,8 @@ void get_some(store_engine *engine, const struct bytes *keys, uint32_t count,
         slices[i] = slice_of(keys[i]);
         values[i].Reset();
     }
-    engine->database->MultiGet(engine->many_options,
-                               engine->database->DefaultColumnFamily(), count, slices, values,
-                               statuses, true);
+    engine->database->MultiGet(engine->many_options, engine->database->DefaultColumnFamily(), count,
+                               slices, values, statuses, true);
 }
 
 void engine_get_many(void *context, const struct bytes *keys, uint32_t count,
