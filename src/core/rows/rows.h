@@ -116,8 +116,8 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 /* ---- The cache ------------------------------------------------------------------------------- */
 
 /* Fetch many rows at once, which costs a fraction of looking each up, on several threads. From begin
- * to divide reads in the memory tier do not ask the store: what is not in memory is noted, and
- * answered ERROR_INCOMPLETE. Divide puts what was noted in order of key, into parts; each of them is
+ * to divide rows_get() does not ask the store: what is not in memory is noted, and answered
+ * ERROR_INCOMPLETE. Divide puts what was noted in order of key, into parts; each of them is
  * to be run, on any thread, together or one after the other. Until the end, which takes the fetch, the
  * view is not used, but a batch may be written. It only warms the cache: of what has no room, or
  * cannot be read, nothing is kept. Live views only. */

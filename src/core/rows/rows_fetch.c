@@ -13,7 +13,7 @@
 /* Keys that the store is asked for in one call. */
 #define BATCH_COUNT 128u
 /* Of the cache, so much may be fetched: it has to be there still when it is needed. */
-#define CACHE_SHARE 2u
+#define CACHE_SHARE 4u
 #define ALIGNMENT 8u
 /* Insertions find their slots far from the processor. */
 #define PREFETCH_DISTANCE 8u

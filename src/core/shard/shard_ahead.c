@@ -103,6 +103,7 @@ static void look_ahead(struct shard *shard, raft_index index)
     ahead->first_index = index;
     ahead->count = 0;
     buffer_clear(&ahead->payloads);
+    rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     struct rows_fetch *rows_fetch = rows_fetch_begin(shard->rows);
     while (ahead->payloads.size_bytes < size_bytes_max &&
            rows_fetch_count(rows_fetch) < ROW_COUNT_MAX && load(shard, index + ahead->count)) {
