@@ -72,6 +72,10 @@ bench: all ## Measure beside redis-server on this machine; table and plot in ben
 	$(call need,tools/bench,the benchmarks)
 	@tools/bench
 
+.PHONY: bench-replay
+bench-replay: all ## Measure how fast a killed node replays its log
+	@tools/bench-replay
+
 .PHONY: bench-cluster
 bench-cluster: bootstrap ## Measure three nodes beside three of etcd on this machine; table and plots in bench/results/
 	@$(MAKE) --no-print-directory all

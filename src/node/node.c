@@ -332,6 +332,7 @@ static int open_storage(struct node *node, struct error *error)
         .cache_size_bytes = memory * STORE_CACHE_NUMERATOR / STORE_CACHE_DENOMINATOR,
         .write_buffer_size_bytes = buffers,
         .open_file_count_max = node->table_file_count_max,
+        .is_compaction_deferred = true, /* A replay needs the processors. */
     };
     int status = store_open(&node->store, &store_options, error);
     if (status != 0) {

@@ -260,7 +260,6 @@ struct node_shards {
     void (*idle)(void *context);  /* While stopping: nothing is on its way any more. */
     void *idle_context;
     uint64_t stop_until_ms; /* 0: not stopping. */
-    bool is_counting;       /* Entries read are entries replayed. */
     bool is_new;            /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
     atomic_bool is_stop_wanted; /* A replay breaks off. */

@@ -141,6 +141,7 @@ static void run(void *context)
 {
     struct node_maintenance *maintenance = context;
     bool is_stopping = false;
+    store_begin_compaction(maintenance->options.store); /* A replay is over. */
     while (!is_stopping) {
         watch_space(maintenance);
         struct node_log_statistics statistics;

@@ -90,7 +90,7 @@ static bool is_alone(const struct node_shard *shard)
 
 /* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
  * writer inserts what was applied before. */
-static int replay(struct node_shard *shard, struct error *error)
+static int replay(struct node_shard *shard, struct store *store, struct error *error)
 {
     struct node_shards *host = shard->host;
     struct wal_shard_state state;
@@ -108,6 +108,7 @@ static int replay(struct node_shard *shard, struct error *error)
             persisted = shard->start_sequence;
             status = persist_now(shard, error);
         } else if (!node__wait_for_store(host)) {
+            store_begin_compaction(store); /* It may be what the store waits for. */
             (void)shard_tick(shard->shard);
             os_sleep_ms(REPLAY_STALL_MS); /* The store is behind: nothing else to wait for. */
         }
@@ -146,59 +147,12 @@ static int check_log(struct node_shards *shards, struct error *error)
     return 0;
 }
 
-/* What all replicas together have in the log. */
-static uint64_t count_entries(struct node_shards *shards)
-{
-    uint64_t count = 0;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        struct wal_shard_state state;
-        if (wal_get_shard_state(shards->wal, shards->items[i].range.shard, &state) &&
-            state.last_index >= state.first_index) {
-            count += state.last_index - state.first_index + 1;
-        }
-    }
-    return count;
-}
-
-/* A replay looks up most rows that it changes. Where the store is not larger than what is replayed,
- * reading it from end to end before takes less than half as long as all these look-ups. */
-static int load_rows(struct node_shard *shard, struct store *store, uint64_t entry_count,
-                     struct error *error)
-{
-    struct node_shards *host = shard->host;
-    struct wal_shard_state state;
-    raft_index stored_index = shard_stored_index(shard->shard);
-    if (!wal_get_shard_state(host->wal, shard->range.shard, &state) ||
-        state.last_index <= stored_index) {
-        return 0;
-    }
-    struct wal_statistics log;
-    wal_get_statistics(host->wal, &log);
-    uint64_t replayed_count = state.last_index - stored_index;
-    uint64_t replayed_size_bytes = replayed_count < entry_count
-                                       ? log.live_size_bytes / entry_count * replayed_count
-                                       : log.live_size_bytes;
-    struct store_statistics statistics;
-    store_get_statistics(store, &statistics);
-    /* The shard's part of it; they are about equal. */
-    if (statistics.table_size_bytes / host->count > replayed_size_bytes) {
-        return 0;
-    }
-    return shard_load_rows(shard->shard, replayed_size_bytes, error);
-}
-
 static int replay_all(struct node_shards *shards, struct store *store, struct error *error)
 {
     int status = check_log(shards, error);
-    uint64_t entry_count = status == 0 ? count_entries(shards) : 0;
     for (uint32_t i = 0; i < shards->count && status == 0; i++) {
         struct node_shard *shard = &shards->items[i];
-        shards->is_counting = false;
-        status = load_rows(shard, store, entry_count, error);
-        if (status == 0) {
-            shards->is_counting = true;
-            status = replay(shard, error);
-        }
+        status = replay(shard, store, error);
         if (status != 0 && shards->count > 1) {
             return error_wrap(error, status, "shard %u", shard->range.shard);
         }

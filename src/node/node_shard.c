@@ -100,6 +100,16 @@ static void write_elsewhere(void *context, struct shard_write *write)
     node_writer_submit(((struct node_shard *)context)->host->writer, write);
 }
 
+/* Which of the shards a write is of is its secret. */
+static void poll_writes(void *context)
+{
+    struct node_shards *host = ((struct node_shard *)context)->host;
+    for (struct shard_write *write; (write = node_writer_take(host->writer)) != NULL;) {
+        node_shards_touch_all(host);
+        shard_write_done(write);
+    }
+}
+
 static int load_entry(void *context, wal_shard id, raft_index index, raft_term *term,
                       struct buffer *payload, struct error *error)
 {
@@ -110,9 +120,6 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
     }
     if (atomic_load_explicit(&host->is_stop_wanted, memory_order_relaxed)) {
         return error_say(error, -ECANCELED, "stopped while the log was replayed");
-    }
-    if (!host->is_counting) {
-        return wal_read(host->wal, id, index, term, payload, error);
     }
     atomic_fetch_add_explicit(&host->replayed_count, 1, memory_order_relaxed);
     uint64_t now = os_monotonic_ms();
@@ -207,9 +214,11 @@ static int open_shard(struct node_shard *shard, struct store *store,
                 .persist = persist,
                 .read_elsewhere = read_elsewhere,
                 .write_elsewhere = write_elsewhere,
+                .poll_writes = poll_writes,
                 .work_elsewhere = node_replica_work_elsewhere,
                 .read_log = node_replica_read_log,
                 .send = node_replica_send,
+                .run_parts = node__run_parts,
                 .load_entry = load_entry,
                 .load_head = load_head,
                 .failed = failed,
@@ -461,10 +470,7 @@ static void log_is_durable(void *context)
 static void store_has_written(void *context)
 {
     struct node_shards *shards = context;
-    for (struct shard_write *write; (write = node_writer_take(shards->writer)) != NULL;) {
-        node_shards_touch_all(shards); /* Which of them it is of is the write's secret. */
-        shard_write_done(write);
-    }
+    poll_writes(&shards->items[0]);
 }
 
 void node_shards_attach(struct node_shards *shards, struct os_loop *loop)

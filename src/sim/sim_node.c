@@ -19,7 +19,6 @@ enum {
     KILL_COUNT_MAX = 40,
     DAMAGE_COUNT_MAX = 4,
     KILL_CALL_COUNT_MAX = 128,
-    LOAD_SIZE_BYTES_MAX = 40000,
 };
 
 /* ---- Dying ----------------------------------------------------------------------------------- */
@@ -206,13 +205,6 @@ int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *
     }
     if (status != 0) {
         return status;
-    }
-    struct random *random = &node->sim->random;
-    if (random_chance(random, 1, 2)) {
-        status = shard_load_rows(node->shard, random_below(random, LOAD_SIZE_BYTES_MAX), error);
-        if (status != 0) {
-            return status;
-        }
     }
     struct wal_shard_state state;
     bool is_known = wal_get_shard_state(node->wal, SIM__SHARD, &state);

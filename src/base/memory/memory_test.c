@@ -22,6 +22,24 @@ static void test_zeroed_memory_is_zero(void **state)
     }
 }
 
+/* Large blocks get other pages, and are memory like any other: zero, whole, and nobody else's. */
+static void test_large_memory(void **state)
+{
+    static const size_t sizes[] = {(8 << 20) - 1, 8 << 20, (8 << 20) + 1, (16 << 20) + 4095};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        uint8_t *zeroed = memory_allocate_zeroed(sizes[i], 1);
+        uint8_t *other = memory_allocate(sizes[i]);
+        memset(other, 0xff, sizes[i]);
+        for (size_t at = 0; at < sizes[i]; at++) {
+            if (zeroed[at] != 0) {
+                fail_msg("byte %zu of %zu", at, sizes[i]);
+            }
+        }
+        memory_free(zeroed);
+        memory_free(other);
+    }
+}
+
 static void test_resizing_keeps_the_content(void **state)
 {
     /* From nothing, larger, smaller. */
@@ -39,6 +57,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zeroed_memory_is_zero),
+        cmocka_unit_test(test_large_memory),
         cmocka_unit_test(test_resizing_keeps_the_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

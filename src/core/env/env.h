@@ -96,6 +96,14 @@ struct env_store_ops {
     int (*get)(void *context, const struct env_store_snapshot *snapshot, enum env_tier tier,
                struct bytes key, struct buffer *value);
 
+    /* Read many rows, whose keys are in ascending order, as far as they are: calls `got` once for each
+     * of them with what get() would say; the value is borrowed for the call. NULL: there is no better
+     * way than get(). */
+    void (*get_many)(void *context, const struct bytes *keys, uint32_t count,
+                     void (*got)(void *got_context, uint32_t position, int status,
+                                 struct bytes value),
+                     void *got_context);
+
     /* Apply all changes, in order, at once: after a crash either all or none are there. They are
      * visible to reads when this returns and durable after a flush of the store (until then the log
      * is what makes them durable). -EBUSY: the store would stall; nothing changed, try again

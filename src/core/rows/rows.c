@@ -49,7 +49,7 @@ static uint64_t round_up_to_malloc(uint64_t size_bytes)
     return (size_bytes + MALLOC_HEADER_BYTES + 15) / 16 * 16;
 }
 
-static uint64_t charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes)
+uint64_t rows__charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes)
 {
     return round_up_to_malloc(offsetof(struct row, bytes) + key_size_bytes + capacity_bytes) +
            SLOT_SHARE_BYTES;
@@ -57,7 +57,7 @@ static uint64_t charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes)
 
 uint64_t rows__charge(const struct row *row)
 {
-    return charge_of(row->key_size_bytes, row->capacity_bytes);
+    return rows__charge_of(row->key_size_bytes, row->capacity_bytes);
 }
 
 bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes)
@@ -65,8 +65,8 @@ bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes)
     return charge_bytes <= rows->cache_size_bytes / CACHE_SHARE;
 }
 
-static struct row *row_create(const struct rows *rows, uint64_t hash, struct bytes key,
-                              struct bytes value)
+struct row *rows__row_create(const struct rows *rows, uint64_t hash, struct bytes key,
+                             struct bytes value)
 {
     /* What malloc would waste becomes room for the value to grow into. */
     uint64_t needed_bytes = offsetof(struct row, bytes) + key.size_bytes + value.size_bytes;
@@ -160,6 +160,13 @@ static void evict(struct rows *rows, const struct row *spare, uint64_t step_coun
         }
         drop(rows, slot);
     }
+}
+
+void rows__keep(struct rows *rows, struct row *row)
+{
+    rows__table_insert(&rows->table, row);
+    account_add(rows, row);
+    evict(rows, row, EVICTION_STEP_COUNT);
 }
 
 void rows__evict(struct rows *rows)
@@ -325,6 +332,10 @@ static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struc
         rows->statistics.hit_count++;
         return -ENOENT;
     }
+    if (rows->fetch != NULL && rows__range_over(rows, key) == NULL) {
+        rows__fetch_note(rows->fetch, hash, key);
+        return ERROR_INCOMPLETE;
+    }
     rows->statistics.miss_count++;
     if (rows__range_over(rows, key) != NULL) {
         return -ENOENT;
@@ -334,12 +345,10 @@ static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struc
         return status;
     }
     struct bytes read = status == 0 ? buffer_bytes(&rows->scratch) : (struct bytes){0};
-    if (rows__is_worth_keeping(rows, charge_of(key.size_bytes, read.size_bytes))) {
-        struct row *row = row_create(rows, hash, key, read);
+    if (rows__is_worth_keeping(rows, rows__charge_of(key.size_bytes, read.size_bytes))) {
+        struct row *row = rows__row_create(rows, hash, key, read);
         row->is_absent = status == -ENOENT;
-        rows__table_insert(&rows->table, row);
-        account_add(rows, row);
-        evict(rows, row, EVICTION_STEP_COUNT);
+        rows__keep(rows, row);
         read = row_value(row);
     }
     if (status == 0) {
@@ -381,18 +390,9 @@ static void note_change(struct rows *rows, struct row *row)
     if (row_is_changed(row)) {
         return;
     }
-    struct rows_generation *generation = rows__open(rows);
-    if (generation->change_count == generation->change_capacity) {
-        ASSERT(generation->change_capacity < UINT32_MAX / 2);
-        generation->change_capacity =
-            generation->change_capacity == 0 ? 64 : 2 * generation->change_capacity;
-        generation->changes =
-            memory_resize(generation->changes, generation->change_capacity * sizeof(struct row *));
-    }
     account_remove(rows, row);
-    row->change_position = generation->change_count;
     row->generation = (uint8_t)(1u + rows->open);
-    generation->changes[generation->change_count++] = row;
+    rows__generation_add(rows__open(rows), row);
     account_add(rows, row);
 }
 
@@ -445,7 +445,7 @@ static void change(struct rows *rows, struct bytes key, struct bytes value, bool
         row->value_size_bytes = (uint32_t)value.size_bytes;
         row->ranges_seen = rows->range_count;
     } else {
-        row = row_create(rows, hash, key, value);
+        row = rows__row_create(rows, hash, key, value);
         if (slot != NULL) {
             replace(rows, slot, row);
         } else {
@@ -561,54 +561,6 @@ void rows_expect_disk(struct rows *rows, bool is_expected)
 {
     ASSERT(rows->snapshot == NULL);
     rows->is_disk_expected = is_expected;
-}
-
-/* False: there is no room for it. */
-static bool load_row(struct rows *rows, struct bytes key, struct bytes value,
-                     uint64_t size_bytes_max)
-{
-    uint64_t charge_bytes = charge_of(key.size_bytes, value.size_bytes);
-    if (!rows__is_worth_keeping(rows, charge_bytes) ||
-        rows->clean_size_bytes + charge_bytes > size_bytes_max) {
-        return false;
-    }
-    uint64_t hash = hash_bytes(key, 0);
-    if (rows__table_find(&rows->table, hash, key) == NULL) {
-        struct row *row = row_create(rows, hash, key, value);
-        rows__table_insert(&rows->table, row);
-        account_add(rows, row);
-    }
-    return true;
-}
-
-int rows_load(struct rows *rows, struct bytes lower, struct bytes upper, uint64_t size_bytes_max)
-{
-    ASSERT(rows->snapshot == NULL);
-    ASSERT(rows_change_count(rows) == 0 && !rows->is_committing && rows->range_count == 0);
-    const struct env_store *store = &rows->store;
-    uint64_t limit = rows->cache_size_bytes / 2;
-    limit = size_bytes_max < limit ? size_bytes_max : limit;
-    struct env_iterator *iterator;
-    int status =
-        store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, lower, upper, &iterator);
-    if (status != 0) {
-        return status;
-    }
-    bool has_room = true;
-    status = store->ops->iterator_seek(store->context, iterator, lower);
-    while (status == 0 && has_room) {
-        has_room = load_row(rows, store->ops->iterator_key(store->context, iterator),
-                            store->ops->iterator_value(store->context, iterator), limit);
-        if (has_room) {
-            status = store->ops->iterator_next(store->context, iterator);
-        }
-    }
-    store->ops->iterator_close(store->context, iterator);
-    if (status == -ENOENT) {
-        rows->is_complete = true;
-        status = 0;
-    }
-    return status;
 }
 
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)

@@ -18,8 +18,8 @@
  *   I5. A view that is complete has every row of the store in its table: what is not there does not
  *       exist, and the store is not asked.
  *
- * Nobody else writes rows that a view may read. A view of an empty store is complete, and one that
- * rows_load() has filled; until the first row does not find room in the cache.
+ * Nobody else writes rows that a view may read. A view of an empty store is complete, until the first
+ * row does not find room in the cache.
  *
  * There are two kinds. A *live* view has the cache and takes changes; there is one per shard
  * replica and it belongs to the shard's reactor. A *snapshot* view has neither cache nor changes,
@@ -115,13 +115,18 @@ struct bytes rows_iterator_value(const struct rows_iterator *iterator);
 
 /* ---- The cache ------------------------------------------------------------------------------- */
 
-/* Read the rows from `lower` to before `upper` (empty: no bound) from the store into the cache, in
- * order of key: until all of them are there, and the view is complete (no other rows may be asked for
- * from then on), or until they would take more than `size_bytes_max` or half of the cache. Reading a store
- * from end to end takes a fraction of looking each row up. Blocks; only while nothing is changed.
- * 0; -EIO, ERROR_CORRUPT from the store. */
-MUST_USE int rows_load(struct rows *rows, struct bytes lower, struct bytes upper,
-                       uint64_t size_bytes_max);
+/* Fetch many rows at once, which costs a fraction of looking each up, on several threads. From begin
+ * to divide rows_get() does not ask the store: what is not in memory is noted, and answered
+ * ERROR_INCOMPLETE. Divide puts what was noted in order of key, into parts; each of them is
+ * to be run, on any thread, together or one after the other. Until the end, which takes the fetch, the
+ * view is not used, but a batch may be written. It only warms the cache: of what has no room, or
+ * cannot be read, nothing is kept. Live views only. */
+struct rows_fetch;
+struct rows_fetch *rows_fetch_begin(struct rows *rows);
+uint32_t rows_fetch_count(const struct rows_fetch *fetch); /* Noted so far. */
+void rows_fetch_divide(struct rows_fetch *fetch, uint32_t part_count);
+void rows_fetch_run(struct rows_fetch *fetch, uint32_t part);
+void rows_fetch_end(struct rows_fetch *fetch);
 
 /* Bound the cache anew; rows that are too many go at once. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);

@@ -7,12 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "core/rows/rows_internal.h"
 
 #define RADIX_COUNT_MIN 512u
 #define BYTE_VALUE_COUNT 256u
+
+void rows__generation_add(struct rows_generation *generation, struct row *row)
+{
+    if (generation->change_count == generation->change_capacity) {
+        ASSERT(generation->change_capacity < UINT32_MAX / 2);
+        generation->change_capacity =
+            generation->change_capacity == 0 ? 64 : 2 * generation->change_capacity;
+        generation->changes =
+            memory_resize(generation->changes, generation->change_capacity * sizeof(struct row *));
+    }
+    row->change_position = generation->change_count;
+    generation->changes[generation->change_count++] = row;
+}
 
 struct rows_sorted rows__sorted_make(const struct rows_generation *generation, uint32_t position)
 {

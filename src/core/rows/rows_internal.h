@@ -75,6 +75,8 @@ void rows__table_deinit(struct rows_table *table);
  * replaced by another of the same key. */
 struct rows_slot *rows__table_find(const struct rows_table *table, uint64_t hash, struct bytes key);
 
+/* Bring near the slot at which an insertion with this hash begins. */
+void rows__table_prefetch(const struct rows_table *table, uint64_t hash);
 /* Add a row whose key is not in the table. */
 void rows__table_insert(struct rows_table *table, struct row *row);
 void rows__table_remove(struct rows_table *table, struct rows_slot *slot);
@@ -108,6 +110,8 @@ struct rows_generation {
 /* An iterator sorts so many changes by itself. */
 #define ROWS_UNORDERED_COUNT_MAX 256u
 
+/* The account stays the caller's. */
+void rows__generation_add(struct rows_generation *generation, struct row *row);
 struct rows_sorted rows__sorted_make(const struct rows_generation *generation, uint32_t position);
 void rows__sort(const struct rows_generation *generation, struct rows_sorted *items,
                 uint32_t count);
@@ -134,8 +138,9 @@ struct rows {
     const struct env_store_snapshot *snapshot; /* NULL: a live view. */
     enum env_tier tier;
     bool is_disk_expected;
-    uint64_t changes_seen; /* Counts what ends iterators. */
-    struct buffer scratch; /* The value of a row that is not kept. */
+    uint64_t changes_seen;    /* Counts what ends iterators. */
+    struct rows_fetch *fetch; /* Notes what is not in the table; NULL: nobody does. */
+    struct buffer scratch;    /* The value of a row that is not kept. */
 
     /* Live views only. */
     struct rows_table table;
@@ -191,11 +196,18 @@ bool rows__is_hidden(const struct rows *rows, struct row *row);
 /* The newest uncommitted range that covers the key, or NULL. */
 const struct rows_range *rows__range_over(const struct rows *rows, struct bytes key);
 
-/* rows.c, for rows_commit.c */
+/* rows.c, for the other files */
+struct row *rows__row_create(const struct rows *rows, uint64_t hash, struct bytes key,
+                             struct bytes value);
+uint64_t rows__charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes);
 uint64_t rows__charge(const struct row *row);
+/* Put a clean row into the table, which has none of its key. */
+void rows__keep(struct rows *rows, struct row *row);
 bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes);
 void rows__drop(struct rows *rows, struct row *row);
 void rows__evict(struct rows *rows);
+/* rows_fetch.c: the row is wanted. */
+void rows__fetch_note(struct rows_fetch *fetch, uint64_t hash, struct bytes key);
 /* Forget the ranges that the store has. No row is frozen. */
 void rows__ranges_retire(struct rows *rows);
 

@@ -108,6 +108,11 @@ static void move_some(struct rows_table *table, uint32_t count)
     }
 }
 
+void rows__table_prefetch(const struct rows_table *table, uint64_t hash)
+{
+    __builtin_prefetch(&table->present.slots[home_position(&table->present, hash)], 1);
+}
+
 void rows__table_insert(struct rows_table *table, struct row *row)
 {
     move_some(table, MOVED_AT_INSERTION);

@@ -278,6 +278,28 @@ static void read_something(struct world *world)
     }
 }
 
+/* A fetch changes nothing, whatever was changed before, and whether or not that is being written. */
+static void fetch_something(struct world *world)
+{
+    int i = (int)random_below(&world->random, 2);
+    struct rows *view = world->views[i];
+    uint32_t count = (uint32_t)random_below(&world->random, 60);
+    uint32_t part_count = 1 + (uint32_t)random_below(&world->random, 4);
+    rows_set_tier(view, ENV_TIER_MEMORY);
+    struct rows_fetch *fetch = rows_fetch_begin(view);
+    for (uint32_t k = 0; k < count; k++) {
+        check_get(world, view, ENV_TIER_MEMORY, any_key(world), world->now);
+    }
+    rows_fetch_divide(fetch, part_count);
+    for (uint32_t part = 0; part < part_count; part++) {
+        rows_fetch_run(fetch, part);
+    }
+    rows_fetch_end(fetch);
+    for (uint32_t k = 0; k < 4; k++) {
+        check_get(world, view, ENV_TIER_MEMORY, any_key(world), world->now);
+    }
+}
+
 static void step(struct world *world)
 {
     uint64_t choice = random_below(&world->random, 100);
@@ -299,6 +321,8 @@ static void step(struct world *world)
         }
     } else if (choice == 66) {
         check_snapshot(world, (int)random_below(&world->random, 2));
+    } else if (choice < 72) {
+        fetch_something(world);
     } else {
         read_something(world);
     }
@@ -571,27 +595,27 @@ static void test_a_complete_view_does_not_ask_the_store(void **state)
     memstore_destroy(memstore);
 }
 
-/* A view that has loaded all rows is complete; one for which they are too many is not, and is right
- * all the same. */
-static void test_load(void **state)
+/* Rows that are not in memory are noted, also those that do not exist; afterwards all of them are there,
+ * each once. What the cache has no room for, and what cannot be read, is looked up as ever. */
+static void test_fetch(void **state)
 {
     (void)state;
     struct memstore *memstore = memstore_create(1);
     struct env_store store = memstore_interface(memstore);
-    for (uint32_t i = 0; i < 100; i++) {
+    for (uint32_t i = 0; i < 300; i++) {
         struct key key = key_make(i);
         struct env_change change = {ENV_CHANGE_PUT, key_bytes(&key), key_bytes(&key)};
         assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
     }
     static const struct {
         uint64_t cache_size_bytes;
-        uint64_t size_bytes_max;
-        bool is_complete;
+        uint32_t part_count;
+        bool is_readable;
+        uint32_t fetched_count_min;
+        uint32_t fetched_count_max;
     } cases[] = {
-        {1 << 20, UINT64_MAX, true},
-        {1 << 20, 2000, false},
-        {1000, UINT64_MAX, false},
-        {0, 0, false},
+        {1 << 20, 1, true, 310, 310}, {1 << 20, 7, true, 310, 310}, {1 << 20, 1000, true, 310, 310},
+        {20000, 3, true, 20, 150},    {1 << 20, 3, false, 1, 1},    {0, 2, true, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rows *rows = rows_create(store, cases[i].cache_size_bytes);
@@ -599,24 +623,39 @@ static void test_load(void **state)
         struct bytes value;
         struct key key = key_make(3);
         assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0); /* One is there already. */
-        assert_int_equal(rows_load(rows, BYTES(""), BYTES(""), cases[i].size_bytes_max), 0);
-        rows_get_statistics(rows, &statistics);
-        assert_int_equal(statistics.is_complete, cases[i].is_complete);
-        assert_in_range(statistics.cached_size_bytes, 0, cases[i].cache_size_bytes);
-        for (uint32_t k = 0; k < 101; k++) {
-            key = key_make(k);
-            assert_int_equal(rows_get(rows, key_bytes(&key), &value), k < 100 ? 0 : -ENOENT);
-            assert_true(k == 100 || bytes_equal(value, key_bytes(&key)));
+        bool has_cache = cases[i].cache_size_bytes > 0;
+        rows_set_tier(rows, ENV_TIER_MEMORY);
+        struct rows_fetch *fetch = rows_fetch_begin(rows);
+        for (uint32_t k = 0; k < 620; k++) {
+            key = key_make(k % 310);
+            assert_int_equal(rows_get(rows, key_bytes(&key), &value),
+                             k % 310 == 3 && has_cache ? 0 : ERROR_INCOMPLETE);
         }
+        assert_int_equal(rows_fetch_count(fetch), has_cache ? 618 : 620);
+        memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent =
+                                                                   cases[i].is_readable ? 0 : 100});
+        rows_fetch_divide(fetch, cases[i].part_count);
+        for (uint32_t part = cases[i].part_count; part > 0; part--) {
+            rows_fetch_run(fetch, part - 1);
+        }
+        rows_fetch_end(fetch);
+        rows_get_statistics(rows, &statistics);
+        assert_in_range(statistics.cached_row_count, cases[i].fetched_count_min,
+                        cases[i].fetched_count_max);
+        assert_in_range(statistics.cached_size_bytes, 0, cases[i].cache_size_bytes);
+        /* Where all of it is there, the store is not asked. */
+        bool is_all = cases[i].fetched_count_min == 310;
+        memstore_set_faults(memstore,
+                            (struct memstore_faults){.read_error_percent = is_all ? 100 : 0});
+        rows_set_tier(rows, ENV_TIER_DISK);
+        for (uint32_t k = 0; k < 310; k++) {
+            key = key_make(k);
+            assert_int_equal(rows_get(rows, key_bytes(&key), &value), k < 300 ? 0 : -ENOENT);
+            assert_true(k >= 300 || bytes_equal(value, key_bytes(&key)));
+        }
+        memstore_set_faults(memstore, (struct memstore_faults){0});
         rows_destroy(rows);
     }
-    struct rows *rows = rows_create(store, 1 << 20);
-    memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent = 100});
-    assert_int_equal(rows_load(rows, BYTES(""), BYTES(""), UINT64_MAX), -EIO);
-    struct rows_statistics statistics;
-    rows_get_statistics(rows, &statistics);
-    assert_false(statistics.is_complete);
-    rows_destroy(rows);
     memstore_destroy(memstore);
 }
 
@@ -658,7 +697,7 @@ int main(void)
         cmocka_unit_test(test_tiers),
         cmocka_unit_test(test_scan_leaves_hot_rows),
         cmocka_unit_test(test_a_complete_view_does_not_ask_the_store),
-        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_random_histories),
         cmocka_unit_test(test_random_histories_of_many_keys),
 #ifdef TUTTI_PLANTED_BUGS

@@ -79,6 +79,7 @@ void shard_close(struct shard *shard)
     shard__install_deinit(shard);
     shard__replicate_deinit(shard);
     shard__log_deinit(shard);
+    shard__ahead_deinit(shard);
     shard__window_destroy(shard->window);
     raft_destroy(shard->raft);
     if (shard->rows != NULL) {
@@ -536,6 +537,7 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     raft_index applied_before = shard->applied_index;
     ASSERT(meta->index > applied_before && shard->role != RAFT_ROLE_LEADER);
     shard__answer_stalled(shard);
+    shard__ahead_deinit(shard);
     shard->is_stateless = true;
     shard->reign++;
     shard->is_deposed = true; /* Reads that may be stale go back too. */

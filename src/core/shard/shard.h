@@ -98,7 +98,8 @@ struct shard_machine {
     int (*read)(void *context, struct rows *rows, const struct shard_moment *moment,
                 const struct shard_command *command, const struct reply *reply);
 
-    /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. */
+    /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. The
+     * command may be one of the log, of which nothing is known. */
     int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command);
 
     /* The next thing that should be done without being asked (expired keys, garbage): fill
@@ -223,6 +224,9 @@ struct shard_host {
      * one, from the loop, never from within. At most one of a shard is under way at a time. */
     void (*write_elsewhere)(void *context, struct shard_write *write);
 
+    /* Call shard_write_done() for those that are over, now. NULL: a replay waits for each of them. */
+    void (*poll_writes)(void *context);
+
     /* Send a message to the replica of another node: shard_receive() there. The pieces are
      * borrowed for the call. May be lost; messages between two replicas that arrive, arrive in
      * order, but for those that shard_message_is_urgent() of. Never calls back from within. */
@@ -236,6 +240,11 @@ struct shard_host {
     /* Have work->run(work) called on another thread and then work->done(work) on this one. -EBUSY
      * when too many are under way. */
     int (*work_elsewhere)(void *context, struct shard_work *work);
+
+    /* Call run(argument, part) for each part below `part_count`, on several threads at a time, and
+     * return when all have returned. NULL: the shard calls it, one part after the other. */
+    void (*run_parts)(void *context, void (*run)(void *argument, uint32_t part), void *argument,
+                      uint32_t part_count);
 
     /* Append the payload of an entry that was durable when the shard was opened. */
     int (*load_entry)(void *context, wal_shard shard, raft_index index, raft_term *term,
@@ -259,7 +268,8 @@ struct shard_options {
     bool may_log_end_early;
     /* A batch of the store is handed over when it has so many changed rows or bytes; 0: the
      * defaults. Memory is needed for three times the bytes: a batch that gathers, one that is
-     * written, and the store's copy of that. */
+     * written, and the store's copy of that; and at most seven times after a replay, which lets the
+     * one that gathers grow to three times its size while it would wait. */
     uint32_t store_row_count;
     uint64_t store_size_bytes;
     uint64_t in_flight_size_bytes_max; /* Payload of entries that are not applied: above, -EBUSY. */
@@ -290,11 +300,6 @@ void shard_close(struct shard *shard);
 /* The store has the entries up to here, durably once it was flushed. Later ones may be applied, in
  * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
-
-/* Before shard_start(): read rows of the store into memory, up to so many bytes, because a replay will
- * look many of them up. Blocks. If all of them find room in half of the cache, what is not in memory
- * does not exist from then on. -EIO, ERROR_CORRUPT. */
-MUST_USE int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error);
 
 /* Before shard_start(): part of the log, or all of it, was lost (wal.h, struct wal_loss). 0: the
  * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is

@@ -166,11 +166,16 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
  * cannot grow without end. False: those before them are not written yet. */
 static bool finish_entry(struct shard *shard, struct shard_entry *entry)
 {
-    if (shard__is_store_due(shard) && !shard__hand_over(shard)) {
-        shard->stalled = entry;
-        return false;
-    }
     shard->stalled = NULL;
+    if (shard__is_store_due(shard)) {
+        shard__hear_of_writes(shard);
+        if (shard->has_failed || (!shard__hand_over(shard) && !shard__may_exceed(shard))) {
+            shard->stalled = entry;
+            return false;
+        }
+    } else if (shard->ahead.count == 0) {
+        shard->may_exceed = false; /* The replay is over, and what it left is on its way. */
+    }
     shard->statistics.entry_count++;
     answer_entry(shard, entry);
     return true;
@@ -225,6 +230,9 @@ static struct shard_entry *next_entry(struct shard *shard)
     struct error error = {0};
     struct shard_entry *entry = shard__entry_take(shard);
     entry->index = index;
+    if (shard__ahead_take(shard, entry)) {
+        return entry;
+    }
     struct shard_host *host = &shard->options.host;
     int status = host->load_entry(host->context, shard->options.id, index, &entry->term,
                                   &entry->payload, &error);

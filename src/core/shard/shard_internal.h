@@ -101,6 +101,23 @@ struct shard_write {
     struct error error;
 };
 
+/* So many times a full batch may gather while a replay waits for the one before. */
+#define SHARD_STORE_EXCESS 3u
+
+/* Entries that a replay has read before it applies them. */
+struct shard_ahead_item {
+    raft_term term;
+    size_t payload_end;
+};
+
+struct shard_ahead {
+    raft_index first_index;
+    uint32_t count;
+    uint32_t capacity;
+    struct shard_ahead_item *items;
+    struct buffer payloads;
+};
+
 struct shard {
     struct shard_options options;
     struct rows *rows;
@@ -145,6 +162,7 @@ struct shard {
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
+    struct shard_ahead ahead;
 
     /* stored <= handed <= applied. Up to `stored` the store has everything; up to `handed` it is in
      * the batch, which is under way or was refused. */
@@ -154,6 +172,7 @@ struct shard {
     uint64_t unstored_since_ms; /* When the oldest change that was not handed over was made. */
     struct shard_write write;
     bool is_writing;              /* The host has it. */
+    bool may_exceed;              /* A replay fills the next one. */
     uint64_t retry_at_ms;         /* Of a batch that was refused. */
     uint32_t hurried_batch_count; /* So many of the next ones are small. */
 
@@ -239,6 +258,13 @@ void shard__log_drop(struct shard *shard, raft_index index, raft_index applied);
 void shard__log_trim(struct shard *shard, uint64_t size_bytes_max);
 void shard__log_free_retired(struct shard *shard);
 
+/* ---- shard_ahead.c --------------------------------------------------------------------------- */
+
+/* Give the entry the payload and the term that the log has for its index, reading ahead if that is
+ * worth it. False: nothing is known of it. */
+bool shard__ahead_take(struct shard *shard, struct shard_entry *entry);
+void shard__ahead_deinit(struct shard *shard);
+
 /* ---- shard_apply.c --------------------------------------------------------------------------- */
 
 void shard__apply_committed(struct shard *shard);
@@ -270,6 +296,9 @@ bool shard__is_dispensable(const struct raft_configuration *members, raft_node s
 /* Hand what was applied to the store, in the background. False: the batch before it is not written
  * yet. */
 bool shard__hand_over(struct shard *shard);
+/* In a replay: may changes gather beyond that while a batch is under way? And is it still? */
+bool shard__may_exceed(const struct shard *shard);
+void shard__hear_of_writes(struct shard *shard);
 /* Are there so many changes that they should be handed over? */
 bool shard__is_store_due(const struct shard *shard);
 /* Hand over what is old or was refused. Returns when to look again. */

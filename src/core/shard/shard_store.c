@@ -63,6 +63,25 @@ bool shard__is_store_due(const struct shard *shard)
            rows_change_size_bytes(shard->rows) >= shard->options.store_size_bytes / share;
 }
 
+/* Nobody waits for an answer in a replay, and the memory for clients is free: rather than to wait for
+ * the store, what is applied gathers. */
+bool shard__may_exceed(const struct shard *shard)
+{
+    return shard->may_exceed && shard->options.host.poll_writes != NULL &&
+           rows_change_count(shard->rows) <
+               (uint64_t)SHARD_STORE_EXCESS * shard->options.store_row_count &&
+           rows_change_size_bytes(shard->rows) <
+               SHARD_STORE_EXCESS * shard->options.store_size_bytes;
+}
+
+void shard__hear_of_writes(struct shard *shard)
+{
+    struct shard_host *host = &shard->options.host;
+    if (shard->may_exceed && shard->is_writing && host->poll_writes != NULL) {
+        host->poll_writes(host->context);
+    }
+}
+
 bool shard__hand_over(struct shard *shard)
 {
     if (rows_is_committing(shard->rows)) {
@@ -160,14 +179,4 @@ int shard_settle(struct shard *shard)
         shard__apply_committed(shard); /* What waited for it. */
     }
     return shard->has_failed ? -EIO : -EBUSY;
-}
-
-int shard_load_rows(struct shard *shard, uint64_t size_bytes_max, struct error *error)
-{
-    ASSERT(shard->raft == NULL && shard->rows != NULL);
-    int status = rows_load(shard->rows, shard->options.range_lower, shard->options.range_upper,
-                           size_bytes_max);
-    return status == 0 ? 0
-                       : error_set(error, status, "shard %u: read the rows of the store",
-                                   shard->options.id);
 }

@@ -198,8 +198,9 @@ static void a_stalled_replay_goes_on(void **state)
     struct shard_session session;
     shard_session_init(&session);
     struct shard__client client;
-    for (int i = 0; i < 2; i++) { /* One batch is refused; the other has to wait. */
-        (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
+    static const char *const keys[] = {"k", "l", "m", "n", "o", "p"};
+    for (int i = 0; i < 6; i++) { /* One batch is refused; what does not fit into the next waits. */
+        (void)shard__world_submit(world, &client, &session, OPCODE_SET, keys[i], "v");
         shard__world_settle(world);
         shard__world_expect(&client, "+OK\r\n");
     }
@@ -219,6 +220,94 @@ static void a_stalled_replay_goes_on(void **state)
     shard__world_destroy(world);
 }
 
+static uint32_t get_count;
+
+static int counting_get(void *context, const struct env_store_snapshot *snapshot,
+                        enum env_tier tier, struct bytes key, struct buffer *value)
+{
+    get_count++;
+    return memstore_interface(context).ops->get(context, snapshot, tier, key, value);
+}
+
+/* A replay fetches the rows that its commands read before it executes them: each once, however many
+ * commands read it, and all of them together. */
+static void a_replay_fetches_its_rows(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client client;
+    static const char *const keys[] = {"a", "b", "c"};
+    for (int i = 0; i < 60; i++) {
+        (void)shard__world_submit(world, &client, &session, OPCODE_APPEND, keys[i % 3], "x");
+        shard__world_settle(world);
+        buffer_deinit(&client.answer);
+    }
+    shard_close(world->shard);
+    memstore_lose_unflushed(world->memstore);
+    for (int i = 0; i < 3; i++) {
+        struct env_change change = {ENV_CHANGE_PUT, bytes_of_text(keys[i]), BYTES("-")};
+        struct env_store store = memstore_interface(world->memstore);
+        assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
+    }
+    world->run_part_count = 0;
+    world->store_row_count = 1000;
+    shard__world_start(world, true);
+    world->store_ops.get = counting_get;
+    get_count = 0;
+    shard__world_settle(world);
+    assert_true(shard_is_ready(world->shard));
+    assert_int_equal(world->run_part_count, 1);
+    assert_int_equal(get_count, 3);
+    assert_int_equal(shard__world_submit(world, &client, &session, OPCODE_GET, "b", ""),
+                     SHARD_ANSWERED);
+    shard__world_expect(&client, "$21\r\n-xxxxxxxxxxxxxxxxxxxx\r\n");
+    shard__world_destroy(world);
+}
+
+/* While a batch is under way, a replay goes on until three more have gathered; hearing in time that it
+ * is written, it never waits. Afterwards nothing but the next batch may gather. */
+static void a_replay_does_not_wait_for_each_batch(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client client;
+    char key[] = "a";
+    for (int i = 0; i < 40; i++, key[0]++) {
+        (void)shard__world_submit(world, &client, &session, OPCODE_SET, key, "v");
+        shard__world_settle(world);
+        shard__world_expect(&client, "+OK\r\n");
+    }
+    for (int is_heard = 0; is_heard < 2; is_heard++) {
+        shard_close(world->shard);
+        world->write = NULL;
+        memstore_lose_unflushed(world->memstore);
+        world->store_row_count = 4;
+        world->executed_count = 0;
+        world->is_write_over_when_polled = is_heard == 1;
+        shard__world_start(world, true);
+        for (uint64_t done = 0; done < world->persisting_sequence;) {
+            done = world->persisting_sequence;
+            shard_persisted(world->shard, done);
+        }
+        assert_int_equal(world->executed_count, is_heard == 1 ? 40 : 4 + 3 * 4);
+        assert_int_equal(shard_is_ready(world->shard), is_heard == 1);
+        if (is_heard == 0) {
+            shard__world_settle(world);
+            assert_int_equal(world->executed_count, 40);
+        }
+        shard__world_settle(world);
+        assert_true(shard_is_ready(world->shard));
+    }
+    for (int i = 0; i < 10; i++) {
+        (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
+        shard__world_settle(world);
+        shard__world_expect(&client, "+OK\r\n");
+    }
+    shard__world_destroy(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +317,8 @@ int main(void)
         cmocka_unit_test(a_cold_read_waits_for_the_store),
         cmocka_unit_test(changes_go_to_the_store_together),
         cmocka_unit_test(a_stalled_replay_goes_on),
+        cmocka_unit_test(a_replay_fetches_its_rows),
+        cmocka_unit_test(a_replay_does_not_wait_for_each_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,9 +172,28 @@ static void host_write_elsewhere(void *context, struct shard_write *write)
     world->write = write;
 }
 
+static void host_poll_writes(void *context)
+{
+    struct shard__world *world = context;
+    if (world->is_write_over_when_polled) {
+        shard__world_write(world);
+    }
+}
+
 static void host_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
                       uint32_t piece_count)
 {
+}
+
+/* From the last to the first: nothing depends on their order. */
+static void host_run_parts(void *context, void (*run)(void *argument, uint32_t part),
+                           void *argument, uint32_t part_count)
+{
+    struct shard__world *world = context;
+    world->run_part_count += part_count;
+    while (part_count > 0) {
+        run(argument, --part_count);
+    }
 }
 
 static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
@@ -232,6 +251,8 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .send = host_send,
+                 .poll_writes = host_poll_writes,
+                 .run_parts = host_run_parts,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
                  .failed = host_failed},

@@ -35,6 +35,8 @@ struct shard__world {
     uint32_t gathered_count;
     char waiting[32];  /* The first letters of the keys of what waits for it. */
     bool does_decline; /* What must wait is answered instead. */
+    uint32_t run_part_count;
+    bool is_write_over_when_polled;
 };
 
 /* Give a world whose shard is ready, without anything that the store lacks. Each entry that changes a

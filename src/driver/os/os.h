@@ -53,6 +53,9 @@ uint64_t os_memory_resident_bytes(void);
 /* Processor time that this process has used, in user and in system mode. */
 void os_processor_time_us(uint64_t *user_us, uint64_t *system_us);
 
+/* The same of the calling thread alone, both modes together. */
+uint64_t os_thread_processor_ns(void);
+
 /* Raise the limit of open files as far as allowed, and return it. */
 uint64_t os_open_files_raise(void);
 

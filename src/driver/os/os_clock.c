@@ -127,6 +127,14 @@ void os_processor_time_us(uint64_t *user_us, uint64_t *system_us)
     *system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000 + (uint64_t)usage.ru_stime.tv_usec;
 }
 
+uint64_t os_thread_processor_ns(void)
+{
+    struct timespec used;
+    int status = clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    ASSERT(status == 0);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
 uint64_t os_open_files_raise(void)
 {
     struct rlimit limit;

@@ -360,6 +360,9 @@ static void test_machine(void **state)
     assert_true(os_wall_clock_ms() > 1600000000000ull);
     uint64_t first_ns = os_monotonic_ns();
     assert_true(os_monotonic_ns() >= first_ns);
+    uint64_t used_ns = os_thread_processor_ns();
+    os_sleep_ms(50);
+    assert_in_range(os_thread_processor_ns() - used_ns, 0, 40 * 1000000ull);
     uint8_t left[16] = {0};
     uint8_t right[16] = {0};
     os_random_fill(left, sizeof left);

@@ -157,6 +157,11 @@ int store_flush(struct store *store, struct error *error)
     return status == 0 ? 0 : error_say(error, status, "%s", failure.message);
 }
 
+void store_begin_compaction(struct store *store)
+{
+    store__engine_begin_compaction(store->engine);
+}
+
 int store_compact_range(struct store *store, struct bytes lower, struct bytes upper,
                         struct error *error)
 {
@@ -196,6 +201,15 @@ static int store_get(void *context, const struct env_store_snapshot *snapshot, e
 {
     struct store *store = context;
     return store__engine_ops.get(store->engine, snapshot, tier, key, value);
+}
+
+static void store_get_many(void *context, const struct bytes *keys, uint32_t count,
+                           void (*got)(void *got_context, uint32_t position, int status,
+                                       struct bytes value),
+                           void *got_context)
+{
+    struct store *store = context;
+    store__engine_ops.get_many(store->engine, keys, count, got, got_context);
 }
 
 static int store_iterator_open(void *context, const struct env_store_snapshot *snapshot,
@@ -255,6 +269,7 @@ static int interface_flush(void *context, struct error *error)
 
 static const struct env_store_ops store_ops = {
     .get = store_get,
+    .get_many = store_get_many,
     .write = store_write,
     .flush = interface_flush,
     .iterator_open = store_iterator_open,

@@ -47,6 +47,8 @@ struct store_options {
      * and closes one. */
     uint32_t open_file_count_max;
 
+    bool is_compaction_deferred; /* Nothing is compacted before store_begin_compaction(). */
+
     bool is_read_only; /* For checks: nothing is created or changed; every write and flush fails. */
 };
 
@@ -79,6 +81,10 @@ enum store_health store_get_health(struct store *store, struct error *reason);
 
 /* Would a write be refused now or soon, because flushes or compactions lag? Cheap. */
 bool store_is_stalled(const struct store *store);
+
+/* Compact from now on, where it was deferred at opening; may be called again. Any thread; takes
+ * milliseconds, because RocksDB writes its options to a file. */
+void store_begin_compaction(struct store *store);
 
 /* Have the rows with lower <= row < upper compacted, so that the space of those deleted returns.
  * Blocks, for long; writes and flushes go on, other compactions wait. -ENOSPC: another time. */

@@ -20,6 +20,7 @@
 #include <cinttypes>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -59,6 +60,7 @@ constexpr uint32_t write_buffer_count = 3;
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
 constexpr size_t batch_header_bytes = 12;
+constexpr size_t batch_kept_bytes = 32 << 20;
 constexpr int open_files_default = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int flushes_wait_ms = 10000;
@@ -232,7 +234,14 @@ struct store_engine {
     std::unique_ptr<rocksdb::Env> env; /* Outlives the database. */
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
+    rocksdb::ReadOptions many_options;
     rocksdb::WriteOptions write_options;
+    std::atomic<bool> is_compaction_deferred{false};
+    /* Kept from write to write, with its memory: pages that are new to the process cost as much as
+     * filling them. */
+    std::mutex batch_mutex;
+    rocksdb::WriteBatch batch;
+    size_t batch_capacity_bytes{0};
 };
 
 struct env_iterator {
@@ -313,6 +322,8 @@ rocksdb::Options make_options(const struct store_options &options, store_engine 
     made.max_bgerror_resume_count = 0;
     made.listeners.push_back(engine->events);
     made.statistics = engine->statistics;
+    made.disable_auto_compactions = options.is_compaction_deferred;
+    engine->is_compaction_deferred = options.is_compaction_deferred;
     return made;
 }
 
@@ -350,6 +361,40 @@ int engine_get(void *context, const struct env_store_snapshot *snapshot, enum en
     }
     buffer_append(value, bytes_of(pinned));
     return 0;
+}
+
+/* RocksDB looks so many keys up together: it asks the filters of all of them before it looks at blocks,
+ * and at each block once for all rows in it. */
+constexpr uint32_t get_many_count = 32;
+
+void get_some(store_engine *engine, const struct bytes *keys, uint32_t count,
+              rocksdb::PinnableSlice *values, rocksdb::Status *statuses)
+{
+    rocksdb::Slice slices[get_many_count];
+    for (uint32_t i = 0; i < count; i++) {
+        slices[i] = slice_of(keys[i]);
+        values[i].Reset();
+    }
+    engine->database->MultiGet(engine->many_options, engine->database->DefaultColumnFamily(), count,
+                               slices, values, statuses, true);
+}
+
+void engine_get_many(void *context, const struct bytes *keys, uint32_t count,
+                     void (*got)(void *got_context, uint32_t position, int status,
+                                 struct bytes value),
+                     void *got_context)
+{
+    rocksdb::PinnableSlice values[get_many_count];
+    rocksdb::Status statuses[get_many_count];
+    for (uint32_t first = 0; first < count; first += get_many_count) {
+        uint32_t some = count - first < get_many_count ? count - first : get_many_count;
+        get_some(static_cast<store_engine *>(context), keys + first, some, values, statuses);
+        for (uint32_t i = 0; i < some; i++) {
+            int status = code_of(statuses[i]);
+            got(got_context, first + i, status,
+                status == 0 ? bytes_of(values[i]) : (struct bytes){});
+        }
+    }
 }
 
 rocksdb::Status batch_add(rocksdb::WriteBatch *batch, const struct env_change &change)
@@ -392,12 +437,23 @@ int engine_write(void *context, const struct env_change *changes, uint32_t chang
             return report(status, -EBUSY, error);
         }
     }
-    rocksdb::WriteBatch batch(size_of(changes, change_count));
+    std::lock_guard<std::mutex> lock(engine->batch_mutex);
+    rocksdb::WriteBatch &batch = engine->batch;
+    size_t size_bytes = size_of(changes, change_count);
+    if (size_bytes > engine->batch_capacity_bytes) {
+        engine->batch_capacity_bytes = size_bytes + size_bytes / 8;
+        batch = rocksdb::WriteBatch(engine->batch_capacity_bytes);
+    }
+    batch.Clear();
     for (uint32_t i = 0; i < change_count && status.ok(); i++) {
         status = batch_add(&batch, changes[i]);
     }
     if (status.ok()) {
         status = engine->database->Write(engine->write_options, &batch);
+    }
+    if (engine->batch_capacity_bytes > batch_kept_bytes) {
+        engine->batch_capacity_bytes = 0;
+        batch = rocksdb::WriteBatch();
     }
     if (status.ok()) {
         return 0;
@@ -491,6 +547,7 @@ extern "C" {
 
 const struct env_store_ops store__engine_ops = {
     engine_get,
+    engine_get_many,
     engine_write,
     nullptr, /* store_flush() does it. */
     engine_iterator_open,
@@ -519,6 +576,9 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->env = store_space::make_env(options->write_buffer_size_bytes);
     opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
     opened->read_options[ENV_TIER_DISK].read_tier = rocksdb::kReadAllTier;
+    opened->many_options.read_tier = rocksdb::kReadAllTier;
+    /* In order of key a block is met once; making it part of the cache costs more than reading it. */
+    opened->many_options.fill_cache = false;
     opened->write_options.disableWAL = true;
     opened->write_options.no_slowdown = true;
     rocksdb::DB *database = nullptr;
@@ -599,6 +659,14 @@ int store__engine_resume(struct store_engine *engine, struct error *error)
     is_done.store(true);
     helper.join();
     return status.ok() ? 0 : report(status, code_of(status), error);
+}
+
+void store__engine_begin_compaction(struct store_engine *engine)
+{
+    if (engine->is_compaction_deferred.exchange(false)) {
+        /* That the file of options cannot be written, for want of space perhaps, does not matter. */
+        (void)engine->database->EnableAutoCompaction({engine->database->DefaultColumnFamily()});
+    }
 }
 
 int store__engine_compact_range(struct store_engine *engine, struct bytes lower, struct bytes upper,

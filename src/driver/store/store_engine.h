@@ -30,6 +30,7 @@ extern const struct env_store_ops store__engine_ops;
 int store__engine_flush(struct store_engine *engine, struct error *error);
 /* Leave the state after a background error, flushing what could not be flushed. */
 int store__engine_resume(struct store_engine *engine, struct error *error);
+void store__engine_begin_compaction(struct store_engine *engine);
 int store__engine_compact_range(struct store_engine *engine, struct bytes lower, struct bytes upper,
                                 struct error *error);
 int store__engine_verify(const char *directory, struct error *error);

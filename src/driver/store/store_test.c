@@ -52,6 +52,7 @@ struct place {
     char root[PATH_SIZE / 2];
     char directory[PATH_SIZE];
     uint32_t open_file_count_max;
+    bool is_compaction_deferred;
     struct store *store;
     struct env_store interface;
 };
@@ -64,6 +65,7 @@ static void place_open(struct place *place)
         .cache_size_bytes = 16 << 20,
         .write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN,
         .open_file_count_max = place->open_file_count_max,
+        .is_compaction_deferred = place->is_compaction_deferred,
     };
     int status = store_open(&place->store, &options, &error);
     if (status != 0) {
@@ -161,6 +163,71 @@ static void test_batches_and_iterators(void **state)
     assert_int_equal(store->ops->iterator_next(store->context, iterator), -ENOENT);
     store->ops->iterator_close(store->context, iterator);
     assert_true(has(&place, BYTES("e"), BYTES("")));
+    place_remove(&place);
+}
+
+static bool all_got[300];
+
+static void got(void *context, uint32_t position, int status, struct bytes value)
+{
+    uint32_t number = position / 3 * 3;
+    assert_false(all_got[position]);
+    all_got[position] = true;
+    assert_int_equal(status, position % 3 == 0 ? 0 : -ENOENT);
+    assert_true(status != 0 || bytes_equal(value, bytes_make(&number, sizeof number)));
+    assert_ptr_equal(context, all_got);
+}
+
+/* Many rows are read at once, those that are not there among them, from tables and from memory; the
+ * answers are those of get(). */
+static void test_get_many(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    char names[300][8];
+    struct bytes keys[300];
+    for (uint32_t i = 0; i < 300; i++) {
+        (void)snprintf(names[i], sizeof names[i], "%05u", i);
+        keys[i] = bytes_of_text(names[i]);
+        if (i % 3 == 0) {
+            assert_int_equal(put(&place, keys[i], bytes_make(&i, sizeof i)), 0);
+        }
+        if (i == 100) {
+            assert_int_equal(store_flush(place.store, NULL), 0);
+        }
+    }
+    place.interface.ops->get_many(place.interface.context, keys, 300, got, all_got);
+    for (uint32_t i = 0; i < 300; i++) {
+        assert_true(all_got[i]);
+    }
+    place_remove(&place);
+}
+
+/* Where compaction is deferred, flushed buffers gather; once it may begin, they are merged. */
+static void test_deferred_compaction(void **state)
+{
+    (void)state;
+    struct place place;
+    place_make(&place);
+    place.is_compaction_deferred = true;
+    place_open(&place);
+    for (uint32_t i = 0; i < 12; i++) { /* Their ranges overlap, so none can just be moved. */
+        assert_int_equal(put(&place, BYTES("a"), bytes_make(&i, sizeof i)), 0);
+        assert_int_equal(put(&place, BYTES("z"), bytes_make(&i, sizeof i)), 0);
+        assert_int_equal(store_flush(place.store, NULL), 0);
+    }
+    struct store_statistics statistics;
+    store_get_statistics(place.store, &statistics);
+    assert_int_equal(statistics.table_count, 12);
+    store_begin_compaction(place.store);
+    store_begin_compaction(place.store);
+    for (int i = 0; i < 1000 && statistics.table_count > 8; i++) {
+        (void)usleep(10000);
+        store_get_statistics(place.store, &statistics);
+    }
+    assert_in_range(statistics.table_count, 1, 8);
     place_remove(&place);
 }
 
@@ -624,6 +691,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches_and_iterators),
+        cmocka_unit_test(test_get_many),
+        cmocka_unit_test(test_deferred_compaction),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_durable_means_flushed),
         cmocka_unit_test(test_memory_tier),

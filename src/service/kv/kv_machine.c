@@ -262,9 +262,9 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
         .arguments = command->arguments,
         .argument_count = command->argument_count,
     };
-    ASSERT(call.entry != NULL);
-    if (!kv_command_arity_fits(&call.entry->command, (uint64_t)call.argument_count + 1)) {
-        return 0;
+    if (call.entry == NULL ||
+        !kv_command_arity_fits(&call.entry->command, (uint64_t)call.argument_count + 1)) {
+        return 0; /* It says so when it is executed. */
     }
     return kv__prefetch(&call);
 }
