@@ -172,6 +172,19 @@ static int judge_early_end(const struct check *check, const struct shard *shard,
     return 0;
 }
 
+static void print_entries(const struct wal_shard_state *state)
+{
+    if (state->first_index != 0) {
+        (void)printf("entries %" PRIu64 " to %" PRIu64, state->first_index, state->last_index);
+    } else if (state->last_index != 0) {
+        (void)printf("no entries: all up to %" PRIu64 " were released, for the store has them",
+                     state->last_index);
+    } else {
+        (void)printf("no entries yet");
+    }
+    (void)printf("; term %" PRIu64 "\n", state->hard_state.term);
+}
+
 /* Does the log go on where the store ends? */
 static int check_end(struct check *check, uint32_t place, struct error *error)
 {
@@ -185,8 +198,7 @@ static int check_end(struct check *check, uint32_t place, struct error *error)
     } else {
         (void)printf("log    ");
     }
-    (void)printf("entries %" PRIu64 " to %" PRIu64 ", term %" PRIu64 "\n", state.first_index,
-                 state.last_index, state.hard_state.term);
+    print_entries(&state);
     bool is_early =
         shard != NULL && state.last_index != 0 && state.last_index < shard_stored_index(shard);
     return is_early ? judge_early_end(check, shard, &state, error) : 0;
