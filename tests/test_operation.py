@@ -186,6 +186,44 @@ def test_status_begins_with_a_verdict(node):
     assert said["metrics"]["tutti_keyspace_keys"] == 0
 
 
+def test_status_finds_the_node_by_its_directory(node, tmp_path):
+    by_data = tutti("status", "--data", str(node.data))
+    assert by_data.returncode == 0 and by_data.stdout.startswith("well: ")
+    by_variable = tutti("status", "--json", environment={"TUTTI_DATA": str(node.data)})
+    assert json.loads(by_variable.stdout)["well"] is True
+    assert tutti("status", f"--data={node.data}", "--admin", "127.0.0.1:1").returncode == 2
+    assert node.stop() == 0
+    stopped = tutti("status", "--data", str(node.data))
+    assert stopped.returncode == 1 and f"no node runs on {node.data}: its admin port was" in stopped.stderr
+    assert f"tutti start --data {node.data}" in stopped.stderr
+    # Another node has its admin port now: its verdict must not pass for that of this one.
+    other = Node(tmp_path / "other", ["--memory", "64mb"])
+    other.admin_port = node.admin_port
+    with other:
+        wrong = tutti("status", "--data", str(node.data))
+        assert wrong.returncode == 1 and "another one answers" in wrong.stderr and wrong.stdout == ""
+        assert tutti("status", "--data", str(other.data)).returncode == 0
+
+
+def test_status_of_a_directory_that_is_none(tmp_path):
+    nothing = tutti("status", "--data", str(tmp_path / "nothing"))
+    assert nothing.returncode == 1 and f"no node ran on {tmp_path}/nothing yet" in nothing.stderr
+    for content in ("", "nonsense", "nonsense 123\n", "x" * 1000):
+        (tmp_path / "admin").write_text(content)
+        damaged = tutti("status", "--data", str(tmp_path))
+        assert damaged.returncode == 1 and damaged.stderr.startswith("tutti status: "), content
+
+
+def test_check_of_a_log_without_entries(node):
+    """After a clean stop the store has everything: what is left of the log are no entries, and it is said so."""
+    node.client().set("a", 1)
+    assert node.stop() == 0
+    checked = tutti("check", str(node.data))
+    assert checked.returncode == 0 and "entries 0" not in checked.stdout
+    assert re.search(r"^log +no entries: all up to \d+ were released, for the store has them; term \d+$",
+                     checked.stdout, re.MULTILINE), checked.stdout
+
+
 def test_status_is_coloured_on_a_terminal_only(node):
     def on_terminal(environment):
         controller, terminal = pty.openpty()

@@ -289,6 +289,22 @@ static void stop(void *context)
 
 /* ---- Starting -------------------------------------------------------------------------------- */
 
+/* For whoever knows the directory only. A full disk must not keep the node from serving. */
+static void write_admin_file(const struct node *node)
+{
+    char text[OS_ADDRESS_TEXT_SIZE];
+    struct error error = {0};
+    struct buffer content = {0};
+    struct os_address address = node_admin_address(node->admin);
+    buffer_append_format(&content, "%s %s\n", os_address_format(&address, text), node->run_id);
+    if (os_file_write(node_data_path(node->data, NODE_FILE_ADMIN), buffer_bytes(&content),
+                      &error) != 0) {
+        OS_LOG_WARN(node->options.log, "node.admin_file", "reason=%s consequence=%s", error.message,
+                    "tutti status needs --admin");
+    }
+    buffer_deinit(&content);
+}
+
 static int open_listeners(struct node *node, struct error *error)
 {
     const struct node_options *options = &node->options;
@@ -306,7 +322,13 @@ static int open_listeners(struct node *node, struct error *error)
         node->reactor_count = i + 1;
         status = reactor_open(node, i, error);
     }
-    return status == 0 ? node_admin_start(&node->admin, node, error) : status;
+    if (status == 0) {
+        status = node_admin_start(&node->admin, node, error);
+    }
+    if (status == 0) {
+        write_admin_file(node);
+    }
+    return status;
 }
 
 static uint64_t write_buffer_size_bytes(const struct node_options *options)

@@ -48,6 +48,9 @@ struct node_options {
     struct os_log *log;
 };
 
+/* A file in the data directory: the address of the admin port, a blank, and what `run` of /status is if
+ * that is still the same start. */
+#define NODE_ADMIN_FILE_NAME "admin"
 #define NODE_MEMORY_SIZE_BYTES_MIN (64ull << 20)
 #define NODE_REACTOR_COUNT_MAX 64
 

@@ -353,7 +353,8 @@ int node_admin_start(struct node_admin **admin, struct node *node, struct error 
         goto failed;
     }
     struct os_listener_options listener = {.address = node->options.admin, .flag = "--admin"};
-    struct admin_source source = {.judge = judge, .collect = collect, .context = node};
+    struct admin_source source = {
+        .judge = judge, .collect = collect, .run = node->run_id, .context = node};
     status = admin_server_open(&started->server, started->loop, &listener, &source, error);
     if (status != 0) {
         goto failed;

@@ -9,6 +9,7 @@
  *   tls/        the authority of the cluster, this node's certificate
  *   roster      where the other nodes are, as far as this one knows
  *   control     a socket for the operator
+ *   admin       where the admin port is, and the name of the start that says so
  *
  * docs/formats/directory.md says more. */
 #include <inttypes.h>
@@ -25,7 +26,6 @@ enum {
     CLUSTER_ID_SIZE_BYTES = 16,
     PATH_SIZE = 4096,
     CONF_SIZE_BYTES_MAX = 4096,
-    NODE_FILE_COUNT = NODE_FILE_CONTROL + 1,
 };
 
 struct node_data {
@@ -174,6 +174,7 @@ static int set_paths(struct node_data *data, const char *directory, struct error
         [NODE_FILE_CERTIFICATE] = "tls/node.pem",
         [NODE_FILE_ROSTER] = "roster",
         [NODE_FILE_CONTROL] = "control",
+        [NODE_FILE_ADMIN] = NODE_ADMIN_FILE_NAME,
     };
     int status = set_path(data->conf_path, directory, "node.conf", error);
     if (status == 0) {

@@ -50,7 +50,14 @@ void node_data_adopt(struct node_data *data, const char *cluster_id, uint32_t no
 /* The data shards that the cluster was made with; of a new directory as it was told. */
 uint32_t node_data_shard_count(const struct node_data *data);
 void node_data_set_shard_count(struct node_data *data, uint32_t shard_count);
-enum node_file { NODE_FILE_AUTHORITY, NODE_FILE_CERTIFICATE, NODE_FILE_ROSTER, NODE_FILE_CONTROL };
+enum node_file {
+    NODE_FILE_AUTHORITY,
+    NODE_FILE_CERTIFICATE,
+    NODE_FILE_ROSTER,
+    NODE_FILE_CONTROL,
+    NODE_FILE_ADMIN,
+    NODE_FILE_COUNT
+};
 const char *node_data_path(const struct node_data *data, enum node_file file);
 
 /* ---- node_identity.c: who this node is, and who may say so ----------------------------------- */

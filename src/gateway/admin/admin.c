@@ -67,7 +67,7 @@ static void show_status(const struct admin_server *server, struct http_response 
     struct metrics *metrics = collect(server);
     struct admin_verdict verdict = judge(server);
     response->content_type = "application/json";
-    admin__write_json(metrics, &verdict, &response->body);
+    admin__write_json(metrics, &verdict, server->source.run, &response->body);
     admin__metrics_destroy(metrics);
 }
 

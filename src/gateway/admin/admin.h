@@ -98,6 +98,8 @@ struct admin_source {
      * driver/http does. */
     bool (*handle)(void *context, const struct http_request *request,
                    struct http_response *response);
+    /* What names this start of the process, as "run" of /status; NULL: nothing does. Borrowed. */
+    const char *run;
     void *context;
 };
 

@@ -44,10 +44,10 @@ uint32_t admin__label_count(const struct metrics_labels *labels);
 /* From a recorded value to the base unit. */
 double admin__to_base_unit(enum metrics_unit unit, double value);
 
-/* Append the page of each kind. */
+/* Append the page of each kind. `run` may be NULL. */
 void admin__write_prometheus(const struct metrics *metrics, struct buffer *page);
 void admin__write_json(const struct metrics *metrics, const struct admin_verdict *verdict,
-                       struct buffer *page);
+                       const char *run, struct buffer *page);
 void admin__write_text(const struct metrics *metrics, const struct admin_verdict *verdict,
                        struct buffer *page);
 

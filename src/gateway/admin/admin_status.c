@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The status pages.
  *
- * JSON: {"ready": …, "well": …, "verdict": …, "metrics": {NAME: figure}}. A figure without labels
+ * JSON: {"ready": …, "well": …, "verdict": …, "run": …, "metrics": {NAME: figure}}. A figure without labels
  * is a number; with labels it is a list of {"labels": {…}, "value": …}; one of text is the labels
  * alone. A histogram's value is {"count", "sum", "p50", "p99", "max"}, in base units.
  *
@@ -82,13 +82,16 @@ static void set_family(struct json *object, const struct admin__family *family)
 }
 
 void admin__write_json(const struct metrics *metrics, const struct admin_verdict *verdict,
-                       struct buffer *page)
+                       const char *run, struct buffer *page)
 {
     struct json *status = json_object_create();
     struct json *figures = json_object_create();
     json_set_boolean(status, "ready", verdict->is_ready);
     json_set_boolean(status, "well", verdict->is_well);
     json_set_text(status, "verdict", verdict->text);
+    if (run != NULL) {
+        json_set_text(status, "run", run);
+    }
     for (uint32_t i = 0; i < metrics->family_count; i++) {
         set_family(figures, &metrics->families[i]);
     }

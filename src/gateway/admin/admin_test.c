@@ -370,13 +370,14 @@ static void test_json_page(void **state)
     struct buffer page = {0};
     struct json *json = NULL;
     struct error error = {0};
-    admin__write_json(metrics, &verdict, &page);
+    admin__write_json(metrics, &verdict, "5ca1ab1e", &page);
     assert_int_equal(json_parse(&json, buffer_bytes(&page), &error), 0);
     assert_true(json_flag(json_get(json, "ready"), false));
     assert_string_equal(json_text(json_get(json, "verdict"), ""), "Serving.");
     const struct json *figures = json_get(json, "metrics");
     assert_string_equal(json_text(json_get(json_get(figures, "tutti_build_info"), "version"), ""),
                         "0.1.0");
+    assert_string_equal(json_text(json_get(json, "run"), ""), "5ca1ab1e");
     const struct json *second = json_at(json_get(figures, "tutti_commands_total"), 1);
     assert_string_equal(json_text(json_get(json_get(second, "labels"), "family"), ""), "hash");
     assert_true(json_number(json_get(second, "value"), -1) == 8);
