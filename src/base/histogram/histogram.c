@@ -16,8 +16,9 @@ static uint32_t bucket_of(uint64_t value)
     return bucket < HISTOGRAM_BUCKET_COUNT ? bucket : HISTOGRAM_BUCKET_COUNT - 1;
 }
 
-static uint64_t bucket_upper_bound(uint32_t bucket)
+uint64_t histogram_bucket_bound(uint32_t bucket)
 {
+    ASSERT(bucket < HISTOGRAM_BUCKET_COUNT);
     if (bucket < LINEAR_COUNT) {
         return bucket;
     }
@@ -66,6 +67,20 @@ void histogram_merge(struct histogram *target, const struct histogram *source)
     }
 }
 
+void histogram_since(struct histogram *target, const struct histogram *newer,
+                     const struct histogram *older)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
+        ASSERT(newer->counts[i] >= older->counts[i]);
+        target->counts[i] = newer->counts[i] - older->counts[i];
+        count += target->counts[i]; /* Each count is of its own moment; their sum must be one. */
+    }
+    target->count = count;
+    target->sum = newer->sum - older->sum;
+    target->largest = newer->largest;
+}
+
 uint64_t histogram_quantile(const struct histogram *histogram, uint32_t per_mille)
 {
     ASSERT(per_mille <= 1000);
@@ -74,7 +89,7 @@ uint64_t histogram_quantile(const struct histogram *histogram, uint32_t per_mill
     for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
         seen += histogram->counts[i];
         if (seen >= rank && seen > 0) {
-            uint64_t bound = bucket_upper_bound(i);
+            uint64_t bound = histogram_bucket_bound(i);
             return bound < histogram->largest ? bound : histogram->largest;
         }
     }
@@ -84,7 +99,7 @@ uint64_t histogram_quantile(const struct histogram *histogram, uint32_t per_mill
 uint64_t histogram_count_up_to(const struct histogram *histogram, uint64_t bound)
 {
     uint64_t count = 0;
-    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT && bucket_upper_bound(i) <= bound; i++) {
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT && histogram_bucket_bound(i) <= bound; i++) {
         count += histogram->counts[i];
     }
     return count;

@@ -26,6 +26,13 @@ void histogram_record_many(struct histogram *histogram, uint64_t value, uint64_t
 /* Add all counts of `source` to `target`. */
 void histogram_merge(struct histogram *target, const struct histogram *source);
 
+/* What was recorded between two copies of a histogram; its largest value is that of all time. */
+void histogram_since(struct histogram *target, const struct histogram *newer,
+                     const struct histogram *older);
+
+/* The largest value that counts in a bucket. */
+uint64_t histogram_bucket_bound(uint32_t bucket);
+
 /* The upper bound of the bucket in which the value at `per_mille` (0 to 1000) of the order lies; 0
  * when nothing was recorded. */
 uint64_t histogram_quantile(const struct histogram *histogram, uint32_t per_mille);

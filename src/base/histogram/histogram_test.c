@@ -96,6 +96,34 @@ static void test_recording_many_is_recording_each(void **state)
     assert_memory_equal(&many, &each, sizeof each);
 }
 
+static void test_what_came_since_is_what_was_recorded_between(void **state)
+{
+    /* Latencies of the last seconds: what was before does not count. */
+    static struct histogram before;
+    static struct histogram after;
+    static struct histogram between;
+    histogram_record_many(&before, 1000000, 5000);
+    after = before;
+    histogram_record_many(&after, 200, 10);
+    histogram_since(&between, &after, &before);
+    assert_int_equal(between.count, 10);
+    assert_int_equal(between.sum, 2000);
+    assert_true(histogram_quantile(&between, 990) < 230);
+    histogram_since(&between, &after, &after);
+    assert_int_equal(between.count, 0);
+    assert_int_equal(histogram_quantile(&between, 500), 0);
+}
+
+static void test_a_bucket_s_bound_counts_in_it(void **state)
+{
+    /* Counts travel as buckets and are recorded again by their bounds. */
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
+        struct histogram histogram = {0};
+        histogram_record(&histogram, histogram_bucket_bound(i));
+        assert_int_equal(histogram.counts[i], 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +133,8 @@ int main(void)
         cmocka_unit_test(test_merging_adds),
         cmocka_unit_test(test_counts_up_to_a_bound_grow_with_it),
         cmocka_unit_test(test_recording_many_is_recording_each),
+        cmocka_unit_test(test_what_came_since_is_what_was_recorded_between),
+        cmocka_unit_test(test_a_bucket_s_bound_counts_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
