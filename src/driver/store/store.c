@@ -168,6 +168,11 @@ int store_compact_range(struct store *store, struct bytes lower, struct bytes up
     return store__engine_compact_range(store->engine, lower, upper, error);
 }
 
+uint64_t store_estimate_size_bytes(struct store *store, struct bytes lower, struct bytes upper)
+{
+    return store__engine_estimate_size_bytes(store->engine, lower, upper);
+}
+
 int store_verify(const char *directory, struct error *error)
 {
     return store__engine_verify(directory, error);

@@ -683,6 +683,19 @@ int store__engine_compact_range(struct store_engine *engine, struct bytes lower,
     return status.ok() ? 0 : report(status, code_of(status), error);
 }
 
+uint64_t store__engine_estimate_size_bytes(struct store_engine *engine, struct bytes lower,
+                                           struct bytes upper)
+{
+    rocksdb::SizeApproximationOptions options;
+    options.include_memtables = true;
+    options.include_files = true;
+    rocksdb::Range range(slice_of(lower), slice_of(upper));
+    uint64_t size_bytes = 0;
+    rocksdb::Status status = engine->database->GetApproximateSizes(
+        options, engine->database->DefaultColumnFamily(), &range, 1, &size_bytes);
+    return status.ok() ? size_bytes : 0;
+}
+
 int store__engine_verify(const char *directory, struct error *error)
 {
     rocksdb::Options options;

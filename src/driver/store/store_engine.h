@@ -33,6 +33,8 @@ int store__engine_resume(struct store_engine *engine, struct error *error);
 void store__engine_begin_compaction(struct store_engine *engine);
 int store__engine_compact_range(struct store_engine *engine, struct bytes lower, struct bytes upper,
                                 struct error *error);
+uint64_t store__engine_estimate_size_bytes(struct store_engine *engine, struct bytes lower,
+                                           struct bytes upper);
 int store__engine_verify(const char *directory, struct error *error);
 
 bool store__engine_is_stalled(const struct store_engine *engine);

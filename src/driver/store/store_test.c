@@ -687,6 +687,31 @@ static void test_full_disk(void **state)
     place_remove_small(&place);
 }
 
+/* The size of a range is about that of its rows, flushed or not, and of no others. */
+static void test_sizes_of_ranges(void **state)
+{
+    (void)state;
+    enum { ROW_COUNT = 200, ROW_SIZE = 4096, SIZE = ROW_COUNT * ROW_SIZE };
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    uint64_t half = __builtin_bswap64(ROW_COUNT / 4);
+    struct bytes middle = bytes_make(&half, sizeof half);
+    for (uint64_t i = 0; i < ROW_COUNT; i++) {
+        assert_int_equal(put_noise(&place, i, ROW_SIZE), 0);
+    }
+    uint64_t buffered = store_estimate_size_bytes(place.store, BYTES(""), BYTES("\xff"));
+    assert_in_range(buffered, SIZE / 2, SIZE * 2);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    uint64_t all = store_estimate_size_bytes(place.store, BYTES(""), BYTES("\xff"));
+    uint64_t first = store_estimate_size_bytes(place.store, BYTES(""), middle);
+    uint64_t none = store_estimate_size_bytes(place.store, BYTES("\xf0"), BYTES("\xff"));
+    assert_in_range(all, SIZE * 9 / 10, SIZE * 11 / 10);
+    assert_in_range(first, SIZE / 8, SIZE * 3 / 8);
+    assert_true(none < SIZE / 20);
+    place_remove(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -705,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_compaction_without_room),
         cmocka_unit_test(test_compaction_leaves_room_for_flushes),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_sizes_of_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
