@@ -403,6 +403,7 @@ struct shard_statistics {
     uint64_t pending_request_count;
     uint64_t entry_count;   /* Applied since the start. */
     uint64_t command_count; /* Applied since the start. */
+    uint64_t read_count;    /* Taken since the start. */
     uint64_t read_elsewhere_count;
     uint64_t stall_count;          /* How often the store refused a batch. */
     uint64_t retry_answered_count; /* Writes that had taken effect already. */

@@ -519,6 +519,8 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
         if (request->origin != 0 && !BUG("shard.identity_ignored")) {
             shard__window_add_pending(shard->window, request->origin, request->sequence);
         }
+    } else {
+        shard->statistics.read_count++;
     }
     bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     int submitted = SHARD_PENDING;

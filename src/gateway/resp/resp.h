@@ -207,6 +207,9 @@ void resp_server_stop(struct resp_server *server, void (*stopped)(void *context)
 
 /* ---- Statistics ------------------------------------------------------------------------------ */
 
+/* Commands about data; others are neither. A transaction is one write if it has any. */
+enum resp_kind { RESP_READ, RESP_WRITE, RESP_KIND_COUNT };
+
 struct resp_statistics {
     uint64_t connection_count;
     uint64_t accepted_count;
@@ -220,6 +223,7 @@ struct resp_statistics {
     uint64_t buffer_bytes; /* Memory of connections' buffers. */
     uint64_t family_counts[KV_FAMILY_COUNT];
     struct histogram latencies_ns[KV_FAMILY_COUNT];
+    struct histogram kind_latencies_ns[RESP_KIND_COUNT];
 };
 
 /* Any thread: the sums over the group's servers, a moment old. Large: not for a small stack. */

@@ -171,6 +171,7 @@ static void note_executed(struct connection *connection, const struct command_en
         return; /* Its answer will come. */
     }
     server->tick_counts[family]++;
+    server->tick_read_count += (entry->command->flags & KV_FLAG_READ) != 0;
     server->has_tick_counts = true;
     if (reply->target->size_bytes > before && reply->target->data[before] == '-') {
         COUNTER_ADD(server->counters[entry->index].failed_count, 1);

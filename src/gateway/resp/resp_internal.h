@@ -193,6 +193,7 @@ struct resp_server {
 
     /* Statistics; see COUNTER_ADD. */
     uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */
+    uint32_t tick_read_count;              /* Of these. */
     bool has_tick_counts;
     _Atomic uint64_t accepted_count;
     _Atomic uint64_t refused_count;
@@ -204,6 +205,7 @@ struct resp_server {
     _Atomic uint64_t family_counts[KV_FAMILY_COUNT];
     struct command_counters counters[COMMAND_COUNT_MAX];
     struct histogram latencies_ns[KV_FAMILY_COUNT]; /* Read by others as base/histogram allows. */
+    struct histogram kind_latencies_ns[RESP_KIND_COUNT];
 };
 
 /* Buffers that are used and empty again within a tick. */

@@ -116,6 +116,11 @@ static void note_answer(struct slot *slot, struct bytes answer)
         COUNTER_ADD(server->error_count, 1);
     }
     histogram_record(&server->latencies_ns[entry->command->family], took_ns);
+    if (slot->request.is_write || (entry->command->flags & KV_FLAG_WRITE) != 0) {
+        histogram_record(&server->kind_latencies_ns[RESP_WRITE], took_ns);
+    } else if ((entry->command->flags & KV_FLAG_READ) != 0) {
+        histogram_record(&server->kind_latencies_ns[RESP_READ], took_ns);
+    }
     int64_t threshold_us =
         atomic_load_explicit(&server->group->slow_log_threshold_us, memory_order_relaxed);
     /* A write's time is that of the flush that it waited for. */

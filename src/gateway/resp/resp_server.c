@@ -144,6 +144,8 @@ static void record_latencies(struct resp_server *server)
             server->tick_counts[i] = 0;
         }
     }
+    histogram_record_many(&server->kind_latencies_ns[RESP_READ], took_ns, server->tick_read_count);
+    server->tick_read_count = 0;
 }
 
 /* ---- The budget ------------------------------------------------------------------------------ */
@@ -513,6 +515,9 @@ void resp_group_get_statistics(const struct resp_group *group, struct resp_stati
             statistics->family_counts[family] += count;
             statistics->command_count += count;
             histogram_merge(&statistics->latencies_ns[family], &server->latencies_ns[family]);
+        }
+        for (uint32_t kind = 0; kind < RESP_KIND_COUNT; kind++) {
+            histogram_merge(&statistics->kind_latencies_ns[kind], &server->kind_latencies_ns[kind]);
         }
     }
     int64_t buffer_bytes = atomic_load(&group->buffer_bytes);
