@@ -393,6 +393,8 @@ static int open_cluster(struct node *node, struct error *error)
         .loop = node->reactors[0].loop,
         .redis = redis_address(node, redis),
         .admin = os_address_format(&admin_address, admin),
+        .sampler = node->sampler,
+        .started_at_ms = node->started_at_ms,
     };
     int status = node_cluster_open(&node->cluster, &options, error);
     return status == 0 ? node_control_open(&node->control, node->cluster, error) : status;
@@ -543,6 +545,7 @@ static void node_close(struct node *node)
     if (node->data != NULL) {
         node_data_close(node->data);
     }
+    node_sampler_destroy(node->sampler);
     memory_free(node);
 }
 
@@ -592,6 +595,7 @@ int node_run(const struct node_options *options, struct error *error)
     struct node *node = memory_allocate_zeroed(1, sizeof *node);
     node->options = *options;
     node->started_at_ms = os_monotonic_ms();
+    node->sampler = node_sampler_create();
     new_run_id(node);
     int status = share_out_files(node, error);
     if (status == 0) {

@@ -33,6 +33,8 @@ struct node_admin {
     struct admin_server *server;
     struct os_address address;
     struct os_signal *signals[SIGNAL_COUNT];
+    struct os_timer *timer; /* Of samples. */
+    bool is_sampling;
 };
 
 /* ---- The verdict ----------------------------------------------------------------------------- */
@@ -328,8 +330,24 @@ static int hear_signals(struct node_admin *admin, struct error *error)
     return 0;
 }
 
+static void sample(void *context)
+{
+    struct node_admin *admin = context;
+    if (atomic_load(&admin->node->state) == NODE_STARTING) {
+        return;
+    }
+    if (!admin->is_sampling) { /* From now on. */
+        admin->is_sampling = true;
+        os_timer_start(admin->timer, NODE_SAMPLE_INTERVAL_MS, NODE_SAMPLE_INTERVAL_MS);
+    }
+    node_sampler_take(admin->node->sampler, admin->node);
+}
+
 static void close_all(struct node_admin *admin)
 {
+    if (admin->timer != NULL) {
+        os_timer_destroy(admin->timer);
+    }
     for (uint32_t i = 0; i < SIGNAL_COUNT; i++) {
         if (admin->signals[i] != NULL) {
             os_signal_destroy(admin->signals[i]);
@@ -364,6 +382,8 @@ int node_admin_start(struct node_admin **admin, struct node *node, struct error 
     if (status != 0) {
         goto failed;
     }
+    started->timer = os_timer_create(started->loop, sample, started);
+    os_timer_start(started->timer, NODE_SAMPLE_WAIT_MS, NODE_SAMPLE_WAIT_MS);
     status = os_thread_start(&started->thread, "admin", run, started, error);
     if (status != 0) {
         goto failed;

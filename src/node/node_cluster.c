@@ -367,6 +367,9 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
     case NODE_FRAME_PLACEMENT:
         node_conductor_receive(cluster, remote->node_id, payload);
         return;
+    case NODE_FRAME_INQUIRY:
+        node_inquiry_receive(cluster, remote->node_id, payload);
+        return;
     default:
         return; /* Of a newer version. */
     }
@@ -704,6 +707,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         node_cluster_close(created);
         return status;
     }
+    node_inquiries_open(created, options->sampler, options->started_at_ms);
     load_roster(created);
     options->shards->cluster = created;
     *cluster = created;
@@ -729,6 +733,7 @@ void node_cluster_close(struct node_cluster *cluster)
     }
     txn_destroy(cluster->transactions);
     node_errands_close(cluster);
+    node_inquiries_close(cluster);
     if (cluster->member != NULL) {
         member_destroy(cluster->member);
     }

@@ -10,6 +10,8 @@
  *   node_errand.c      commands of service/system, sent like those of any client
  *   node_transactions.c  the end of transactions that nobody finishes
  *   node_replica.c     what the shard asks of its host as a replica
+ *   node_inquiry.c     what this node asks others on behalf of an operator, and answers them
+ *   node_overview.c    what it makes of the answers
  *   node_control.c     what an operator asks and tells */
 #ifndef NODE_NODE_CLUSTER_H
 #define NODE_NODE_CLUSTER_H
@@ -29,6 +31,7 @@ enum node_frame {
     NODE_FRAME_MEMBER = 4,
     NODE_FRAME_OTHER_SHARD = 5, /* As NODE_FRAME_SHARD, of another than the first. */
     NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders: node_conductor.c. */
+    NODE_FRAME_INQUIRY = 7,     /* On behalf of an operator: node_inquiry.c. */
 };
 
 #define NODE_PEER_COUNT_MAX 256u
@@ -91,6 +94,7 @@ struct node_cluster {
 
     struct node_pace pace;
     struct node_conductor *conductor;
+    struct node_inquiries *inquiries;
 };
 
 /* ---- node_cluster.c -------------------------------------------------------------------------- */
@@ -102,6 +106,8 @@ struct node_cluster_options {
     struct os_loop *loop;
     const char *redis;
     const char *admin;
+    struct node_sampler *sampler;
+    uint64_t started_at_ms;
 };
 /* Take the identity, listen for other nodes. After node_shards_attach(). */
 MUST_USE int node_cluster_open(struct node_cluster **cluster,
@@ -131,6 +137,7 @@ void node_cluster_send_member(struct node_cluster *cluster, uint32_t to, struct 
 void node_cluster_send_shard(struct node_cluster *cluster, wal_shard shard, raft_node to,
                              const struct bytes *pieces, uint32_t piece_count);
 void node_cluster_send_placement(struct node_cluster *cluster, raft_node to, struct bytes message);
+void node_cluster_send_inquiry(struct node_cluster *cluster, raft_node to, struct bytes message);
 /* A whole message of a shard. */
 void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_t kind,
                            struct bytes payload);
@@ -157,6 +164,51 @@ void node_errand_send(struct node_cluster *cluster, const struct system_command 
                       node_errand_done done, void *context);
 /* Once neither the route nor the shard knows of them. */
 void node_errands_close(struct node_cluster *cluster);
+
+/* ---- node_inquiry.c -------------------------------------------------------------------------- */
+
+enum node_answer_kind {
+    NODE_ANSWER_CAME,
+    NODE_ANSWER_LATE,        /* It was asked, and did not answer in time. */
+    NODE_ANSWER_UNREACHABLE, /* It is not connected, so it was not asked. */
+};
+
+struct node_answer {
+    uint32_t node;
+    enum node_answer_kind kind;
+    struct buffer message; /* CAME: one that inquiry_message_decode() accepts, with figures. */
+};
+
+/* What all nodes said of themselves: this one first, then in the order of their ids. */
+struct node_survey {
+    struct node_answer answers[NODE_PEER_COUNT_MAX + 1];
+    uint32_t answer_count;
+};
+
+/* `survey` is borrowed for the call. Comes at most once, perhaps before the start has returned: what is
+ * under way when the node ends is over without a word. */
+typedef void (*node_survey_done)(void *context, const struct node_survey *survey);
+void node_survey_start(struct node_cluster *cluster, node_survey_done done, void *context);
+
+struct node_handover_request {
+    wal_shard shard;
+    raft_node leader; /* Who is asked; */
+    raft_node node;   /* for this one. */
+};
+struct node_handover_result {
+    bool is_answered;
+    enum inquiry_outcome outcome;
+    raft_node leader; /* As far as the asked one knows. */
+};
+typedef void (*node_handover_done)(void *context, const struct node_handover_result *result);
+/* As node_survey_start(). */
+void node_handover_start(struct node_cluster *cluster, const struct node_handover_request *request,
+                         node_handover_done done, void *context);
+
+void node_inquiry_receive(struct node_cluster *cluster, raft_node from, struct bytes payload);
+void node_inquiries_open(struct node_cluster *cluster, struct node_sampler *sampler,
+                         uint64_t started_at_ms);
+void node_inquiries_close(struct node_cluster *cluster);
 
 /* ---- node_admit.c ---------------------------------------------------------------------------- */
 

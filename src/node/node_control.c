@@ -1,436 +1,72 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an operator asks of this node and tells it; docs/formats/control.md has what each verb takes
- * and answers. Questions are answered from what this node knows; what changes the cluster is a
- * command of its log. */
+ * and answers. Questions are answered from what all nodes say at that moment; what changes the cluster
+ * is a command of its log, but for who leads a shard, which is asked of who does. */
 #include "node/node_control.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "core/token/token.h"
-#include "node/node_cluster.h"
+#include "node/node_overview.h"
 
-enum { TOKEN_TTL_S_DEFAULT = 3600 };
+enum { TOKEN_TTL_S_DEFAULT = 3600, TRANSFER_MS = 3000, TRANSFER_POLL_MS = 20 };
 
 struct node_control {
     struct node_cluster *cluster;
     struct control *control;
 };
 
-/* ---- What is known --------------------------------------------------------------------------- */
-
-enum shard_health { SHARD_HEALTHY, SHARD_UNDER_REPLICATED, SHARD_UNAVAILABLE };
-
-static const char *health_name(enum shard_health health)
-{
-    static const char *const names[] = {"healthy", "under_replicated", "unavailable"};
-    return names[health];
-}
-
-static enum member_state state_of(const struct node_cluster *cluster, uint32_t node)
-{
-    struct member_view view = {.state = MEMBER_STATE_SUSPECT};
-    if (node == cluster->self) {
-        return MEMBER_STATE_ALIVE;
-    }
-    (void)member_state(cluster->member, node, &view);
-    return view.state;
-}
-
-static uint32_t count_alive(const struct node_cluster *cluster)
-{
-    uint32_t count = 1;
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        count += state_of(cluster, cluster->peers[i].id) == MEMBER_STATE_ALIVE;
-    }
-    return count;
-}
-
-/* Voters that lost part of their log and do not count yet, as far as this node knows: the leader knows
- * of all, another of itself. */
-static uint32_t count_impaired(const struct node_shard *shard)
-{
-    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
-    uint32_t peer_count = shard_get_peers(shard->shard, peers);
-    uint32_t count = shard_is_impaired(shard->shard) ? 1 : 0;
-    for (uint32_t i = 0; i < peer_count; i++) {
-        count += peers[i].is_voter && peers[i].is_impaired;
-    }
-    return count;
-}
-
-/* How many voters there could be with the nodes that there are: an odd number. */
-static uint32_t voters_wanted(const struct node_cluster *cluster)
-{
-    uint32_t replicas = system_settings(cluster->shards->system)->replicas;
-    uint32_t nodes = cluster->peer_count + 1;
-    uint32_t wanted = replicas < nodes ? replicas : nodes;
-    return wanted == 0 ? 1 : wanted - (wanted % 2 == 0);
-}
-
-static enum shard_health judge_shard(const struct node_cluster *cluster,
-                                     const struct node_shard *shard, uint32_t *dead_count)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    uint32_t dead = 0;
-    for (uint32_t i = 0; i < members->voter_count; i++) {
-        enum member_state state = state_of(cluster, members->voters[i]);
-        dead += state == MEMBER_STATE_DEAD || state == MEMBER_STATE_LEFT;
-    }
-    *dead_count = dead;
-    if (shard_leader(shard->shard) == 0) {
-        return SHARD_UNAVAILABLE;
-    }
-    bool is_short = members->voter_count > 0 && members->voter_count < voters_wanted(cluster);
-    return dead > 0 || is_short || count_impaired(shard) > 0 ? SHARD_UNDER_REPLICATED
-                                                             : SHARD_HEALTHY;
-}
-
-/* All shards together. */
-struct summary {
-    uint32_t counts[SHARD_UNAVAILABLE + 1]; /* By health. */
-    uint32_t replica_count;
-    uint32_t dead_count;     /* Of these, on nodes that are down; */
-    uint32_t impaired_count; /* that lost part of their log. */
-    uint32_t voter_count;    /* Of the shard that has fewest. */
-};
-
-static struct summary sum_up(const struct node_cluster *cluster)
-{
-    struct summary summary = {.voter_count = UINT32_MAX};
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        const struct node_shard *shard = &cluster->shards->items[i];
-        uint32_t voters = shard_configuration(shard->shard)->voter_count;
-        uint32_t dead_count = 0;
-        summary.counts[judge_shard(cluster, shard, &dead_count)]++;
-        summary.replica_count += voters;
-        summary.dead_count += dead_count;
-        summary.impaired_count += count_impaired(shard);
-        summary.voter_count = voters < summary.voter_count ? voters : summary.voter_count;
-    }
-    return summary;
-}
-
-/* The verdict on all of it, the worst first. */
-static bool judge(const struct node_cluster *cluster, struct json *answer)
-{
-    struct summary summary = sum_up(cluster);
-    uint32_t shard_count = cluster->shards->count;
-    char verdict[256];
-    struct json *problems = json_array_create();
-    bool is_well = summary.counts[SHARD_HEALTHY] == shard_count;
-    if (summary.counts[SHARD_UNAVAILABLE] > 0 && shard_count == 1) {
-        (void)snprintf(verdict, sizeof verdict,
-                       "unavailable: no leader is known here; %" PRIu32 " of %" PRIu32
-                       " nodes are alive",
-                       count_alive(cluster), cluster->peer_count + 1);
-    } else if (summary.counts[SHARD_UNAVAILABLE] > 0) {
-        (void)snprintf(verdict, sizeof verdict,
-                       "unavailable: of %" PRIu32 " of %" PRIu32
-                       " shards no leader is known here; %" PRIu32 " of %" PRIu32
-                       " nodes are alive",
-                       summary.counts[SHARD_UNAVAILABLE], shard_count, count_alive(cluster),
-                       cluster->peer_count + 1);
-    } else if (summary.dead_count > 0) {
-        (void)snprintf(verdict, sizeof verdict,
-                       "serving, but %" PRIu32 " of %" PRIu32
-                       " replicas are on nodes that are down",
-                       summary.dead_count, summary.replica_count);
-    } else if (summary.impaired_count > 0) {
-        (void)snprintf(verdict, sizeof verdict,
-                       "serving, but %" PRIu32 " of %" PRIu32
-                       " replicas lost part of their log, and repair themselves",
-                       summary.impaired_count, summary.replica_count);
-    } else if (!is_well) {
-        (void)snprintf(verdict, sizeof verdict,
-                       "serving with %" PRIu32 " of %" PRIu32 " replicas; it grows by itself",
-                       summary.voter_count, voters_wanted(cluster));
-    } else {
-        (void)snprintf(verdict, sizeof verdict,
-                       "healthy: %" PRIu32 " node%s, every replica in place",
-                       cluster->peer_count + 1, cluster->peer_count == 0 ? "" : "s");
-    }
-    if (!is_well) {
-        json_append_text(problems, verdict);
-    }
-    json_set_boolean(answer, "well", is_well);
-    json_set_text(answer, "verdict", verdict);
-    json_set(answer, "problems", problems);
-    return is_well;
-}
-
 /* ---- Questions ------------------------------------------------------------------------------- */
 
-static void answer_status(struct node_cluster *cluster, struct control_call *call)
-{
-    struct json *answer = json_object_create();
-    uint32_t counts[SYSTEM_NODE_REMOVED + 1] = {0};
-    const struct system_settings *settings = system_settings(cluster->shards->system);
-    (void)judge(cluster, answer);
-    counts[SYSTEM_NODE_ACTIVE]++;
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        counts[cluster->peers[i].state]++;
-    }
-    struct summary summary = sum_up(cluster);
-    json_set_text(answer, "cluster", node_data_cluster_id(cluster->data));
-    json_set_unsigned(answer, "node", cluster->self);
-    json_set_unsigned(answer, "feature", settings->feature);
-    json_set_unsigned(answer, "replicas", settings->replicas);
-    struct json *nodes = json_object_create();
-    json_set_unsigned(nodes, "active", counts[SYSTEM_NODE_ACTIVE]);
-    json_set_unsigned(nodes, "draining", counts[SYSTEM_NODE_DRAINING]);
-    json_set_unsigned(nodes, "drained", counts[SYSTEM_NODE_DRAINED]);
-    json_set_unsigned(nodes, "dead", cluster->peer_count + 1 - count_alive(cluster));
-    json_set(answer, "nodes", nodes);
-    struct json *shards = json_object_create();
-    json_set_unsigned(shards, "count", cluster->shards->count);
-    json_set_unsigned(shards, "healthy", summary.counts[SHARD_HEALTHY]);
-    json_set_unsigned(shards, "under_replicated", summary.counts[SHARD_UNDER_REPLICATED]);
-    json_set_unsigned(shards, "unavailable", summary.counts[SHARD_UNAVAILABLE]);
-    json_set(answer, "shards", shards);
-    json_set(answer, "moves", json_array_create());
-    control_reply(call, 200, answer);
-}
-
-/* Of how many shards has the node a replica, and how many does it lead? */
-static void count_shards(const struct node_cluster *cluster, uint32_t node, uint32_t *replica_count,
-                         uint32_t *leader_count)
-{
-    *replica_count = 0;
-    *leader_count = 0;
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        const struct shard *shard = cluster->shards->items[i].shard;
-        const struct raft_configuration *members = shard_configuration(shard);
-        *replica_count += raft_configuration_has_voter(members, node) ||
-                          raft_configuration_has_learner(members, node);
-        *leader_count += shard_leader(shard) == node;
-    }
-}
-
-static void describe_node(struct node_cluster *cluster, struct json *list, uint32_t id,
-                          const struct system_node *known)
-{
-    struct json *node = json_object_create();
-    struct member_view view = {0};
-    bool is_self = id == cluster->self;
-    bool is_heard = member_state(cluster->member, id, &view);
-    uint32_t replica_count;
-    uint32_t leader_count;
-    count_shards(cluster, id, &replica_count, &leader_count);
-    const struct node_peer *peer = node_cluster_find(cluster, id);
-    json_set_unsigned(node, "id", id);
-    json_set_boolean(node, "self", is_self);
-    enum system_node_state state = known != NULL  ? known->state
-                                   : peer != NULL ? peer->state
-                                                  : SYSTEM_NODE_ACTIVE;
-    json_set_text(node, "state", system_node_state_name(state));
-    json_set_text(node, "health",
-                  is_self     ? "alive"
-                  : !is_heard ? "unknown"
-                              : member_state_text(view.state));
-    if (is_heard && !is_self && view.state != MEMBER_STATE_ALIVE) {
-        json_set_unsigned(node, "silent_ms", os_monotonic_ms() - view.since_ms);
-    }
-    json_set_text(node, "peer", known != NULL ? known->peer : is_self ? cluster->peer_text : "");
-    json_set_text(node, "redis", known != NULL ? known->redis : "");
-    json_set_text(node, "admin", known != NULL ? known->admin : "");
-    json_set_text(node, "zone", known != NULL ? known->zone : "");
-    json_set_text(node, "software", known != NULL ? known->software : TUTTI_VERSION);
-    json_set_unsigned(node, "shards", replica_count);
-    json_set_unsigned(node, "leaders", leader_count);
-    json_append(list, node);
-}
-
-static void answer_nodes(struct node_cluster *cluster, struct control_call *call)
-{
-    struct json *answer = json_object_create();
-    struct json *list = json_array_create();
-    const struct system *system = cluster->shards->system;
-    bool has_all = json_flag(json_get(call->arguments, "all"), false);
-    (void)judge(cluster, answer);
-    for (uint32_t i = 0; i < system_node_count(system); i++) {
-        const struct system_node *node = system_node_at(system, i);
-        if (has_all || node->state != SYSTEM_NODE_REMOVED) {
-            describe_node(cluster, list, node->id, node);
-        }
-    }
-    if (system_node_count(system) == 0) { /* Without a replica: what the roster says. */
-        describe_node(cluster, list, cluster->self, NULL);
-        for (uint32_t i = 0; i < cluster->peer_count; i++) {
-            describe_node(cluster, list, cluster->peers[i].id, NULL);
-        }
-    }
-    json_set(answer, "nodes", list);
-    control_reply(call, 200, answer);
-}
-
-/* What the leader knows of the others, on the node that is it. */
-struct known_peers {
-    raft_index applied;
-    bool is_self_impaired;
-    uint32_t count;
-    struct raft_peer items[RAFT_PEER_COUNT_MAX];
+/* A call that needs to know how all nodes are. */
+struct question {
+    struct control_call *call;
+    struct node_cluster *cluster;
+    /* With what they said; takes the call. */
+    void (*go_on)(struct node_cluster *cluster, struct control_call *call,
+                  const struct overview *overview);
 };
 
-static void describe_replica(struct node_cluster *cluster, struct json *list, raft_node node,
-                             bool is_voter, const struct known_peers *peers)
+static void nodes_have_answered(void *context, const struct node_survey *survey)
 {
-    struct json *replica = json_object_create();
-    const char *state = state_of(cluster, node) == MEMBER_STATE_ALIVE ? "ok" : "unreachable";
-    json_set_unsigned(replica, "node", node);
-    json_set_text(replica, "role", is_voter ? "voter" : "learner");
-    for (uint32_t i = 0; i < peers->count; i++) {
-        const struct raft_peer *peer = &peers->items[i];
-        if (peer->node != node) {
-            continue;
-        }
-        uint64_t lag = peers->applied > peer->match_index ? peers->applied - peer->match_index : 0;
-        json_set_unsigned(replica, "lag_entries", lag);
-        if (peer->progress == RAFT_PROGRESS_SNAPSHOT) {
-            state = "snapshot";
-        } else if (peer->is_impaired && strcmp(state, "ok") == 0) {
-            state = "damaged";
-        } else if (lag > 1000 && strcmp(state, "ok") == 0) {
-            state = "behind";
-        }
-    }
-    if (node == cluster->self && peers->is_self_impaired) {
-        state = "damaged";
-    }
-    json_set_text(replica, "state", state);
-    json_append(list, replica);
+    struct question *question = context;
+    struct overview *overview = node_overview_create(question->cluster, survey);
+    question->go_on(question->cluster, question->call, overview);
+    node_overview_destroy(overview);
+    memory_free(question);
 }
 
-static void describe_range(struct json *shard, const struct slots_range *range)
+static void ask_nodes(struct node_cluster *cluster, struct control_call *call,
+                      void (*go_on)(struct node_cluster *cluster, struct control_call *call,
+                                    const struct overview *overview))
 {
-    char text[32];
-    if (range->first > 0) {
-        (void)snprintf(text, sizeof text, "slot %" PRIu32, range->first);
-    }
-    json_set_text(shard, "first", range->first > 0 ? text : "");
-    if (range->end < SLOTS_COUNT) {
-        (void)snprintf(text, sizeof text, "slot %" PRIu32, range->end);
-    }
-    json_set_text(shard, "last", range->end < SLOTS_COUNT ? text : "");
+    struct question *question = memory_allocate(sizeof *question);
+    *question = (struct question){.call = call, .cluster = cluster, .go_on = go_on};
+    node_survey_start(cluster, nodes_have_answered, question);
 }
 
-static void describe_shard(struct node_cluster *cluster, struct json *list,
-                           const struct node_shard *known)
+static void answer_read(struct node_cluster *cluster, struct control_call *call,
+                        const struct overview *overview)
 {
-    struct json *shard = json_object_create();
-    struct json *replicas = json_array_create();
-    struct known_peers peers = {.applied = shard_applied_index(known->shard),
-                                .is_self_impaired = shard_is_impaired(known->shard)};
-    peers.count = shard_get_peers(known->shard, peers.items);
-    const struct raft_configuration *members = shard_configuration(known->shard);
-    uint32_t dead_count = 0;
-    for (uint32_t i = 0; i < members->voter_count; i++) {
-        describe_replica(cluster, replicas, members->voters[i], true, &peers);
-    }
-    for (uint32_t i = 0; i < members->learner_count; i++) {
-        describe_replica(cluster, replicas, members->learners[i], false, &peers);
-    }
-    json_set_unsigned(shard, "id", known->range.shard);
-    describe_range(shard, &known->range);
-    json_set_unsigned(shard, "leader", shard_leader(known->shard));
-    json_set_text(shard, "health", health_name(judge_shard(cluster, known, &dead_count)));
-    json_set_boolean(shard, "is_moving", members->outgoing_count > 0 || members->learner_count > 0);
-    struct kv_statistics kv;
-    kv_get_statistics(known->kv, &kv);
-    json_set_unsigned(shard, "keys", kv.key_count);
-    json_set(shard, "replicas", replicas);
-    json_append(list, shard);
-}
-
-/* Is the shard one of those that the arguments ask for? */
-static bool is_asked_for(const struct control_call *call, const struct node_shard *shard)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    double id = json_number(json_get(call->arguments, "shard"), 0);
-    double node = json_number(json_get(call->arguments, "node"), 0);
-    return (id == 0 || id == shard->range.shard) &&
-           (node == 0 || raft_configuration_has_voter(members, (raft_node)node) ||
-            raft_configuration_has_learner(members, (raft_node)node));
-}
-
-static void answer_shards(struct node_cluster *cluster, struct control_call *call)
-{
+    const struct json *arguments = call->arguments;
+    double shard = json_number(json_get(arguments, "shard"), 0);
+    double node = json_number(json_get(arguments, "node"), 0);
     struct json *answer = json_object_create();
-    struct json *shards = json_array_create();
-    (void)judge(cluster, answer);
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        if (is_asked_for(call, &cluster->shards->items[i])) {
-            describe_shard(cluster, shards, &cluster->shards->items[i]);
-        }
+    node_overview_judge(overview, answer);
+    if (call->verb == CONTROL_STATUS) {
+        node_overview_status(overview, answer);
+    } else if (call->verb == CONTROL_NODES) {
+        node_overview_nodes(overview, json_flag(json_get(arguments, "all"), false), answer);
+    } else if (call->verb == CONTROL_SHARDS) {
+        node_overview_shards(overview, shard, node, answer);
+    } else {
+        ASSERT(call->verb == CONTROL_WHY);
+        node_overview_why(overview, shard, answer);
     }
-    json_set(answer, "shards", shards);
-    control_reply(call, 200, answer);
-}
-
-static void add_reasons(struct node_cluster *cluster, const struct node_shard *shard,
-                        struct json *reasons)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    char text[200];
-    for (uint32_t i = 0; i < members->voter_count; i++) {
-        enum member_state state = state_of(cluster, members->voters[i]);
-        if (state != MEMBER_STATE_ALIVE) {
-            (void)snprintf(text, sizeof text, "node %" PRIu32 ", which has a replica, is %s",
-                           members->voters[i], member_state_text(state));
-            json_append_text(reasons, text);
-        }
-    }
-    if (count_impaired(shard) > 0) {
-        (void)snprintf(text, sizeof text,
-                       "%" PRIu32
-                       " of its replicas lost part of their log to damage on a disk; they "
-                       "do not vote until they have got it from the others",
-                       count_impaired(shard));
-        json_append_text(reasons, text);
-    }
-    if (members->voter_count < voters_wanted(cluster)) {
-        (void)snprintf(text, sizeof text, "%" PRIu32 " replicas are wanted, and there are %" PRIu32,
-                       voters_wanted(cluster), members->voter_count);
-        json_append_text(reasons, text);
-    }
-    if (shard_leader(shard->shard) == 0) {
-        json_append_text(reasons, "no leader is known to this node");
-    }
-}
-
-static void explain(struct node_cluster *cluster, struct json *list, const struct node_shard *known,
-                    enum shard_health health)
-{
-    struct json *shard = json_object_create();
-    struct json *reasons = json_array_create();
-    add_reasons(cluster, known, reasons);
-    json_set_unsigned(shard, "id", known->range.shard);
-    json_set_text(shard, "health", health_name(health));
-    json_set(shard, "reasons", reasons);
-    json_set_text(shard, "next",
-                  health == SHARD_UNAVAILABLE
-                      ? "when a majority of its replicas is reached again, it serves by itself"
-                      : "a replica is added as soon as a node can take it; a node that is down "
-                        "is replaced after five minutes, or after `tutti remove`");
-    json_append(list, shard);
-}
-
-static void answer_why(struct node_cluster *cluster, struct control_call *call)
-{
-    struct json *answer = json_object_create();
-    struct json *shards = json_array_create();
-    (void)judge(cluster, answer);
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        const struct node_shard *shard = &cluster->shards->items[i];
-        uint32_t dead_count = 0;
-        enum shard_health health = judge_shard(cluster, shard, &dead_count);
-        if (health != SHARD_HEALTHY && is_asked_for(call, shard)) {
-            explain(cluster, shards, shard, health);
-        }
-    }
-    json_set(answer, "shards", shards);
     control_reply(call, 200, answer);
 }
 
@@ -561,7 +197,8 @@ static void drain(struct node_cluster *cluster, struct control_call *call)
               "node %" PRIu32 " is being emptied; `tutti nodes` tells when it is drained");
 }
 
-static void remove_node(struct node_cluster *cluster, struct control_call *call)
+static void remove_node(struct node_cluster *cluster, struct control_call *call,
+                        const struct overview *overview)
 {
     uint32_t node = node_argument(call);
     if (node == 0) {
@@ -569,7 +206,7 @@ static void remove_node(struct node_cluster *cluster, struct control_call *call)
     }
     uint32_t replica_count;
     uint32_t leader_count;
-    count_shards(cluster, node, &replica_count, &leader_count);
+    node_overview_count(overview, node, &replica_count, &leader_count);
     if (replica_count > 0 && !json_flag(json_get(call->arguments, "force"), false)) {
         control_refuse(call, 409, "state",
                        "node %" PRIu32 " has replicas: `tutti drain %" PRIu32
@@ -581,41 +218,137 @@ static void remove_node(struct node_cluster *cluster, struct control_call *call)
               "node %" PRIu32 " is no part of the cluster any more");
 }
 
-static void transfer(struct node_cluster *cluster, struct control_call *call)
+/* ---- Handing leadership over ----------------------------------------------------------------- */
+
+/* Whoever leads the shard is asked to hand it over; then everybody is asked who leads, until it is the
+ * one that shall, or time is up. */
+struct transfer {
+    struct control_call *call;
+    struct node_cluster *cluster;
+    wal_shard shard;
+    uint32_t node;
+    uint64_t started_at_ms;
+    raft_node leader; /* Who was asked; 0: nobody yet. */
+    struct os_timer *timer;
+};
+
+static void look_who_leads(void *context);
+
+static void end_transfer(struct transfer *transfer)
+{
+    if (transfer->timer != NULL) {
+        os_timer_destroy(transfer->timer);
+    }
+    memory_free(transfer);
+}
+
+static void look_again(struct transfer *transfer)
+{
+    if (transfer->timer == NULL) {
+        transfer->timer = os_timer_create(transfer->cluster->loop, look_who_leads, transfer);
+    }
+    os_timer_start(transfer->timer, TRANSFER_POLL_MS, 0);
+}
+
+static void was_asked(void *context, const struct node_handover_result *result)
+{
+    struct transfer *transfer = context;
+    if (!result->is_answered) {
+        control_refuse(transfer->call, 503, "unavailable",
+                       "node %" PRIu32 ", which leads the shard, did not answer", transfer->leader);
+        end_transfer(transfer);
+        return;
+    }
+    switch (result->outcome) {
+    case INQUIRY_NO_REPLICA:
+        control_refuse(transfer->call, 409, "state",
+                       "node %" PRIu32 " has no replica of shard %u that could lead",
+                       transfer->node, transfer->shard);
+        end_transfer(transfer);
+        return;
+    case INQUIRY_NOT_LEADER: /* It was, a moment ago. */
+    case INQUIRY_NOT_NOW:
+        transfer->leader = 0;
+        break;
+    case INQUIRY_DONE:
+        break;
+    }
+    look_again(transfer);
+}
+
+static void it_leads(struct transfer *transfer)
+{
+    struct json *answer = json_object_create();
+    if (transfer->leader == 0) {
+        say_of(answer, "node %" PRIu32 " leads shard %u already", transfer->node, transfer->shard);
+    } else {
+        say_of(answer, "node %" PRIu32 " leads shard %u now", transfer->node, transfer->shard);
+    }
+    json_set_unsigned(answer, "shard", transfer->shard);
+    json_set_unsigned(answer, "node", transfer->node);
+    json_set_unsigned(answer, "took_ms", os_monotonic_ms() - transfer->started_at_ms);
+    control_reply(transfer->call, 200, answer);
+    end_transfer(transfer);
+}
+
+static void who_leads_is_known(void *context, const struct node_survey *survey)
+{
+    struct transfer *transfer = context;
+    struct overview *overview = node_overview_create(transfer->cluster, survey);
+    const struct overview_shard *shard = node_overview_find(overview, transfer->shard);
+    raft_node leader = shard->is_told ? shard->leader : 0;
+    bool has_replica = node_overview_has_replica(shard, transfer->node);
+    node_overview_destroy(overview);
+    if (leader == transfer->node) {
+        it_leads(transfer);
+    } else if (os_monotonic_ms() >= transfer->started_at_ms + TRANSFER_MS) {
+        control_refuse(transfer->call, 503, "unavailable",
+                       "node %" PRIu32 " has not taken over shard %u within %u s; try again",
+                       transfer->node, transfer->shard, TRANSFER_MS / 1000);
+        end_transfer(transfer);
+    } else if (leader != 0 && !has_replica) {
+        control_refuse(transfer->call, 409, "state", "node %" PRIu32 " has no replica of shard %u",
+                       transfer->node, transfer->shard);
+        end_transfer(transfer);
+    } else if (leader != 0 && transfer->leader == 0) {
+        struct node_handover_request request = {
+            .shard = transfer->shard, .leader = leader, .node = transfer->node};
+        transfer->leader = leader;
+        node_handover_start(transfer->cluster, &request, was_asked, transfer);
+    } else {
+        look_again(transfer);
+    }
+}
+
+static void look_who_leads(void *context)
+{
+    struct transfer *transfer = context;
+    node_survey_start(transfer->cluster, who_leads_is_known, transfer);
+}
+
+static void start_transfer(struct node_cluster *cluster, struct control_call *call)
 {
     uint32_t node = node_argument(call);
     if (node == 0) {
         return;
     }
     double id = json_number(json_get(call->arguments, "shard"), SLOTS_FIRST_SHARD);
-    struct node_shard *known =
-        id >= 1 && id <= UINT32_MAX ? node_shards_find(cluster->shards, (wal_shard)id) : NULL;
-    if (known == NULL) {
+    if (id < 1 || id > UINT32_MAX || node_shards_find(cluster->shards, (wal_shard)id) == NULL) {
         control_refuse(call, 404, "unknown", "there is no shard %.0f", id);
         return;
     }
-    struct shard *shard = known->shard;
-    raft_node leader = shard_leader(shard);
-    if (!shard_is_ready(shard)) {
-        control_refuse(call, 409, "state",
-                       "this node does not lead the shard; ask node %" PRIu32 " with its --data",
-                       leader);
-        return;
-    }
-    known->is_touched = true;
-    int status = node == cluster->self ? 0 : shard_transfer(shard, node);
-    if (status == -EINVAL) {
-        control_refuse(call, 409, "state", "node %" PRIu32 " has no replica that could lead", node);
-    } else if (status != 0) {
-        control_refuse(call, 503, "unavailable", "not now: %s", error_text(status));
-    } else {
-        struct json *answer = json_object_create();
-        say_of(answer, "node %" PRIu32 " takes over", node);
-        json_set_unsigned(answer, "shard", known->range.shard);
-        json_set_unsigned(answer, "node", node);
-        control_reply(call, 200, answer);
-    }
+    struct transfer *transfer = memory_allocate(sizeof *transfer);
+    *transfer = (struct transfer){
+        .call = call,
+        .cluster = cluster,
+        .shard = (wal_shard)id,
+        .node = node,
+        .started_at_ms = os_monotonic_ms(),
+    };
+    look_who_leads(transfer);
 }
+
+/* ---- The others ------------------------------------------------------------------------------ */
 
 static void set_replicas(struct node_cluster *cluster, struct control_call *call)
 {
@@ -632,6 +365,16 @@ static void set_replicas(struct node_cluster *cluster, struct control_call *call
     struct system_command command;
     system_setting_command(&command, (uint32_t)replicas, 0);
     node_errand_send(cluster, &command, change_is_done, change);
+}
+
+static void answer_with_verdict(void *context, const struct node_survey *survey)
+{
+    struct change *change = context;
+    struct overview *overview = node_overview_create(change->cluster, survey);
+    node_overview_judge(overview, change->answer);
+    node_overview_destroy(overview);
+    control_reply(change->call, 200, change->answer);
+    memory_free(change);
 }
 
 static void records_came(void *context, int status, struct bytes reply)
@@ -658,11 +401,9 @@ static void records_came(void *context, int status, struct bytes reply)
         json_set_text(record, "text", audit->text);
         json_append(records, record);
     }
-    (void)judge(change->cluster, change->answer);
     json_set(change->answer, "records", records);
-    control_reply(change->call, 200, change->answer);
     system_audits_deinit(&audits);
-    memory_free(change);
+    node_survey_start(change->cluster, answer_with_verdict, change);
 }
 
 static void answer_audit(struct node_cluster *cluster, struct control_call *call)
@@ -678,16 +419,10 @@ static void call(void *context, struct control_call *call)
     struct node_cluster *cluster = ((struct node_control *)context)->cluster;
     switch (call->verb) {
     case CONTROL_STATUS:
-        answer_status(cluster, call);
-        return;
     case CONTROL_NODES:
-        answer_nodes(cluster, call);
-        return;
     case CONTROL_SHARDS:
-        answer_shards(cluster, call);
-        return;
     case CONTROL_WHY:
-        answer_why(cluster, call);
+        ask_nodes(cluster, call, answer_read);
         return;
     case CONTROL_AUDIT:
         answer_audit(cluster, call);
@@ -699,10 +434,10 @@ static void call(void *context, struct control_call *call)
         drain(cluster, call);
         return;
     case CONTROL_REMOVE:
-        remove_node(cluster, call);
+        ask_nodes(cluster, call, remove_node);
         return;
     case CONTROL_TRANSFER:
-        transfer(cluster, call);
+        start_transfer(cluster, call);
         return;
     case CONTROL_REPLICAS:
         set_replicas(cluster, call);

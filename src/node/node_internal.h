@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/histogram/histogram.h"
+#include "core/inquiry/inquiry.h"
 #include "core/shard/shard.h"
 #include "core/slots/slots.h"
 #include "core/wal/wal.h"
@@ -238,6 +239,8 @@ struct node_shard {
     uint32_t place; /* In the map, and among the replicas. */
     struct slots_range range;
     uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
+    struct bytes lower; /* Its rows in the store; never change. */
+    struct bytes upper;
     struct shard *shard;
     struct kv *kv;
     struct node_loaded loaded;
@@ -327,6 +330,37 @@ void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), v
 /* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
 MUST_USE int node_shards_settle(struct node_shards *shards);
 void node_shards_close(struct node_shards *shards);
+
+/* ---- node_sample.c: how the node fared in its last seconds ----------------------------------- */
+
+#define NODE_SAMPLE_INTERVAL_MS 1000
+/* How often it is looked whether the node serves, so that sampling can begin. */
+#define NODE_SAMPLE_WAIT_MS 50
+/* Rates and latencies are of so long: long enough to be steady, short enough to be of now. */
+#define NODE_SAMPLE_WINDOW_COUNT 5
+
+struct node;
+struct node_sampler;
+
+struct node_sample {
+    uint64_t figures[INQUIRY_FIGURE_COUNT]; /* But for INQUIRY_UPTIME_S. */
+    struct histogram latencies[INQUIRY_LATENCY_COUNT];
+    struct {
+        uint64_t size_bytes;
+        uint64_t reads_per_1000_s;
+        uint64_t writes_per_1000_s;
+    } shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+};
+
+struct node_sampler *node_sampler_create(void);
+void node_sampler_destroy(struct node_sampler *sampler);
+/* The admin's thread, each NODE_SAMPLE_INTERVAL_MS while the node serves. */
+void node_sampler_take(struct node_sampler *sampler, struct node *node);
+/* Any thread: the newest; INQUIRY_UNKNOWN where there is none yet. Large: not for a small stack. */
+void node_sampler_get(struct node_sampler *sampler, struct node_sample *sample);
+/* Any thread: for how long already the shard at that place has had more applied than `index`, in whole
+ * samples: 0 below a second, at most what is remembered (a minute). */
+uint64_t node_sampler_behind_ms(struct node_sampler *sampler, uint32_t place, raft_index index);
 
 /* ---- node_forward.c: requests of other reactors ---------------------------------------------- */
 

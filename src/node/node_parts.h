@@ -47,6 +47,7 @@ struct node {
     atomic_bool can_be_woken; /* `stop_wake` is there. */
     struct os_timer *leave_timer;
     uint64_t leave_until_ms;
+    struct node_sampler *sampler;
     struct node_admin *admin;
     _Atomic int state; /* enum node_state; the admin's thread reads it. */
 };

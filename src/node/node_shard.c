@@ -169,10 +169,11 @@ static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
 static void set_bounds(struct node_shard *shard, struct shard_options *options)
 {
     const struct slots_range *range = &shard->range;
-    options->range_lower =
-        range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, shard->bounds[0]);
-    options->range_upper =
+    shard->lower = range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, shard->bounds[0]);
+    shard->upper =
         range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, shard->bounds[1]);
+    options->range_lower = shard->lower;
+    options->range_upper = shard->upper;
 }
 
 static uint64_t at_most(uint64_t value, uint64_t limit)

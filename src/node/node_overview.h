@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the answers of all nodes say together, and how it is told an operator (docs/formats/control.md).
+ * About a shard its leader is believed, the one of the highest term if several say that they lead;
+ * where none answered, what this node knows itself. */
+#ifndef NODE_NODE_OVERVIEW_H
+#define NODE_NODE_OVERVIEW_H
+
+#include "driver/json/json.h"
+#include "node/node_cluster.h"
+
+struct overview_shard {
+    const struct node_shard *here;
+    raft_node leader; /* 0: not known. */
+    bool is_told;     /* By its leader; else members are as this node knows them, and no figures. */
+    struct inquiry_replica replica;
+};
+
+struct overview {
+    const struct node_cluster *cluster;
+    const struct node_survey *survey;
+    struct overview_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    uint32_t shard_count;
+};
+
+/* Borrows both until node_overview_destroy(). */
+struct overview *node_overview_create(const struct node_cluster *cluster,
+                                      const struct node_survey *survey);
+void node_overview_destroy(struct overview *overview);
+
+/* NULL: there is no such shard. */
+const struct overview_shard *node_overview_find(const struct overview *overview, double id);
+/* Of how many shards has the node a replica, and how many does it lead? */
+void node_overview_count(const struct overview *overview, uint32_t node, uint32_t *replica_count,
+                         uint32_t *leader_count);
+bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);
+
+/* Put into `answer`: the verdict, which all reads have; and what each verb answers besides. */
+void node_overview_judge(const struct overview *overview, struct json *answer);
+void node_overview_status(const struct overview *overview, struct json *answer);
+void node_overview_nodes(const struct overview *overview, bool has_removed, struct json *answer);
+/* 0: all; shards without a replica on the node are left out. */
+void node_overview_shards(const struct overview *overview, double shard, double node,
+                          struct json *answer);
+void node_overview_why(const struct overview *overview, double shard, struct json *answer);
+
+#endif
