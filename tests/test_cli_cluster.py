@@ -29,23 +29,40 @@ def node(number, **changes):
     return {"id": number, "self": number == 1, "state": "active", "health": "alive", "peer": f"10.0.0.{number}:7380",
             "redis": f"10.0.0.{number}:6379", "admin": f"10.0.0.{number}:7379", "zone": "abc"[number % 3],
             "software": "0.2.0", "uptime_s": 86400, "shards": 48, "leaders": 16, "used_bytes": 12 << 30,
-            "capacity_bytes": 100 << 30, "reads_per_s": 4100, "writes_per_s": 1700.5, "write_p99_us": 3900, "lag_ms": 0,
+            "capacity_bytes": 100 << 30, "free_bytes": 88 << 30, "memory_bytes": 412 << 20, "reads_per_s": 4100,
+            "writes_per_s": 1700.5, "read_p99_us": 820, "write_p99_us": 3900, "lag_ms": 0,
             "processor_permille": 310} | changes
 
 
+SILENT = {name: None for name in ("reads_per_s", "writes_per_s", "read_p99_us", "write_p99_us", "lag_ms", "used_bytes",
+                                  "free_bytes", "memory_bytes")} | {"no_figures": "it is not connected"}
+
 NODES = {"well": False, "verdict": "Node 3 is dead; its replicas are being made anew.", "nodes": [
     node(1), node(2, state="draining", shards=7, leaders=0, lag_ms=220),
-    node(3, health="dead", silent_ms=95000, zone="", reads_per_s=None, writes_per_s=None, write_p99_us=None, lag_ms=None),
+    node(3, health="dead", silent_ms=95000, zone="", **SILENT),
     node(14, health="suspect", silent_ms=1200, reads_per_s=123456, writes_per_s=999, write_p99_us=1250000)]}
 
 NODES_TEXT = """\
 Node 3 is dead; its replicas are being made anew.
 
-Node  State     Health         Zone  Shards  Leads  Reads  Writes      p99    Lag  Disk  Peer
-  1*  active    alive          b         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.1:7380
-  2   draining  alive          c          7      0   4.1k    1.7k  3.90 ms  0.2 s   12%  10.0.0.2:7380
-  3   active    dead 95 s      -         48     16      -       -        -      -   12%  10.0.0.3:7380
- 14   active    suspect 1.2 s  c         48     16   123k     999   1.25 s  0.0 s   12%  10.0.0.14:7380
+Node  State            Zone  Shards  Leads  Reads      p99  Writes      p99    Lag   Memory  Disk      Free  Peer
+  1*  alive            b         48     16   4.1k  0.82 ms    1.7k  3.90 ms  0.0 s  412 MiB   12%  88.0 GiB  10.0.0.1:7380
+  2   alive, draining  c          7      0   4.1k  0.82 ms    1.7k  3.90 ms  0.2 s  412 MiB   12%  88.0 GiB  10.0.0.2:7380
+  3   dead 95 s        -         48     16      -        -       -        -      -        -     -         -  10.0.0.3:7380
+ 14   suspect 1.2 s    c         48     16   123k  0.82 ms     999   1.25 s  0.0 s  412 MiB   12%  88.0 GiB  10.0.0.14:7380
+No figures of node 3: it is not connected.
+"""
+
+NODES_TEXT_80 = """\
+Node 3 is dead; its replicas are being made anew.
+
+Node  State            Leads  Reads      p99  Writes      p99    Lag  Disk
+  1*  alive               16   4.1k  0.82 ms    1.7k  3.90 ms  0.0 s   12%
+  2   alive, draining      0   4.1k  0.82 ms    1.7k  3.90 ms  0.2 s   12%
+  3   dead 95 s           16      -        -       -        -      -     -
+ 14   suspect 1.2 s       16   123k  0.82 ms     999   1.25 s  0.0 s   12%
+No figures of node 3: it is not connected.
+No room for: Zone, Shards, Memory, Free, Peer
 """
 
 SHARDS = {"well": False, "verdict": "1 of 3 shards has no leader.", "shards": [
@@ -53,22 +70,23 @@ SHARDS = {"well": False, "verdict": "1 of 3 shards has no leader.", "shards": [
      "keys": 1048576, "reads_per_s": 12300, "writes_per_s": 5100, "replicas": [
          {"node": 1, "role": "voter", "lag_entries": 0, "state": "ok"},
          {"node": 2, "role": "voter", "lag_entries": 3, "state": "ok"},
-         {"node": 4, "role": "learner", "lag_entries": 800, "state": "snapshot"}]},
+         {"node": 4, "role": "learner", "lag_entries": 80300, "lag_ms": 12400, "state": "snapshot"}]},
     {"id": 2, "first": "slot 5461", "last": "slot 10922", "leader": 2, "health": "under_replicated", "is_moving": False,
      "size_bytes": 1023, "keys": 0, "reads_per_s": 0, "writes_per_s": 0, "replicas": [
          {"node": 2, "role": "voter", "lag_entries": 0, "state": "ok"},
          {"node": 3, "role": "voter", "state": "unreachable"},
          {"node": 1, "role": "voter", "lag_entries": 12, "state": "behind"}]},
     {"id": 17, "first": "slot 10922", "last": "", "leader": 0, "health": "unavailable", "size_bytes": None, "keys": None,
-     "replicas": []}]}
+     "no_figures": "no leader is known", "replicas": []}]}
 
 SHARDS_TEXT = """\
 1 of 3 shards has no leader.
 
-Shard  Health            Replicas     Size  Keys  Reads  Writes  Lag  Range
-    1  healthy, moving   1* 2 4~   256 MiB  1.0M  12.3k    5.1k  800  (first) .. slot 5461
-    2  under replicated  2* 3! 1+   1023 B     0      0       0   12  slot 5461 .. slot 10922
-   17  unavailable       -               -     -      -       -    -  slot 10922 .. (last)
+Shard  Health            Replicas     Size  Keys  Reads  Writes           Lag  Range
+    1  healthy, moving   1* 2 4~   256 MiB  1.0M  12.3k    5.1k  80.3k (12 s)  (first) .. slot 5461
+    2  under replicated  2* 3! 1+   1023 B     0      0       0            12  slot 5461 .. slot 10922
+   17  unavailable       -               -     -      -       -             -  slot 10922 .. (last)
+No figures of shard 17: no leader is known.
 """
 
 WHY = {"well": False, "verdict": "2 shards are not as they should be.", "shards": [
@@ -122,9 +140,9 @@ Well: every shard has 3 replicas.
 Reads     12.3k/s  p50  0.21 ms  p99  1.20 ms
 Writes     5.1k/s  p50  1.10 ms  p99  12.0 ms
 
-Node  State   Health  Zone  Shards  Leads  Reads  Writes      p99    Lag  Disk  Peer
-  1*  active  alive   b         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.1:7380
-  2   active  alive   c         48     16   4.1k    1.7k  3.90 ms  0.0 s   12%  10.0.0.2:7380
+Node  State  Zone  Shards  Leads  Reads      p99  Writes      p99    Lag   Memory  Disk      Free  Peer
+  1*  alive  b         48     16   4.1k  0.82 ms    1.7k  3.90 ms  0.0 s  412 MiB   12%  88.0 GiB  10.0.0.1:7380
+  2   alive  c         48     16   4.1k  0.82 ms    1.7k  3.90 ms  0.0 s  412 MiB   12%  88.0 GiB  10.0.0.2:7380
 
 Moves
 shard 7: a replica for node 4 from node 1, 43% of 256 MiB, 12 s
@@ -300,6 +318,7 @@ def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
     """(exit code, what was written) of a command on a terminal; `keys` are typed once `until` was seen."""
     process, terminal = pty.fork()
     if process == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         os.execvpe(command[0], command, {**os.environ, "TERM": "xterm", "TZ": "UTC", "NO_COLOR": ""})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     written = b""
@@ -363,6 +382,26 @@ def test_top_fits_the_terminal(control, tmp_path, size):
         assert sum(line.lstrip()[:1].isdigit() for line in last) >= 5
 
 
+@pytest.mark.parametrize("width, left_out", [
+    (80, "Zone, Shards, Memory, Free, Peer"), (100, "Zone, Free, Peer"), (120, "Zone"), (130, None)])
+def test_tables_fit_the_terminal(control, tmp_path, width, left_out):
+    """What is least important is left out, and named; a line is never broken."""
+    control(nodes=NODES, shards=SHARDS)
+    for verb in ("nodes", "shards"):
+        _, written = run_on_terminal([str(BINARY), verb, "--data", str(tmp_path)], b"", size=(24, width))
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r", "").splitlines()
+        assert max(map(len, lines)) <= width, lines
+        assert len(lines) == len((NODES_TEXT if verb == "nodes" else SHARDS_TEXT).splitlines()) + ("No room" in written)
+        if verb == "nodes":
+            assert lines[-1] == (f"No room for: {left_out}" if left_out else "No figures of node 3: it is not connected.")
+
+
+def test_top_does_not_say_twice_what_the_verdict_says(control, tmp_path):
+    control(status=STATUS | {"well": False, "verdict": "bad", "problems": ["bad", "worse"]}, nodes=NODES)
+    shown = tutti(tmp_path, "top").stdout.splitlines()
+    assert shown[1:4] == ["bad", "- worse", "- No figures of node 3: it is not connected."]
+
+
 def test_top_goes_on_when_the_node_comes_back(control, tmp_path):
     thread = threading.Timer(1.5, lambda: control(status=STATUS, nodes={"nodes": [node(1)]}))
     thread.start()
@@ -381,7 +420,7 @@ def test_colours_on_a_terminal_only(control, tmp_path):
     control(nodes=NODES)
     _, written = run_on_terminal([str(BINARY), "nodes", "--data", str(tmp_path)], b"")
     assert written.startswith("\x1b[1;31mNode 3 is dead") and "\x1b[1;32malive" in written
-    assert re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "\n") == NODES_TEXT
+    assert re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "\n") == NODES_TEXT_80
     assert "\x1b" not in tutti(tmp_path, "nodes").stdout
 
 

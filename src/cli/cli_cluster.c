@@ -11,10 +11,16 @@
 
 static const struct cli__command commands[] = {
     {"nodes", "", "the nodes: state, health, what they hold and do",
-     "A star marks the node that was asked.", CLI__FLAG_ALL, 0, 0, cli__nodes},
+     "A star marks the node that was asked; it asks the others, a second at most. Reads and writes "
+     "are\n"
+     "per second, of a node's own clients over the last five seconds; p99 is of the one before it. "
+     "Lag\n"
+     "is for how long a replica has lacked something. What is not known is -.",
+     CLI__FLAG_ALL, 0, 0, cli__nodes},
     {"shards", "", "the shards: ranges, replicas, leaders, sizes, loads",
      "Of the replicas, the leader has a star; ~ is a learner, + one that is behind, ! one that\n"
-     "cannot be reached or is damaged.",
+     "cannot be reached or is damaged. Size is an estimate of the store, compressed; lag is in "
+     "entries.",
      CLI__FLAG_NODE, 0, 0, cli__shards},
     {"why", "[SHARD]", "why a shard, or the cluster, is not as it should be, and what comes next",
      NULL, 0, 0, 1, cli__why},
@@ -33,7 +39,9 @@ static const struct cli__command commands[] = {
      "A node that is not drained is refused: it may have the only copy of something. One that is\n"
      "dead for good is removed with --force.",
      CLI__FLAG_FORCE, 1, 1, cli__remove},
-    {"transfer", "SHARD NODE", "let another replica lead a shard", NULL, 0, 2, 2, cli__transfer},
+    {"transfer", "SHARD NODE", "let another replica lead a shard",
+     "Any node can be asked. Returns when it leads; one that leads already is no failure.", 0, 2, 2,
+     cli__transfer},
     {"split", "KEY", "cut the shard that has the key in two, before the key", NULL, 0, 1, 1,
      cli__split},
     {"replicas", "N", "how many replicas everything should have: 1, 3 or 5", NULL, 0, 1, 1,

@@ -106,17 +106,26 @@ const char *cli__time(const struct json *json, char *text); /* From ms: local ti
 struct cli__column {
     const char *title;
     bool is_right; /* Numbers. */
+    uint32_t rank; /* Where there is no room, the highest go first; 0: it always stays. */
 };
 struct cli__table;
 struct cli__table *cli__table_create(const struct cli__column *columns, uint32_t column_count);
 void cli__table_destroy(struct cli__table *table);
 void cli__table_add(struct cli__table *table, enum cli__colour colour, const char *text);
+/* Leave columns out until the rest fits into `width_max` (0: nothing is left out), as far as their ranks
+ * allow. */
+void cli__table_fit(struct cli__table *table, uint32_t width_max);
+/* Append a line that says what was left out, if anything was. */
+void cli__table_append_left_out(const struct cli__table *table, bool is_coloured,
+                                struct buffer *output);
 /* Append the lines; cut at `width_max` columns (0: never), at most `row_count_max` rows (0: all),
  * then a line that says how many are left out. */
 void cli__table_append(const struct cli__table *table, bool is_coloured, uint32_t width_max,
                        uint32_t row_count_max, struct buffer *output);
 
 void cli__print(const struct buffer *output);
+/* 0: standard output is no terminal, or nobody knows. */
+uint32_t cli__terminal_width(void);
 
 /* ---- The commands ---------------------------------------------------------------------------- */
 
@@ -133,9 +142,13 @@ int cli__replicas(const struct cli__options *options);
 int cli__recover(const struct cli__options *options);
 int cli__top(const struct cli__options *options);
 
-/* Parts of what nodes and top show. */
-void cli__append_nodes(struct buffer *output, const struct json *nodes, bool is_coloured,
-                       uint32_t width_max, uint32_t row_count_max);
+/* Parts of what nodes and top show: a table of what fits into `width_max` (0: all). */
+struct cli__table *cli__make_nodes(const struct json *nodes, uint32_t width_max);
+/* Nodes that did not say how they are, and why: how many there are, and a line for each of the first
+ * ones. */
+uint32_t cli__count_silent(const struct json *nodes);
+void cli__append_silent(struct buffer *output, const struct json *nodes, uint32_t count_max,
+                        const char *indent);
 /* One line about something that is being moved. */
 void cli__append_move(struct buffer *output, const struct json *move);
 

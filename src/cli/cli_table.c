@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,6 +74,12 @@ void cli__append_verdict(struct buffer *output, const struct json *answer, bool 
 void cli__print(const struct buffer *output)
 {
     (void)fwrite(output->data, 1, output->size_bytes, stdout);
+}
+
+uint32_t cli__terminal_width(void)
+{
+    struct winsize size = {0};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 /* ---- Numbers --------------------------------------------------------------------------------- */
@@ -201,6 +208,7 @@ struct cell {
 struct cli__table {
     const struct cli__column *columns;
     uint32_t column_count;
+    bool is_left_out[COLUMN_COUNT_MAX];
     struct cell *cells;
     uint32_t cell_count;
     uint32_t cell_capacity;
@@ -294,11 +302,18 @@ static void append_cell(struct line *line, enum cli__colour colour, const char *
 static void append_row(const struct cli__table *table, const struct cell *cells,
                        const uint32_t *widths, struct line line)
 {
-    for (uint32_t i = 0; i < table->column_count; i++) {
+    uint32_t last = table->column_count;
+    while (last > 0 && table->is_left_out[last - 1]) {
+        last--;
+    }
+    for (uint32_t i = 0; i < last; i++) {
         const struct cli__column *column = &table->columns[i];
+        if (table->is_left_out[i]) {
+            continue;
+        }
         const char *text = cells == NULL ? column->title : (const char *)cells[i].text.data;
         enum cli__colour colour = cells == NULL ? CLI__BOLD : cells[i].colour;
-        bool is_last = i + 1 == table->column_count;
+        bool is_last = i + 1 == last;
         uint32_t blanks = widths[i] - width_of(text);
         append_cell(&line, colour, text, column->is_right ? blanks : 0,
                     is_last            ? 0
@@ -308,13 +323,8 @@ static void append_row(const struct cli__table *table, const struct cell *cells,
     buffer_append_byte(line.output, '\n');
 }
 
-void cli__table_append(const struct cli__table *table, bool is_coloured, uint32_t width_max,
-                       uint32_t row_count_max, struct buffer *output)
+static void measure(const struct cli__table *table, uint32_t widths[COLUMN_COUNT_MAX])
 {
-    uint32_t widths[COLUMN_COUNT_MAX] = {0};
-    ASSERT(table->cell_count % table->column_count == 0);
-    uint32_t row_count = table->cell_count / table->column_count;
-    struct line line = {output, width_max != 0 ? width_max : UINT32_MAX, is_coloured};
     for (uint32_t i = 0; i < table->column_count; i++) {
         widths[i] = width_of(table->columns[i].title);
     }
@@ -323,6 +333,63 @@ void cli__table_append(const struct cli__table *table, bool is_coloured, uint32_
         uint32_t *widest = &widths[i % table->column_count];
         *widest = width > *widest ? width : *widest;
     }
+}
+
+static uint32_t whole_width(const struct cli__table *table, const uint32_t widths[COLUMN_COUNT_MAX])
+{
+    uint32_t width = 0;
+    for (uint32_t i = 0; i < table->column_count; i++) {
+        width += table->is_left_out[i] ? 0 : widths[i] + GAP;
+    }
+    return width > GAP ? width - GAP : 0;
+}
+
+void cli__table_fit(struct cli__table *table, uint32_t width_max)
+{
+    uint32_t widths[COLUMN_COUNT_MAX] = {0};
+    measure(table, widths);
+    while (width_max != 0 && whole_width(table, widths) > width_max) {
+        uint32_t chosen = table->column_count;
+        uint32_t rank_max = 0;
+        for (uint32_t i = 0; i < table->column_count; i++) {
+            if (!table->is_left_out[i] && table->columns[i].rank > rank_max) {
+                chosen = i;
+                rank_max = table->columns[i].rank;
+            }
+        }
+        if (rank_max == 0) {
+            return;
+        }
+        table->is_left_out[chosen] = true;
+    }
+}
+
+void cli__table_append_left_out(const struct cli__table *table, bool is_coloured,
+                                struct buffer *output)
+{
+    struct buffer names = {0};
+    for (uint32_t i = 0; i < table->column_count; i++) {
+        if (table->is_left_out[i]) {
+            buffer_append_format(&names, "%s%s", names.size_bytes > 0 ? ", " : "",
+                                 table->columns[i].title);
+        }
+    }
+    if (names.size_bytes > 0) {
+        buffer_append_byte(&names, '\0');
+        cli__append(output, CLI__DIM, is_coloured, "No room for: %s", (const char *)names.data);
+        buffer_append_byte(output, '\n');
+    }
+    buffer_deinit(&names);
+}
+
+void cli__table_append(const struct cli__table *table, bool is_coloured, uint32_t width_max,
+                       uint32_t row_count_max, struct buffer *output)
+{
+    uint32_t widths[COLUMN_COUNT_MAX] = {0};
+    ASSERT(table->cell_count % table->column_count == 0);
+    uint32_t row_count = table->cell_count / table->column_count;
+    struct line line = {output, width_max != 0 ? width_max : UINT32_MAX, is_coloured};
+    measure(table, widths);
     append_row(table, NULL, widths, line);
     uint32_t shown = row_count_max == 0 || row_count <= row_count_max ? row_count : row_count_max;
     for (uint32_t i = 0; i < shown; i++) {

@@ -92,7 +92,9 @@ void cli__append_move(struct buffer *output, const struct json *move)
                              cli__percent(json_get(move, "done_bytes"), total, percent),
                              cli__size(total, size));
     }
-    buffer_append_format(output, ", %s", cli__duration(json_get(move, "age_ms"), age));
+    if (json_get(move, "age_ms") != NULL) {
+        buffer_append_format(output, ", %s", cli__duration(json_get(move, "age_ms"), age));
+    }
 }
 
 static void append_title(struct buffer *output, const struct json *status, bool is_coloured)
@@ -129,6 +131,36 @@ static uint32_t count_items(const struct json *array)
         count++;
     }
     return count;
+}
+
+/* What is not well and not said by the verdict already. */
+static bool is_news(const struct json *status, size_t place)
+{
+    const char *problem = json_text(json_at(json_get(status, "problems"), place), "?");
+    return strcmp(problem, json_text(json_get(status, "verdict"), "")) != 0;
+}
+
+static uint32_t count_problems(const struct json *status, const struct json *nodes)
+{
+    uint32_t all = count_items(json_get(status, "problems"));
+    uint32_t count = cli__count_silent(nodes);
+    for (uint32_t i = 0; i < all; i++) {
+        count += is_news(status, i);
+    }
+    return count;
+}
+
+static void append_problems(struct buffer *output, const struct json *status,
+                            const struct json *nodes, uint32_t count_max)
+{
+    const struct json *problems = json_get(status, "problems");
+    for (size_t i = 0; json_at(problems, i) != NULL && count_max > 0; i++) {
+        if (is_news(status, i)) {
+            cli__append(output, CLI__PLAIN, false, "- %s\n", json_text(json_at(problems, i), "?"));
+            count_max--;
+        }
+    }
+    cli__append_silent(output, nodes, count_max, "- ");
 }
 
 /* How the lines under the head are shared out. */
@@ -184,20 +216,19 @@ enum { FIXED_LINE_COUNT = 8 }; /* Title, verdict, load (2), table's head, two em
 void cli__top_draw(struct buffer *output, const struct json *status, const struct json *nodes,
                    uint32_t width, uint32_t height, bool is_coloured)
 {
-    const struct json *problems = json_get(status, "problems");
     const struct json *moves = json_get(status, "moves");
     const struct json *list = json_get(nodes, "nodes");
     uint32_t room = height == 0 ? 0 : height > FIXED_LINE_COUNT + 3 ? height - FIXED_LINE_COUNT : 3;
     struct shares shares =
-        share_lines(room, count_items(problems), count_items(list), count_items(moves));
+        share_lines(room, count_problems(status, list), count_items(list), count_items(moves));
     append_title(output, status, is_coloured);
     cli__append_verdict(output, status, is_coloured);
-    for (uint32_t i = 0; i < shares.problem_count; i++) {
-        cli__append(output, CLI__PLAIN, false, "- %s\n", json_text(json_at(problems, i), "?"));
-    }
+    append_problems(output, status, list, shares.problem_count);
     append_load(output, json_get(status, "load"));
     buffer_append_byte(output, '\n');
-    cli__append_nodes(output, list, is_coloured, width, shares.node_count);
+    struct cli__table *table = cli__make_nodes(list, width);
+    cli__table_append(table, is_coloured, width, shares.node_count, output);
+    cli__table_destroy(table);
     buffer_append_byte(output, '\n');
     append_moves(output, moves, shares.move_count, is_coloured);
 }

@@ -47,58 +47,97 @@ static enum cli__colour health_colour(const char *health)
     return strcmp(health, "dead") == 0 ? CLI__RED : CLI__YELLOW;
 }
 
-static void add_node(struct cli__table *table, const struct json *node)
+/* "alive", "dead 95 s", "alive, draining" */
+static void add_state(struct cli__table *table, const struct json *node)
 {
     char text[CELL_SIZE];
     char number[CLI__TEXT_SIZE];
     const char *health = text_of(node, "health");
     const char *state = text_of(node, "state");
-    const char *zone = text_of(node, "zone");
+    const struct json *silent = json_get(node, "silent_ms");
+    bool is_silent = strcmp(health, "alive") != 0 && json_number(silent, 0) > 0;
+    bool is_active = strcmp(state, "active") == 0;
+    (void)snprintf(text, sizeof text, "%s%s%s%s%s", health, is_silent ? " " : "",
+                   is_silent ? cli__duration(silent, number) : "", is_active ? "" : ", ",
+                   is_active ? "" : state);
+    enum cli__colour colour = health_colour(health);
+    cli__table_add(table, colour == CLI__GREEN && !is_active ? CLI__YELLOW : colour, text);
+}
+
+static void add_node(struct cli__table *table, const struct json *node)
+{
+    char text[CELL_SIZE];
+    char number[CLI__TEXT_SIZE];
     (void)snprintf(text, sizeof text, "%s%s", cli__whole(json_get(node, "id"), number),
                    json_flag(json_get(node, "self"), false) ? "*" : " ");
     cli__table_add(table, CLI__BOLD, text);
-    cli__table_add(table, strcmp(state, "active") == 0 ? CLI__PLAIN : CLI__YELLOW, state);
-    const struct json *silent = json_get(node, "silent_ms");
-    if (strcmp(health, "alive") != 0 && json_number(silent, 0) > 0) {
-        (void)snprintf(text, sizeof text, "%s %s", health, cli__duration(silent, number));
-    } else {
-        (void)snprintf(text, sizeof text, "%s", health);
-    }
-    cli__table_add(table, health_colour(health), text);
-    cli__table_add(table, CLI__PLAIN, zone);
+    add_state(table, node);
+    cli__table_add(table, CLI__PLAIN, text_of(node, "zone"));
     cli__table_add(table, CLI__PLAIN, cli__whole(json_get(node, "shards"), number));
     cli__table_add(table, CLI__PLAIN, cli__whole(json_get(node, "leaders"), number));
     cli__table_add(table, CLI__PLAIN, cli__count(json_get(node, "reads_per_s"), number));
+    cli__table_add(table, CLI__PLAIN, cli__latency(json_get(node, "read_p99_us"), number));
     cli__table_add(table, CLI__PLAIN, cli__count(json_get(node, "writes_per_s"), number));
     cli__table_add(table, CLI__PLAIN, cli__latency(json_get(node, "write_p99_us"), number));
     cli__table_add(table, CLI__PLAIN, cli__duration(json_get(node, "lag_ms"), number));
+    cli__table_add(table, CLI__PLAIN, cli__size(json_get(node, "memory_bytes"), number));
     cli__table_add(
         table, CLI__PLAIN,
         cli__percent(json_get(node, "used_bytes"), json_get(node, "capacity_bytes"), number));
+    cli__table_add(table, CLI__PLAIN, cli__size(json_get(node, "free_bytes"), number));
     cli__table_add(table, CLI__PLAIN, text_of(node, "peer"));
 }
 
-void cli__append_nodes(struct buffer *output, const struct json *nodes, bool is_coloured,
-                       uint32_t width_max, uint32_t row_count_max)
+struct cli__table *cli__make_nodes(const struct json *nodes, uint32_t width_max)
 {
     static const struct cli__column columns[] = {
-        {"Node", true},   {"State", false}, {"Health", false}, {"Zone", false},
-        {"Shards", true}, {"Leads", true},  {"Reads", true},   {"Writes", true},
-        {"p99", true},    {"Lag", true},    {"Disk", true},    {"Peer", false},
+        {"Node", true, 0},  {"State", false, 0}, {"Zone", false, 5},  {"Shards", true, 1},
+        {"Leads", true, 0}, {"Reads", true, 0},  {"p99", true, 0},    {"Writes", true, 0},
+        {"p99", true, 0},   {"Lag", true, 0},    {"Memory", true, 2}, {"Disk", true, 0},
+        {"Free", true, 4},  {"Peer", false, 3},
     };
     struct cli__table *table = cli__table_create(columns, COLUMN_COUNT(columns));
     for (size_t i = 0; json_at(nodes, i) != NULL; i++) {
         add_node(table, json_at(nodes, i));
     }
-    cli__table_append(table, is_coloured, width_max, row_count_max, output);
-    cli__table_destroy(table);
+    cli__table_fit(table, width_max);
+    return table;
+}
+
+uint32_t cli__count_silent(const struct json *nodes)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; json_at(nodes, i) != NULL; i++) {
+        count += json_get(json_at(nodes, i), "no_figures") != NULL;
+    }
+    return count;
+}
+
+void cli__append_silent(struct buffer *output, const struct json *nodes, uint32_t count_max,
+                        const char *indent)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; json_at(nodes, i) != NULL && count < count_max; i++) {
+        const struct json *node = json_at(nodes, i);
+        char number[CLI__TEXT_SIZE];
+        if (json_get(node, "no_figures") != NULL) {
+            cli__append(output, CLI__PLAIN, false, "%sNo figures of node %s: %s.\n", indent,
+                        cli__whole(json_get(node, "id"), number), text_of(node, "no_figures"));
+            count++;
+        }
+    }
 }
 
 static void show_nodes(const struct json *answer, struct buffer *output, bool is_coloured)
 {
+    const struct json *nodes = json_get(answer, "nodes");
+    struct cli__table *table = cli__make_nodes(nodes, cli__terminal_width());
     cli__append_verdict(output, answer, is_coloured);
     buffer_append_byte(output, '\n');
-    cli__append_nodes(output, json_get(answer, "nodes"), is_coloured, 0, 0);
+    cli__table_append(table, is_coloured, 0, 0, output);
+    cli__append_silent(output, nodes, UINT32_MAX, "");
+    cli__table_append_left_out(table, is_coloured, output);
+    cli__table_destroy(table);
 }
 
 int cli__nodes(const struct cli__options *options)
@@ -144,15 +183,28 @@ static void describe_replicas(const struct json *shard, char *text, size_t size)
     }
 }
 
-static double worst_lag(const struct json *shard)
+/* Of the replica that is most behind, in entries and, from a second on, in time: "6.2k (12 s)". */
+static void describe_lag(const struct json *shard, char *text, size_t size)
 {
     const struct json *replicas = json_get(shard, "replicas");
-    double worst = -1;
+    const struct json *worst = NULL;
+    double worst_entries = -1;
     for (size_t i = 0; json_at(replicas, i) != NULL; i++) {
-        double lag = json_number(json_get(json_at(replicas, i), "lag_entries"), -1);
-        worst = lag > worst ? lag : worst;
+        double entries = json_number(json_get(json_at(replicas, i), "lag_entries"), -1);
+        if (entries > worst_entries) {
+            worst = json_at(replicas, i);
+            worst_entries = entries;
+        }
     }
-    return worst;
+    char count[CLI__TEXT_SIZE];
+    char time[CLI__TEXT_SIZE];
+    const struct json *lag_ms = worst != NULL ? json_get(worst, "lag_ms") : NULL;
+    (void)cli__count(worst != NULL ? json_get(worst, "lag_entries") : NULL, count);
+    if (json_number(lag_ms, 0) >= 1000) {
+        (void)snprintf(text, size, "%s (%s)", count, cli__duration(lag_ms, time));
+    } else {
+        (void)snprintf(text, size, "%s", count);
+    }
 }
 
 static void add_shard(struct cli__table *table, const struct json *shard)
@@ -180,27 +232,44 @@ static void add_shard(struct cli__table *table, const struct json *shard)
     cli__table_add(table, CLI__PLAIN, cli__count(json_get(shard, "keys"), number));
     cli__table_add(table, CLI__PLAIN, cli__count(json_get(shard, "reads_per_s"), number));
     cli__table_add(table, CLI__PLAIN, cli__count(json_get(shard, "writes_per_s"), number));
-    (void)snprintf(number, sizeof number, "%.0f", worst_lag(shard));
-    cli__table_add(table, CLI__PLAIN, number[0] == '-' ? "-" : number);
+    describe_lag(shard, text, sizeof text);
+    cli__table_add(table, CLI__PLAIN, text);
     (void)snprintf(text, sizeof text, "%.200s .. %.200s", first[0] != '\0' ? first : "(first)",
                    last[0] != '\0' ? last : "(last)");
     cli__table_add(table, CLI__PLAIN, text);
 }
 
+/* Shards whose leader did not say how they are, and why. */
+static void append_untold(struct buffer *output, const struct json *shards)
+{
+    for (size_t i = 0; json_at(shards, i) != NULL; i++) {
+        const struct json *shard = json_at(shards, i);
+        char number[CLI__TEXT_SIZE];
+        if (json_get(shard, "no_figures") != NULL) {
+            cli__append(output, CLI__PLAIN, false, "No figures of shard %s: %s.\n",
+                        cli__whole(json_get(shard, "id"), number), text_of(shard, "no_figures"));
+        }
+    }
+}
+
 static void show_shards(const struct json *answer, struct buffer *output, bool is_coloured)
 {
     static const struct cli__column columns[] = {
-        {"Shard", true}, {"Health", false}, {"Replicas", false}, {"Size", true},   {"Keys", true},
-        {"Reads", true}, {"Writes", true},  {"Lag", true},       {"Range", false},
+        {"Shard", true, 0},  {"Health", false, 0}, {"Replicas", false, 0},
+        {"Size", true, 0},   {"Keys", true, 0},    {"Reads", true, 0},
+        {"Writes", true, 0}, {"Lag", true, 0},     {"Range", false, 1},
     };
     const struct json *shards = json_get(answer, "shards");
     struct cli__table *table = cli__table_create(columns, COLUMN_COUNT(columns));
     for (size_t i = 0; json_at(shards, i) != NULL; i++) {
         add_shard(table, json_at(shards, i));
     }
+    cli__table_fit(table, cli__terminal_width());
     cli__append_verdict(output, answer, is_coloured);
     buffer_append_byte(output, '\n');
     cli__table_append(table, is_coloured, 0, 0, output);
+    append_untold(output, shards);
+    cli__table_append_left_out(table, is_coloured, output);
     cli__table_destroy(table);
 }
 
@@ -269,7 +338,9 @@ int cli__why(const struct cli__options *options)
 static void show_audit(const struct json *answer, struct buffer *output, bool is_coloured)
 {
     static const struct cli__column columns[] = {
-        {"Number", true}, {"Time", false}, {"Kind", false}, {"Node", true}, {"What", false}};
+        {"Number", true, 0}, {"Time", false, 0}, {"Kind", false, 0},
+        {"Node", true, 0},   {"What", false, 0},
+    };
     const struct json *records = json_get(answer, "records");
     struct cli__table *table = cli__table_create(columns, COLUMN_COUNT(columns));
     for (size_t i = 0; json_at(records, i) != NULL; i++) {

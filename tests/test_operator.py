@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator of several nodes asks one of them, whichever: it knows, or asks the others."""
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import BINARY
+from test_cluster import Cluster, three, cluster  # pylint: disable=unused-import
+from test_shards import shards_of, wait_for
+
+
+def tutti(node, *words):
+    return subprocess.run([BINARY, *words, "--data", str(node.data)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def ask(node, *words):
+    return json.loads(tutti(node, *words, "--json").stdout)
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Four nodes, two shards: each shard has three replicas, so every node lacks one of something."""
+    made = Cluster(tmp_path)
+    made.add(["--shards", "2", "--zone", "a"])
+    for zone in "bcd":
+        made.add(["--zone", zone])
+    def is_settled():
+        shards = shards_of(made)
+        return len(shards) == 2 and all(len(shard["replicas"]) == 3 and not shard["is_moving"] for shard in shards) and \
+            all(node["shards"] for node in ask(made.nodes[0], "nodes")["nodes"])
+    wait_for(is_settled, "three replicas of each, something on every node")
+    yield made
+    made.stop()
+
+
+class Traffic:
+    """Sets and gets keys of all shards through each of the nodes, until the end."""
+
+    def __init__(self, nodes):
+        self.is_over = False
+        self.threads = [threading.Thread(target=self.run, args=(node,)) for node in nodes]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, node):
+        client = node.client(socket_timeout=30)
+        number = 0
+        while not self.is_over:
+            try:
+                with client.pipeline(transaction=False) as pipeline:
+                    for _ in range(10):
+                        number += 1
+                        pipeline.set(f"key:{number % 3000}", os.urandom(400))
+                        pipeline.get(f"key:{number % 3000}")
+                        pipeline.get(f"key:{number * 7 % 3000}")
+                    pipeline.execute()
+            except redis.RedisError:
+                pass
+            time.sleep(0.01)
+
+    def end(self):
+        self.is_over = True
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture
+def traffic():
+    made = []
+
+    def make(nodes):
+        made.append(Traffic(nodes))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def leader_of(node, number):
+    return next(shard["leader"] for shard in ask(node, "shards")["shards"] if shard["id"] == number)
+
+
+# ---- Handing leadership over
+
+
+def test_leadership_is_handed_over_at_any_node(four):
+    """Whichever node is asked, also one that has no replica of the shard."""
+    for number, node in enumerate(four.nodes + four.nodes[:1]):
+        shard = number % 2 + 1
+        known = next(each for each in ask(node, "shards")["shards"] if each["id"] == shard)
+        target = next(each["node"] for each in known["replicas"] if each["node"] != known["leader"])
+        shown = tutti(node, "transfer", str(shard), str(target))
+        assert (shown.returncode, shown.stderr) == (0, ""), shown
+        assert shown.stdout == f"node {target} leads shard {shard} now\n"
+        assert leader_of(four.nodes[0], shard) == target, "it is said when it is done"
+        again = tutti(node, "transfer", str(shard), str(target))
+        assert (again.returncode, again.stdout) == (0, f"node {target} leads shard {shard} already\n")
+    answer = ask(four.nodes[0], "transfer", "1", str(leader_of(four.nodes[0], 1)))
+    assert answer["shard"] == 1 and answer["took_ms"] < 3000
+
+
+def test_leadership_is_not_handed_to_who_cannot_have_it(four):
+    shard = ask(four.nodes[0], "shards")["shards"][0]
+    stranger = ({1, 2, 3, 4} - {each["node"] for each in shard["replicas"]}).pop()
+    for node in four.nodes:
+        shown = tutti(node, "transfer", "1", str(stranger))
+        assert (shown.returncode, shown.stdout) == (1, "") and f"node {stranger} has no replica of shard 1" in shown.stderr
+    assert "no replica" in tutti(four.nodes[1], "transfer", "1", "99").stderr
+    unknown = tutti(four.nodes[1], "transfer", "3", "1")
+    assert unknown.returncode == 1 and "there is no shard 3" in unknown.stderr
+    assert leader_of(four.nodes[0], 1) == shard["leader"]
+
+
+# ---- Figures
+
+
+def near(value, expected, part=0.5):
+    return expected * (1 - part) <= value <= expected * (1 + part)
+
+
+def test_every_node_tells_of_all(four, traffic):
+    traffic(four.nodes[:3])
+    time.sleep(6)
+    views = [ask(node, "nodes")["nodes"] for node in four.nodes]
+    for view in views:
+        assert [node["id"] for node in view] == [1, 2, 3, 4] and [node["zone"] for node in view] == list("abcd")
+        for node in view:
+            assert "no_figures" not in node
+            assert 20 << 20 < node["memory_bytes"] < node["memory_limit_bytes"] == 128 << 20
+            assert node["used_bytes"] + node["free_bytes"] == node["capacity_bytes"] > 0
+            assert node["uptime_s"] >= 5 and node["log_bytes"] > 0 and node["lag_ms"] < 2000
+        for node in view[:3]:
+            assert node["writes_per_s"] > 20 and near(node["reads_per_s"], 2 * node["writes_per_s"])
+            assert 0 < node["read_p50_us"] <= node["read_p99_us"] and 0 < node["write_p50_us"] <= node["write_p99_us"]
+            assert node["connections"] >= 1
+        assert view[3]["reads_per_s"] == view[3]["writes_per_s"] == 0 and "read_p99_us" not in view[3]
+    served = sum(node["writes_per_s"] for node in views[3])
+    for node in four.nodes:
+        shards = ask(node, "shards")["shards"]
+        assert near(sum(shard["writes_per_s"] for shard in shards), served), "what was served was applied"
+        assert near(sum(shard["reads_per_s"] for shard in shards), 2 * served)
+        assert sum(shard["keys"] for shard in shards) > 1000
+        for shard in shards:
+            assert [each["state"] for each in shard["replicas"]] == ["ok"] * 3
+            assert all(each["lag_ms"] < 2000 and each["lag_entries"] < 1000 for each in shard["replicas"])
+    load = ask_status(four.nodes[3])["load"]
+    assert near(load["writes_per_s"], served) and near(load["reads_per_s"], 2 * served)
+    assert 0 < load["write_p50_us"] <= load["write_p99_us"]
+
+
+def ask_status(node):
+    answer = tutti(node, "top", "--json")
+    return json.loads(answer.stdout)["status"]
+
+
+def test_sizes_follow_what_is_stored(four):
+    client = four.nodes[0].client(socket_timeout=30)
+    for number in range(1000):
+        client.set(f"{{a}}{number}", os.urandom(4000))  # One slot: one shard.
+    slot_of_a = client.execute_command("CLUSTER KEYSLOT", "{a}")
+    full = 1 if slot_of_a < 8192 else 2
+
+    def sizes():
+        return {shard["id"]: shard.get("size_bytes", 0) for shard in ask(four.nodes[2], "shards")["shards"]}
+    wait_for(lambda: near(sizes()[full], 4_000_000, 0.4), "its size is about what was written", seconds=20)
+    assert sizes()[3 - full] < 1_000_000
+
+
+def test_a_node_that_is_stuck_is_named(four, traffic):
+    """It costs a second, its cells are empty, and it is said why; the others are as they are."""
+    traffic(four.nodes[:2])
+    time.sleep(2)
+    asked, stuck = four.nodes[0], four.nodes[3]
+    os.kill(stuck.process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        answer = ask(asked, "nodes")
+        assert 0.9 < time.monotonic() - started < 5
+        assert answer["nodes"][3]["no_figures"] == "it did not answer within a second"
+        assert "reads_per_s" not in answer["nodes"][3] and "memory_bytes" not in answer["nodes"][3]
+        assert all("no_figures" not in node and node["memory_bytes"] > 0 for node in answer["nodes"][:3])
+        shown = tutti(asked, "nodes").stdout
+        assert "No figures of node 4: it did not answer within a second.\n" in shown
+        wait_for(lambda: ask(asked, "nodes")["nodes"][3].get("no_figures") == "it is not connected", "it is given up", seconds=20)
+        started = time.monotonic()
+        assert ask(asked, "nodes")["nodes"][3]["health"] == "dead"
+        assert time.monotonic() - started < 0.9, "who is not connected is not waited for"
+        behind = [each for shard in ask(asked, "shards")["shards"] for each in shard["replicas"] if each["node"] == 4]
+        assert behind and all(each["state"] == "unreachable" for each in behind)
+        wait_for(lambda: ask(asked, "nodes")["nodes"][3].get("lag_ms", 0) > 3000, "its lag in time", seconds=20)
+        assert ask_status(asked)["without_figures"] == [4]
+    finally:
+        os.kill(stuck.process.pid, signal.SIGCONT)
+    wait_for(lambda: "no_figures" not in ask(asked, "nodes")["nodes"][3], "it is back", seconds=20)
+
+
+def test_a_node_alone_tells_of_itself(node):
+    client = node.client()
+
+    def is_told_of():
+        for number in range(50):
+            client.set("a", number)
+            client.get("a")
+        return ask(node, "nodes")["nodes"][0].get("writes_per_s", 0) > 20
+    wait_for(is_told_of, "rates", seconds=10)
+    shown = ask(node, "nodes")["nodes"][0]
+    assert shown["memory_bytes"] > 0 and shown["lag_ms"] == 0 and shown["write_p99_us"] > 0
+    assert ask(node, "shards")["shards"][0]["replicas"] == [{"node": 1, "role": "voter", "lag_entries": 0, "lag_ms": 0, "state": "ok"}]
+    wait_for(lambda: ask(node, "nodes")["nodes"][0]["writes_per_s"] == 0, "rates are of the last seconds", seconds=15)
