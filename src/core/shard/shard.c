@@ -161,8 +161,7 @@ static void persist_own_entry(struct shard *shard, const struct raft_persist *ma
         break;
     case RAFT_ENTRY_CONFIGURATION:
         entry = shard__entry_take(shard);
-        buffer_append_byte(&entry->payload, SHARD_PAYLOAD_CONFIGURATION);
-        raft_configuration_encode(&made->configuration, &entry->payload);
+        shard_configuration_payload(&made->configuration, &entry->payload);
         shard->in_flight_size_bytes += entry->payload.size_bytes;
         break;
     }

@@ -324,6 +324,14 @@ bool shard_is_ready(const struct shard *shard);
 /* Who leads, as far as this replica knows; 0: nobody. */
 raft_node shard_leader(const struct shard *shard);
 raft_index shard_applied_index(const struct shard *shard);
+/* The payload of an entry that makes these the members; for whoever writes one into the log of a replica
+ * that is not open (Raft does not know of it before its next start). Appends. */
+void shard_configuration_payload(const struct raft_configuration *members, struct buffer *payload);
+/* When its leader made an entry, from the first SHARD_ENTRY_HEAD_SIZE_BYTES of its payload; false: it
+ * does not say. */
+#define SHARD_ENTRY_HEAD_SIZE_BYTES 16
+bool shard_entry_time(struct bytes head, uint64_t *time_ms);
+
 /* Members, as of the newest entry of the log. */
 const struct raft_configuration *shard_configuration(const struct shard *shard);
 /* What the leader knows of the others; see raft_get_peers(). */

@@ -93,6 +93,23 @@ bool shard__entry_is_configuration(const struct shard_entry *entry)
     return entry->payload.size_bytes > 0 && entry->payload.data[0] == SHARD_PAYLOAD_CONFIGURATION;
 }
 
+void shard_configuration_payload(const struct raft_configuration *members, struct buffer *payload)
+{
+    buffer_append_byte(payload, SHARD_PAYLOAD_CONFIGURATION);
+    raft_configuration_encode(members, payload);
+}
+
+bool shard_entry_time(struct bytes head, uint64_t *time_ms)
+{
+    _Static_assert(SHARD_ENTRY_HEAD_SIZE_BYTES == HEADER_SIZE_BYTES, "the time is in it");
+    struct shard_decoder decoder;
+    if (shard__decode_begin(&decoder, head) != 0 || decoder.time_ms == 0) {
+        return false;
+    }
+    *time_ms = decoder.time_ms;
+    return true;
+}
+
 int shard__decode_begin(struct shard_decoder *decoder, struct bytes payload)
 {
     if (payload.size_bytes == 0) {

@@ -348,6 +348,48 @@ static void a_full_shard_refuses_what_grows(void **state)
     shard__world_destroy(world);
 }
 
+/* Reads count when they are taken, writes when they are applied. */
+static void reads_and_writes_are_counted(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client client;
+    struct shard_statistics before;
+    struct shard_statistics after;
+    shard_get_statistics(world->shard, &before);
+    (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
+    shard__world_settle(world);
+    for (int i = 0; i < 3; i++) {
+        (void)shard__world_submit(world, &client, &session, OPCODE_GET, "k", "");
+    }
+    shard_get_statistics(world->shard, &after);
+    assert_int_equal(after.read_count - before.read_count, 3);
+    assert_int_equal(after.command_count - before.command_count, 1);
+    shard__world_destroy(world);
+}
+
+/* What is written into the log of a replica that is not open is an entry with these members. */
+static void members_can_be_written_as_an_entry(void **state)
+{
+    struct raft_configuration members = {.voter_count = 1, .voters = {7}};
+    struct raft_configuration read;
+    struct buffer payload = {0};
+    uint64_t time_ms = 1;
+    shard_configuration_payload(&members, &payload);
+    struct bytes rest = bytes_make(payload.data + 1, payload.size_bytes - 1);
+    assert_int_equal(payload.data[0], 3); /* docs/formats/entry.md */
+    assert_int_equal(raft_configuration_decode(&read, rest), 0);
+    assert_true(read.voter_count == 1 && read.voters[0] == 7 && read.outgoing_count == 0);
+    assert_false(shard_entry_time(buffer_bytes(&payload), &time_ms));
+    assert_false(shard_entry_time(BYTES(""), &time_ms));
+    uint8_t head[SHARD_ENTRY_HEAD_SIZE_BYTES] = {1, 0, 0, 0, 0, 0, 0, 0, 0x39, 0x30};
+    assert_true(shard_entry_time(bytes_make(head, sizeof head), &time_ms));
+    assert_int_equal(time_ms, 12345);
+    assert_false(shard_entry_time(bytes_make(head, sizeof head - 1), &time_ms));
+    buffer_deinit(&payload);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +405,8 @@ int main(void)
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),
         cmocka_unit_test(a_full_shard_refuses_what_grows),
+        cmocka_unit_test(reads_and_writes_are_counted),
+        cmocka_unit_test(members_can_be_written_as_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,7 @@ static void test_versions(void **state)
     world_introduce(old, young);
     UNTIL(has_text(&old->told, "it refuses us: node 1 (tutti 0.0.1) speaks versions 1 to 1 of the "
                                "protocol, node 3 (tutti 0.0.1) versions 2 to 3"));
+    assert_false(has_text(&old->heard, "removed")); /* It was refused for another reason. */
     assert_true(has_text(&young->told, "wire.accept.refused 127.0.0.1:"));
     assert_false(wire_is_connected(old->wire, 3));
 }

@@ -184,6 +184,10 @@ static void refused(struct wire__outgoing *outgoing, struct bytes payload)
     }
     char text[WIRE__TEXT_SIZE + 32];
     (void)snprintf(text, sizeof text, "it refuses us: %s", refusal.text);
+    const struct wire *wire = outgoing->wire;
+    if (refusal.reason == WIRE__REASON_REMOVED && wire->options.events->removed != NULL) {
+        wire->options.events->removed(outgoing->node->node_id, wire->options.context);
+    }
     fail(outgoing, -EACCES, text);
 }
 

@@ -318,6 +318,7 @@ static void test_hang_up(void **state)
     target->is_removed[1] = true;
     wire_hang_up(target->wire, 1);
     UNTIL(has_text(&source->told, "it refuses us: node 1 is not of this cluster"));
+    assert_true(has_text(&source->heard, "removed 2\n"));
     assert_false(wire_is_connected(source->wire, 2));
     assert_true(bytes_equal(buffer_bytes(&target->heard),
                             BYTES("accepted 1\nclosed 1\naccepted 1\nclosed 1\n")));

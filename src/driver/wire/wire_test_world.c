@@ -64,6 +64,11 @@ static bool admits(uint32_t node_id, void *context)
     return node_id > WORLD_PARTIES_MAX || !party->is_removed[node_id];
 }
 
+static void removed(uint32_t node_id, void *context)
+{
+    buffer_append_format(&((struct party *)context)->heard, "removed %u\n", node_id);
+}
+
 static void stranger_came(struct wire_stranger *stranger, const char *address, struct bytes payload,
                           void *context)
 {
@@ -93,6 +98,7 @@ static const struct wire_events events = {
     .accepted = accepted,
     .closed = closed,
     .admits = admits,
+    .removed = removed,
     .stranger = stranger_came,
     .event = event_came,
 };
