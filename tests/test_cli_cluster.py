@@ -22,7 +22,7 @@ from harness import BINARY
 REFUSED, USAGE, NO_ANSWER = 1, 2, 5
 READS = ["nodes", "shards", "why", "audit", "top"]
 WORDS = {"drain": ["2"], "remove": ["2"], "transfer": ["7", "3"], "split": ["k"], "replicas": ["3"]}
-COMMANDS = READS + ["token", "recover"] + list(WORDS)
+COMMANDS = READS + ["token"] + list(WORDS)
 
 
 def node(number, **changes):
@@ -207,12 +207,11 @@ def test_top_says_what_is_wrong(control, tmp_path):
 
 
 def test_an_answer_with_nothing_in_it(control, tmp_path):
-    control(**{verb: {} for verb in ("nodes", "shards", "why", "audit", "status", "token", "drain", "recover")})
+    control(**{verb: {} for verb in ("nodes", "shards", "why", "audit", "status", "token", "drain")})
     for verb in READS:
         assert tutti(tmp_path, verb).returncode == 0
     assert tutti(tmp_path, "drain", "2").stdout == "Done.\n"
     assert tutti(tmp_path, "token").stdout == "?\n"
-    assert "What may be lost:\n  nothing\n" in tutti(tmp_path, "recover").stdout
 
 
 def test_what_a_node_says_does_not_reach_into_the_terminal(control, tmp_path):
@@ -272,46 +271,7 @@ def test_drain_that_is_called_off_meanwhile(control, tmp_path):
     assert shown.returncode == REFUSED and "not draining any more" in shown.stderr
 
 
-# ---- Recovery
-
-
-PLAN = {"plan": "p1", "lost_nodes": [2, 3], "surviving_nodes": [1], "shards": [
-    {"id": 1, "outcome": "whole"}, {"id": 2, "outcome": "may_lose", "text": "entries after 1200, up to 3 s of writes"},
-    {"id": 3, "outcome": "lost"}], "may_lose": ["up to 3 s of writes to shard 2", "everything in shard 3"]}
-
-PLAN_TEXT = """\
-The cluster has lost its majority. This is what recovering it would do.
-
-Fenced, for ever, whatever they still have: nodes 2 and 3
-Going on with: nodes 1
-Shards: 1 whole, 1 may lose their newest writes, 1 without a copy
-  shard 2: entries after 1200, up to 3 s of writes
-  shard 3: no copy is left
-
-What may be lost:
-  up to 3 s of writes to shard 2
-  everything in shard 3
-"""
-
-
-def recovery(arguments):
-    return {"text": "Recovered 3 shards."} if arguments == {"plan": "p1", "confirm": True} else PLAN
-
-
-def test_recovery_does_nothing_unless_confirmed(control, tmp_path):
-    fake = control(recover=recovery)
-    shown = tutti(tmp_path, "recover", stdin=subprocess.DEVNULL)
-    assert shown.stdout == PLAN_TEXT and "--yes" in shown.stderr and shown.returncode == REFUSED
-    shown = tutti(tmp_path, "recover", "--json")
-    assert json.loads(shown.stdout) == PLAN and shown.returncode == REFUSED
-    assert fake.asked == [("recover", {}), ("recover", {})]
-
-
-def test_recovery_with_yes(control, tmp_path):
-    fake = control(recover=recovery)
-    shown = tutti(tmp_path, "recover", "--yes")
-    assert shown.stdout == PLAN_TEXT + "Recovered 3 shards.\n" and shown.returncode == 0
-    assert fake.asked[1] == ("recover", {"plan": "p1", "confirm": True})
+# ---- On a terminal
 
 
 def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
@@ -341,15 +301,6 @@ def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), written.decode()
-
-
-@pytest.mark.parametrize("typed, is_done", [(b"recover\n", True), (b"yes\n", False), (b"\n", False), (b"\x04", False)])
-def test_recovery_asks_for_a_word(control, tmp_path, typed, is_done):
-    fake = control(recover=recovery)
-    code, written = run_on_terminal([str(BINARY), "recover", "--data", str(tmp_path)], typed, until=b"to go on: ")
-    assert (code == 0) == is_done
-    assert ("recover", {"plan": "p1", "confirm": True} if is_done else {}) == fake.asked[-1]
-    assert ("Recovered" in written) == is_done and ("Nothing was done" in written) != is_done
 
 
 # ---- Top on a terminal
@@ -511,7 +462,7 @@ def test_wrong_usage(control, tmp_path, words, part):
     assert fake.asked == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS + ["recover"])
 def test_help(command):
     shown = subprocess.run([str(BINARY), command, "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
     assert shown.startswith(f"Usage: tutti {command}") and "--data DIR" in shown and "Exit codes" in shown

@@ -47,8 +47,13 @@ static const struct cli__command commands[] = {
     {"replicas", "N", "how many replicas everything should have: 1, 3 or 5", NULL, 0, 1, 1,
      cli__replicas},
     {"recover", "", "bring back a cluster that has lost a majority of its nodes for good",
-     "Says first exactly what may be lost, and asks. The lost nodes are fenced: they can never\n"
-     "come back with what they had. Never use it when those nodes can be started again.",
+     "Works on the data directory of a stopped node that survived, which goes on alone; of "
+     "several\n"
+     "take the one whose last entries are the newest. Says first exactly what may be lost, and "
+     "asks. All\n"
+     "other nodes are fenced: they can never come back with what they had. Never use it when "
+     "those\n"
+     "nodes can be started again.",
      CLI__FLAG_YES, 0, 0, cli__recover},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tutti recover`: what may be lost is said before anything is done, and a person has to type a word
- * to go on. */
+/* `tutti recover`, on the data directory of a stopped node: what may be lost is said before anything is
+ * done, and a person has to type a word to go on. The directory is held meanwhile, so what was said is
+ * what is done. */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/cli_internal.h"
+#include "driver/os/os.h"
+#include "node/node.h"
 
 enum { WORD_SIZE = 64 };
 
@@ -45,11 +49,16 @@ static void append_shards(struct buffer *output, const struct json *shards, bool
         const char *outcome = json_text(json_get(shard, "outcome"), "lost");
         char number[CLI__TEXT_SIZE];
         bool is_lost = strcmp(outcome, "lost") == 0;
+        const struct json *newest = json_get(shard, "newest_ms");
+        char time[CLI__TEXT_SIZE];
         if (strcmp(outcome, "whole") != 0) {
             cli__append(output, is_lost ? CLI__RED : CLI__YELLOW, is_coloured, "  shard %s: %s",
                         cli__whole(json_get(shard, "id"), number),
                         json_text(json_get(shard, "text"),
                                   is_lost ? "no copy is left" : "the newest writes may be lost"));
+            if (newest != NULL) {
+                buffer_append_format(output, " (the newest here: %s)", cli__time(newest, time));
+            }
             buffer_append_byte(output, '\n');
         }
     }
@@ -61,8 +70,9 @@ static void append_plan(struct buffer *output, const struct json *plan, bool is_
     const struct json *may_lose = json_get(plan, "may_lose");
     uint32_t counts[3] = {0};
     count_outcomes(shards, counts);
-    cli__append(output, CLI__RED, is_coloured,
-                "The cluster has lost its majority. This is what recovering it would do.");
+    cli__append(
+        output, CLI__RED, is_coloured,
+        "For a cluster that has lost a majority of its nodes for good. This would be done:");
     buffer_append(output, BYTES("\n\nFenced, for ever, whatever they still have: nodes "));
     append_numbers(output, json_get(plan, "lost_nodes"));
     buffer_append(output, BYTES("\nGoing on with: nodes "));
@@ -103,54 +113,65 @@ static bool is_confirmed(void)
     return false;
 }
 
-static int carry_out(const struct cli__options *options, const char *plan)
+static int fail(const struct error *error)
 {
-    struct json *answer = NULL;
-    struct buffer text = {0};
-    struct buffer output = {0};
-    struct json *arguments = json_object_create();
-    json_set_text(arguments, "plan", plan);
-    json_set_boolean(arguments, "confirm", true);
-    int exit_code = cli__ask(options, "recover", arguments, &answer, &text);
-    if (exit_code != CLI_EXIT_OK) {
-        return exit_code;
+    (void)fprintf(stderr, "tutti recover: %s\n", error->message);
+    return CLI_EXIT_FAILED;
+}
+
+static int carry_out(const struct cli__options *options, struct node_salvage *salvage)
+{
+    struct error error = {0};
+    if (node_salvage_carry_out(salvage, &error) != 0) {
+        return fail(&error);
     }
+    if (!options->is_json) {
+        (void)printf(
+            "Done. Start the node: it serves alone, refuses the fenced nodes, and writes a record "
+            "(tutti audit).\nThen let new nodes join, with empty data directories: tutti "
+            "token\n");
+    }
+    return CLI_EXIT_OK;
+}
+
+/* Show the plan, and go on when that is wanted. */
+static int propose(const struct cli__options *options, struct node_salvage *salvage)
+{
+    struct json *plan = node_salvage_plan(salvage);
+    struct buffer output = {0};
     if (options->is_json) {
-        cli__print_json(&text);
+        json_write(plan, &output);
+        cli__print_json(&output);
     } else {
-        cli__append(&output, CLI__PLAIN, false, "%s\n",
-                    json_text(json_get(answer, "text"), "Recovered."));
+        append_plan(&output, plan, cli__is_coloured());
         cli__print(&output);
     }
-    json_destroy(answer);
-    buffer_deinit(&text);
+    json_destroy(plan);
     buffer_deinit(&output);
-    return CLI_EXIT_OK;
+    bool is_wanted = options->is_yes || (!options->is_json && is_confirmed());
+    return is_wanted ? carry_out(options, salvage) : CLI_EXIT_FAILED;
 }
 
 int cli__recover(const struct cli__options *options)
 {
-    struct json *plan = NULL;
-    struct buffer text = {0};
-    struct buffer output = {0};
-    int exit_code = cli__ask(options, "recover", NULL, &plan, &text);
-    if (exit_code != CLI_EXIT_OK) {
-        return exit_code;
-    }
-    if (options->is_json && !options->is_yes) {
-        cli__print_json(&text); /* The plan alone: a program gives it back when it wants it done. */
-        exit_code = CLI_EXIT_FAILED;
+    struct error error = {0};
+    struct node_salvage *salvage = NULL;
+    struct os_log_options log_options = {.descriptor = 2, .level = OS_LOG_WARN};
+    struct os_log *log = os_log_create(&log_options);
+    int status = node_salvage_open(&salvage, options->data, log, &error);
+    int exit_code = CLI_EXIT_FAILED;
+    if (status == -EBUSY) {
+        (void)fprintf(
+            stderr,
+            "tutti recover: a node runs on %s (%s). Stop it first: while a majority is gone "
+            "it can lose nothing by that\n",
+            options->data, error.message);
+    } else if (status != 0) {
+        (void)fail(&error);
     } else {
-        if (!options->is_json) {
-            append_plan(&output, plan, cli__is_coloured());
-            cli__print(&output);
-        }
-        exit_code = options->is_yes || is_confirmed()
-                        ? carry_out(options, json_text(json_get(plan, "plan"), ""))
-                        : CLI_EXIT_FAILED;
+        exit_code = propose(options, salvage);
+        node_salvage_close(salvage);
     }
-    json_destroy(plan);
-    buffer_deinit(&text);
-    buffer_deinit(&output);
+    os_log_destroy(log);
     return exit_code;
 }

@@ -283,7 +283,8 @@ static void stop(void *context)
         return;
     }
     OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
-    node->leave_until_ms = os_monotonic_ms() + LEAVE_MS;
+    /* Who was removed has nobody to hand over to, and must not serve on. */
+    node->leave_until_ms = os_monotonic_ms() + (node->cluster->is_removed ? 0 : LEAVE_MS);
     leave(node);
 }
 
@@ -381,6 +382,11 @@ static char *redis_address(const struct node *node, char *text)
     return os_address_format(&address, text);
 }
 
+static void removed(void *context)
+{
+    node_request_stop(context);
+}
+
 static int open_cluster(struct node *node, struct error *error)
 {
     char redis[OS_ADDRESS_TEXT_SIZE];
@@ -395,6 +401,8 @@ static int open_cluster(struct node *node, struct error *error)
         .admin = os_address_format(&admin_address, admin),
         .sampler = node->sampler,
         .started_at_ms = node->started_at_ms,
+        .removed = removed,
+        .context = node,
     };
     int status = node_cluster_open(&node->cluster, &options, error);
     return status == 0 ? node_control_open(&node->control, node->cluster, error) : status;

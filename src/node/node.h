@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error/error.h"
+#include "driver/json/json.h"
 #include "driver/os/os.h"
 
 /* Exit codes of `tutti start`, also in its help. */
@@ -64,5 +65,35 @@ MUST_USE int node_run(const struct node_options *options, struct error *error);
  * standard output. ERROR_CORRUPT when something is damaged; -EBUSY when a node runs on it; -ENOENT
  * when there is no node's data. */
 MUST_USE int node_check(const char *data_directory, struct error *error);
+
+/* ---- Recovery of a lost majority ------------------------------------------------------------- */
+
+/* What is left of a cluster that has lost a majority of its nodes for good goes on with one of
+ * them.
+ *
+ * Works on the data directory of a stopped node, which holds a replica of every shard. It makes that node
+ * the only member of each group, by an entry behind all others in its log, of a new term: what the log
+ * has before it becomes committed, what only the lost nodes had is gone. Whatever they still have, they
+ * must never take part again: from its next start on the node refuses every other one of the cluster
+ * until the rows of the cluster say that all of them are removed, and a record says why.
+ * docs/decisions/0016 has the reasons.
+ *
+ * Invariants
+ *   I1. Nothing changes before node_salvage_carry_out(), but for what any start does to a directory.
+ *   I2. After a crash in it, calling it again ends what was begun.
+ *
+ * One thread; blocks. */
+struct node_salvage;
+
+/* Take the directory, and look what it has. -EBUSY: a node runs on it; -ENOENT; ERROR_CORRUPT; -EPERM:
+ * it cannot be done, or there is nothing to do, and the message says why. */
+MUST_USE int node_salvage_open(struct node_salvage **salvage, const char *directory,
+                               struct os_log *log, struct error *error);
+void node_salvage_close(struct node_salvage *salvage);
+
+/* What would be done, as `tutti recover --json` shows it (docs/operations.md). The caller's. */
+struct json *node_salvage_plan(const struct node_salvage *salvage);
+
+MUST_USE int node_salvage_carry_out(struct node_salvage *salvage, struct error *error);
 
 #endif

@@ -66,7 +66,7 @@ static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, con
 {
     struct os_address address;
     struct error error = {0};
-    if (id == cluster->self || id == 0) {
+    if (id == cluster->self || id == 0 || node_fence_is_up(cluster)) {
         return NULL;
     }
     if (os_address_parse(&address, text, &error) != 0) {
@@ -422,7 +422,23 @@ static bool admits(uint32_t node_id, void *context)
 {
     struct node_cluster *cluster = context;
     const struct system_node *node = system_node_find(cluster->shards->system, node_id);
+    if (node_fence_is_up(cluster)) {
+        return false;
+    }
     return node == NULL || node->state != SYSTEM_NODE_REMOVED;
+}
+
+/* What it has is not the cluster's any more: it must not serve on. */
+static void removed(uint32_t node_id, void *context)
+{
+    struct node_cluster *cluster = context;
+    if (!cluster->is_removed) {
+        cluster->is_removed = true;
+        OS_LOG_WARN(cluster->log, "node.removed", "by=%" PRIu32 " consequence=%s action=%s",
+                    node_id, "this node is no part of the cluster any more, and stops",
+                    "to use the machine again, start it with an empty data directory and a token");
+        cluster->stop(cluster->stop_context);
+    }
 }
 
 static void stranger_came(struct wire_stranger *stranger, const char *address, struct bytes payload,
@@ -455,6 +471,7 @@ static const struct wire_events wire_events = {
     .accepted = accepted,
     .closed = closed,
     .admits = admits,
+    .removed = removed,
     .stranger = stranger_came,
     .event = wire_event,
 };
@@ -591,6 +608,7 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     }
     ask_for_roster(cluster, now);
     say_who(cluster, now);
+    node_fence_tick(cluster, now);
     renew(cluster, now);
     node_pace_tick(cluster, now);
     node_conductor_tick(cluster, now);
@@ -684,6 +702,8 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     created->loop = options->loop;
     created->log = options->options->log;
     created->self = node_data_node_id(options->data);
+    created->stop = options->removed;
+    created->stop_context = options->context;
     (void)snprintf(created->redis_text, sizeof created->redis_text, "%s", options->redis);
     (void)snprintf(created->admin_text, sizeof created->admin_text, "%s", options->admin);
     os_random_fill(&created->boot_id, sizeof created->boot_id);
@@ -708,6 +728,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         return status;
     }
     node_inquiries_open(created, options->sampler, options->started_at_ms);
+    node_fence_open(created);
     load_roster(created);
     options->shards->cluster = created;
     *cluster = created;
@@ -734,6 +755,7 @@ void node_cluster_close(struct node_cluster *cluster)
     txn_destroy(cluster->transactions);
     node_errands_close(cluster);
     node_inquiries_close(cluster);
+    node_fence_close(cluster);
     if (cluster->member != NULL) {
         member_destroy(cluster->member);
     }

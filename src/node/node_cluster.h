@@ -12,6 +12,7 @@
  *   node_replica.c     what the shard asks of its host as a replica
  *   node_inquiry.c     what this node asks others on behalf of an operator, and answers them
  *   node_overview.c    what it makes of the answers
+ *   node_fence.c       after a recovery: nobody who was lost comes back
  *   node_control.c     what an operator asks and tells */
 #ifndef NODE_NODE_CLUSTER_H
 #define NODE_NODE_CLUSTER_H
@@ -88,6 +89,10 @@ struct node_cluster {
     bool is_saying_who; /* A command about them is under way. */
     uint64_t said_at_ms;
     bool is_leaving;
+    bool is_removed;             /* Another node said so. */
+    void (*stop)(void *context); /* Ends the process in good order. */
+    void *stop_context;
+    struct node_fence *fence; /* NULL: there is nothing to fence. */
 
     struct node_view *view;
     uint64_t epoch; /* The sum of the terms: grows with each change of a leader. */
@@ -108,6 +113,9 @@ struct node_cluster_options {
     const char *admin;
     struct node_sampler *sampler;
     uint64_t started_at_ms;
+    /* The node must stop: it was removed. */
+    void (*removed)(void *context);
+    void *context;
 };
 /* Take the identity, listen for other nodes. After node_shards_attach(). */
 MUST_USE int node_cluster_open(struct node_cluster **cluster,
@@ -209,6 +217,16 @@ void node_inquiry_receive(struct node_cluster *cluster, raft_node from, struct b
 void node_inquiries_open(struct node_cluster *cluster, struct node_sampler *sampler,
                          uint64_t started_at_ms);
 void node_inquiries_close(struct node_cluster *cluster);
+
+/* ---- node_fence.c ---------------------------------------------------------------------------- */
+
+/* After a recovery (node.h): no other node is let in before the rows of the cluster say of each
+ * that it is removed, and a record of it is there. */
+void node_fence_open(struct node_cluster *cluster);
+void node_fence_close(struct node_cluster *cluster);
+/* Is it up? */
+bool node_fence_is_up(const struct node_cluster *cluster);
+void node_fence_tick(struct node_cluster *cluster, uint64_t now_ms);
 
 /* ---- node_admit.c ---------------------------------------------------------------------------- */
 

@@ -447,9 +447,10 @@ static void call(void *context, struct control_call *call)
                        "this version divides the data when a cluster is made (--shards)");
         return;
     case CONTROL_RECOVER:
-        control_refuse(call, 501, "unsupported",
-                       "this version cannot recover a cluster that has lost a majority for good; "
-                       "bring back a majority of the nodes that have replicas");
+        control_refuse(
+            call, 409, "state",
+            "a recovery works on the data directory of a node that is stopped: stop this "
+            "one, then run `tutti recover`");
         return;
     }
 }

@@ -9,6 +9,7 @@
  *   tls/        the authority of the cluster, this node's certificate
  *   roster      where the other nodes are, as far as this one knows
  *   control     a socket for the operator
+ *   fence       after a recovery: what the audit shall say; empty when the others are fenced
  *   admin       where the admin port is, and the name of the start that says so
  *
  * docs/formats/directory.md says more. */
@@ -175,6 +176,7 @@ static int set_paths(struct node_data *data, const char *directory, struct error
         [NODE_FILE_ROSTER] = "roster",
         [NODE_FILE_CONTROL] = "control",
         [NODE_FILE_ADMIN] = NODE_ADMIN_FILE_NAME,
+        [NODE_FILE_FENCE] = "fence",
     };
     int status = set_path(data->conf_path, directory, "node.conf", error);
     if (status == 0) {

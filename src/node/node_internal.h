@@ -57,6 +57,7 @@ enum node_file {
     NODE_FILE_ROSTER,
     NODE_FILE_CONTROL,
     NODE_FILE_ADMIN,
+    NODE_FILE_FENCE,
     NODE_FILE_COUNT
 };
 const char *node_data_path(const struct node_data *data, enum node_file file);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* After a recovery the lost nodes are members in the rows of the cluster still, and have certificates
+ * that are good. What they have may contradict what is written from now on, at higher terms. So they are
+ * not let in while the rows are being corrected, nor called; afterwards the rows keep them out, and who
+ * asks is told that it was removed, and stops. */
+#include <inttypes.h>
+
+#include "base/memory/memory.h"
+#include "node/node_cluster.h"
+
+enum { RETRY_MS = 200, TEXT_SIZE_BYTES_MAX = 4096 };
+
+struct node_fence {
+    struct buffer text; /* For the record; ended by a zero. */
+    bool is_asking;
+    bool is_recorded;
+    uint64_t asked_at_ms;
+};
+
+static bool is_alone(const struct node_cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        const struct raft_configuration *members =
+            shard_configuration(cluster->shards->items[i].shard);
+        if (members->voter_count != 1 || members->outgoing_count != 0 ||
+            members->learner_count != 0 || members->voters[0] != cluster->self) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void node_fence_open(struct node_cluster *cluster)
+{
+    struct buffer text = {0};
+    if (os_file_read(node_data_path(cluster->data, NODE_FILE_FENCE), TEXT_SIZE_BYTES_MAX, &text,
+                     NULL) != 0 ||
+        text.size_bytes == 0) {
+        buffer_deinit(&text);
+        return;
+    }
+    if (!is_alone(cluster)) { /* The recovery broke off before it changed anything. */
+        OS_LOG_WARN(cluster->log, "node.recovery_incomplete", "action=%s",
+                    "stop the node and run tutti recover again, or start the other nodes");
+        buffer_deinit(&text);
+        return;
+    }
+    buffer_append_byte(&text, '\0');
+    cluster->fence = memory_allocate_zeroed(1, sizeof *cluster->fence);
+    cluster->fence->text = text;
+    wire_set_admits_strangers(cluster->wire,
+                              false); /* They would be told that they were removed. */
+}
+
+void node_fence_close(struct node_cluster *cluster)
+{
+    if (cluster->fence != NULL) {
+        buffer_deinit(&cluster->fence->text);
+        memory_free(cluster->fence);
+        cluster->fence = NULL;
+    }
+}
+
+bool node_fence_is_up(const struct node_cluster *cluster)
+{
+    return cluster->fence != NULL;
+}
+
+static void node_was_removed(void *context, int status, struct bytes reply)
+{
+    struct node_cluster *cluster = context;
+    cluster->fence->is_asking = false; /* The rows will tell. */
+}
+
+static void was_recorded(void *context, int status, struct bytes reply)
+{
+    struct node_cluster *cluster = context;
+    uint64_t number;
+    cluster->fence->is_asking = false;
+    cluster->fence->is_recorded = status == 0 && system_reply_number(reply, &number, NULL) == 0;
+}
+
+/* A node that is not marked yet; NULL: all are. */
+static const struct system_node *next_node(const struct node_cluster *cluster)
+{
+    const struct system *system = cluster->shards->system;
+    for (uint32_t i = 0; i < system_node_count(system); i++) {
+        const struct system_node *node = system_node_at(system, i);
+        if (node->id != cluster->self && node->state != SYSTEM_NODE_REMOVED) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+static void take_down(struct node_cluster *cluster)
+{
+    struct error error = {0};
+    if (os_file_write(node_data_path(cluster->data, NODE_FILE_FENCE), BYTES(""), &error) != 0) {
+        OS_LOG_WARN(cluster->log, "node.fence", "reason=%s", error.message);
+        return; /* Again, later; a second record does no harm. */
+    }
+    OS_LOG_WARN(cluster->log, "node.recovered", "what=%s", (const char *)cluster->fence->text.data);
+    cluster->roster_generation = 0;
+    wire_set_admits_strangers(cluster->wire, true);
+    node_fence_close(cluster);
+}
+
+void node_fence_tick(struct node_cluster *cluster, uint64_t now_ms)
+{
+    struct node_fence *fence = cluster->fence;
+    if (fence == NULL || fence->is_asking || now_ms < fence->asked_at_ms + RETRY_MS ||
+        !shard_is_ready(node_shards_first(cluster->shards)->shard)) {
+        return;
+    }
+    struct system_command command;
+    const struct system_node *node = next_node(cluster);
+    if (node == NULL && fence->is_recorded) {
+        take_down(cluster);
+        return;
+    }
+    fence->is_asking = true;
+    fence->asked_at_ms = now_ms;
+    if (node != NULL) {
+        fence->asked_at_ms = 0;
+        system_node_state_command(&command, node->id, SYSTEM_NODE_REMOVED);
+        node_errand_send(cluster, &command, node_was_removed, cluster);
+    } else {
+        system_audit_command(&command, SYSTEM_AUDIT_RECOVERY, cluster->self,
+                             (const char *)fence->text.data);
+        node_errand_send(cluster, &command, was_recorded, cluster);
+    }
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shards are opened as a start opens them, so all that a start checks and repairs is checked and
+ * repaired; but nobody campaigns, because the node is not alone yet. Then two records for each shard go
+ * to its log: a term above all that it knows, and an entry of that term with the node as the only
+ * member. The next start finds that it is alone. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "node/node_cluster.h"
+
+/* Nothing is applied, so caches hardly matter. */
+#define MEMORY_SIZE_BYTES (256ull << 20)
+#define STORE_CACHE_SIZE_BYTES (32ull << 20)
+
+enum { TIME_LOOK_BACK_COUNT = 64, TEXT_SIZE = 256 };
+
+struct node_salvage {
+    struct node_data *data;
+    struct store *store;
+    struct node_options options;
+    struct node_shards shards;
+    bool is_open; /* The shards are. */
+    raft_node others[NODE_PEER_COUNT_MAX];
+    uint32_t other_count;
+};
+
+/* ---- What there is --------------------------------------------------------------------------- */
+
+static void add_other(struct node_salvage *salvage, raft_node node)
+{
+    uint32_t place = 0;
+    while (place < salvage->other_count && salvage->others[place] < node) {
+        place++;
+    }
+    bool is_known = place < salvage->other_count && salvage->others[place] == node;
+    if (node == salvage->shards.self || is_known || salvage->other_count == NODE_PEER_COUNT_MAX) {
+        return;
+    }
+    memmove(&salvage->others[place + 1], &salvage->others[place],
+            (salvage->other_count - place) * sizeof salvage->others[0]);
+    salvage->others[place] = node;
+    salvage->other_count++;
+}
+
+static void list_others(struct node_salvage *salvage)
+{
+    const struct system *system = salvage->shards.system;
+    for (uint32_t i = 0; i < salvage->shards.count; i++) {
+        const struct raft_configuration *members =
+            shard_configuration(salvage->shards.items[i].shard);
+        for (uint32_t j = 0; j < members->voter_count; j++) {
+            add_other(salvage, members->voters[j]);
+        }
+        for (uint32_t j = 0; j < members->outgoing_count; j++) {
+            add_other(salvage, members->outgoing[j]);
+        }
+        for (uint32_t j = 0; j < members->learner_count; j++) {
+            add_other(salvage, members->learners[j]);
+        }
+    }
+    for (uint32_t i = 0; i < system_node_count(system); i++) {
+        if (system_node_at(system, i)->state != SYSTEM_NODE_REMOVED) {
+            add_other(salvage, system_node_at(system, i)->id);
+        }
+    }
+}
+
+static bool is_only_member(const struct node_shard *shard)
+{
+    const struct raft_configuration *members = shard_configuration(shard->shard);
+    return members->voter_count == 1 && members->outgoing_count == 0 &&
+           members->learner_count == 0 && members->voters[0] == shard->host->self;
+}
+
+static int judge(struct node_salvage *salvage, struct error *error)
+{
+    bool is_alone = true;
+    for (uint32_t i = 0; i < salvage->shards.count; i++) {
+        const struct node_shard *shard = &salvage->shards.items[i];
+        uint32_t id = shard->range.shard;
+        if (!raft_configuration_has_voter(shard_configuration(shard->shard), shard->host->self)) {
+            return error_say(error, -EPERM,
+                             "this node has no whole replica of shard %" PRIu32
+                             ", so going on with it alone would lose all of that; use a node that "
+                             "has one of every shard",
+                             id);
+        }
+        if (shard_is_impaired(shard->shard)) {
+            return error_say(error, -EPERM,
+                             "the replica of shard %" PRIu32
+                             " here lost part of its log to damage on the disk; use another node, "
+                             "or a copy of this directory",
+                             id);
+        }
+        is_alone &= is_only_member(shard);
+    }
+    if (is_alone) {
+        return error_say(error, -EPERM,
+                         "there is nothing to recover: this node is the only member of every shard "
+                         "already; start it");
+    }
+    return 0;
+}
+
+static int open_shards(struct node_salvage *salvage, const char *directory, struct os_log *log,
+                       struct error *error)
+{
+    struct node_shards *shards = &salvage->shards;
+    struct store_options store_options = {
+        .directory = node_data_store_path(salvage->data),
+        .cache_size_bytes = STORE_CACHE_SIZE_BYTES,
+        .write_buffer_size_bytes = STORE_WRITE_BUFFER_SIZE_MIN,
+    };
+    int status = store_open(&salvage->store, &store_options, error);
+    if (status != 0) {
+        return status;
+    }
+    salvage->options = (struct node_options){
+        .data_directory = directory, .memory_size_bytes = MEMORY_SIZE_BYTES, .log = log};
+    slots_divide(&shards->slots, node_data_shard_count(salvage->data));
+    shards->may_log_end_early = node_data_may_log_end_early(salvage->data);
+    shards->self = node_data_node_id(salvage->data);
+    status = node_shards_open(shards, salvage->store, &salvage->options,
+                              node_data_wal_path(salvage->data), error);
+    salvage->is_open = status == 0;
+    return status;
+}
+
+int node_salvage_open(struct node_salvage **salvage, const char *directory, struct os_log *log,
+                      struct error *error)
+{
+    struct node_salvage *opened = memory_allocate_zeroed(1, sizeof *opened);
+    int status = node_data_open(&opened->data, directory, true, error);
+    if (status == 0) {
+        status = open_shards(opened, directory, log, error);
+    }
+    if (status == 0) {
+        list_others(opened);
+        status = judge(opened, error);
+    }
+    if (status != 0) {
+        node_salvage_close(opened);
+        return status;
+    }
+    *salvage = opened;
+    return 0;
+}
+
+void node_salvage_close(struct node_salvage *salvage)
+{
+    if (salvage->is_open) {
+        wal_close(salvage->shards.wal);
+        node_shards_close(&salvage->shards);
+    }
+    if (salvage->store != NULL) {
+        store_close(salvage->store);
+    }
+    if (salvage->data != NULL) {
+        node_data_close(salvage->data);
+    }
+    memory_free(salvage);
+}
+
+/* ---- The plan -------------------------------------------------------------------------------- */
+
+/* When its leader made the newest entry that has a time and is still in the log. */
+static bool newest_time(const struct node_salvage *salvage, const struct node_shard *shard,
+                        raft_index last_index, uint64_t *time_ms)
+{
+    struct buffer payload = {0};
+    bool is_known = false;
+    for (uint32_t i = 0; i < TIME_LOOK_BACK_COUNT && i < last_index && !is_known; i++) {
+        raft_term term;
+        buffer_clear(&payload);
+        if (wal_read_head(salvage->shards.wal, shard->range.shard, last_index - i,
+                          SHARD_ENTRY_HEAD_SIZE_BYTES, &term, &payload, NULL) != 0) {
+            break;
+        }
+        is_known = shard_entry_time(buffer_bytes(&payload), time_ms);
+    }
+    buffer_deinit(&payload);
+    return is_known;
+}
+
+static struct json *plan_shard(const struct node_salvage *salvage, const struct node_shard *shard)
+{
+    struct json *plan = json_object_create();
+    struct shard_statistics statistics;
+    uint64_t time_ms = 0;
+    char text[TEXT_SIZE];
+    shard_get_statistics(shard->shard, &statistics);
+    bool is_whole = is_only_member(shard);
+    json_set_unsigned(plan, "id", shard->range.shard);
+    json_set_text(plan, "outcome", is_whole ? "whole" : "may_lose");
+    json_set_unsigned(plan, "last_index", statistics.last_index);
+    if (newest_time(salvage, shard, statistics.last_index, &time_ms)) {
+        json_set_unsigned(plan, "newest_ms", time_ms);
+    }
+    (void)snprintf(text, sizeof text,
+                   "goes on from entry %" PRIu64
+                   ", the last one known here; what others acknowledged after it is lost",
+                   statistics.last_index);
+    json_set_text(plan, "text", text);
+    return plan;
+}
+
+struct json *node_salvage_plan(const struct node_salvage *salvage)
+{
+    struct json *plan = json_object_create();
+    struct json *others = json_array_create();
+    struct json *survivors = json_array_create();
+    struct json *shards = json_array_create();
+    struct json *may_lose = json_array_create();
+    for (uint32_t i = 0; i < salvage->other_count; i++) {
+        json_append_unsigned(others, salvage->others[i]);
+    }
+    json_append_unsigned(survivors, salvage->shards.self);
+    for (uint32_t i = 0; i < salvage->shards.count; i++) {
+        json_append(shards, plan_shard(salvage, &salvage->shards.items[i]));
+    }
+    json_append_text(may_lose, "every write that the other nodes acknowledged and this one had not "
+                               "received: nobody here knows how many there were");
+    json_append_text(may_lose, "nothing else; and writes that this one had received and nobody "
+                               "acknowledged may now take effect");
+    json_set(plan, "lost_nodes", others);
+    json_set(plan, "surviving_nodes", survivors);
+    json_set(plan, "shards", shards);
+    json_set(plan, "may_lose", may_lose);
+    return plan;
+}
+
+/* ---- Doing it -------------------------------------------------------------------------------- */
+
+/* The next start does what needs a cluster that serves: it refuses the others, marks them as removed,
+ * and writes this record. */
+static int write_fence(const struct node_salvage *salvage, struct error *error)
+{
+    struct buffer text = {0};
+    struct shard_statistics statistics;
+    shard_get_statistics(salvage->shards.items[0].shard, &statistics);
+    buffer_append_format(&text, "node %u went on alone, shard 1 from entry %" PRIu64 "; fenced:",
+                         salvage->shards.self, statistics.last_index);
+    for (uint32_t i = 0; i < salvage->other_count && text.size_bytes < TEXT_SIZE / 2; i++) {
+        buffer_append_format(&text, "%s%u", i == 0 ? " " : ", ", salvage->others[i]);
+    }
+    int status =
+        os_file_write(node_data_path(salvage->data, NODE_FILE_FENCE), buffer_bytes(&text), error);
+    buffer_deinit(&text);
+    return status;
+}
+
+/* The payload is borrowed by the log until it is written. */
+static void append_records(struct node_salvage *salvage, const struct node_shard *shard,
+                           struct buffer *payload)
+{
+    struct shard_statistics statistics;
+    struct raft_configuration alone = {.voter_count = 1, .voters = {salvage->shards.self}};
+    shard_get_statistics(shard->shard, &statistics);
+    struct wal_record state = {
+        .kind = WAL_RECORD_HARD_STATE,
+        .shard = shard->range.shard,
+        .hard_state = {.term = statistics.term + 1, .vote = salvage->shards.self},
+    };
+    shard_configuration_payload(&alone, payload);
+    struct wal_record entry = {
+        .kind = WAL_RECORD_ENTRY,
+        .shard = shard->range.shard,
+        .index = statistics.last_index + 1,
+        .term = statistics.term + 1,
+        .payload = buffer_bytes(payload),
+    };
+    wal_append(salvage->shards.wal, &state);
+    wal_append(salvage->shards.wal, &entry);
+}
+
+int node_salvage_carry_out(struct node_salvage *salvage, struct error *error)
+{
+    struct node_shards *shards = &salvage->shards;
+    struct buffer payloads[SLOTS_SHARD_COUNT_MAX] = {0};
+    int status = write_fence(salvage, error); /* First: it counts only for a node that is alone. */
+    if (status == 0) {
+        status = os_file_write(node_data_path(salvage->data, NODE_FILE_ROSTER), BYTES(""), error);
+    }
+    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
+        if (!is_only_member(&shards->items[i])) {
+            append_records(salvage, &shards->items[i], &payloads[i]);
+        }
+    }
+    if (status == 0) {
+        status = wal_write(shards->wal, error);
+    }
+    if (status == 0) {
+        status = wal_flush(shards->wal, error);
+    }
+    for (uint32_t i = 0; i < shards->count; i++) {
+        buffer_deinit(&payloads[i]);
+    }
+    return status;
+}
