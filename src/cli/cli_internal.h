@@ -112,8 +112,8 @@ struct cli__table;
 struct cli__table *cli__table_create(const struct cli__column *columns, uint32_t column_count);
 void cli__table_destroy(struct cli__table *table);
 void cli__table_add(struct cli__table *table, enum cli__colour colour, const char *text);
-/* Leave columns out until the rest fits into `width_max` (0: nothing is left out), as far as their ranks
- * allow. */
+/* Leave columns out until the rest fits into `width_max` (0: nothing is left out), as far as their
+ * ranks allow. */
 void cli__table_fit(struct cli__table *table, uint32_t width_max);
 /* Append a line that says what was left out, if anything was. */
 void cli__table_append_left_out(const struct cli__table *table, bool is_coloured,
@@ -144,8 +144,8 @@ int cli__top(const struct cli__options *options);
 
 /* Parts of what nodes and top show: a table of what fits into `width_max` (0: all). */
 struct cli__table *cli__make_nodes(const struct json *nodes, uint32_t width_max);
-/* Nodes that did not say how they are, and why: how many there are, and a line for each of the first
- * ones. */
+/* Nodes that did not say how they are, and why: how many there are, and a line for each of the
+ * first ones. */
 uint32_t cli__count_silent(const struct json *nodes);
 void cli__append_silent(struct buffer *output, const struct json *nodes, uint32_t count_max,
                         const char *indent);

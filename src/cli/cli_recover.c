@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tutti recover`, on the data directory of a stopped node: what may be lost is said before anything is
- * done, and a person has to type a word to go on. The directory is held meanwhile, so what was said is
- * what is done. */
+/* `tutti recover`, on the data directory of a stopped node: what may be lost is said before
+ * anything is done, and a person has to type a word to go on. The directory is held meanwhile, so
+ * what was said is what is done. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

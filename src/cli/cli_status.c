@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `tutti status`: asks the admin port of a running node, which answers for people or for
- * programs. Where that port is, is said, or is read from the node's data directory: what is there may
- * be old, so who answers must be the start that wrote it. */
+/* `tutti status`: asks the admin port of a running node, which answers for people or for programs.
+ * Where that port is, is said, or is read from the node's data directory: what is there may be old,
+ * so who answers must be the start that wrote it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -49,8 +49,8 @@ struct node_options {
     struct os_log *log;
 };
 
-/* A file in the data directory: the address of the admin port, a blank, and what `run` of /status is if
- * that is still the same start. */
+/* A file in the data directory: the address of the admin port, a blank, and what `run` of /status
+ * is if that is still the same start. */
 #define NODE_ADMIN_FILE_NAME "admin"
 #define NODE_MEMORY_SIZE_BYTES_MIN (64ull << 20)
 #define NODE_REACTOR_COUNT_MAX 64
@@ -71,12 +71,12 @@ MUST_USE int node_check(const char *data_directory, struct error *error);
 /* What is left of a cluster that has lost a majority of its nodes for good goes on with one of
  * them.
  *
- * Works on the data directory of a stopped node, which holds a replica of every shard. It makes that node
- * the only member of each group, by an entry behind all others in its log, of a new term: what the log
- * has before it becomes committed, what only the lost nodes had is gone. Whatever they still have, they
- * must never take part again: from its next start on the node refuses every other one of the cluster
- * until the rows of the cluster say that all of them are removed, and a record says why.
- * docs/decisions/0016 has the reasons.
+ * Works on the data directory of a stopped node, which holds a replica of every shard. It makes
+ * that node the only member of each group, by an entry behind all others in its log, of a new term:
+ * what the log has before it becomes committed, what only the lost nodes had is gone. Whatever they
+ * still have, they must never take part again: from its next start on the node refuses every other
+ * one of the cluster until the rows of the cluster say that all of them are removed, and a record
+ * says why. docs/decisions/0016 has the reasons.
  *
  * Invariants
  *   I1. Nothing changes before node_salvage_carry_out(), but for what any start does to a directory.
@@ -85,8 +85,8 @@ MUST_USE int node_check(const char *data_directory, struct error *error);
  * One thread; blocks. */
 struct node_salvage;
 
-/* Take the directory, and look what it has. -EBUSY: a node runs on it; -ENOENT; ERROR_CORRUPT; -EPERM:
- * it cannot be done, or there is nothing to do, and the message says why. */
+/* Take the directory, and look what it has. -EBUSY: a node runs on it; -ENOENT; ERROR_CORRUPT;
+ * -EPERM: it cannot be done, or there is nothing to do, and the message says why. */
 MUST_USE int node_salvage_open(struct node_salvage **salvage, const char *directory,
                                struct os_log *log, struct error *error);
 void node_salvage_close(struct node_salvage *salvage);

@@ -193,8 +193,8 @@ struct node_survey {
     uint32_t answer_count;
 };
 
-/* `survey` is borrowed for the call. Comes at most once, perhaps before the start has returned: what is
- * under way when the node ends is over without a word. */
+/* `survey` is borrowed for the call. Comes at most once, perhaps before the start has returned:
+ * what is under way when the node ends is over without a word. */
 typedef void (*node_survey_done)(void *context, const struct node_survey *survey);
 void node_survey_start(struct node_cluster *cluster, node_survey_done done, void *context);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an operator asks of this node and tells it; docs/formats/control.md has what each verb takes
- * and answers. Questions are answered from what all nodes say at that moment; what changes the cluster
- * is a command of its log, but for who leads a shard, which is asked of who does. */
+ * and answers. Questions are answered from what all nodes say at that moment; what changes the
+ * cluster is a command of its log, but for who leads a shard, which is asked of who does. */
 #include "node/node_control.h"
 
 #include <inttypes.h>
@@ -220,8 +220,8 @@ static void remove_node(struct node_cluster *cluster, struct control_call *call,
 
 /* ---- Handing leadership over ----------------------------------------------------------------- */
 
-/* Whoever leads the shard is asked to hand it over; then everybody is asked who leads, until it is the
- * one that shall, or time is up. */
+/* Whoever leads the shard is asked to hand it over; then everybody is asked who leads, until it is
+ * the one that shall, or time is up. */
 struct transfer {
     struct control_call *call;
     struct node_cluster *cluster;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* After a recovery the lost nodes are members in the rows of the cluster still, and have certificates
- * that are good. What they have may contradict what is written from now on, at higher terms. So they are
- * not let in while the rows are being corrected, nor called; afterwards the rows keep them out, and who
- * asks is told that it was removed, and stops. */
+/* After a recovery the lost nodes are members in the rows of the cluster still, and have
+ * certificates that are good. What they have may contradict what is written from now on, at higher
+ * terms. So they are not let in while the rows are being corrected, nor called; afterwards the rows
+ * keep them out, and who asks is told that it was removed, and stops. */
 #include <inttypes.h>
 
 #include "base/memory/memory.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What this node asks others on behalf of an operator, and what it answers them (core/inquiry).
  *
- * A survey asks every node that is connected how it is, this one included, and is over when all have
- * answered or SURVEY_MS have passed: a node that is stuck costs the operator that time and the view
- * its row. Nothing is kept between two surveys. */
+ * A survey asks every node that is connected how it is, this one included, and is over when all
+ * have answered or SURVEY_MS have passed: a node that is stuck costs the operator that time and the
+ * view its row. Nothing is kept between two surveys. */
 #include "base/assert/assert.h"
 #include "base/list/list.h"
 #include "base/memory/memory.h"

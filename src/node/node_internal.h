@@ -359,8 +359,8 @@ void node_sampler_destroy(struct node_sampler *sampler);
 void node_sampler_take(struct node_sampler *sampler, struct node *node);
 /* Any thread: the newest; INQUIRY_UNKNOWN where there is none yet. Large: not for a small stack. */
 void node_sampler_get(struct node_sampler *sampler, struct node_sample *sample);
-/* Any thread: for how long already the shard at that place has had more applied than `index`, in whole
- * samples: 0 below a second, at most what is remembered (a minute). */
+/* Any thread: for how long already the shard at that place has had more applied than `index`, in
+ * whole samples: 0 below a second, at most what is remembered (a minute). */
 uint64_t node_sampler_behind_ms(struct node_sampler *sampler, uint32_t place, raft_index index);
 
 /* ---- node_forward.c: requests of other reactors ---------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the answers of all nodes say together, and how it is told an operator (docs/formats/control.md).
- * About a shard its leader is believed, the one of the highest term if several say that they lead;
- * where none answered, what this node knows itself. */
+/* What the answers of all nodes say together, and how it is told an operator
+ * (docs/formats/control.md). About a shard its leader is believed, the one of the highest term if
+ * several say that they lead; where none answered, what this node knows itself. */
 #ifndef NODE_NODE_OVERVIEW_H
 #define NODE_NODE_OVERVIEW_H
 

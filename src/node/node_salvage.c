@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shards are opened as a start opens them, so all that a start checks and repairs is checked and
- * repaired; but nobody campaigns, because the node is not alone yet. Then two records for each shard go
- * to its log: a term above all that it knows, and an entry of that term with the node as the only
- * member. The next start finds that it is alone. */
+/* The shards are opened as a start opens them, so all that a start checks and repairs is checked
+ * and repaired; but nobody campaigns, because the node is not alone yet. Then two records for each
+ * shard go to its log: a term above all that it knows, and an entry of that term with the node as
+ * the only member. The next start finds that it is alone. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -233,8 +233,8 @@ struct json *node_salvage_plan(const struct node_salvage *salvage)
 
 /* ---- Doing it -------------------------------------------------------------------------------- */
 
-/* The next start does what needs a cluster that serves: it refuses the others, marks them as removed,
- * and writes this record. */
+/* The next start does what needs a cluster that serves: it refuses the others, marks them as
+ * removed, and writes this record. */
 static int write_fence(const struct node_salvage *salvage, struct error *error)
 {
     struct buffer text = {0};

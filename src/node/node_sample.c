@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Once a second the counters of the node are read and kept for a while: rates and latencies are what
- * came between the newest and the oldest of the window. That is the same work whoever asks and how
- * often, on a thread that delays nobody. */
+/* Once a second the counters of the node are read and kept for a while: rates and latencies are
+ * what came between the newest and the oldest of the window. That is the same work whoever asks and
+ * how often, on a thread that delays nobody. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "node/node_parts.h"

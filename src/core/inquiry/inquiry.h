@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inquiry: what a node asks another on behalf of an operator, and the answer, as bytes. Layer: core.
+/* inquiry: what nodes ask each other for an operator, and the answers, as bytes. Layer: core.
  *
- * An operator asks one node about all of them. What that one does not know itself it asks the others
- * for, at that moment: nothing is sent while nobody looks, so steady traffic does not grow with the
- * number of nodes, and what is shown is of now. There are two questions:
+ * An operator asks one node about all of them. What that one does not know itself it asks the
+ * others for, at that moment: nothing is sent while nobody looks, so steady traffic does not grow
+ * with the number of nodes, and what is shown is of now. There are two questions:
  *
  *   FIGURES   how the node is, and its replicas; who leads a group tells of all members of it
  *   TRANSFER  let another node lead a shard that the asked one leads
  *
- * Questions and answers may be lost: whoever asks gives up after a time. An answer repeats the number
- * of its question. More figures may be added at the end of each kind: a reader passes over those that
- * it does not know, and those that an older node does not send are INQUIRY_UNKNOWN.
+ * Questions and answers may be lost: whoever asks gives up after a time. An answer repeats the
+ * number of its question. More figures may be added at the end of each kind: a reader passes over
+ * those that it does not know, and those that an older node does not send are INQUIRY_UNKNOWN.
  *
  * Pure functions. Bytes: docs/formats/inquiry.md. */
 #ifndef CORE_INQUIRY_INQUIRY_H
@@ -30,8 +30,8 @@ enum inquiry_kind {
 
 #define INQUIRY_UNKNOWN UINT64_MAX
 
-/* Of a node. Rates and latencies are of its last few seconds; rates for 1000 s, so that small ones are
- * whole numbers. */
+/* Of a node. Rates and latencies are of its last few seconds; rates for 1000 s, so that small ones
+ * are whole numbers. */
 enum inquiry_figure {
     INQUIRY_UPTIME_S,
     INQUIRY_PROCESSOR_PERMILLE, /* Of all processors of the machine. */
@@ -69,8 +69,8 @@ struct inquiry_member {
     raft_node node;
     bool is_voter;
     enum inquiry_member_state state;
-    /* What the leader has applied and does not know to be there, and for how long already (0 below a
-     * second). Both may be INQUIRY_UNKNOWN. */
+    /* What the leader has applied and does not know to be there, and for how long already (0 below
+     * a second). Both may be INQUIRY_UNKNOWN. */
     uint64_t lag_entries;
     uint64_t lag_ms;
 };
@@ -126,7 +126,8 @@ void inquiry_answer_begin(struct buffer *target, uint64_t number,
                           uint32_t replica_count);
 void inquiry_answer_add(struct buffer *target, const struct inquiry_replica *replica);
 
-/* ERROR_PROTOCOL unless every byte is as it must be, those of all replicas too. `message` borrows. */
+/* ERROR_PROTOCOL unless every byte is as it must be, those of all replicas too. `message`
+ * borrows. */
 MUST_USE int inquiry_message_decode(struct bytes source, struct inquiry_message *message);
 /* Of what was accepted: add what was recorded to `target`, as the upper bounds of its buckets. */
 void inquiry_add_latencies(const struct inquiry_message *message, enum inquiry_latency kind,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is accepted, and has as many figures as are known here, is written again as the same bytes. */
+/* What is accepted, and has as many figures as are known here, is written again as the same
+ * bytes. */
 #include <string.h>
 
 #include "base/assert/assert.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Claim: what is written is read as it was; figures of newer and older nodes are passed over and not
- * known; and every byte that is cut off, added or out of range is refused. */
+/* Claim: what is written is read as it was; figures of newer and older nodes are passed over and
+ * not known; and every byte that is cut off, added or out of range is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

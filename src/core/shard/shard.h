@@ -324,11 +324,11 @@ bool shard_is_ready(const struct shard *shard);
 /* Who leads, as far as this replica knows; 0: nobody. */
 raft_node shard_leader(const struct shard *shard);
 raft_index shard_applied_index(const struct shard *shard);
-/* The payload of an entry that makes these the members; for whoever writes one into the log of a replica
- * that is not open (Raft does not know of it before its next start). Appends. */
+/* The payload of an entry that makes these the members; for whoever writes one into the log of a
+ * replica that is not open (Raft does not know of it before its next start). Appends. */
 void shard_configuration_payload(const struct raft_configuration *members, struct buffer *payload);
-/* When its leader made an entry, from the first SHARD_ENTRY_HEAD_SIZE_BYTES of its payload; false: it
- * does not say. */
+/* When its leader made an entry, from the first SHARD_ENTRY_HEAD_SIZE_BYTES of its payload; false:
+ * it does not say. */
 #define SHARD_ENTRY_HEAD_SIZE_BYTES 16
 bool shard_entry_time(struct bytes head, uint64_t *time_ms);
 

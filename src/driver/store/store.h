@@ -95,9 +95,9 @@ MUST_USE int store_compact_range(struct store *store, struct bytes lower, struct
  * Changes nothing, there and elsewhere. ERROR_CORRUPT names the first damaged file. */
 MUST_USE int store_verify(const char *directory, struct error *error);
 
-/* About how many bytes the rows with lower <= row < upper take: in tables compressed, in write buffers
- * as they are, with deleted ones until those are compacted away. Looks at the indexes of tables only,
- * so a range is off by a block at each end. */
+/* About how many bytes the rows with lower <= row < upper take: in tables compressed, in write
+ * buffers as they are, with deleted ones until those are compacted away. Looks at the indexes of
+ * tables only, so a range is off by a block at each end. */
 uint64_t store_estimate_size_bytes(struct store *store, struct bytes lower, struct bytes upper);
 
 struct store_statistics {

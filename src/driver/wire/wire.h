@@ -75,7 +75,8 @@ struct wire_events {
     void (*connected)(const struct wire_remote *remote, void *context);
     void (*disconnected)(uint32_t node_id, void *context);
 
-    /* A peer that we dialled says that we were removed from the cluster. It says so again each time. */
+    /* A peer that we dialled says that we were removed from the cluster. It says so again each
+     * time. */
     void (*removed)(uint32_t node_id, void *context);
 
     /* Of those who dialled us: frames may come from now on; no more will. In turns, for each node

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The status pages.
  *
- * JSON: {"ready": …, "well": …, "verdict": …, "run": …, "metrics": {NAME: figure}}. A figure without labels
- * is a number; with labels it is a list of {"labels": {…}, "value": …}; one of text is the labels
- * alone. A histogram's value is {"count", "sum", "p50", "p99", "max"}, in base units.
+ * JSON: {"ready": …, "well": …, "verdict": …, "run": …, "metrics": {NAME: figure}}. A figure
+ * without labels is a number; with labels it is a list of {"labels": {…}, "value": …}; one of text
+ * is the labels alone. A histogram's value is {"count", "sum", "p50", "p99", "max"}, in base units.
  *
  * Text: the verdict, then a section for each second word of the names, with figures as people read
  * them. */
