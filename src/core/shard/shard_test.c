@@ -360,8 +360,10 @@ static void reads_and_writes_are_counted(void **state)
     shard_get_statistics(world->shard, &before);
     (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
     shard__world_settle(world);
+    shard__world_expect(&client, "+OK\r\n");
     for (int i = 0; i < 3; i++) {
         (void)shard__world_submit(world, &client, &session, OPCODE_GET, "k", "");
+        shard__world_expect(&client, "$1\r\nv\r\n");
     }
     shard_get_statistics(world->shard, &after);
     assert_int_equal(after.read_count - before.read_count, 3);
