@@ -76,7 +76,7 @@ MUST_USE int node_check(const char *data_directory, struct error *error);
  * what the log has before it becomes committed, what only the lost nodes had is gone. Whatever they
  * still have, they must never take part again: from its next start on the node refuses every other
  * one of the cluster until the rows of the cluster say that all of them are removed, and a record
- * says why. docs/decisions/0016 has the reasons.
+ * says why. docs/decisions/0017 has the reasons.
  *
  * Invariants
  *   I1. Nothing changes before node_salvage_carry_out(), but for what any start does to a directory.
