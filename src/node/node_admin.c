@@ -171,7 +171,7 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
             shard->read_elsewhere_count);
     COUNTER("tutti_shard_stalls_total", "Batches that the store refused for the moment.",
             shard->stall_count);
-    GAUGE("tutti_shard_impaired", "1 while the replica lacks what its log lost, and does not vote.",
+    GAUGE("tutti_shard_impaired", "1 while a replica lacks what its log lost, and does not vote.",
           shard->is_impaired);
     COUNTER("tutti_shard_unreadable_entries_total",
             "Entries that could not be read back from the log for another replica.",

@@ -30,7 +30,6 @@ _Static_assert(SLOTS_COUNT == KV_SLOT_COUNT, "the slots are those of kv");
 #define WINDOW_SIZE_BYTES_MIN (256ull << 10)
 #define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
 #define IN_FLIGHT_SHARE 8
-#define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
 
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
@@ -305,9 +304,11 @@ static void publish_figures(struct node_shards *shards, uint64_t now)
     for (uint32_t i = 0; i < shards->count; i++) {
         shard_get_statistics(shards->items[i].shard, &shards->figures[i].shard);
         kv_get_statistics(shards->items[i].kv, &shards->figures[i].kv);
-        report_repair(&shards->items[i], &shards->figures[i].shard);
     }
     os_mutex_unlock(shards->figures_mutex);
+    for (uint32_t i = 0; i < shards->count; i++) { /* Only this thread writes them. */
+        report_repair(&shards->items[i], &shards->figures[i].shard);
+    }
 }
 
 void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
@@ -332,6 +333,8 @@ static void add_figures(struct node_figures *sum, const struct node_figures *mor
     sum->shard.command_count += more->shard.command_count;
     sum->shard.read_elsewhere_count += more->shard.read_elsewhere_count;
     sum->shard.stall_count += more->shard.stall_count;
+    sum->shard.is_impaired |= more->shard.is_impaired;
+    sum->shard.unreadable_count += more->shard.unreadable_count;
     sum->shard.rows.hit_count += more->shard.rows.hit_count;
     sum->shard.rows.miss_count += more->shard.rows.miss_count;
     sum->shard.rows.blocking_read_count += more->shard.rows.blocking_read_count;

@@ -117,8 +117,8 @@
  * when the replica leads again; a read that already has its snapshot may be answered instead.
  *
  * Memory: requests and their sessions are the gateway's until done; the session must live until the
- * last of its requests is done, and is then over without a word. done() may submit. An instance belongs to one thread. Messages:
- * docs/formats/route.md. */
+ * last of its requests is done, and is then over without a word. done() may submit. An instance
+ * belongs to one thread. Messages: docs/formats/route.md. */
 #ifndef CORE_ROUTE_ROUTE_H
 #define CORE_ROUTE_ROUTE_H
 
@@ -154,8 +154,8 @@ struct route_host {
     raft_index (*local_applied_index)(void *context, wal_shard shard);
 
     /* Send a message to the route of another node: route_receive() there. The pieces, at most
-     * ROUTE_PIECE_COUNT_MAX, are borrowed for the call. Messages may be lost, those that arrive do so in order (what does not is
-     * found out and repaired). -EBUSY: not now, try again at the next tick; -ENOTCONN: not
+     * ROUTE_PIECE_COUNT_MAX, are borrowed for the call. Messages may be lost, those that arrive do
+     * so in order (what does not is found out and repaired). -EBUSY: not now, try again at the next tick; -ENOTCONN: not
      * connected. Nothing was sent then. */
     int (*send)(void *context, raft_node node, const struct bytes *pieces, uint32_t piece_count);
 

@@ -115,6 +115,15 @@ struct shard_machine {
      * it is executed. NULL: that leadership is over; the next one begins when everything of it that
      * is in the log is executed. */
     void (*gathered)(void *context, const struct shard_command *command);
+
+    /* Both or none (NULL). The command waits now, behind all that wait already. Whenever something was
+     * applied, must_wait() is asked about each of them again, in that order, and those that wait on
+     * are told once more, behind a NULL: nobody waits. So the machine can have what takes locks wait
+     * for those who came before it. */
+    void (*waits)(void *context, const struct shard_command *command);
+    /* Of a write that must wait and has not waited yet: would it rather be answered? Then `reply` has
+     * that, no log gets it, and a retry is asked anew. */
+    bool (*declines)(void *context, const struct shard_command *command, const struct reply *reply);
 };
 
 /* ---- Requests -------------------------------------------------------------------------------- */

@@ -87,6 +87,7 @@ void shard__hand_back_all(struct shard *shard)
     if (BUG("shard.deposed_leader_answers") && !shard->is_stateless) {
         shard__answer_unconfirmed(shard);
     }
+    shard__forget_waiting(shard);
     hand_back_list(shard, &shard->locked);
     hand_back_list(shard, &shard->confirming);
     hand_back_list(shard, &shard->unconfirmed);

@@ -294,6 +294,11 @@ void shard__resume_locked(struct shard *shard);
  * way to memory. */
 bool shard__must_wait(const struct shard *shard, const struct shard_request *request);
 void shard__wait_for_lock(struct shard *shard, struct shard_request *request);
+/* Must a write wait, and would it rather not? Then `reply` has its answer. */
+bool shard__declines(struct shard *shard, const struct shard_request *request,
+                     const struct reply *reply);
+/* Nobody waits for a lock, as far as the machine knows. */
+void shard__forget_waiting(struct shard *shard);
 void shard__answer_unconfirmed(struct shard *shard);
 
 /* ---- shard_depose.c: leadership was lost ----------------------------------------------------- */

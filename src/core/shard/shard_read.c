@@ -210,6 +210,19 @@ static void wait_again(struct shard_read *read, uint32_t first, uint32_t end)
     }
 }
 
+/* A write whose keys were locked while its rows were on their way may not want to wait. */
+static bool answer_declining(struct shard *shard, struct shard_request *request)
+{
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, request->protocol};
+    bool does_decline = shard__declines(shard, request, &reply);
+    if (does_decline) {
+        shard__answer(shard, request, buffer_bytes(&answer)); /* The session may be gone. */
+    }
+    buffer_deinit(&answer);
+    return does_decline;
+}
+
 /* Item `i` has no answer; `end` is where its session's items end. */
 static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
 {
@@ -228,6 +241,9 @@ static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
             PROBE("shard.read_again_behind_log");
         }
         wait_again(read, i + 1, end);
+        if (request->is_write && answer_declining(shard, request)) {
+            return;
+        }
         session->pending_count--;
         if (item->status == ERROR_LOCKED || shard__must_wait(shard, request)) {
             shard__wait_for_lock(shard, request);

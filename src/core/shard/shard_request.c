@@ -143,6 +143,15 @@ bool shard__must_wait(const struct shard *shard, const struct shard_request *req
            !BUG("shard.lock_passed");
 }
 
+static void wait_behind(struct shard *shard, struct shard_request *request)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    list_push_back(&shard->locked, &request->link);
+    if (machine->waits != NULL) {
+        machine->waits(machine->context, &request->command);
+    }
+}
+
 void shard__wait_for_lock(struct shard *shard, struct shard_request *request)
 {
     PROBE("shard.request_locked");
@@ -150,7 +159,30 @@ void shard__wait_for_lock(struct shard *shard, struct shard_request *request)
     shard__copy_command(request);
     request->session->pending_count++;
     request->session->is_alone = true;
-    list_push_back(&shard->locked, &request->link);
+    wait_behind(shard, request);
+}
+
+bool shard__declines(struct shard *shard, const struct shard_request *request,
+                     const struct reply *reply)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->declines == NULL || !shard__must_wait(shard, request) ||
+        !machine->declines(machine->context, &request->command, reply)) {
+        return false;
+    }
+    PROBE("shard.request_declines");
+    if (request->origin != 0) {
+        shard__window_forget_pending(shard->window, request->origin, request->sequence);
+    }
+    return true;
+}
+
+void shard__forget_waiting(struct shard *shard)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->waits != NULL) {
+        machine->waits(machine->context, NULL);
+    }
 }
 
 static void add_ordered_read(struct shard *shard, struct shard_request *request)
@@ -259,8 +291,12 @@ void shard__hand_back(struct shard *shard, struct shard_request *request)
     finish(shard, request, ERROR_NOT_LEADER, BYTES(""));
 }
 
-static int start_write(struct shard *shard, struct shard_request *request)
+static int start_write(struct shard *shard, struct shard_request *request,
+                       const struct reply *reply)
 {
+    if (shard__declines(shard, request, reply)) {
+        return SHARD_ANSWERED;
+    }
     if (shard__must_wait(shard, request)) {
         shard__wait_for_lock(shard, request);
     } else if (is_in_memory(shard, &request->command)) {
@@ -381,7 +417,8 @@ void shard__answer_unconfirmed(struct shard *shard)
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
-    return request->is_write ? start_write(shard, request) : start_read(shard, request, reply);
+    return request->is_write ? start_write(shard, request, reply)
+                             : start_read(shard, request, reply);
 }
 
 void shard__resume_locked(struct shard *shard)
@@ -389,11 +426,13 @@ void shard__resume_locked(struct shard *shard)
     struct list ready;
     list_init(&ready);
     list_append_all(&ready, &shard->locked);
+    shard__forget_waiting(
+        shard); /* Until it is their turn: those behind a request do not hold it up. */
     for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
         struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
         struct shard_session *session = request->session;
         if (shard__must_wait(shard, request)) {
-            list_push_back(&shard->locked, &request->link);
+            wait_behind(shard, request);
             continue;
         }
         session->pending_count--;

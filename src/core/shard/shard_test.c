@@ -159,15 +159,8 @@ static void a_cold_read_goes_elsewhere(void **state)
     struct shard__world *world = shard__world_create();
     struct shard_session session;
     shard_session_init(&session);
-    struct shard__client set, get, again;
-    (void)shard__world_submit(world, &set, &session, OPCODE_SET, "k", "v");
-    shard__world_settle(world);
-    shard__world_expect(&set, "+OK\r\n");
-    memstore_flush(world->memstore);
-    shard_close(world->shard);
-    shard__world_start(world, true);
-    shard__world_settle(world);
-    memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    struct shard__client get, again;
+    shard__world_put_and_start_cold(world, &session);
     assert_int_equal(shard__world_submit(world, &get, &session, OPCODE_GET, "k", ""),
                      SHARD_PENDING);
     shard__world_tick(world);
@@ -200,15 +193,8 @@ static void what_waits_for_an_earlier_reign_goes_back(void **state)
     struct shard__world *world = shard__world_create();
     struct shard_session session;
     shard_session_init(&session);
-    struct shard__client set, append, behind;
-    (void)shard__world_submit(world, &set, &session, OPCODE_SET, "k", "v");
-    shard__world_settle(world);
-    shard__world_expect(&set, "+OK\r\n");
-    memstore_flush(world->memstore);
-    shard_close(world->shard);
-    shard__world_start(world, true);
-    shard__world_settle(world);
-    memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
+    struct shard__client append, behind;
+    shard__world_put_and_start_cold(world, &session);
     assert_int_equal(shard__world_submit(world, &append, &session, OPCODE_APPEND, "k", "1"),
                      SHARD_PENDING);
     shard__world_tick(world);

@@ -81,14 +81,40 @@ static int toy_read(void *context, struct rows *rows, const struct shard_moment 
     return toy_get(rows, command, reply, moment->durable_time_ms < moment->time_ms);
 }
 
+/* APPEND goes past nobody who waits for its key. */
 static bool toy_must_wait(void *context, const struct shard_command *command)
 {
-    return is_locked(context, command);
+    const struct shard__world *world = context;
+    return is_locked(world, command) ||
+           (command->opcode == OPCODE_APPEND &&
+            memchr(world->waiting, command->arguments[0].data[0], sizeof world->waiting) != NULL);
 }
 
 static void toy_gathered(void *context, const struct shard_command *command)
 {
     ((struct shard__world *)context)->gathered_count += command != NULL;
+}
+
+static void toy_waits(void *context, const struct shard_command *command)
+{
+    struct shard__world *world = context;
+    size_t count = strlen(world->waiting);
+    if (command == NULL) {
+        memset(world->waiting, 0, sizeof world->waiting);
+    } else {
+        ASSERT(count + 1 < sizeof world->waiting);
+        world->waiting[count] = (char)command->arguments[0].data[0];
+    }
+}
+
+static bool toy_declines(void *context, const struct shard_command *command,
+                         const struct reply *reply)
+{
+    if (!((struct shard__world *)context)->does_decline) {
+        return false;
+    }
+    reply_error(reply, "LOCKED");
+    return true;
 }
 
 static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
@@ -199,7 +225,7 @@ struct shard_options shard__world_options(struct shard__world *world)
         .range_upper = BYTES("~"),
         .configuration = {.voter_count = 1, .voters = {1}},
         .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background,
-                    toy_must_wait, toy_gathered},
+                    toy_must_wait, toy_gathered, toy_waits, toy_declines},
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,
@@ -349,4 +375,17 @@ void shard__world_expect_handed_back(const struct shard__client *client)
 {
     ASSERT(client->answer_count == 1 && client->status == ERROR_NOT_LEADER);
     ASSERT(client->answer.size_bytes == 0);
+}
+
+void shard__world_put_and_start_cold(struct shard__world *world, struct shard_session *session)
+{
+    struct shard__client set;
+    (void)shard__world_submit(world, &set, session, OPCODE_SET, "k", "v");
+    shard__world_settle(world);
+    shard__world_expect(&set, "+OK\r\n");
+    memstore_flush(world->memstore);
+    shard_close(world->shard);
+    shard__world_start(world, true);
+    shard__world_settle(world);
+    memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
 }

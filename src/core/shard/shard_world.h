@@ -33,6 +33,8 @@ struct shard__world {
     uint32_t executed_count;
     const char *locked_key; /* What a transaction would hold; NULL: nothing. */
     uint32_t gathered_count;
+    char waiting[32];  /* The first letters of the keys of what waits for it. */
+    bool does_decline; /* What must wait is answered instead. */
 };
 
 /* Give a world whose shard is ready, without anything that the store lacks. Each entry that changes a
@@ -68,6 +70,8 @@ int shard__world_submit(struct shard__world *world, struct shard__client *client
                         const char *value);
 /* The leader hears of a later term, of which it is not the leader. */
 void shard__world_depose(struct shard__world *world);
+/* "k" is "v", and only the disk has it; the leader is a new one. */
+void shard__world_put_and_start_cold(struct shard__world *world, struct shard_session *session);
 /* It was answered once, with these bytes. */
 void shard__world_expect(struct shard__client *client, const char *answer);
 /* It was handed back, once. */

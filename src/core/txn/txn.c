@@ -187,7 +187,10 @@ void txn__try_again(struct txn *txn, struct txn_transaction *transaction, int st
     uint64_t now_ms = txn__now_ms(txn);
     bool is_final = status == -ENOSPC || status == -E2BIG || status == ERROR_PROTOCOL ||
                     status == ERROR_STOPPED;
-    transaction->retry_at_ms = now_ms + backoff_ms(txn, transaction->attempt_count);
+    /* The second attempt waits where it is decided whose turn it is. */
+    bool is_at_once = status == -EBUSY && transaction->attempt_count == 1;
+    uint64_t delay_ms = is_at_once ? 0 : backoff_ms(txn, transaction->attempt_count);
+    transaction->retry_at_ms = now_ms + delay_ms;
     if (is_final || transaction->retry_at_ms >= transaction->deadline_ms) {
         /* Nothing happened: the attempt never asked for COMMIT, or was answered ABORTED. */
         const struct txn_done done = {
@@ -195,6 +198,8 @@ void txn__try_again(struct txn *txn, struct txn_transaction *transaction, int st
             .status = status == ERROR_OUTCOME_UNKNOWN ? ERROR_NOT_LEADER : status,
         };
         txn__answer(txn, transaction, &done);
+    } else if (is_at_once) {
+        txn__attempt_start(txn, transaction);
     }
 }
 

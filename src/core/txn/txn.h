@@ -28,15 +28,19 @@
  *       nothing happened and nothing will.
  *
  * What is sent when things go wrong
- *   a part is refused: locked     tell ABORT to the others; again after a random delay, in order
+ *   a part is refused: locked     tell ABORT to the others; again at once, in order
  *   a part is refused: changed    tell ABORT to the others; TXN_CHANGED
- *   a part does not answer        after prepare_timeout_ms as locked; TXN_FAILED at the deadline
+ *   a part does not answer        after prepare_timeout_ms as refused; TXN_FAILED at the deadline
  *   the decision does not come    ask again until the deadline; then TXN_UNKNOWN
  *   a FINISH does not answer      again until the deadline; then the recoverer's work, and the
  *                                 client hears that it is committed, without replies
  *
- * The first attempt asks all parts at once; later ones ask one after the other, in the order of
- * their places, so that of those who want the same keys the first one gets through.
+ * Who gets a lock. The first attempt asks all parts at once and waits for nobody: it is refused where
+ * a key is locked, or others wait for it. Later attempts (and the only one of a single part) ask one
+ * part after the other, in the order of places, and wait in the line of each shard until it is their
+ * turn. Nobody starves, because in a line nobody is passed. Nobody waits for ever: who waits at a place
+ * holds locks of places before it, so along those who wait for each other places only grow, and who
+ * is of a first attempt waits for nobody.
  *
  * Driven by the node on the loop of its shards, or by the simulator: txn_tick() at the end of each
  * tick, before route_tick(), and when it asked for it. No I/O; time is the host's clock. An
@@ -80,12 +84,22 @@ static inline bool txn_is_too_new(struct txn_id id, uint64_t stamp_ms)
     return id.begun_ms > stamp_ms && id.begun_ms - stamp_ms > TXN_HORIZON_MS;
 }
 
+/* A PREPARE that came to its log only after so long is refused: its coordinator has given it up, or is
+ * dead, and then each of those in line would hold its locks until it is recovered. More than
+ * deadline_ms, by what clocks may differ. */
+#define TXN_WAIT_MS_MAX 15000u
+static inline bool txn_has_waited_too_long(struct txn_id id, uint64_t stamp_ms)
+{
+    return stamp_ms > id.begun_ms && stamp_ms - id.begun_ms > TXN_WAIT_MS_MAX;
+}
+
 enum txn_outcome { TXN_NONE = 0, TXN_COMMIT = 1, TXN_ABORT = 2 };
 
 /* The first argument of each of the four commands; those that follow:
  *   PREPARE  the part, as the machine takes it
  *   DECIDE   the places of all participants, 4 bytes each
- * Little-endian: origin 8, number 8, begun_ms 8, place 4, home 4, outcome 1, protocol 1, zero 2. */
+ * Little-endian: origin 8, number 8, begun_ms 8, place 4, home 4, outcome 1, protocol 1, may_wait 1,
+ * zero 1. */
 #define TXN_HEADER_SIZE_BYTES 36u
 struct txn_header {
     struct txn_id id;
@@ -93,6 +107,7 @@ struct txn_header {
     uint32_t home;            /* Where the decision is. */
     enum txn_outcome outcome; /* DECIDE: what is wished; FINISH: what was decided; else NONE. */
     uint8_t protocol;         /* PREPARE: of the replies, 2 or 3; else 0. */
+    bool may_wait;            /* PREPARE: for others that hold its keys, or wait for them. */
 };
 void txn_header_encode(const struct txn_header *header, uint8_t target[TXN_HEADER_SIZE_BYTES]);
 /* False: malformed. */
@@ -102,7 +117,7 @@ MUST_USE bool txn_header_decode(struct bytes source, struct txn_header *header);
  * a byte 1 and the replies of its commands, one after the other; of one that came again, a byte 0. */
 enum txn_answer {
     TXN_ANSWER_YES = 1,       /* PREPARE: the part is prepared. */
-    TXN_ANSWER_LOCKED = 2,    /* PREPARE: another one holds a key; nothing happened. */
+    TXN_ANSWER_LOCKED = 2,    /* PREPARE: others hold a key or wait for it; nothing happened. */
     TXN_ANSWER_CHANGED = 3,   /* PREPARE: a watched key has another version; nothing happened. */
     TXN_ANSWER_TOO_OLD = 4,   /* Or too new. Nothing happened, and what happened is forgotten. */
     TXN_ANSWER_COMMITTED = 5, /* The outcome. */
@@ -144,7 +159,7 @@ struct txn_options {
 
     /* The rest: 0 means the default. */
     uint32_t deadline_ms;        /* 10000: of all attempts, and again of what follows the wish. */
-    uint32_t prepare_timeout_ms; /* 2000 */
+    uint32_t prepare_timeout_ms; /* 2000: of attempts that do not wait. */
     uint32_t backoff_ms_min;     /* 2 */
     uint32_t backoff_ms_max;     /* 250 */
     uint32_t count_max;          /* 4096 transactions at a time. */

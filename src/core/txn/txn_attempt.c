@@ -104,11 +104,12 @@ void txn__attempt_start(struct txn *txn, struct txn_transaction *transaction)
     struct txn_attempt *attempt = txn__attempt_create(txn, id, places[0], places, count);
     attempt->transaction = transaction;
     transaction->attempt = attempt;
-    attempt->is_in_order = transaction->attempt_count > 0;
+    attempt->is_in_order = transaction->attempt_count > 0 || count == 1;
     transaction->attempt_count++;
     txn->statistics.attempt_count++;
     uint64_t now_ms = txn__now_ms(txn);
-    attempt->deadline_ms = now_ms + txn->options.prepare_timeout_ms;
+    attempt->deadline_ms =
+        attempt->is_in_order ? transaction->deadline_ms : now_ms + txn->options.prepare_timeout_ms;
     attempt->prepares = memory_allocate_zeroed(count, sizeof *attempt->prepares);
     TRACE("txn.begun", id.origin, id.number, count, attempt->is_in_order);
     for (uint32_t i = 0; i < count; i++) {
@@ -118,12 +119,13 @@ void txn__attempt_start(struct txn *txn, struct txn_transaction *transaction)
             .part = i,
             .opcode = txn->options.prepare_opcode,
             .protocol = transaction->begin.protocol,
+            .may_wait = attempt->is_in_order,
             .does_grow = part->does_grow,
             .others = part->arguments,
             .other_count = part->argument_count,
         };
         txn__call_init(&attempt->prepares[i], attempt, &options);
-        if (i == 0 || !attempt->is_in_order) {
+        if (i == 0 || !attempt->is_in_order || BUG("txn.order_ignored")) {
             txn__call_ask(&attempt->prepares[i], 0);
         }
     }
@@ -202,12 +204,13 @@ static void take_vote(struct txn_attempt *attempt, enum txn_answer vote)
         attempt->prepared_count++;
         if (attempt->prepared_count == attempt->part_count || BUG("txn.majority_suffices")) {
             ask_for_commit(attempt);
-        } else if (attempt->is_in_order) {
+        } else if (attempt->is_in_order && !BUG("txn.order_ignored")) {
             txn__call_ask(&attempt->prepares[attempt->prepared_count], 0);
         }
         return;
     case TXN_ANSWER_LOCKED:
         attempt->txn->statistics.conflict_count++;
+        attempt->transaction->was_locked = true;
         give_up(attempt, -EBUSY);
         return;
     case TXN_ANSWER_CHANGED:
@@ -427,7 +430,8 @@ void txn__attempt_check_time(struct txn_attempt *attempt, uint64_t now_ms)
     switch (attempt->state) {
     case TXN_ATTEMPT_PREPARING:
         PROBE("txn.prepare_timeout");
-        give_up(attempt, ERROR_NOT_LEADER);
+        /* Nobody knows whether that shard has no leader or a long line. */
+        give_up(attempt, attempt->transaction->was_locked ? -EBUSY : ERROR_NOT_LEADER);
         return;
     case TXN_ATTEMPT_DECIDING:
         if (attempt->decide.state == TXN_CALL_WAITING) {

@@ -31,6 +31,7 @@ void txn__call_init(struct txn_call *call, struct txn_attempt *attempt,
         .home = attempt->home,
         .outcome = options->outcome,
         .protocol = options->protocol,
+        .may_wait = options->may_wait,
     };
     txn_header_encode(&header, call->header);
     shard_session_init(&call->session);

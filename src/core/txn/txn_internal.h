@@ -57,8 +57,7 @@ struct txn_attempt {
         is_part_only; /* Of a recovery: of one part, so that it cannot tell whether all are finished. */
     bool
         is_too_late; /* Of a recovery: the home remembers nothing, so what was found may be over. */
-    bool is_in_order; /* One PREPARE after the other. */
-    bool was_locked;  /* A part was refused because of a lock. */
+    bool is_in_order; /* One PREPARE after the other, each of which may wait. */
     uint32_t home;
     uint32_t part_count;
     uint32_t under_way_count;
@@ -81,6 +80,7 @@ struct txn_transaction {
     uint64_t size_bytes;
     uint64_t deadline_ms;
     uint32_t attempt_count;
+    bool was_locked;             /* A part was refused because of a lock. */
     struct txn_attempt *attempt; /* NULL: the next one begins at `retry_at_ms`. */
     uint64_t retry_at_ms;
 };
@@ -107,7 +107,8 @@ struct txn_call_options {
     uint32_t place;
     uint32_t part;
     uint16_t opcode;
-    uint8_t protocol; /* 0: 2. */
+    uint8_t protocol; /* In the header. */
+    bool may_wait;    /* In the header. */
     bool does_grow;
     enum txn_outcome outcome;   /* In the header. */
     const struct bytes *others; /* Arguments behind the header, borrowed until it is over. */

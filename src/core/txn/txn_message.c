@@ -9,7 +9,8 @@ enum {
     OFFSET_HOME = 28,
     OFFSET_OUTCOME = 32,
     OFFSET_PROTOCOL = 33,
-    OFFSET_ZERO = 34,
+    OFFSET_MAY_WAIT = 34,
+    OFFSET_ZERO = 35,
 };
 
 void txn_header_encode(const struct txn_header *header, uint8_t target[TXN_HEADER_SIZE_BYTES])
@@ -22,13 +23,14 @@ void txn_header_encode(const struct txn_header *header, uint8_t target[TXN_HEADE
     endian_put_u32_le(target + OFFSET_HOME, header->home);
     target[OFFSET_OUTCOME] = (uint8_t)header->outcome;
     target[OFFSET_PROTOCOL] = header->protocol;
+    target[OFFSET_MAY_WAIT] = header->may_wait ? 1 : 0;
 }
 
 bool txn_header_decode(struct bytes source, struct txn_header *header)
 {
     if (source.size_bytes != TXN_HEADER_SIZE_BYTES || source.data[OFFSET_OUTCOME] > TXN_ABORT ||
         source.data[OFFSET_PROTOCOL] > 3 || source.data[OFFSET_PROTOCOL] == 1 ||
-        source.data[OFFSET_ZERO] != 0 || source.data[OFFSET_ZERO + 1] != 0) {
+        source.data[OFFSET_MAY_WAIT] > 1 || source.data[OFFSET_ZERO] != 0) {
         return false;
     }
     struct txn_header decoded = {
@@ -39,6 +41,7 @@ bool txn_header_decode(struct bytes source, struct txn_header *header)
         .home = endian_get_u32_le(source.data + OFFSET_HOME),
         .outcome = (enum txn_outcome)source.data[OFFSET_OUTCOME],
         .protocol = source.data[OFFSET_PROTOCOL],
+        .may_wait = source.data[OFFSET_MAY_WAIT] == 1,
     };
     if (decoded.id.origin == 0) {
         return false;

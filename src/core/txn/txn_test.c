@@ -95,7 +95,8 @@ static int begin(struct world *world)
     return txn_begin(world->txn, &options);
 }
 
-/* What was sent since the last time: "prepare1@10 …", with the number of the attempt. */
+/* What was sent since the last time: "prepare1@10 …", with the number of the attempt; + behind one that
+ * may wait. */
 static const char *said(struct world *world)
 {
     static const char *const names[] = {"", "prepare", "decide", "finish", "forget"};
@@ -104,10 +105,10 @@ static const char *said(struct world *world)
     for (; world->read_count < world->sent_count; world->read_count++) {
         const struct txn_header *header = &world->headers[world->read_count];
         size_t used = strlen(world->text);
-        (void)snprintf(world->text + used, sizeof world->text - used, "%s%s%llu@%u%s",
+        (void)snprintf(world->text + used, sizeof world->text - used, "%s%s%llu@%u%s%s",
                        used > 0 ? " " : "", names[world->opcodes[world->read_count]],
                        (unsigned long long)header->id.number, header->place,
-                       outcomes[header->outcome]);
+                       outcomes[header->outcome], header->may_wait ? "+" : "");
     }
     return world->text;
 }
@@ -184,16 +185,59 @@ static void test_a_lock_means_abort_and_again_in_order(void **state)
     (void)said(&world);
     answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
     /* The first may be prepared; the second is not. */
-    assert_string_equal(said(&world), "finish1@10:abort");
+    assert_string_equal(said(&world), "finish1@10:abort prepare2@10+");
     answer(&world, 0, TXN_ANSWER_YES, NULL); /* Late: too late. */
     assert_string_equal(said(&world), "");
-    wait_ms(&world, 10);
-    assert_string_equal(said(&world), "prepare2@10");
     answer(&world, 3, TXN_ANSWER_YES, NULL);
-    assert_string_equal(said(&world), "prepare2@20");
+    assert_string_equal(said(&world), "prepare2@20+");
     answer(&world, 4, TXN_ANSWER_YES, NULL);
     assert_string_equal(said(&world), "decide2@10:commit");
     assert_int_equal(world.done_count, 0);
+    teardown(&world);
+}
+
+static void test_who_waits_has_time_until_the_deadline(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    answer(&world, 0, TXN_ANSWER_LOCKED, NULL);
+    answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "prepare1@10 prepare1@20 finish1@20:abort prepare2@10+");
+    answer(&world, 3, TXN_ANSWER_YES, NULL);
+    assert_string_equal(said(&world), "prepare2@20+");
+    wait_ms(&world, 999); /* Much longer than an attempt that waits for nobody. */
+    assert_string_equal(said(&world), "");
+    assert_int_equal(world.done_count, 0);
+    wait_ms(&world, 1);
+    assert_string_equal(said(&world), "finish2@10:abort finish2@20:abort");
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_FAILED);
+    assert_int_equal(world.done.status, -EBUSY); /* Not: no leader. */
+    answer(&world, 4, TXN_ANSWER_YES, NULL);     /* Its turn, too late. */
+    assert_string_equal(said(&world), "");
+    teardown(&world);
+}
+
+static void test_a_single_part_waits_at_once(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    const struct bytes argument = BYTES("part");
+    const struct txn_part part = {10, 1, &argument, true};
+    const struct txn_begin options = {
+        .parts = &part, .part_count = 1, .protocol = 2, .context = &world, .done = done};
+    assert_int_equal(txn_begin(world.txn, &options), 0);
+    assert_string_equal(said(&world), "prepare1@10+");
+    /* Too many wait: not at once again. */
+    answer(&world, 0, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "prepare2@10+");
+    answer(&world, 1, TXN_ANSWER_LOCKED, NULL);
+    assert_string_equal(said(&world), "");
+    wait_ms(&world, 10);
+    assert_string_equal(said(&world), "prepare3@10+");
     teardown(&world);
 }
 
@@ -248,9 +292,7 @@ static void test_the_home_has_the_last_word(void **state)
     setup(&world);
     to_decision(&world);
     answer(&world, 2, TXN_ANSWER_ABORTED, NULL); /* Somebody recovered it. */
-    assert_string_equal(said(&world), "finish1@10:abort finish1@20:abort");
-    wait_ms(&world, 20);
-    assert_string_equal(said(&world), "prepare2@10");
+    assert_string_equal(said(&world), "finish1@10:abort finish1@20:abort prepare2@10+");
     teardown(&world);
 }
 
@@ -383,6 +425,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_way_of_a_commit),
         cmocka_unit_test(test_a_lock_means_abort_and_again_in_order),
+        cmocka_unit_test(test_who_waits_has_time_until_the_deadline),
+        cmocka_unit_test(test_a_single_part_waits_at_once),
         cmocka_unit_test(test_a_change_ends_it),
         cmocka_unit_test(test_a_silent_shard_does_not_hold_the_others),
         cmocka_unit_test(test_the_home_has_the_last_word),

@@ -283,7 +283,7 @@ static void model_adopt_record(struct model *model, const struct model_record *r
 {
     uint32_t place = model->record_count++;
     model->records[place] = *record;
-    model->records[place].evident_count = model->flushed_count;
+    model->records[place].evident_count = model->evident_count; /* It is not written anew. */
 }
 
 /* What is left of a shard that lost something: entries that it once had, in order, up to where the
@@ -328,6 +328,17 @@ static bool model_adopt_shard(struct model *model, wal_shard shard)
     return is_right;
 }
 
+/* What the last write told of those before it went with it: the next damage may hide those. */
+static void model_lose_evidence(struct model *model, uint32_t count)
+{
+    uint32_t evident_count = model->evident_count < count ? model->evident_count : count;
+    if (count < model->record_count) {
+        uint32_t left = count > 0 ? model->records[count - 1].evident_count : 0;
+        evident_count = evident_count < left ? evident_count : left;
+    }
+    model->evident_count = evident_count;
+}
+
 /* Damage that stays. The shards that lost nothing must be what they were; of the others, what is
  * left must be right. The next opening finds nothing new, however often this one is interrupted. */
 static bool model_lose(struct model *model)
@@ -358,6 +369,7 @@ static bool model_lose(struct model *model)
     }
     uint32_t count;
     bool is_right = model_find_prefix(model, model->evident_count, &count);
+    model_lose_evidence(model, count);
     model->record_count = count;
     model->flushed_count = count;
     for (wal_shard shard = 0; shard < MODEL_SHARD_COUNT && is_right; shard++) {
@@ -367,7 +379,6 @@ static bool model_lose(struct model *model)
     model->tried_count = model->record_count;
     model->written_count = model->record_count;
     model->flushed_count = model->record_count;
-    model->evident_count = count < model->evident_count ? count : model->evident_count;
     model_close(model);
     return is_right;
 }
@@ -412,6 +423,10 @@ static bool model_restart(struct model *model)
         lowest++;
     }
     model->evident_count = lowest > 0 ? model->records[lowest - 1].evident_count : 0;
+    for (uint32_t i = lowest; i < count; i++) {
+        /* The log looks the same without it: it may not be there, and then tells of nothing. */
+        model->records[i].evident_count = model->evident_count;
+    }
     model->record_count = count;
     model->tried_count = count;
     model->written_count = count;

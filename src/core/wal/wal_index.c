@@ -89,6 +89,7 @@ void wal__index_deinit(struct wal__index *index)
     for (uint32_t i = 0; i < index->shard_count; i++) {
         memory_free(index->shards[i].positions);
         memory_free(index->shards[i].runs);
+        wal__shard_forget_hidden(&index->shards[i]);
     }
     memory_free(index->shards);
     memory_free(index->slots);
@@ -236,6 +237,58 @@ void wal__shard_reset(struct wal__shard *shard, const struct wal__table_item *it
     shard->last_index = item->last_index;
     if (item->last_index > 0) {
         add_term(shard, item->last_index, item->last_term);
+    }
+}
+
+/* ---- Hidden entries -------------------------------------------------------------------------- */
+
+bool wal__shard_has_end(const struct wal__shard *shard, raft_index last, raft_term term)
+{
+    return shard->position_count > 0 && last >= wal__shard_first_index(shard) &&
+           last <= shard->last_index && wal__shard_term(shard, last) == term;
+}
+
+static void *copy_of(const void *source, size_t size_bytes)
+{
+    return memcpy(memory_allocate(size_bytes), source, size_bytes);
+}
+
+void wal__shard_hide(struct wal__shard *shard)
+{
+    if (shard->position_count == 0 || shard->hidden != NULL) {
+        return;
+    }
+    struct wal__shard *hidden = copy_of(shard, sizeof *shard);
+    hidden->positions =
+        copy_of(shard->positions, shard->position_capacity * sizeof shard->positions[0]);
+    hidden->runs = copy_of(shard->runs, shard->run_capacity * sizeof shard->runs[0]);
+    shard->hidden = hidden;
+}
+
+void wal__shard_take_hidden(struct wal__shard *shard)
+{
+    struct wal__shard *hidden = shard->hidden;
+    memory_free(shard->positions);
+    memory_free(shard->runs);
+    shard->last_index = hidden->last_index;
+    shard->positions = hidden->positions;
+    shard->position_capacity = hidden->position_capacity;
+    shard->position_start = hidden->position_start;
+    shard->position_count = hidden->position_count;
+    shard->runs = hidden->runs;
+    shard->run_capacity = hidden->run_capacity;
+    shard->run_count = hidden->run_count;
+    memory_free(hidden);
+    shard->hidden = NULL;
+}
+
+void wal__shard_forget_hidden(struct wal__shard *shard)
+{
+    if (shard->hidden != NULL) {
+        memory_free(shard->hidden->positions);
+        memory_free(shard->hidden->runs);
+        memory_free(shard->hidden);
+        shard->hidden = NULL;
     }
 }
 

@@ -145,6 +145,9 @@ struct wal__shard {
     bool is_end_unwritten; /* The loss was accepted: that the log ends here must be written. */
     struct wal__position lost_at;
     const char *lost_reason;
+    /* During recovery: entries that a table showed to be void, unless the owner had gone on with them
+     * before that table counted for it. NULL: none. */
+    struct wal__shard *hidden;
 };
 
 /* All shards, in the order they were first heard of, and a hash table of where each is. */
@@ -179,6 +182,13 @@ bool wal__shard_pop_newest(struct wal__shard *shard, struct wal__position *posit
 void wal__shard_truncate(struct wal__shard *shard, raft_index index);
 /* Start anew with what a table says. */
 void wal__shard_reset(struct wal__shard *shard, const struct wal__table_item *item);
+/* Whether the log of the shard can have ended at `last`, which had this term. */
+bool wal__shard_has_end(const struct wal__shard *shard, raft_index last, raft_term term);
+/* Remember the entries, which are about to go; take those back that were remembered first, in place
+ * of what is there; forget them. */
+void wal__shard_hide(struct wal__shard *shard);
+void wal__shard_take_hidden(struct wal__shard *shard);
+void wal__shard_forget_hidden(struct wal__shard *shard);
 /* Give memory back after entries were removed. */
 void wal__shard_shrink(struct wal__shard *shard);
 

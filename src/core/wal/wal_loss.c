@@ -122,6 +122,7 @@ int wal__settle_losses(struct wal__recovery *recovery, struct error *error)
     struct wal__index *index = &recovery->wal->index;
     for (uint32_t i = 0; i < index->shard_count; i++) {
         struct wal__shard *shard = &index->shards[i];
+        wal__shard_forget_hidden(shard);
         if (recovery->is_tail_lost) {
             wal__begin_loss(recovery, shard, recovery->lost_at, recovery->lost_reason, false);
         }

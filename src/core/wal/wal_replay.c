@@ -100,14 +100,35 @@ static void drop_newest_entries(struct wal *wal, struct wal__shard *shard, raft_
     }
 }
 
+/* Entries that the store made needless after the owner had gone on with them: a table that shows them
+ * to be void had not counted then. */
+static void take_hidden_entries(struct wal *wal, struct wal__shard *shard)
+{
+    PROBE("wal.recover.hidden_taken");
+    drop_newest_entries(wal, shard, 0);
+    wal__shard_take_hidden(shard);
+    struct wal__position position;
+    for (raft_index index = wal__shard_first_index(shard); index <= shard->last_index; index++) {
+        (void)wal__shard_get(shard, index, &position);
+        struct wal__segment *segment = wal__find_segment(wal, position.sequence);
+        if (segment != NULL) {
+            segment->live_count++;
+        }
+    }
+}
+
 /* The owner went on without what was lost, and its log ended there. It may have held entries that had
  * been cut and replaced, unknown to it; whatever came in their place was lost. */
 static void replay_end_of_loss(struct wal__recovery *recovery, struct wal__shard *shard,
                                const struct wal__record_header *header)
 {
     raft_index last = header->index - 1;
-    bool is_known = shard->position_count > 0 && last >= wal__shard_first_index(shard) &&
-                    last <= shard->last_index && wal__shard_term(shard, last) == header->term;
+    bool is_known = wal__shard_has_end(shard, last, header->term);
+    if (!is_known && shard->hidden != NULL &&
+        wal__shard_has_end(shard->hidden, last, header->term)) {
+        take_hidden_entries(recovery->wal, shard);
+        is_known = true;
+    }
     if (!is_known && last > shard->released_index) {
         /* What was kept is not there any more. If it was cut later, as far as the store has not
          * got it, that will be read too. */
@@ -152,11 +173,13 @@ static void replay_truncation(struct wal__recovery *recovery,
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
-/* Whether the last entry that the table tells of is the last one of the shard here. */
+/* Whether the last entry that the table tells of is the last one of the shard here. Its term may be
+ * unknown, there or here, where only the store has it. */
 static bool has_same_end(const struct wal__shard *shard, const struct wal__table_item *item)
 {
     return shard->last_index == item->last_index &&
-           (shard->run_count == 0 || wal__shard_term(shard, item->last_index) == item->last_term);
+           (shard->run_count == 0 || item->last_term == 0 ||
+            wal__shard_term(shard, item->last_index) == item->last_term);
 }
 
 /* Whether the shard had that entry and, as it seems, cut off what came behind it. */
@@ -173,6 +196,7 @@ static void start_shard_anew(struct wal__recovery *recovery, const struct wal__t
     struct wal__shard *shard = find_or_add(recovery, item->shard);
     if (item->last_index <= shard->released_index) {
         wal__end_loss(recovery, shard);
+        wal__shard_hide(shard);
         drop_newest_entries(recovery->wal, shard, 0);
         wal__shard_reset(shard, item);
         return;
@@ -217,8 +241,11 @@ static void compare_table(struct wal__recovery *recovery, const struct wal__reco
         bool is_same = has_same_end(shard, &item);
         if (shard->is_cut && is_same) {
             wal__end_loss(recovery, shard);
-        } else if (shard->is_cut && item.last_index <= shard->released_index) {
+        } else if (!is_same && item.last_index <= shard->released_index) {
+            /* The store has all that the log had then, be it that a loss was accepted before the
+             * store came so far. */
             wal__end_loss(recovery, shard);
+            wal__shard_hide(shard);
             drop_newest_entries(recovery->wal, shard, 0);
             wal__shard_reset(shard, &item);
         } else if (!shard->is_cut && (!is_same || shard->hard_state.term != item.hard_state.term ||

@@ -199,27 +199,34 @@ void wire_set_admits_strangers(struct wire *wire, bool admits_strangers)
 
 /* ---- Sending and receiving ------------------------------------------------------------------- */
 
-/* The connection to the peer, if the message may be sent. */
-static int check_message(struct wire *wire, uint32_t node_id, uint16_t kind, uint64_t payload_bytes,
-                         uint32_t piece_count, struct wire__node **node)
+static int send_message(struct wire *wire, uint32_t node_id, uint16_t kind,
+                        const struct bytes *pieces, uint32_t piece_count, bool is_urgent)
 {
     if (kind >= WIRE_KIND_RESERVED || piece_count > WIRE_PIECES_MAX) {
         return -EINVAL;
     }
-    *node = wire__node_find(wire, node_id);
-    if (*node == NULL || (*node)->outgoing == NULL || !(*node)->outgoing->is_connected) {
+    struct wire__node *node = wire__node_find(wire, node_id);
+    if (node == NULL || node->outgoing == NULL || !node->outgoing->is_connected) {
         return -ENOTCONN;
     }
-    return payload_bytes > wire->options.frame_size_bytes_max ? -EMSGSIZE : 0;
-}
-
-static int send_by(struct wire__node *node, struct wire__queue *queue, uint16_t kind,
-                   const struct bytes *pieces, uint32_t piece_count)
-{
-    struct wire *wire = node->wire;
     struct wire__outgoing *outgoing = node->outgoing;
     uint64_t payload_bytes = wire__size_bytes(pieces, piece_count);
-    wire__queue_append_message(queue, kind, pieces, piece_count, payload_bytes);
+    uint64_t size_bytes_max =
+        is_urgent ? WIRE_URGENT_SIZE_BYTES_MAX : wire->options.frame_size_bytes_max;
+    if (payload_bytes > size_bytes_max) {
+        return -EMSGSIZE;
+    }
+    uint64_t queued_bytes =
+        is_urgent ? outgoing->urgent.size_bytes : wire__outgoing_queued_bytes(outgoing);
+    uint64_t queued_bytes_max =
+        is_urgent ? WIRE__URGENT_SIZE_BYTES_MAX : wire->options.queue_size_bytes_max;
+    if (queued_bytes > 0 &&
+        queued_bytes + WIRE_HEADER_SIZE_BYTES + payload_bytes > queued_bytes_max) {
+        node->statistics.refused_count++;
+        return -EBUSY;
+    }
+    wire__queue_append_message(is_urgent ? &outgoing->urgent : &outgoing->queue, kind, pieces,
+                               piece_count, payload_bytes);
     node->statistics.sent_frame_count++;
     node->statistics.sent_bytes += WIRE_HEADER_SIZE_BYTES + payload_bytes;
     if (list_is_empty(&outgoing->dirty_member)) {
@@ -231,38 +238,13 @@ static int send_by(struct wire__node *node, struct wire__queue *queue, uint16_t 
 int wire_send(struct wire *wire, uint32_t node_id, uint16_t kind, const struct bytes *pieces,
               uint32_t piece_count)
 {
-    struct wire__node *node;
-    uint64_t payload_bytes = wire__size_bytes(pieces, piece_count);
-    int status = check_message(wire, node_id, kind, payload_bytes, piece_count, &node);
-    if (status != 0) {
-        return status;
-    }
-    uint64_t queued_bytes = wire__outgoing_queued_bytes(node->outgoing);
-    if (queued_bytes > 0 && queued_bytes + WIRE_HEADER_SIZE_BYTES + payload_bytes >
-                                wire->options.queue_size_bytes_max) {
-        node->statistics.refused_count++;
-        return -EBUSY;
-    }
-    return send_by(node, &node->outgoing->queue, kind, pieces, piece_count);
+    return send_message(wire, node_id, kind, pieces, piece_count, false);
 }
 
 int wire_send_urgent(struct wire *wire, uint32_t node_id, uint16_t kind, const struct bytes *pieces,
                      uint32_t piece_count)
 {
-    struct wire__node *node;
-    uint64_t payload_bytes = wire__size_bytes(pieces, piece_count);
-    int status = check_message(wire, node_id, kind, payload_bytes, piece_count, &node);
-    if (status != 0) {
-        return status;
-    }
-    if (payload_bytes > WIRE_URGENT_SIZE_BYTES_MAX) {
-        return -EMSGSIZE;
-    }
-    if (node->outgoing->urgent.size_bytes > WIRE__URGENT_SIZE_BYTES_MAX) {
-        node->statistics.refused_count++;
-        return -EBUSY;
-    }
-    return send_by(node, &node->outgoing->urgent, kind, pieces, piece_count);
+    return send_message(wire, node_id, kind, pieces, piece_count, true);
 }
 
 void wire_flush(struct wire *wire)

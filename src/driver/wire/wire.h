@@ -34,8 +34,9 @@
 struct wire;
 struct wire_stranger;
 
-/* Most bytes of a frame, unless the options say less: an entry of the log with what goes along. A
- * large one costs nobody memory before its bytes come, but it holds up those behind it. */
+/* Most bytes of what is sent at once, unless the options say less: an entry of the log with what goes
+ * along. It goes in parts and costs the receiver memory as they come, but it holds up those behind
+ * it. */
 #define WIRE_FRAME_SIZE_BYTES_MAX ((1024u + 1) * 1024 * 1024)
 /* Header before the payload of each frame. */
 #define WIRE_HEADER_SIZE_BYTES 16

@@ -116,7 +116,7 @@ static bool collect(struct wire__connection *connection, struct wire__header *he
         return false;
     }
     uint64_t size_bytes = connection->parts.size_bytes + payload->size_bytes;
-    if (size_bytes > connection->payload_size_bytes_max) {
+    if (size_bytes > connection->message_size_bytes_max) {
         wire__connection_malformed(connection, "its parts are too large together");
         return false;
     }

@@ -488,7 +488,7 @@ static void test_malformed_frames(void **state)
         {4, KIND, 2, 0, false, "its header has"},
         {4, KIND, 4, 0, false, "its header has"},
         {4, KIND, 0, 1, false, "its header has"},
-        {WORLD_FRAME_SIZE_BYTES_MAX + 1, KIND, 0, 0, false, "it is too large"},
+        {WIRE__PART_SIZE_BYTES + 1, KIND, 0, 0, false, "it is too large"},
         {UINT32_MAX, KIND, 0, 0, false, "it is too large"},
         {4, WIRE__KIND_HELLO, 0, 0, false, "its kind may not come here"},
         {4, WIRE__KIND_PING, 0, 0, false, "its kind may not come here"},

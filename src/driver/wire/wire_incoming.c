@@ -211,7 +211,10 @@ static void become_accepted(struct wire__incoming *incoming, const struct wire__
     incoming->boot_id = hello->boot_id;
     incoming->version = version;
     incoming->is_settled = true;
-    incoming->connection.payload_size_bytes_max = wire->options.frame_size_bytes_max;
+    uint32_t size_bytes_max = wire->options.frame_size_bytes_max;
+    incoming->connection.message_size_bytes_max = size_bytes_max;
+    incoming->connection.payload_size_bytes_max =
+        size_bytes_max < WIRE__PART_SIZE_BYTES ? size_bytes_max : WIRE__PART_SIZE_BYTES;
     incoming->connection.takes_parts = true;
     memcpy(incoming->software, hello->software, sizeof incoming->software);
     wire->statistics.handshake_count++;

@@ -177,14 +177,15 @@ struct wire__connection {
     const struct wire__role *role;
     struct os_stream *stream;
     struct tls_session *session;
-    struct buffer input;  /* Decrypted, and not a whole frame yet. */
-    struct buffer parts;  /* Of a message that is not whole yet, */
-    uint16_t parts_kind;  /* and of which kind; */
-    bool has_parts;       /* if there is one. */
-    bool takes_parts;     /* The peer may send such. */
-    struct buffer sealed; /* For the next write. */
-    struct list member;   /* Of the endpoint's connections. */
-    uint32_t payload_size_bytes_max;
+    struct buffer input;             /* Decrypted, and not a whole frame yet. */
+    struct buffer parts;             /* Of a message that is not whole yet, */
+    uint16_t parts_kind;             /* and of which kind; */
+    bool has_parts;                  /* if there is one. */
+    bool takes_parts;                /* The peer may send such. */
+    struct buffer sealed;            /* For the next write. */
+    struct list member;              /* Of the endpoint's connections. */
+    uint32_t payload_size_bytes_max; /* Of a frame, */
+    uint32_t message_size_bytes_max; /* and of one that comes in parts. */
     uint64_t heard_at_ms;
     uint64_t written_bytes;  /* Handed to the stream. */
     uint64_t rested_bytes;   /* The same, when it was last looked at. */

@@ -228,7 +228,8 @@ enum handled resp__across(struct connection *connection, const struct command_en
     across->transaction = *transaction;
     *transaction = NULL;
     connection->is_blocked = true;
-    across->slot = resp__slot_open(connection, entry);
+    across->slot =
+        resp__slot_open(connection, entry, kv_transaction_size_bytes(across->transaction));
     os_loop_tick_again(connection->server->loop);
     return HANDLED_DONE;
 }

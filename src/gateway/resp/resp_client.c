@@ -150,8 +150,8 @@ static void back(struct errand *errand)
 static void send_off(struct connection *connection, struct chosen *chosen)
 {
     struct resp_server *server = connection->server;
-    chosen->slot =
-        resp__slot_open(connection, resp__command_find(&server->group->commands, BYTES("client")));
+    chosen->slot = resp__slot_open(
+        connection, resp__command_find(&server->group->commands, BYTES("client")), 0);
     chosen->self_id = connection->id;
     chosen->errand.visit = visit;
     chosen->errand.back = back;

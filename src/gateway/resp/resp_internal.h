@@ -368,8 +368,10 @@ void resp__reply_refusal(const struct reply *reply, int refused);
 void resp__reply_failure(const struct command_entry *entry, bool is_write, int status,
                          const struct reply *reply);
 
-/* A slot for a reply that something other than the backend will give. */
-struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry);
+/* A slot for a reply that something other than the backend will give; `size_bytes` are kept until
+ * then. */
+struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry,
+                             uint64_t size_bytes);
 /* Its reply is there; with a status that is not 0, an error. */
 void resp__slot_close(struct slot *slot, int status, struct bytes answer);
 

@@ -231,7 +231,8 @@ static void request_done(struct shard_request *request, int status, struct bytes
     buffer_deinit(&failure);
 }
 
-struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry)
+struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry,
+                             uint64_t size_bytes)
 {
     struct slot *slot = slot_take(connection->server);
     slot->entry = entry;
@@ -239,7 +240,7 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
     slot->request.is_write = false;
     slot->argument_count = 1;
     slot->key_size_bytes = 0;
-    append_slot(connection, slot, 0);
+    append_slot(connection, slot, size_bytes);
     return slot;
 }
 

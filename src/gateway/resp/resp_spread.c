@@ -198,16 +198,19 @@ static bool is_null(struct bytes answer)
            (answer.data[0] == '_' || bytes_equal(answer, BYTES("$-1\r\n")));
 }
 
-/* A part that failed: the others may have taken effect. */
+/* A part that failed; before all, one whose outcome is unknown. NULL: none. */
 static const struct part *failed_part(const struct spread *spread)
 {
+    const struct part *failed = NULL;
     for (uint32_t i = 0; i < spread->part_count; i++) {
         const struct part *part = &spread->parts[i];
-        if (part->status != 0 || (part->answer.size_bytes > 0 && part->answer.data[0] == '-')) {
-            return part;
+        bool has_failed =
+            part->status != 0 || (part->answer.size_bytes > 0 && part->answer.data[0] == '-');
+        if (has_failed && (failed == NULL || part->status == ERROR_OUTCOME_UNKNOWN)) {
+            failed = part;
         }
     }
-    return NULL;
+    return failed;
 }
 
 static void add_up(struct spread *spread, const struct reply *reply)
@@ -280,6 +283,19 @@ static void keep_versions(struct spread *spread, const struct reply *reply)
     reply_ok(reply);
 }
 
+/* Has a write failed at some shards and taken effect at others, or may it have? */
+static bool is_half_done(const struct spread *spread)
+{
+    bool has_failed = false;
+    bool has_effect = false;
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        int status = spread->parts[i].status;
+        has_failed |= status != 0;
+        has_effect |= status == 0;
+    }
+    return has_failed && has_effect && spread->parts[0].request.is_write;
+}
+
 static void combine(struct spread *spread, const struct reply *reply)
 {
     if (spread->entry->spread == SPREAD_WATCH) {
@@ -287,6 +303,11 @@ static void combine(struct spread *spread, const struct reply *reply)
         return;
     }
     const struct part *failed = failed_part(spread);
+    if (is_half_done(spread)) {
+        reply_error(reply, "UNKNOWN the write has taken effect in some shards and not, or perhaps "
+                           "not, in others");
+        return;
+    }
     if (failed != NULL && failed->status == 0) {
         buffer_append(reply->target, buffer_bytes(&failed->answer));
         return;
@@ -403,13 +424,18 @@ void resp__spreads_retry(struct resp_server *server)
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
 
+static uint64_t size_of(const struct bytes *arguments, uint32_t count)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        size += sizeof(struct bytes) + arguments[i].size_bytes;
+    }
+    return size;
+}
+
 static struct bytes *copy_of(const struct bytes *arguments, uint32_t count)
 {
-    size_t size = (count + 1) * sizeof(struct bytes);
-    for (uint32_t i = 0; i < count; i++) {
-        size += arguments[i].size_bytes;
-    }
-    struct bytes *copies = memory_allocate(size);
+    struct bytes *copies = memory_allocate(sizeof(struct bytes) + size_of(arguments, count));
     uint8_t *place = (uint8_t *)(copies + count + 1);
     for (uint32_t i = 0; i < count; i++) {
         copies[i] = bytes_make(place, arguments[i].size_bytes);
@@ -525,7 +551,7 @@ enum handled resp__spread(struct connection *connection, const struct command_en
     }
     struct spread *spread = cut(connection, entry, arguments + 1, count - 1);
     connection->is_blocked = true;
-    spread->slot = resp__slot_open(connection, entry);
+    spread->slot = resp__slot_open(connection, entry, size_of(arguments, count));
     submit_parts(spread);
     return HANDLED_DONE;
 }

@@ -49,6 +49,9 @@ static void end(struct world *world, int client)
     "-CROSSSLOT Keys in request don't hash to the same slot, and are in different shards; " \
     "keys with the same {tag} are together\r\n"
 
+#define HALF \
+    "-UNKNOWN the write has taken effect in some shards and not, or perhaps not, in others\r\n"
+
 /* In one packet: what is of another shard waits, and the replies are in order. */
 static void test_pipeline(void **state)
 {
@@ -121,10 +124,17 @@ static void test_troubles(void **state)
     world_refuse(world, -EBUSY, 40);
     world_set_reading_late(world, true);
     expect(client, "mget c d\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n4\r\n:3\r\n");
+    /* That nothing was changed is said only when that is so. */
+    world_refuse(world, ERROR_STOPPED, 2);
+    expect(client, "del c d\r\nexists c d\r\n",
+           "-CLUSTERDOWN the node is stopping, nothing was changed\r\n:2\r\n");
     world_refuse(world, ERROR_STOPPED, 1);
-    expect(client, "del c d\r\nset a 1\r\n",
-           "-CLUSTERDOWN the node is stopping, nothing was changed\r\n+OK\r\n");
+    expect(client, "mget c d\r\n", "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
+    world_refuse(world, ERROR_STOPPED, 1);
+    expect(client, "del c d\r\nset a 1\r\n", HALF "+OK\r\n");
     world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    expect(client, "del d e\r\n", HALF);
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 2);
     expect(client, "del d e\r\n",
            "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n");
     expect(client, "set a 1\r\nget a\r\n", "+OK\r\n$1\r\n1\r\n");

@@ -301,11 +301,14 @@ struct kv {
     uint8_t garbage_numbers[1 + KV_COLLECT_SLOT_COUNT][8];
     struct bytes garbage_arguments[1 + KV_COLLECT_SLOT_COUNT];
 
-    /* Transactions over several shards (kv_record.c, kv_lock.c): what the rows say, and the keys of
-     * what is in the log and not applied. A bit for each slot that may have records. */
+    /* Transactions over several shards (kv_record.c, kv_lock.c): what the rows say; the keys of what
+     * is in the log and not applied, and of what waits. A bit for each slot that may have records. */
     struct kv__key_set locks;
     struct kv__key_set intents;
-    bool has_ever_locked; /* In this life; relaxed atomic. */
+    struct kv__key_set awaited;   /* Keys of the commands that wait, */
+    uint32_t awaited_flush_count; /* those of them that wait for all keys, */
+    uint64_t awaited_size_bytes;  /* and the size of those that are PREPAREs. */
+    bool has_ever_locked;         /* In this life; relaxed atomic. */
     struct kv__unfinished *unfinished;
     uint32_t unfinished_count;
     uint32_t unfinished_capacity;
@@ -341,6 +344,8 @@ kv__handler kv__execute_forget_old;
 kv__handler kv__prefetch_prepare, kv__prefetch_finish, kv__prefetch_decision;
 bool kv__must_wait(void *context, const struct shard_command *command);
 void kv__gathered(void *context, const struct shard_command *command);
+void kv__waits(void *context, const struct shard_command *command);
+bool kv__declines(void *context, const struct shard_command *command, const struct reply *reply);
 
 /* Copy the field rows of a hash to another generation, in the same slot or another (kv_key.c). */
 struct kv__fields_copy {

@@ -13,8 +13,13 @@
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
 #include "service/kv/kv_part.h"
+#include "service/kv/kv_record.h"
 
-enum { CAPACITY_MIN = 64 };
+enum {
+    CAPACITY_MIN = 64,
+    /* Of PREPAREs that wait in a shard, which the routes on the way keep, too; one may be longer. */
+    AWAITED_SIZE_BYTES_MAX = 256 << 10,
+};
 
 /* ---- The set --------------------------------------------------------------------------------- */
 
@@ -110,7 +115,8 @@ struct bytes kv__lock_row(uint8_t *target, struct bytes name)
 
 struct question {
     const struct kv_call *call;
-    const struct kv__key_set *intents; /* NULL: locks alone count. */
+    const struct kv__key_set *intents; /* NULL: they do not count. */
+    const struct kv__key_set *awaited; /* The same. */
     int answer;
 };
 
@@ -119,7 +125,8 @@ static bool ask_memory(void *context, struct bytes name)
     struct question *question = context;
     uint64_t hash = kv__key_hash(name);
     bool is_held = kv__key_set_has(&question->call->kv->locks, hash) ||
-                   (question->intents != NULL && kv__key_set_has(question->intents, hash));
+                   (question->intents != NULL && kv__key_set_has(question->intents, hash)) ||
+                   (question->awaited != NULL && kv__key_set_has(question->awaited, hash));
     question->answer = is_held ? 1 : 0;
     return !is_held;
 }
@@ -168,10 +175,81 @@ int kv__is_locked(const struct kv_call *call)
 
 /* ---- What the leader asks -------------------------------------------------------------------- */
 
+/* Of PREPARE: a call of the part behind the header. */
+static bool parse_prepare(struct kv *kv, const struct shard_command *command, struct kv_call *call,
+                          struct kv__part *part)
+{
+    if (command->argument_count < 2) {
+        return false;
+    }
+    *call = (struct kv_call){
+        .kv = kv,
+        .entry = kv__entry_of_opcode(KV_OPCODE_TRANSACTION),
+        .arguments = command->arguments + 1,
+        .argument_count = command->argument_count - 1,
+    };
+    return kv__part_parse(call, part);
+}
+
+/* The keys that a command in the log, or one that waits, uses. */
+static void visit_claims(struct kv *kv, const struct shard_command *command, kv__key_visitor *visit,
+                         void *context)
+{
+    struct kv_call call;
+    struct kv__part part;
+    if (command->opcode == KV_OPCODE_PREPARE) {
+        if (parse_prepare(kv, command, &call, &part)) {
+            (void)kv__part_visit(&call, &part, visit, context);
+        }
+        return;
+    }
+    call = (struct kv_call){
+        .kv = kv,
+        .entry = kv__entry_of_opcode(command->opcode),
+        .arguments = command->arguments,
+        .argument_count = command->argument_count,
+    };
+    ASSERT(call.entry != NULL);
+    visit_keys(&call, visit, context);
+}
+
+/* Whoever takes locks waits for those who came before it, too; nobody would wait for a lock long
+ * enough otherwise. What takes none may pass: it only delays the others by its own time. */
+static bool prepare_must_wait(struct kv *kv, const struct shard_command *command)
+{
+    struct txn_header header;
+    if (command->argument_count == 0 || !txn_header_decode(command->arguments[0], &header) ||
+        kv__unfinished_has(kv, header.id, header.place)) {
+        return false; /* The locks are its own, or it is refused. */
+    }
+    struct kv_call call;
+    struct kv__part part;
+    if (!parse_prepare(kv, command, &call, &part)) {
+        return false;
+    }
+    if (kv->awaited_flush_count > 0) {
+        return true;
+    }
+    struct question question = {.call = &call, .intents = &kv->intents, .awaited = &kv->awaited};
+    if (BUG("kv.intents_ignored")) {
+        question.intents = NULL;
+    }
+    if (BUG("kv.waiting_passed")) {
+        question.awaited = NULL;
+    }
+    (void)kv__part_visit(&call, &part, ask_memory, &question);
+    return question.answer != 0;
+}
+
 bool kv__must_wait(void *context, const struct shard_command *command)
 {
     struct kv *kv = context;
-    if (kv->locks.count == 0 && kv->intents.count == 0) {
+    bool is_anything_held = kv->locks.count > 0 || kv->intents.count > 0;
+    if (command->opcode == KV_OPCODE_PREPARE) {
+        bool is_anybody_waiting = kv->awaited.count > 0 || kv->awaited_flush_count > 0;
+        return (is_anything_held || is_anybody_waiting) && prepare_must_wait(kv, command);
+    }
+    if (!is_anything_held) {
         return false;
     }
     struct kv_call call = {
@@ -192,10 +270,9 @@ bool kv__must_wait(void *context, const struct shard_command *command)
     return question.answer != 0;
 }
 
-static bool add_intent(void *context, struct bytes name)
+static bool add_key(void *context, struct bytes name)
 {
-    struct kv *kv = context;
-    kv__key_set_add(&kv->intents, kv__key_hash(name));
+    kv__key_set_add(context, kv__key_hash(name));
     return true;
 }
 
@@ -204,19 +281,48 @@ void kv__gathered(void *context, const struct shard_command *command)
     struct kv *kv = context;
     if (command == NULL) {
         kv__key_set_deinit(&kv->intents);
+    } else if (command->opcode == KV_OPCODE_PREPARE) {
+        visit_claims(kv, command, add_key, &kv->intents);
+    }
+}
+
+static uint64_t size_of(const struct shard_command *command)
+{
+    uint64_t size_bytes = 0;
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        size_bytes += command->arguments[i].size_bytes;
+    }
+    return size_bytes;
+}
+
+void kv__waits(void *context, const struct shard_command *command)
+{
+    struct kv *kv = context;
+    if (command == NULL) {
+        kv__key_set_deinit(&kv->awaited);
+        kv->awaited_flush_count = 0;
+        kv->awaited_size_bytes = 0;
         return;
     }
-    if (command->opcode != KV_OPCODE_PREPARE || command->argument_count < 2) {
-        return;
+    visit_claims(kv, command, add_key, &kv->awaited);
+    kv->awaited_flush_count += is_flush(kv__entry_of_opcode(command->opcode));
+    kv->awaited_size_bytes += command->opcode == KV_OPCODE_PREPARE ? size_of(command) : 0;
+}
+
+bool kv__declines(void *context, const struct shard_command *command, const struct reply *reply)
+{
+    struct kv *kv = context;
+    struct txn_header header;
+    if (command->opcode != KV_OPCODE_PREPARE ||
+        !txn_header_decode(command->arguments[0], &header)) {
+        return false;
     }
-    struct kv_call call = {
-        .kv = kv,
-        .entry = kv__entry_of_opcode(command->opcode),
-        .arguments = command->arguments + 1,
-        .argument_count = command->argument_count - 1,
-    };
-    struct kv__part part;
-    if (kv__part_parse(&call, &part)) {
-        (void)kv__part_visit(&call, &part, add_intent, kv);
+    bool has_room = kv->awaited_size_bytes == 0 ||
+                    kv->awaited_size_bytes + size_of(command) <= AWAITED_SIZE_BYTES_MAX;
+    if (header.may_wait && has_room) {
+        return false;
     }
+    PROBE("kv.prepare_declines");
+    buffer_append_byte(reply->target, TXN_ANSWER_LOCKED);
+    return true;
 }

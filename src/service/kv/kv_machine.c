@@ -293,6 +293,8 @@ struct shard_machine kv_machine(struct kv *kv)
         .background = background,
         .must_wait = kv__must_wait,
         .gathered = kv__gathered,
+        .waits = kv__waits,
+        .declines = kv__declines,
     };
 }
 

@@ -199,7 +199,12 @@ static int prepare(struct kv_call *inner, const struct kv__part *part,
         return 0;
     }
     struct locking locking = {.call = inner, .header = header, .are_free = true};
-    (void)kv__part_visit(inner, part, is_free, &locking);
+    if (header->may_wait && txn_has_waited_too_long(header->id, inner->time_ms)) {
+        PROBE("kv.prepare_waited_too_long");
+        locking.are_free = false;
+    } else {
+        (void)kv__part_visit(inner, part, is_free, &locking);
+    }
     if (!locking.are_free) {
         PROBE("kv.prepare_locked");
         answer(inner, TXN_ANSWER_LOCKED);

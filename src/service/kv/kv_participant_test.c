@@ -280,6 +280,155 @@ static void test_an_intent_is_as_good_as_a_lock(void **state)
     close_world(&world, transaction);
 }
 
+/* A PREPARE of somebody: of transaction `number`, with one key or two. */
+struct request {
+    struct kv_transaction *transaction;
+    struct bytes arguments[32];
+    uint8_t header[TXN_HEADER_SIZE_BYTES];
+    struct shard_command command;
+};
+
+static struct shard_command *make_prepare(struct request *request, uint64_t number, bool may_wait,
+                                          const char *key, const char *other)
+{
+    const struct txn_header header = {
+        .id = {id.origin, number, id.begun_ms}, .place = PLACE, .home = HOME, .may_wait = may_wait};
+    bool does_grow;
+    request->transaction = kv_transaction_create();
+    add(request->transaction, "get", key, NULL);
+    if (other != NULL) {
+        add(request->transaction, "get", other, NULL);
+    }
+    struct shard_command part = kv_transaction_command(request->transaction, &does_grow);
+    assert_in_range(part.argument_count, 1, 31);
+    txn_header_encode(&header, request->header);
+    request->arguments[0] = bytes_make(request->header, sizeof request->header);
+    memcpy(request->arguments + 1, part.arguments,
+           part.argument_count * sizeof request->arguments[0]);
+    request->command =
+        (struct shard_command){KV_OPCODE_PREPARE, part.argument_count + 1, request->arguments};
+    return &request->command;
+}
+
+/* "goes", "waits" or "declines". */
+static const char *way_of(struct kv__world *world, uint64_t number, bool may_wait, const char *key,
+                          const char *other)
+{
+    struct shard_machine machine = kv_machine(world->kv);
+    struct request request;
+    const struct shard_command *command = make_prepare(&request, number, may_wait, key, other);
+    const struct reply reply = {&world->answer, 2};
+    const char *way = "goes";
+    buffer_clear(&world->answer);
+    if (machine.must_wait(machine.context, command)) {
+        way = machine.declines(machine.context, command, &reply) ? "declines" : "waits";
+        assert_true(way[0] == 'w' || answer_of(world) == '2');
+    }
+    kv_transaction_destroy(request.transaction);
+    return way;
+}
+
+static void wait_for(struct kv__world *world, uint64_t number, const char *key, const char *other)
+{
+    struct shard_machine machine = kv_machine(world->kv);
+    struct request request;
+    machine.waits(machine.context, make_prepare(&request, number, true, key, other));
+    kv_transaction_destroy(request.transaction);
+}
+
+static void test_a_prepare_passes_nobody(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    struct shard_machine machine = kv_machine(world.kv);
+    assert_string_equal(way_of(&world, 2, false, "a", NULL), "goes");
+    assert_int_equal(step(&world, KV_OPCODE_PREPARE, TXN_NONE, transaction), '1');
+    assert_string_equal(way_of(&world, 1, false, "a", "b"), "goes"); /* Its own locks. */
+    assert_string_equal(way_of(&world, 2, false, "c", "a"), "declines");
+    assert_string_equal(way_of(&world, 2, true, "c", "a"), "waits");
+    assert_string_equal(way_of(&world, 3, true, "c", "d"), "goes");
+    wait_for(&world, 2, "c", "a");
+    assert_string_equal(way_of(&world, 3, false, "c", "d"), "declines");
+    assert_string_equal(way_of(&world, 3, true, "c", "d"), "waits");
+    assert_string_equal(way_of(&world, 3, true, "d", NULL), "goes");
+    /* What takes no lock only cares for locks. */
+    assert_true(!must_wait(&world, "get", "c") && must_wait(&world, "get", "a"));
+    /* Also when the lock is gone, until it was the other's turn. */
+    assert_int_equal(step(&world, KV_OPCODE_FINISH, TXN_ABORT, NULL), '6');
+    assert_false(must_wait(&world, "get", "a"));
+    assert_string_equal(way_of(&world, 3, false, "c", NULL), "declines");
+    machine.waits(machine.context, NULL);
+    assert_string_equal(way_of(&world, 3, false, "c", NULL), "goes");
+    /* Plain commands wait in the same line, FLUSHALL for all keys. */
+    const struct bytes key = BYTES("e");
+    const struct shard_command get = {kv_command_find(BYTES("get"))->opcode, 1, &key};
+    const struct shard_command flush = {kv_command_find(BYTES("flushall"))->opcode, 0, NULL};
+    machine.waits(machine.context, &get);
+    assert_string_equal(way_of(&world, 3, false, "e", NULL), "declines");
+    machine.waits(machine.context, NULL);
+    machine.waits(machine.context, &flush);
+    assert_string_equal(way_of(&world, 3, true, "e", NULL), "waits");
+    machine.waits(machine.context, NULL);
+    assert_string_equal(way_of(&world, 3, true, "e", NULL), "goes");
+    close_world(&world, transaction);
+}
+
+static void test_the_line_is_bounded(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    char *key = calloc(KV_KEY_SIZE_BYTES_MAX + 1, 1);
+    memset(key, 'x', KV_KEY_SIZE_BYTES_MAX);
+    assert_int_equal(step(&world, KV_OPCODE_PREPARE, TXN_NONE, transaction), '1');
+    uint64_t count = 0;
+    while (strcmp(way_of(&world, 2 + count, true, "a", key), "waits") == 0) {
+        wait_for(&world, 2 + count++, "a", key);
+        assert_in_range(count, 1, 10000);
+    }
+    assert_string_equal(way_of(&world, 2 + count, true, "a", key), "declines");
+    assert_true(count * KV_KEY_SIZE_BYTES_MAX > 128 << 10);
+    free(key);
+    close_world(&world, transaction);
+}
+
+static void test_who_has_waited_too_long_gets_nothing(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    struct request request;
+    const struct shard_command *command = make_prepare(&request, 2, true, "a", NULL);
+    world.time_ms = id.begun_ms + TXN_WAIT_MS_MAX + 1;
+    execute(&world, command->opcode, command->arguments, command->argument_count);
+    assert_int_equal(answer_of(&world), '2');
+    assert_int_equal(world.kv->record_count, 0);
+    assert_false(must_wait(&world, "get", "a"));
+    kv_transaction_destroy(request.transaction);
+    command = make_prepare(&request, 2, false, "a", NULL); /* It never waited. */
+    execute(&world, command->opcode, command->arguments, command->argument_count);
+    assert_int_equal(answer_of(&world), '1');
+    kv_transaction_destroy(request.transaction);
+    close_world(&world, transaction);
+}
+
+/* Its coordinator gave it up while it waited: its turn comes, and it takes nothing. */
+static void test_who_was_given_up_gets_nothing(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    struct request request;
+    assert_int_equal(step(&world, KV_OPCODE_FINISH, TXN_ABORT, NULL), '6');
+    const struct shard_command *command = make_prepare(&request, id.number, true, "a", NULL);
+    execute(&world, command->opcode, command->arguments, command->argument_count);
+    assert_int_equal(answer_of(&world), '6');
+    assert_false(must_wait(&world, "get", "a"));
+    kv_transaction_destroy(request.transaction);
+    close_world(&world, transaction);
+}
+
 static void test_malformed_steps_change_nothing(void **state)
 {
     (void)state;
@@ -361,6 +510,10 @@ int main(void)
         cmocka_unit_test(test_watched_keys_are_compared_with_the_lock),
         cmocka_unit_test(test_time_stands_still_for_locked_keys),
         cmocka_unit_test(test_an_intent_is_as_good_as_a_lock),
+        cmocka_unit_test(test_a_prepare_passes_nobody),
+        cmocka_unit_test(test_the_line_is_bounded),
+        cmocka_unit_test(test_who_has_waited_too_long_gets_nothing),
+        cmocka_unit_test(test_who_was_given_up_gets_nothing),
         cmocka_unit_test(test_malformed_steps_change_nothing),
         cmocka_unit_test(test_age_is_not_that_of_stamps),
         cmocka_unit_test(test_check_sees_locks_and_parts_that_disagree),

@@ -195,6 +195,17 @@ void kv__unfinished_add(struct kv *kv, const struct kv__unfinished *unfinished)
     }
 }
 
+bool kv__unfinished_has(const struct kv *kv, struct txn_id id, uint32_t place)
+{
+    for (uint32_t i = 0; i < kv->unfinished_count; i++) {
+        const struct kv__unfinished *at = &kv->unfinished[i];
+        if (txn_id_equal(at->id, id) && at->place == place && !at->is_decision) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void kv__unfinished_remove(struct kv *kv, struct txn_id id, uint32_t place, bool is_decision)
 {
     for (uint32_t i = 0; i < kv->unfinished_count; i++) {
@@ -218,6 +229,7 @@ void kv__records_deinit(struct kv *kv)
     kv->unfinished_capacity = 0;
     kv__key_set_deinit(&kv->locks);
     kv__key_set_deinit(&kv->intents);
+    kv__waits(kv, NULL);
     buffer_deinit(&kv->part);
     memset(kv->record_hints, 0, sizeof kv->record_hints);
     kv->records_next_slot = kv->first_slot;

@@ -52,6 +52,8 @@ MUST_USE int kv__decision_decode(struct bytes row, struct kv_decision *decision)
 
 /* The machine's list of what is not finished. `places` is copied. */
 void kv__unfinished_add(struct kv *kv, const struct kv__unfinished *unfinished);
+/* Is the part prepared? */
+bool kv__unfinished_has(const struct kv *kv, struct txn_id id, uint32_t place);
 void kv__unfinished_remove(struct kv *kv, struct txn_id id, uint32_t place, bool is_decision);
 
 void kv__record_hint(struct kv *kv, uint32_t place);

@@ -86,6 +86,15 @@ static void committed(struct client *client, const struct txn_done *done)
     end(client, KV__DONE);
 }
 
+/* Conflicts alone make nobody fail: those who want the same keys get their turns. */
+static void check_kindness(struct client *client, int status)
+{
+    if (client->world->options.is_kind) {
+        kv__txn_world_fail(client->world, "a transaction fails and nothing went wrong",
+                           client->operation, (uint64_t)-status);
+    }
+}
+
 static void transaction_done(void *context, const struct txn_done *done)
 {
     struct client *client = context;
@@ -104,10 +113,12 @@ static void transaction_done(void *context, const struct txn_done *done)
         return;
     case TXN_FAILED:
         client->world->statistics.failed_count++;
+        check_kindness(client, done->status);
         end(client, KV__REFUSED);
         return;
     case TXN_UNKNOWN:
         client->world->statistics.unknown_count++;
+        check_kindness(client, done->status);
         end(client, KV__UNKNOWN);
         return;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claim: whatever is killed, lost, late or doubled, transactions over several shards are all or nothing
  * and strictly serializable with everything else; in the end nothing is locked, unfinished or
- * remembered; replicas agree. Each planted bug is seen. */
+ * remembered; replicas agree; who wants the same keys gets them in turn. Each planted bug is seen. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,19 +61,22 @@ static void test_lives(void **state)
         all.recovered_count += one.recovered_count;
         all.killed_count += one.killed_count;
         all.waited_count += one.waited_count;
+        all.prepares_count += one.prepares_count;
     }
     trace_set_hooks(NULL);
     print_message(
         "%llu committed, %llu changed, %llu failed, %llu unknown, %llu replies lost, %llu "
-        "recovered, %llu killed, %llu waited\n",
+        "recovered, %llu killed, %llu waited, of these %llu for their locks\n",
         (unsigned long long)all.committed_count, (unsigned long long)all.changed_count,
         (unsigned long long)all.failed_count, (unsigned long long)all.unknown_count,
         (unsigned long long)all.lost_replies_count, (unsigned long long)all.recovered_count,
-        (unsigned long long)all.killed_count, (unsigned long long)all.waited_count);
+        (unsigned long long)all.killed_count, (unsigned long long)all.waited_count,
+        (unsigned long long)all.prepares_count);
     if (count >= SEED_COUNT) {
         assert_true(all.committed_count > 0 && all.changed_count > 0 && all.failed_count > 0);
         assert_true(all.unknown_count > 0 && all.lost_replies_count > 0);
         assert_true(all.recovered_count > 0 && all.killed_count > 0 && all.waited_count > 0);
+        assert_true(all.prepares_count > 0);
     }
 }
 
@@ -115,6 +118,7 @@ static void test_planted_bugs(void **state)
         "txn.majority_suffices",      "kv.vote_not_durable",      "kv.unlocked_with_the_vote",
         "kv.part_not_compared",       "kv.finish_executes_again", "kv.late_prepare_accepted",
         "kv.outcome_forgotten_early", "shard.lock_passed",        "kv.intents_ignored",
+        "kv.waiting_passed",          "txn.order_ignored",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};

@@ -2,6 +2,8 @@
 /* A shard of the world. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_part.h"
+#include "service/kv/kv_record.h"
 #include "service/kv/kv_txn_world_internal.h"
 
 enum { CACHE_SIZE_BYTES = 1 << 20, WINDOW_COUNT_MAX = 1 << 14, LOOK_MS = 500 };
@@ -116,9 +118,89 @@ static bool must_wait(struct shard_replica *shard, const struct message *message
     return machine.must_wait(machine.context, &message->command) && !BUG("shard.lock_passed");
 }
 
+/* ---- The line -------------------------------------------------------------------------------- */
+
+static bool visit_keys(struct shard_replica *shard, const struct message *message,
+                       kv__key_visitor *visit, void *context)
+{
+    bool is_prepare = message->command.opcode == KV_OPCODE_PREPARE;
+    struct kv__part part;
+    const struct kv_call call = {
+        .kv = shard->kv,
+        .entry = kv__entry_of_opcode(is_prepare ? KV_OPCODE_TRANSACTION : message->command.opcode),
+        .arguments = message->command.arguments + (is_prepare ? 1 : 0),
+        .argument_count = message->command.argument_count - (is_prepare ? 1 : 0),
+    };
+    if (is_prepare) {
+        return kv__part_parse(&call, &part) && kv__part_visit(&call, &part, visit, context);
+    }
+    return kv__keys_visit(&call, visit, context);
+}
+
+static bool is_other(void *context, struct bytes name)
+{
+    return !bytes_equal(*(const struct bytes *)context, name);
+}
+
+struct comparison {
+    struct shard_replica *shard;
+    const struct message *waiting;
+};
+
+static bool is_unused(void *context, struct bytes name)
+{
+    const struct comparison *comparison = context;
+    return visit_keys(comparison->shard, comparison->waiting, is_other, &name);
+}
+
+/* A PREPARE that gets into the log passes nobody who came before it and wants one of its keys. */
+static void check_line(struct shard_replica *shard, const struct message *message)
+{
+    struct txn_header header;
+    bool is_decoded = message->command.opcode == KV_OPCODE_PREPARE &&
+                      txn_header_decode(message->command.arguments[0], &header);
+    if (!is_decoded || kv__unfinished_has(shard->kv, header.id, header.place)) {
+        return; /* It has its locks already. */
+    }
+    for (struct list *member = shard->parked.next; member != &shard->parked;
+         member = member->next) {
+        struct comparison comparison = {shard, LIST_ITEM(member, struct message, link)};
+        if (comparison.waiting->arrived < message->arrived &&
+            !visit_keys(shard, message, is_unused, &comparison)) {
+            kv__txn_world_fail(shard->world, "a PREPARE passes what waits", message->arrived,
+                               comparison.waiting->arrived);
+        }
+    }
+}
+
+/* It has no turn yet: it waits, or is answered. Takes the message. */
+static void park(struct shard_replica *shard, struct message *message)
+{
+    struct shard_machine machine = kv_machine(shard->kv);
+    list_push_back(&shard->parked, &message->link);
+    machine.waits(machine.context, &message->command);
+}
+
+static void keep_or_answer(struct shard_replica *shard, struct message *message)
+{
+    struct shard_machine machine = kv_machine(shard->kv);
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, 2};
+    if (message->is_write && machine.declines(machine.context, &message->command, &reply)) {
+        kv__txn_shard_reply(shard, message, buffer_bytes(&answer));
+        memory_free(message);
+    } else {
+        shard->world->statistics.waited_count++;
+        shard->world->statistics.prepares_count += message->command.opcode == KV_OPCODE_PREPARE;
+        park(shard, message);
+    }
+    buffer_deinit(&answer);
+}
+
 static void append(struct shard_replica *shard, struct message *message)
 {
     struct shard_machine machine = kv_machine(shard->kv);
+    check_line(shard, message);
     shard->log = memory_resize(shard->log, (shard->log_count + 1) * sizeof shard->log[0]);
     message->time_ms = kv__txn_shard_time_ms(shard);
     shard->log[shard->log_count++] = message;
@@ -131,14 +213,9 @@ static void append(struct shard_replica *shard, struct message *message)
     }
 }
 
-/* Takes the message. */
+/* Takes the message, whose turn it is. */
 static void begin(struct shard_replica *shard, struct message *message)
 {
-    if (must_wait(shard, message)) {
-        shard->world->statistics.waited_count++;
-        list_push_back(&shard->parked, &message->link);
-        return;
-    }
     if (message->is_write) {
         append(shard, message);
         return;
@@ -150,19 +227,29 @@ static void begin(struct shard_replica *shard, struct message *message)
     const struct shard_moment moment = {.time_ms = time_ms, .durable_time_ms = time_ms};
     rows_set_tier(shard->rows, ENV_TIER_DISK);
     int status = machine.read(machine.context, shard->rows, &moment, &message->command, &reply);
-    ASSERT(status == 0); /* must_wait() knows all locks. */
-    kv__txn_shard_reply(shard, message, buffer_bytes(&answer));
+    if (status != 0) { /* must_wait() knows all locks. */
+        kv__txn_world_fail(shard->world, "a read met a lock", shard->applied_count, 0);
+    } else {
+        kv__txn_shard_reply(shard, message, buffer_bytes(&answer));
+    }
     buffer_deinit(&answer);
     memory_free(message);
 }
 
 static void resume_parked(struct shard_replica *shard)
 {
+    struct shard_machine machine = kv_machine(shard->kv);
     struct list ready;
     list_init(&ready);
     list_append_all(&ready, &shard->parked);
+    machine.waits(machine.context, NULL);
     for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
-        begin(shard, LIST_ITEM(member, struct message, link));
+        struct message *message = LIST_ITEM(member, struct message, link);
+        if (must_wait(shard, message)) {
+            park(shard, message);
+        } else {
+            begin(shard, message);
+        }
     }
 }
 
@@ -204,7 +291,12 @@ void kv__txn_shard_deliver(struct shard_replica *shard, struct message *message)
             return;
         }
     }
-    begin(shard, message);
+    message->arrived = ++shard->arrived_count;
+    if (must_wait(shard, message)) {
+        keep_or_answer(shard, message);
+    } else {
+        begin(shard, message);
+    }
 }
 
 /* Its leader dies. */

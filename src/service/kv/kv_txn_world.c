@@ -42,6 +42,13 @@ void kv__txn_options_draw(struct kv__txn_options *options, struct random *random
     }
     options->unnamed_percent *= 8;
     options->watch_percent = random_chance(random, 1, 2) ? 40 : 0;
+    if (random_chance(random, 1, 6)) {
+        options->is_kind = true;
+        options->recovery_age_ms = UINT32_MAX; /* Early recovery costs attempts. */
+        for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+            *faults[i] = 0;
+        }
+    }
 }
 
 bool kv__txn_world_chance(struct txn_world *world, uint32_t percent)
@@ -270,7 +277,7 @@ static void time_out(struct txn_world *world, uint32_t shard, uint64_t number)
     if (!state->is_open) {
         return;
     }
-    if (world->is_healed || random_chance(&world->random, 1, 2)) {
+    if (world->is_healed || world->options.is_kind || random_chance(&world->random, 1, 2)) {
         transmit(world, shard, state->original);
         struct event *event = kv__txn_world_schedule(world, EVENT_TIMEOUT, TIMEOUT_MS, shard);
         event->request = number;

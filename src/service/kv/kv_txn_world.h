@@ -5,7 +5,8 @@
  * A shard is the machine of kv over a store in memory, with a log of commands: what core/shard and
  * core/raft make of several replicas. Its leader dies in that the machine is made anew, from the
  * store or from the log, and that the end of the log that was not applied is lost or not. It keeps
- * what must wait for a lock, as core/shard does, and a window of replies. Coordinators are those of
+ * what must wait for a lock, as core/shard does, looks whether any PREPARE passes what waits, and has
+ * a window of replies. Coordinators are those of
  * core/txn, killed at any time. Messages are late, lost and doubled; some come again without an
  * identity. Clients append unique elements to lists and read them, one at a time or in transactions,
  * and write down what they saw; kv_txn_check.c says whether that can be. */
@@ -49,6 +50,8 @@ struct kv__txn_options {
     uint32_t watch_percent;       /* Of transactions. */
     uint32_t
         kill_at_submission; /* The first coordinator dies right behind this one; 0: does not. */
+    bool
+        is_kind; /* Nothing goes wrong: then no transaction may be refused for others, or get lost. */
 };
 void kv__txn_options_draw(struct kv__txn_options *options, struct random *random);
 
@@ -88,7 +91,8 @@ struct kv__txn_statistics {
     uint64_t lost_replies_count;
     uint64_t recovered_count;
     uint64_t killed_count;
-    uint64_t waited_count; /* Commands that waited for a lock. */
+    uint64_t waited_count;   /* Commands that waited for a lock. */
+    uint64_t prepares_count; /* Those of them that wanted locks. */
 };
 
 /* Live one life. NULL, or the claim that was violated. */

@@ -15,6 +15,7 @@ struct message {
     uint64_t request;             /* Whom the reply is for: index of txn_world.requests. */
     uint64_t sequence;            /* Its identity; 0: none. */
     uint64_t time_ms;             /* In a log: the stamp. */
+    uint64_t arrived;             /* Where it waits: its place in the line. */
     bool is_write;
 };
 
@@ -34,7 +35,8 @@ struct shard_replica {
     uint64_t log_count;
     uint64_t applied_count;
     uint64_t stamp_ms;
-    struct list parked;
+    struct list parked; /* In the order of their arrival. */
+    uint64_t arrived_count;
     struct window_reply *window;
     uint64_t window_count;
     bool is_apply_due;

@@ -364,6 +364,21 @@ static void gathered(void *context, const struct shard_command *command)
     }
 }
 
+static void waits(void *context, const struct shard_command *command)
+{
+    const struct system *system = context;
+    if (command == NULL || !system_is_opcode(command->opcode)) {
+        system->data.waits(system->data.context, command);
+    }
+}
+
+static bool declines(void *context, const struct shard_command *command, const struct reply *reply)
+{
+    const struct system *system = context;
+    return !system_is_opcode(command->opcode) &&
+           system->data.declines(system->data.context, command, reply);
+}
+
 struct shard_machine system_machine_over(struct system *system, const struct shard_machine *data)
 {
     system->data = data == NULL ? (struct shard_machine){0} : *data;
@@ -377,5 +392,7 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .background = background,
         .must_wait = system->data.must_wait == NULL ? NULL : must_wait,
         .gathered = system->data.gathered == NULL ? NULL : gathered,
+        .waits = system->data.waits == NULL ? NULL : waits,
+        .declines = system->data.declines == NULL ? NULL : declines,
     };
 }
