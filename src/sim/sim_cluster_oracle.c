@@ -197,6 +197,18 @@ static void gathered(void *context, const struct shard_command *command)
     watch->machine.gathered(watch->machine.context, command);
 }
 
+static void waits(void *context, const struct shard_command *command)
+{
+    struct cluster_watch *watch = context;
+    watch->machine.waits(watch->machine.context, command);
+}
+
+static bool declines(void *context, const struct shard_command *command, const struct reply *reply)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.declines(watch->machine.context, command, reply);
+}
+
 struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
                                                  struct cluster_node *node,
                                                  struct shard_machine machine,
@@ -218,6 +230,8 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
         .background = background,
         .must_wait = must_wait,
         .gathered = gathered,
+        .waits = waits,
+        .declines = declines,
     };
 }
 
