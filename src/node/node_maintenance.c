@@ -126,6 +126,9 @@ static void compact_when_full(struct node_maintenance *maintenance)
         return;
     }
     flush_store(maintenance);
+    if (store_get_health(maintenance->options.store, NULL) != STORE_WELL) {
+        return; /* What was deleted is in memory only, and compacting would not find it. */
+    }
     struct error error = {0};
     int status = store_compact_range(maintenance->options.store, BYTES(""), BYTES(""), &error);
     maintenance->compacted_at_ms = os_monotonic_ms();

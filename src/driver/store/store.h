@@ -37,7 +37,8 @@ struct store_options {
     uint64_t cache_size_bytes;
 
     /* Of these at most so much for rows that are not flushed. At least
-     * STORE_WRITE_BUFFER_SIZE_MIN. */
+     * STORE_WRITE_BUFFER_SIZE_MIN. As much space on the disk is left to flushes: a compaction that
+     * would take it fails for want of space. */
     uint64_t write_buffer_size_bytes;
 
     uint32_t background_job_count; /* Flushes and compactions at a time; 0: two. */
@@ -80,7 +81,7 @@ enum store_health store_get_health(struct store *store, struct error *reason);
 bool store_is_stalled(const struct store *store);
 
 /* Have the rows with lower <= row < upper compacted, so that the space of those deleted returns.
- * Blocks, for long; writes and flushes go on. */
+ * Blocks, for long; writes and flushes go on, other compactions wait. -ENOSPC: another time. */
 MUST_USE int store_compact_range(struct store *store, struct bytes lower, struct bytes upper,
                                  struct error *error);
 

@@ -30,6 +30,7 @@
 extern "C" {
 #include "driver/store/store_engine.h"
 }
+#include "driver/store/store_space.hh"
 
 /* RocksDB takes an object of ours from thread to thread under locks of its own, which the thread
  * sanitizer does not see (tests/tsan.txt). So it is told that each call comes after the construction
@@ -60,7 +61,7 @@ constexpr uint64_t write_buffer_size_max = 64 << 20;
 constexpr size_t batch_header_bytes = 12;
 constexpr int open_files_default = 512;
 constexpr int flush_report_wait_ms = 200;
-constexpr int background_work_wait_ms = 10000;
+constexpr int flushes_wait_ms = 10000;
 constexpr int background_work_poll_ms = 20;
 
 int code_of(const rocksdb::Status &status)
@@ -169,6 +170,11 @@ class listener : public rocksdb::EventListener
         target_.background_error(target_.context, code_of(*status), status->ToString().c_str());
     }
 
+    void OnTableFileCreationStarted(const rocksdb::TableFileCreationBriefInfo &information) override
+    {
+        store_space::note_creation(information.reason);
+    }
+
     void OnFlushCompleted(rocksdb::DB *, const rocksdb::FlushJobInfo &information) override
     {
         call here(lifetime_);
@@ -223,6 +229,7 @@ struct store_engine {
     std::shared_ptr<rocksdb::Cache> cache;
     std::shared_ptr<rocksdb::Statistics> statistics;
     std::shared_ptr<listener> events;
+    std::unique_ptr<rocksdb::Env> env; /* Outlives the database. */
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
     rocksdb::WriteOptions write_options;
@@ -286,6 +293,7 @@ rocksdb::Options make_options(const struct store_options &options, store_engine 
 {
     rocksdb::Options made;
     made.create_if_missing = true;
+    made.env = engine->env.get();
     made.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table_options(engine->cache)));
     set_write_buffers(&made, options, engine->cache);
     set_quiet(&made);
@@ -507,6 +515,8 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->statistics = rocksdb::CreateDBStatistics();
     opened->statistics->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);
     opened->events = std::make_shared<listener>(target);
+    /* What a flush of everything in memory takes. */
+    opened->env = store_space::make_env(options->write_buffer_size_bytes);
     opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
     opened->read_options[ENV_TIER_DISK].read_tier = rocksdb::kReadAllTier;
     opened->write_options.disableWAL = true;
@@ -559,12 +569,10 @@ int store__engine_flush(struct store_engine *engine, struct error *error)
 
 /* After a failed flush RocksDB's thread sleeps for a second and then looks whether to go on. A
  * resumption that begins meanwhile may wait for ever for a flush that nobody schedules. */
-static void wait_for_background_work(struct store_engine *engine)
+static void wait_for_flushes(struct store_engine *engine)
 {
-    for (int i = 0; i < background_work_wait_ms / background_work_poll_ms; i++) {
-        rocksdb::DB *database = engine->database.get();
-        if (property(database, rocksdb::DB::Properties::kNumRunningFlushes) == 0 &&
-            property(database, rocksdb::DB::Properties::kNumRunningCompactions) == 0) {
+    for (int i = 0; i < flushes_wait_ms / background_work_poll_ms; i++) {
+        if (property(engine->database.get(), rocksdb::DB::Properties::kNumRunningFlushes) == 0) {
             return;
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(background_work_poll_ms));
@@ -584,7 +592,7 @@ static void keep_background_work_going(rocksdb::DB *database, const std::atomic<
 
 int store__engine_resume(struct store_engine *engine, struct error *error)
 {
-    wait_for_background_work(engine);
+    wait_for_flushes(engine);
     std::atomic<bool> is_done{false};
     std::thread helper(keep_background_work_going, engine->database.get(), std::cref(is_done));
     rocksdb::Status status = engine->database->Resume();
@@ -597,7 +605,9 @@ int store__engine_compact_range(struct store_engine *engine, struct bytes lower,
                                 struct error *error)
 {
     rocksdb::CompactRangeOptions options;
-    options.exclusive_manual_compaction = false;
+    /* On a full disk compactions fail and are tried again at once; one that waits for its turn beside
+     * them may never get it. */
+    options.exclusive_manual_compaction = true;
     rocksdb::Slice first = slice_of(lower);
     rocksdb::Slice last = slice_of(upper);
     rocksdb::Status status = engine->database->CompactRange(

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -509,25 +510,86 @@ static void test_compaction_without_room(void **state)
     place_remove(&place);
 }
 
+/* A file system of its own, or skip the test. */
+static void place_make_small(struct place *place, const char *size)
+{
+    place_make(place);
+    if (mount("tmpfs", place->root, "tmpfs", 0, size) != 0) {
+        print_message("SKIPPED: a small disk needs the right to mount a tmpfs (%s)\n",
+                      error_text(-errno));
+        assert_int_equal(rmdir(place->root), 0);
+        skip();
+    }
+}
+
+static void place_remove_small(struct place *place)
+{
+    store_close(place->store);
+    assert_int_equal(umount(place->root), 0);
+    assert_int_equal(rmdir(place->root), 0);
+}
+
+static uint64_t free_size_bytes(const struct place *place)
+{
+    struct statvfs space;
+    assert_int_equal(statvfs(place->root, &space), 0);
+    return space.f_bavail * space.f_frsize;
+}
+
+static void ballast_make(const struct place *place, uint64_t size_bytes)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s/ballast", place->root);
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(file >= 0);
+    assert_int_equal(posix_fallocate(file, 0, (off_t)size_bytes), 0);
+    assert_int_equal(close(file), 0);
+}
+
+static void ballast_remove(const struct place *place)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s/ballast", place->root);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* A compaction leaves the room that flushes need: one that would fit, but not beside them, fails. */
+static void test_compaction_leaves_room_for_flushes(void **state)
+{
+    (void)state;
+    enum { ROWS = 60, ROW_SIZE = 50000, TOTAL = ROWS * ROW_SIZE };
+    struct place place;
+    place_make_small(&place, "size=40m");
+    place_open(&place);
+    for (uint64_t i = 0; i < 2; i++) { /* Merging them writes TOTAL. */
+        for (uint64_t row = 0; row < ROWS; row++) {
+            while (put_noise(&place, row, ROW_SIZE) == -EBUSY) {
+                (void)usleep(1000);
+            }
+        }
+        assert_int_equal(store_flush(place.store, NULL), 0);
+    }
+    uint64_t left = TOTAL + STORE_WRITE_BUFFER_SIZE_MIN / 2;
+    ballast_make(&place, free_size_bytes(&place) - left);
+    struct error error = {0};
+    assert_int_equal(store_compact_range(place.store, BYTES(""), BYTES(""), &error), -ENOSPC);
+    assert_int_equal(store_get_health(place.store, NULL), STORE_WELL);
+    assert_int_equal(put_noise(&place, ROWS, ROW_SIZE), 0);
+    assert_int_equal(store_flush(place.store, NULL), 0);
+    ballast_remove(&place);
+    assert_int_equal(store_compact_range(place.store, BYTES(""), BYTES(""), &error), 0);
+    assert_has_noise(&place, ROWS + 1);
+    place_remove_small(&place);
+}
+
 /* A full disk loses nothing: reads go on, writes are refused, and after space was freed the next
  * flush makes everything durable that was ever accepted. */
 static void test_full_disk(void **state)
 {
     (void)state;
     struct place place;
-    place_make(&place);
-    if (mount("tmpfs", place.root, "tmpfs", 0, "size=40m") != 0) {
-        print_message("SKIPPED: a full disk needs the right to mount a tmpfs (%s)\n",
-                      error_text(-errno));
-        assert_int_equal(rmdir(place.root), 0);
-        skip();
-    }
-    char ballast[PATH_SIZE];
-    (void)snprintf(ballast, sizeof ballast, "%s/ballast", place.root);
-    int file = open(ballast, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(file >= 0);
-    assert_int_equal(posix_fallocate(file, 0, 20 << 20), 0);
-    assert_int_equal(close(file), 0);
+    place_make_small(&place, "size=40m");
+    ballast_make(&place, 20 << 20);
     place_open(&place);
 
     uint64_t count = fill(&place);
@@ -538,7 +600,7 @@ static void test_full_disk(void **state)
     assert_int_equal(store_flush(place.store, &error), -ENOSPC);
     assert_has_noise(&place, count);
 
-    assert_int_equal(unlink(ballast), 0);
+    ballast_remove(&place);
     int status = store_flush(place.store, &error);
     for (int i = 0; i < 100 && status == -ENOSPC; i++) {
         (void)usleep(50000); /* Attempts have a distance. */
@@ -555,9 +617,7 @@ static void test_full_disk(void **state)
     assert_has_noise(&place, count);
     assert_true(has(&place, BYTES("again"), BYTES("1")));
     assert_false(has(&place, BYTES("refused"), BYTES("1")));
-    store_close(place.store);
-    assert_int_equal(umount(place.root), 0);
-    assert_int_equal(rmdir(place.root), 0);
+    place_remove_small(&place);
 }
 
 int main(void)
@@ -574,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_failed_flush_is_final),
         cmocka_unit_test(test_compaction_without_room),
+        cmocka_unit_test(test_compaction_leaves_room_for_flushes),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

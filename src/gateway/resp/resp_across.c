@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Transactions whose keys are in several shards: EXEC, MSET and MSETNX, by way of core/txn.
+/* Transactions whose keys are in several shards: EXEC, MSET, MSETNX and LCS, by way of core/txn.
  *
  * Each server has a coordinator of its own, on its loop. The order of a connection (I5 of resp.h) is
  * kept as for commands that are spread: such a transaction begins when nothing of its connection is
@@ -100,30 +100,38 @@ void resp__across_deinit(struct resp_server *server)
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
-static void reply_failed(const struct across *across, int status, const struct reply *reply)
+static bool is_exec(const struct command_entry *entry)
 {
-    if (status != -EBUSY) {
-        resp__reply_failure(across->entry, true, status, reply);
-        return;
+    return entry->handler == resp__exec;
+}
+
+void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
+                               const struct reply *reply)
+{
+    if (done->result == TXN_UNKNOWN) {
+        resp__reply_failure(entry, true, ERROR_OUTCOME_UNKNOWN, reply);
+    } else if (done->result == TXN_FAILED && done->status != -EBUSY) {
+        resp__reply_failure(entry, true, done->status, reply);
+    } else {
+        reply_error(reply, "%s other clients use the keys all the time, nothing was changed",
+                    is_exec(entry) ? "EXECABORT Transaction discarded because of: TRYAGAIN"
+                                   : "TRYAGAIN");
     }
-    bool is_exec = across->entry->handler == resp__exec;
-    reply_error(reply, "%s other transactions hold the keys, nothing was changed",
-                is_exec ? "EXECABORT Transaction discarded because of: TRYAGAIN" : "TRYAGAIN");
 }
 
 static void reply_committed(const struct across *across, const struct txn_done *done,
                             const struct reply *reply)
 {
-    bool is_exec = across->entry->handler == resp__exec;
+    bool is_array = is_exec(across->entry);
     bool are_all_there = true;
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;
     }
-    if (kv_split_is_only_new(across->split) && !is_exec) {
+    if (kv_split_is_only_new(across->split) && !is_array) {
         reply_integer(reply, 1);
     } else if (!are_all_there) {
         reply_error(reply, "UNKNOWN the transaction is committed, its replies were lost");
-    } else if (!kv_split_join(across->split, done->replies, is_exec, reply)) {
+    } else if (!kv_split_join(across->split, done->replies, is_array, reply)) {
         reply_error(reply, "ERR the replies of the transaction are malformed; it is committed");
     }
 }
@@ -136,17 +144,15 @@ static void write_answer(const struct across *across, const struct txn_done *don
         reply_committed(across, done, reply);
         return;
     case TXN_CHANGED:
-        if (across->entry->handler == resp__exec) {
+        if (is_exec(across->entry)) {
             reply_null_array(reply);
         } else {
             reply_integer(reply, 0); /* MSETNX: a key exists. */
         }
         return;
     case TXN_FAILED:
-        reply_failed(across, done->status, reply);
-        return;
     case TXN_UNKNOWN:
-        resp__reply_failure(across->entry, true, ERROR_OUTCOME_UNKNOWN, reply);
+        resp__across_reply_failed(across->entry, done, reply);
         return;
     }
 }
@@ -179,21 +185,22 @@ static uint32_t group_of_slot(void *context, uint32_t slot)
     return resp__shard_of_slot(context, (uint16_t)slot);
 }
 
-static int begin(struct connection *connection, struct across *across)
+int resp__across_begin(struct resp_server *server, const struct kv_split *split, uint8_t protocol,
+                       void (*done)(void *context, const struct txn_done *done), void *context)
 {
-    uint32_t count = kv_split_part_count(across->split);
+    uint32_t count = kv_split_part_count(split);
     struct txn_part *parts = memory_allocate((count + 1u) * sizeof parts[0]);
     for (uint32_t i = 0; i < count; i++) {
-        parts[i] = kv_split_part(across->split, i);
+        parts[i] = kv_split_part(split, i);
     }
     const struct txn_begin options = {
         .parts = parts,
         .part_count = count,
-        .protocol = connection->protocol == 3 ? 3 : 2,
-        .context = across,
-        .done = across_done,
+        .protocol = protocol == 3 ? 3 : 2,
+        .context = context,
+        .done = done,
     };
-    int status = txn_begin(coordinator_of(connection->server), &options);
+    int status = txn_begin(coordinator_of(server), &options);
     memory_free(parts);
     return status;
 }
@@ -208,7 +215,8 @@ enum handled resp__across(struct connection *connection, const struct command_en
     across->entry = entry;
     int status = kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
     if (status == 0) {
-        status = begin(connection, across);
+        status = resp__across_begin(connection->server, across->split,
+                                    (uint8_t)connection->protocol, across_done, across);
     }
     if (status != 0) {
         across_free(across);
@@ -238,8 +246,9 @@ enum handled resp__across_command(struct connection *connection, const struct co
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply)
 {
-    if (count % 2 == 0) {
-        resp__reply_arity(reply, entry->command->name); /* MSET, MSETNX: pairs. */
+    bool has_pairs = entry->command->keys.step == 2; /* MSET, MSETNX. */
+    if (has_pairs && count % 2 == 0) {
+        resp__reply_arity(reply, entry->command->name);
         return HANDLED_DONE;
     }
     struct kv_transaction *transaction = kv_transaction_create();

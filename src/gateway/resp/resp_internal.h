@@ -160,6 +160,7 @@ struct resp_server {
     struct txn *txn;         /* Of transactions over several shards: NULL before the first. */
     struct os_timer *txn_timer;
     struct list spreads; /* With parts that the backend refused for now. */
+    struct list moves;   /* The same, of what is to be moved. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -432,6 +433,9 @@ MUST_USE bool resp__find_shard(const struct resp_server *server, const struct co
                                const struct bytes *arguments, uint32_t count, wal_shard *shard);
 void resp__reply_cross(const struct reply *reply);
 enum spread_kind resp__spread_kind(struct bytes name);
+/* A copy of arguments with their bytes in one piece, for memory_free(); and its size. */
+struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count);
+uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t count);
 /* For a command of which resp__find_shard() said no. */
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply);
@@ -448,10 +452,24 @@ enum handled resp__across(struct connection *connection, const struct command_en
 enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply);
+/* Have the parts committed: txn_begin(). */
+MUST_USE int resp__across_begin(struct resp_server *server, const struct kv_split *split,
+                                uint8_t protocol,
+                                void (*done)(void *context, const struct txn_done *done),
+                                void *context);
+/* What the client is told of what was not committed, or may not have been. */
+void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
+                               const struct reply *reply);
 void resp__across_tick(struct resp_server *server);
 /* Is nothing under way for it any more, also nothing that no client waits for? */
 bool resp__across_is_idle(const struct resp_server *server);
 void resp__across_deinit(struct resp_server *server);
+
+/* RENAME, RENAMENX and COPY between shards. */
+enum handled resp__move(struct connection *connection, const struct command_entry *entry,
+                        const struct bytes *arguments, uint32_t count);
+/* Each tick: what was refused as busy, once more. */
+void resp__moves_retry(struct resp_server *server);
 
 /* ---- Errands --------------------------------------------------------------------------------- */
 

@@ -258,6 +258,7 @@ static void end_of_tick(void *context)
     struct list ready;
     list_init(&ready);
     resp__spreads_retry(server);
+    resp__moves_retry(server);
     resp__across_tick(server);
     list_append_all(&ready, &server->busy);
     if (!list_is_empty(&server->ready)) {
@@ -270,7 +271,8 @@ static void end_of_tick(void *context)
     }
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
-    if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads)) {
+    if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads) ||
+        !list_is_empty(&server->moves)) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
@@ -381,6 +383,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->busy);
     list_init(&server->held);
     list_init(&server->spreads);
+    list_init(&server->moves);
     list_init(&server->pooled_slots);
     server->timer = os_timer_create(loop, each_second, server);
     server->pause_timer = os_timer_create(loop, pause_over, server);

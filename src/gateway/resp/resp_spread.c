@@ -15,7 +15,7 @@
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
  * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
  * different parts at different moments (docs/redis.md says so). What must be all or nothing is a
- * transaction (MSET, MSETNX: resp_across.c) or refused (RENAME, COPY, …). */
+ * transaction (MSET, MSETNX, LCS: resp_across.c; RENAME, COPY: resp_move.c). */
 #include <stdlib.h>
 
 #include "base/assert/assert.h"
@@ -424,7 +424,7 @@ void resp__spreads_retry(struct resp_server *server)
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
 
-static uint64_t size_of(const struct bytes *arguments, uint32_t count)
+uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t count)
 {
     uint64_t size = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -433,9 +433,10 @@ static uint64_t size_of(const struct bytes *arguments, uint32_t count)
     return size;
 }
 
-static struct bytes *copy_of(const struct bytes *arguments, uint32_t count)
+struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count)
 {
-    struct bytes *copies = memory_allocate(sizeof(struct bytes) + size_of(arguments, count));
+    struct bytes *copies =
+        memory_allocate(sizeof(struct bytes) + resp__arguments_size_bytes(arguments, count));
     uint8_t *place = (uint8_t *)(copies + count + 1);
     for (uint32_t i = 0; i < count; i++) {
         copies[i] = bytes_make(place, arguments[i].size_bytes);
@@ -518,7 +519,7 @@ static struct spread *cut(struct connection *connection, const struct command_en
     list_init(&spread->link);
     spread->entry = entry;
     spread->part_count = slots->range_count;
-    spread->copies = copy_of(arguments, count);
+    spread->copies = resp__arguments_copy(arguments, count);
     spread->items = memory_allocate((count + 1) * sizeof(struct bytes));
     for (uint32_t i = 0; i < spread->part_count; i++) {
         spread->parts[i].shard = slots->ranges[i].shard;
@@ -542,6 +543,9 @@ enum handled resp__spread(struct connection *connection, const struct command_en
     if (entry->spread == SPREAD_NONE && kv_command_may_be_split(entry->command)) {
         return resp__across_command(connection, entry, arguments, count, reply);
     }
+    if (entry->spread == SPREAD_NONE && kv_command_moves(entry->command)) {
+        return resp__move(connection, entry, arguments, count);
+    }
     if (entry->spread == SPREAD_NONE) {
         resp__reply_cross(reply);
         return HANDLED_DONE;
@@ -551,7 +555,7 @@ enum handled resp__spread(struct connection *connection, const struct command_en
     }
     struct spread *spread = cut(connection, entry, arguments + 1, count - 1);
     connection->is_blocked = true;
-    spread->slot = resp__slot_open(connection, entry, size_of(arguments, count));
+    spread->slot = resp__slot_open(connection, entry, resp__arguments_size_bytes(arguments, count));
     submit_parts(spread);
     return HANDLED_DONE;
 }

@@ -176,6 +176,10 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
             uint64_t version = pair_of(place, command->arguments[i])->version;
             buffer_append(reply->target, bytes_make(&version, sizeof version));
         }
+    } else if (command->opcode == kv_content_opcode()) {
+        static const uint8_t no_key[17];
+        ASSERT(pair->version == 0); /* The world has no keys that move. */
+        reply_bulk(reply, bytes_make(no_key, sizeof no_key));
     } else {
         reply_status(reply, "transaction");
     }
@@ -194,8 +198,10 @@ static void check(const struct place *place, wal_shard shard, const struct shard
     const struct shard_command *command = &request->command;
     bool are_keys =
         is_opcode(command, "mget") || is_opcode(command, "del") || is_opcode(command, "exists");
+    bool is_key = is_opcode(command, "set") || is_opcode(command, "get") ||
+                  command->opcode == kv_content_opcode();
     uint32_t count = are_keys ? command->argument_count : 1;
-    if (is_opcode(command, "set") || is_opcode(command, "get") || are_keys) {
+    if (is_key || are_keys) {
         for (uint32_t i = 0; i < count; i++) {
             ASSERT(slots_shard_of(slots, kv_slot_of_key(command->arguments[i])) == shard);
         }

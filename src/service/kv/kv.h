@@ -144,7 +144,7 @@ struct kv_txn_opcodes kv_txn_opcodes(void);
 bool kv_command_may_be_split(const struct kv_command *command);
 
 /* A transaction cut into parts, one for each group of slots (a shard). -EXDEV: a command has keys in
- * several of them and its effect in one depends on another (RENAME, COPY, LCS, MSETNX among others),
+ * several of them and its effect in one depends on another (RENAME, COPY, MSETNX among others),
  * or it names no keys. Borrows the transaction until it is destroyed. */
 struct kv_split;
 MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
@@ -162,6 +162,26 @@ MUST_USE bool kv_split_join(const struct kv_split *split, const struct bytes *re
                             bool is_array, const struct reply *reply);
 /* Take one reply off the front of what was written in RESP2 or 3. False: malformed. */
 MUST_USE bool kv_reply_take(struct bytes *rest, struct bytes *reply);
+
+/* RENAME, RENAMENX and COPY between shards: the gateway reads both keys (kv_content_opcode() with the key
+ * and a limit of bytes, in decimal), and has a transaction committed that fails with TXN_CHANGED if
+ * they are not any more what was read. */
+bool kv_command_moves(const struct kv_command *command);
+uint16_t kv_content_opcode(void);
+struct kv_move_request {
+    const struct kv_command *command;
+    const struct bytes *arguments; /* Those after the name. */
+    uint32_t argument_count;
+    struct bytes source; /* What the reads answered. */
+    struct bytes target;
+};
+enum kv_move {
+    KV_MOVE_ANSWERED,  /* There is nothing to do: `reply` has the answer. */
+    KV_MOVE_COMMIT,    /* `reply` has the answer once the transaction is committed. */
+    KV_MOVE_MALFORMED, /* What was read is not what such a read answers; nothing is written. */
+};
+MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
+                                   struct kv_transaction *transaction, const struct reply *reply);
 
 /* Tell what is prepared, or committed and not finished, and was already there at a visit so long ago,
  * or longer; for txn_recover(). `now_ms` is of a clock that does not jump: stamps of the log may be

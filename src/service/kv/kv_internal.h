@@ -145,6 +145,7 @@ enum {
     KV_OPCODE_FINISH = 1009,
     KV_OPCODE_FORGET = 1010,
     KV_OPCODE_FORGET_OLD = 1011,
+    KV_OPCODE_CONTENT = 1012,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -337,6 +338,11 @@ kv__handler kv__execute_transaction;
 kv__handler kv__prefetch_transaction;
 kv__handler kv__execute_versions;
 kv__handler kv__execute_answer;
+
+/* Keys that go to another shard (kv_move.c). */
+kv__handler kv__execute_content;
+/* The words behind the keys of COPY (kv_key.c). False: the error is answered. */
+bool kv__copy_options(struct kv_call *call, bool *does_replace);
 
 /* Transactions over several shards (kv_participant.c, kv_record.c, kv_lock.c). */
 kv__handler kv__execute_prepare, kv__execute_decide, kv__execute_finish, kv__execute_forget;

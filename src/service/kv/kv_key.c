@@ -273,7 +273,7 @@ int kv__command_renamenx(struct kv_call *call)
     return rename_key(call, true);
 }
 
-static bool parse_copy_options(struct kv_call *call, bool *does_replace)
+bool kv__copy_options(struct kv_call *call, bool *does_replace)
 {
     for (uint32_t i = 2; i < call->argument_count; i++) {
         int64_t database;
@@ -298,7 +298,7 @@ static bool parse_copy_options(struct kv_call *call, bool *does_replace)
 int kv__command_copy(struct kv_call *call)
 {
     bool does_replace = false;
-    if (!parse_copy_options(call, &does_replace)) {
+    if (!kv__copy_options(call, &does_replace)) {
         return 0;
     }
     if (bytes_equal(call->arguments[0], call->arguments[1])) {

@@ -9,6 +9,7 @@
  *   DEL, UNLINK, EXISTS, TOUCH     the same in each, numbers added
  *   MSET                           the same in each
  *   MSETNX, alone                  MSET in each, where all keys are watched as not existing
+ *   LCS                            GET in both; the gateway compares
  */
 #include <stdlib.h>
 
@@ -16,6 +17,7 @@
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
+#include "service/kv/kv_lcs.h"
 #include "service/kv/kv_part.h"
 
 enum recipe_kind {
@@ -24,11 +26,15 @@ enum recipe_kind {
     RECIPE_SUM,
     RECIPE_MERGE,
     RECIPE_FIRST, /* They are all the same. */
+    RECIPE_LCS,
 };
 
 struct recipe {
     enum recipe_kind kind;
-    struct bytes literal; /* Borrowed from the transaction. */
+    struct bytes
+        literal; /* Borrowed from the transaction, as are the words behind the keys of LCS. */
+    const struct bytes *words;
+    uint32_t word_count;
     uint32_t key_count;
     uint32_t *parts; /* Of each key. */
 };
@@ -114,10 +120,15 @@ static uint32_t stride_of(const struct kv_command *command, enum recipe_kind *ki
     return strcmp(command->name, "mget") == 0 ? 1 : 0;
 }
 
+static bool is_lcs(const struct kv_command *command)
+{
+    return strcmp(command->name, "lcs") == 0;
+}
+
 bool kv_command_may_be_split(const struct kv_command *command)
 {
     enum recipe_kind kind;
-    return stride_of(command, &kind) > 0;
+    return stride_of(command, &kind) > 0 || is_lcs(command);
 }
 
 /* Deal the keys: a command for each part that gets some. */
@@ -151,6 +162,19 @@ static void deal(struct kv_split *split, const struct kv_call *call, enum recipe
         }
     }
     memory_free(dealt);
+}
+
+static void add_lcs(struct kv_split *split, const struct kv_call *call)
+{
+    struct recipe *recipe = add_recipe(split, RECIPE_LCS, 2);
+    recipe->words = call->arguments + 2;
+    recipe->word_count = call->argument_count - 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t part = part_of_key(split, call->arguments[i]);
+        recipe->parts[i] = part;
+        kv_transaction_add(split->parts[part].transaction, kv_command_find(BYTES("get")),
+                           &call->arguments[i], 1);
+    }
 }
 
 struct placement {
@@ -188,6 +212,10 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
         add_recipe(split, RECIPE_PASS, 1)->parts[0] = placement.part;
         kv_transaction_add(split->parts[placement.part].transaction, command, call->arguments,
                            call->argument_count);
+        return true;
+    }
+    if (is_lcs(command)) {
+        add_lcs(split, call);
         return true;
     }
     enum recipe_kind kind;
@@ -447,6 +475,30 @@ static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32
     return true;
 }
 
+/* What GET answered; false: an error. */
+static bool string_in(struct bytes share, struct bytes *string)
+{
+    struct bytes line = line_of(share);
+    *string = BYTES("");
+    if (line.data[0] == '$' && share.size_bytes > line.size_bytes) {
+        *string = bytes_make(share.data + line.size_bytes, share.size_bytes - line.size_bytes - 2);
+    }
+    return line.data[0] == '$' || line.data[0] == '_';
+}
+
+static void join_lcs(const struct recipe *recipe, const struct bytes *shares,
+                     const struct reply *reply)
+{
+    struct bytes left;
+    struct bytes right;
+    if (!string_in(shares[recipe->parts[0]], &left) ||
+        !string_in(shares[recipe->parts[1]], &right)) {
+        reply_error(reply, "ERR The specified keys must contain string values");
+        return;
+    }
+    kv__lcs_answer(reply, left, right, recipe->words, recipe->word_count);
+}
+
 static bool join_one(const struct kv_split *split, const struct recipe *recipe, struct bytes *rests,
                      struct bytes *shares, const struct reply *reply)
 {
@@ -466,6 +518,9 @@ static bool join_one(const struct kv_split *split, const struct recipe *recipe, 
         return join_sum(shares, split->part_count, reply);
     case RECIPE_MERGE:
         return join_merge(recipe, shares, split->part_count, reply);
+    case RECIPE_LCS:
+        join_lcs(recipe, shares, reply);
+        return true;
     case RECIPE_LITERAL:
         break;
     }

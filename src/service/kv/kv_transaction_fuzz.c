@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of transactions over several shards, and replies that are joined; the first byte says which. */
+/* Rows of transactions over several shards, replies that are joined, and what was read of a key that goes
+ * to another shard; the first byte says which. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "service/kv/kv_part.h"
@@ -50,21 +51,45 @@ static void take_replies(struct bytes input)
     }
 }
 
+static void plan_move(struct bytes input)
+{
+    const struct bytes arguments[] = {BYTES("source"), BYTES("target")};
+    const struct kv_move_request request = {.command = kv_command_find(BYTES("rename")),
+                                            .arguments = arguments,
+                                            .argument_count = 2,
+                                            .source = input,
+                                            .target = input};
+    struct kv_transaction *transaction = kv_transaction_create();
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, 2};
+    enum kv_move planned = kv_move_plan(&request, transaction, &reply);
+    ASSERT((planned == KV_MOVE_MALFORMED) == (answer.size_bytes == 0));
+    if (planned == KV_MOVE_COMMIT) {
+        bool does_grow;
+        ASSERT(kv_transaction_command(transaction, &does_grow).argument_count > 3);
+    }
+    kv_transaction_destroy(transaction);
+    buffer_deinit(&answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 {
     if (size_bytes == 0) {
         return 0;
     }
     struct bytes input = bytes_make(data + 1, size_bytes - 1);
-    switch (data[0] % 3) {
+    switch (data[0] % 4) {
     case 0:
         read_record(input);
         break;
     case 1:
         read_decision(input);
         break;
-    default:
+    case 2:
         take_replies(input);
+        break;
+    default:
+        plan_move(input);
         break;
     }
     return 0;

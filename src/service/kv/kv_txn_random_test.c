@@ -33,12 +33,12 @@ static void print_record(void *context, const struct trace_record *record)
                   (unsigned long long)record->values[3]);
 }
 
-/* SEED=n lives that life alone, with TRACE=1 printing it; SEEDS=n so many from there on. */
+/* SEED=n lives that life alone, with TRACE=1 printing it; LIVES=n so many from there on. */
 static void test_lives(void **state)
 {
     (void)state;
     const char *seed_text = getenv("SEED");
-    const char *count_text = getenv("SEEDS");
+    const char *count_text = getenv("LIVES");
     const struct trace_hooks hooks = {.record = print_record};
     uint64_t first = seed_text != NULL ? strtoull(seed_text, NULL, 10) : 1;
     uint64_t count = seed_text != NULL ? 1 : SEED_COUNT;
