@@ -367,6 +367,7 @@ void sim__cluster_lists_check(struct cluster *cluster);
 struct cluster_transaction {
     uint64_t session;
     uint64_t started_at;
+    uint64_t begun_at_us;
     struct cluster_question commands[CLUSTER_COMMAND_COUNT_MAX];
     uint32_t command_count;
     bool is_watching; /* The versions and the content of a list were asked for before. */
@@ -385,6 +386,8 @@ void sim__cluster_transaction_destroy(struct cluster_transaction *transaction);
 MUST_USE int sim__cluster_transaction_begin(
     struct cluster *cluster, struct cluster_transaction *transaction, struct cluster_node *node,
     void *context, void (*done)(void *context, const struct txn_done *done));
+/* From then on, after all faults, nothing stands in the way of a transaction but others. */
+uint64_t sim__cluster_transactions_are_well_at_us(const struct cluster *cluster);
 /* Its end, one of three, as of questions. */
 void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_transaction *transaction,
                                    const struct txn_done *done);

@@ -19,7 +19,7 @@
 enum {
     OPEN_COUNT_MAX = 64,
     RETRY_US = 1000,
-    HEALTHY_US = 2000000,    /* How long transactions are made after the faults. */
+    WELL_US = 1000000,       /* How long transactions are made once nothing stands in their way. */
     FIRST_SESSION = 1000000, /* Beyond those of clients. */
 };
 
@@ -262,7 +262,7 @@ static void retry_soon(struct cluster *cluster, struct connection *connection, u
 static bool is_late(const struct cluster *cluster)
 {
     return cluster->is_healing && cluster->nature.list_count > 0 &&
-           cluster->now_us > cluster->healed_at_us + HEALTHY_US;
+           cluster->now_us > sim__cluster_transactions_are_well_at_us(cluster) + WELL_US;
 }
 
 /* They have not been submitted, and have had no effect. */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What callers do in transactions over several shards: appends to lists and reads of them, and now and
  * then something to the keys of everybody's single commands. Cut and joined as a gateway does. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "sim/sim_cluster.h"
+
+enum { PATIENCE_MS = 2500 };
 
 /* ---- Drawing --------------------------------------------------------------------------------- */
 
@@ -150,6 +153,7 @@ int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_trans
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(transaction->split, i);
     }
+    transaction->begun_at_us = cluster->now_us;
     sim__cluster_ledger_expect(cluster, transaction);
     const struct txn_begin begin = {
         .parts = parts,
@@ -217,6 +221,30 @@ static void committed(struct cluster *cluster, struct cluster_transaction *trans
     buffer_deinit(&answer);
 }
 
+/* What dead coordinators have left is recovered by then, and there is a leader everywhere. */
+uint64_t sim__cluster_transactions_are_well_at_us(const struct cluster *cluster)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    return cluster->healed_at_us + 1000000 +
+           1000u * (nature->recovery_age_ms + nature->recovery_look_ms);
+}
+
+/* All is well, there is time enough, and others hold the keys: nobody may have to give up. Where clocks
+ * were wrong it takes until they are right again. */
+static void check_fairness(struct cluster *cluster, const struct cluster_transaction *transaction,
+                           const struct txn_done *done)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    bool is_well = cluster->is_healing && nature->wall_jump_every_us == 0 &&
+                   transaction->begun_at_us > sim__cluster_transactions_are_well_at_us(cluster);
+    bool is_patient =
+        nature->transaction_deadline_ms >= PATIENCE_MS && nature->deadline_ms >= PATIENCE_MS;
+    if (is_well && is_patient && done->status == -EBUSY) {
+        sim__cluster_fail(cluster, "a transaction of session %" PRIu64 " does not get its turn",
+                          transaction->session);
+    }
+}
+
 void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_transaction *transaction,
                                    const struct txn_done *done)
 {
@@ -227,7 +255,9 @@ void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_trans
         committed(cluster, transaction, done);
         return;
     case TXN_CHANGED:
+        return;
     case TXN_FAILED:
+        check_fairness(cluster, transaction, done);
         return;
     case TXN_UNKNOWN:
         remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
