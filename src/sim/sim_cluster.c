@@ -638,6 +638,8 @@ static void live(struct cluster *cluster)
                        sim__cluster_callers_are_done(cluster->callers);
         if (!cluster->is_healing && (is_done || cluster->now_us > FAULTS_END_US)) {
             begin_healing(cluster);
+            sim__cluster_callers_healed(cluster);
+            is_done = false;
         }
         bool is_over = is_done && sim__cluster_transactions_are_over(cluster);
         if (cluster->is_healing && is_over && !is_audited) {

@@ -273,6 +273,8 @@ void sim__cluster_callers_destroy(struct cluster_callers *callers);
 void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_callers_buried(struct cluster *cluster, struct cluster_node *node);
 bool sim__cluster_callers_are_done(const struct cluster_callers *callers);
+/* The faults have ended. */
+void sim__cluster_callers_healed(struct cluster *cluster);
 /* All is well again: read every list once more. Then they are not done until all were read. */
 void sim__cluster_callers_audit(struct cluster *cluster);
 
@@ -353,6 +355,9 @@ struct cluster_observation {
 void sim__cluster_observe(struct cluster *cluster, struct cluster_observation *observation,
                           struct cluster_question *question, struct bytes reply,
                           enum cluster_knowledge knowledge);
+/* A read before, under WATCH: its reply is right at the moment of the transaction, too. */
+void sim__cluster_observe_watched(struct cluster_observation *observation, uint32_t list,
+                                  struct bytes reply);
 /* It ends now. `operation` has the rest. */
 void sim__cluster_observed(struct cluster *cluster, struct cluster_observation *observation,
                            enum cluster_knowledge knowledge);
@@ -370,10 +375,11 @@ struct cluster_transaction {
     uint64_t begun_at_us;
     struct cluster_question commands[CLUSTER_COMMAND_COUNT_MAX];
     uint32_t command_count;
-    bool is_watching; /* The versions and the content of a list were asked for before. */
+    bool is_watching; /* The version and the content of a list were asked for before. */
     uint32_t watched_list;
     uint64_t watched_version;
     struct bytes watched_key;
+    struct buffer watched_content; /* As it was answered. */
     struct kv_transaction *queued;
     struct kv_split *split;
 };

@@ -19,6 +19,7 @@
 enum {
     OPEN_COUNT_MAX = 64,
     RETRY_US = 1000,
+    WELL_CALL_COUNT = 12,    /* Of each caller, then. */
     WELL_US = 1000000,       /* How long transactions are made once nothing stands in their way. */
     FIRST_SESSION = 1000000, /* Beyond those of clients. */
 };
@@ -65,6 +66,7 @@ struct cluster_callers {
     uint64_t session_number;
     uint32_t made_count;
     uint32_t open_count; /* Of all. */
+    bool has_gone_on;    /* After the faults. */
     uint32_t unaudited_count;
     struct connection *audit; /* NULL: none, or it was lost. */
 };
@@ -200,6 +202,7 @@ static void end_watch(struct cluster *cluster, struct call *call, int status, st
         transaction->watched_version = endian_get_u64_le(reply.data);
         call->stage = STAGE_READ;
     } else {
+        buffer_append(&transaction->watched_content, reply);
         sim__cluster_answered(cluster, &call->question, reply);
         call->stage = STAGE_COMMIT;
     }
@@ -491,9 +494,34 @@ void sim__cluster_callers_audit(struct cluster *cluster)
     }
 }
 
+/* Nothing stands in the way of transactions: a few more. */
+static void go_on(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_nature *nature = &cluster->nature;
+    cluster->callers->has_gone_on = true;
+    nature->transaction_percent = 70;
+    nature->call_count = cluster->callers->made_count + WELL_CALL_COUNT * nature->caller_count;
+    for (uint32_t i = 0; i < nature->caller_count; i++) {
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, nature->think_us), act, NULL, 0,
+                              &cluster->callers->callers[i]);
+    }
+}
+
+void sim__cluster_callers_healed(struct cluster *cluster)
+{
+    if (cluster->nature.list_count > 0) {
+        uint64_t at_us = sim__cluster_transactions_are_well_at_us(cluster) + 1;
+        sim__cluster_schedule(cluster, at_us - cluster->now_us, go_on, NULL, 0, NULL);
+    }
+}
+
 bool sim__cluster_callers_are_done(const struct cluster_callers *callers)
 {
-    return !may_ask(callers->cluster) && callers->open_count == 0 && callers->unaudited_count == 0;
+    const struct cluster *cluster = callers->cluster;
+    bool is_more_to_come =
+        cluster->is_healing && cluster->nature.list_count > 0 && !callers->has_gone_on;
+    return !is_more_to_come && !may_ask(cluster) && callers->open_count == 0 &&
+           callers->unaudited_count == 0;
 }
 
 void sim__cluster_callers_create(struct cluster *cluster)

@@ -182,6 +182,14 @@ void sim__cluster_observe(struct cluster *cluster, struct cluster_observation *o
     sim__cluster_question_forget(question);
 }
 
+void sim__cluster_observe_watched(struct cluster_observation *observation, uint32_t list,
+                                  struct bytes reply)
+{
+    struct sim__list_step *step = add_step(observation, list);
+    step->is_seen = true;
+    step->seen = content_of(reply);
+}
+
 void sim__cluster_observed(struct cluster *cluster, struct cluster_observation *observation,
                            enum cluster_knowledge knowledge)
 {

@@ -105,6 +105,7 @@ static void spread(struct cluster *cluster, struct cluster_transaction *transact
         place = slots_place_of(&cluster->slots, kv_split_part(transaction->split, 0).place);
     }
     unqueue(transaction);
+    buffer_deinit(&transaction->watched_content);
     for (; count < 2; count++) {
         place = (place + 1) % cluster->slots.range_count;
         sim__cluster_list_question_draw(cluster,
@@ -136,6 +137,7 @@ void sim__cluster_transaction_destroy(struct cluster_transaction *transaction)
         return;
     }
     unqueue(transaction);
+    buffer_deinit(&transaction->watched_content);
     for (uint32_t i = 0; i < transaction->command_count; i++) {
         sim__cluster_question_forget(&transaction->commands[i]);
     }
@@ -178,6 +180,10 @@ static void remember(struct cluster *cluster, struct cluster_transaction *transa
     struct cluster_observation observation = {
         .operation = {.session = transaction->session, .started_at = transaction->started_at}};
     sim__cluster_history_moment(cluster->history);
+    if (transaction->is_watching) {
+        sim__cluster_observe_watched(&observation, transaction->watched_list,
+                                     buffer_bytes(&transaction->watched_content));
+    }
     for (uint32_t i = 0; i < transaction->command_count; i++) {
         struct cluster_question *question = &transaction->commands[i];
         question->session = transaction->session;
