@@ -350,7 +350,12 @@ static void finished(const struct step *step, struct entry *entry)
         if (part->state == PART_PREPARED) {
             close_part(ledger, step->place, part);
         }
-        part->state = part->state == PART_EXECUTED ? PART_EXECUTED : PART_DROPPED;
+        /* Of what is too new nothing is remembered; who gave it up will not ask for COMMIT. */
+        bool is_remembered =
+            !is_forgotten && !txn_is_too_new(step->header.id, step->stamp->time_ms);
+        if (part->state != PART_EXECUTED) {
+            part->state = is_remembered ? PART_DROPPED : PART_NONE;
+        }
     } else {
         complain(step, "a part is lost");
     }
