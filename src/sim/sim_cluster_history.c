@@ -247,7 +247,9 @@ static int by_key(const void *left, const void *right)
 void sim__cluster_history_check(struct cluster *cluster)
 {
     struct cluster_history *history = cluster->history;
-    qsort(history->operations, history->count, sizeof history->operations[0], by_key);
+    if (history->count > 0) {
+        qsort(history->operations, history->count, sizeof history->operations[0], by_key);
+    }
     for (uint32_t start = 0, end = 0; start < history->count; start = end) {
         struct bytes key = history->operations[start].arguments[0];
         while (end < history->count && bytes_equal(history->operations[end].arguments[0], key)) {

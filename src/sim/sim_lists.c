@@ -342,7 +342,9 @@ static const char *find_circle(struct history *history)
     uint32_t *before_counts = memory_allocate_zeroed(count + 1u, sizeof before_counts[0]);
     size_t *starts = memory_allocate_zeroed(count + 2u, sizeof starts[0]);
     uint32_t *free_nodes = memory_allocate((count + 1u) * sizeof free_nodes[0]);
-    qsort(history->edges, history->edge_count, sizeof history->edges[0], compare_edges);
+    if (history->edge_count > 0) {
+        qsort(history->edges, history->edge_count, sizeof history->edges[0], compare_edges);
+    }
     for (size_t i = 0; i < history->edge_count; i++) {
         before_counts[history->edges[i].to]++;
         starts[history->edges[i].from + 1] = i + 1;
