@@ -69,8 +69,11 @@ def test_commands_that_are_the_sum_of_their_parts(client):
 def test_what_cannot_be_cut_is_refused_across_shards(client):
     fill(client)
     before = client.mget(KEYS)
-    crosses(lambda: [client.rename(KEYS[0], f"new:{i}") for i in range(20)])
-    crosses(lambda: [client.copy(KEYS[0], f"new:{i}") for i in range(20)])
+    for name in ("RENAME", "COPY"):
+        with client.pipeline() as transaction:
+            for i in range(20):
+                transaction.execute_command(name, KEYS[0], f"new:{i}")
+            crosses(transaction.execute)
     with pytest.raises(redis.ResponseError):
         with client.pipeline() as transaction:
             for key in KEYS[:10]:

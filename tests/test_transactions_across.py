@@ -149,7 +149,7 @@ def test_rename_and_copy(client):
 
 
 def test_a_key_that_travels_is_never_lost(alone, client):
-    """Threads rename one key around while others write to it: every append is in the value in the end."""
+    """Threads rename a key around while another one appends: every append is somewhere in the end."""
     client.set(ACCOUNTS[0], "")
     is_over = False
     moved, appended = [0], [0]
@@ -167,7 +167,7 @@ def test_a_key_that_travels_is_never_lost(alone, client):
         mine = alone.client(decode_responses=True)
         while not is_over:
             for number in range(4):
-                # Only where the key is: SET XX GET would lose what it replaces.
+                # Where the key is. It may go between EXISTS and EXEC, and come only behind WATCH: then there are two.
                 with mine.pipeline() as pipeline:
                     try:
                         pipeline.watch(ACCOUNTS[number])
@@ -187,7 +187,8 @@ def test_a_key_that_travels_is_never_lost(alone, client):
     for thread in threads:
         thread.join()
     values = [value for value in client.mget(ACCOUNTS[:4]) if value is not None]
-    assert values == ["x" * appended[0]] and moved[0] > 3 and appended[0] > 3
+    assert sum(len(value) for value in values) == appended[0]
+    assert moved[0] > 3 and appended[0] > 3
 
 
 def test_what_cannot_be_cut_is_refused(client):
