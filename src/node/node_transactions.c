@@ -56,7 +56,7 @@ uint64_t node_transactions_tick(struct node_cluster *cluster, uint64_t now)
         for (uint32_t i = 0; i < cluster->shards->count; i++) {
             const struct node_shard *shard = &cluster->shards->items[i];
             if (shard->was_ready) {
-                kv_visit_unfinished(shard->kv, os_wall_clock_ms(), AGE_MS, found, cluster);
+                kv_visit_unfinished(shard->kv, now, AGE_MS, found, cluster);
             }
         }
     }

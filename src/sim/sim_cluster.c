@@ -469,6 +469,7 @@ static void schedule_faults(struct cluster *cluster)
 static void begin_healing(struct cluster *cluster)
 {
     cluster->is_healing = true;
+    cluster->healed_at_us = cluster->now_us;
     sim__cluster_note(cluster, "cluster.heals", 0, 0, 0);
     sim__cluster_heal(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
@@ -519,16 +520,6 @@ static bool is_shard_settled(const struct cluster *cluster, uint32_t place)
     return true;
 }
 
-static bool is_settled(const struct cluster *cluster)
-{
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        if (!is_shard_settled(cluster, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Every replica has the same rows. */
 static void compare_contents(struct cluster *cluster, uint32_t place)
 {
@@ -559,9 +550,83 @@ static void compare_contents(struct cluster *cluster, uint32_t place)
     }
 }
 
+static bool is_settled(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        if (!is_shard_settled(cluster, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void print_replicas(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count * cluster->slots.range_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i / cluster->slots.range_count];
+        uint32_t place = i % cluster->slots.range_count;
+        const struct shard *shard = sim__cluster_node_shard(node, place);
+        struct shard_statistics shown = {0};
+        struct kv_statistics content = {0};
+        if (shard != NULL) {
+            shard_get_statistics(shard, &shown);
+            kv_get_statistics(sim__cluster_node_kv(node, place), &content);
+        }
+        (void)fprintf(cluster->options.trace,
+                      "node %u shard %u: runs=%d ready=%d term=%" PRIu64 " last=%" PRIu64
+                      " applied=%" PRIu64 " stored=%" PRIu64 " locked=%" PRIu64
+                      " unfinished=%" PRIu64 "\n",
+                      sim__cluster_node_id(node), place + 1, shard != NULL,
+                      shard != NULL && shard_is_ready(shard), shown.term, shown.last_index,
+                      shown.applied_index, shown.stored_index, content.locked_key_count,
+                      content.unfinished_count);
+    }
+}
+
+static void fail_to_end(struct cluster *cluster, bool is_done)
+{
+    if (cluster->options.trace != NULL) {
+        print_replicas(cluster);
+    }
+    if (!is_done) {
+        sim__cluster_fail(cluster, "no progress after all faults have ended");
+    } else if (!sim__cluster_transactions_are_over(cluster)) {
+        sim__cluster_fail(cluster, "transactions do not come to their end");
+    } else {
+        sim__cluster_fail(cluster, "the replicas do not come to the same state");
+    }
+}
+
+/* All rows of a node agree with each other. One that left a group may have rows of it of long ago,
+ * while the others went on. */
+static void verify_rows(struct cluster *cluster, const struct cluster_node *node)
+{
+    uint64_t key_count = 0;
+    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        const struct shard *shard = sim__cluster_node_shard(node, i);
+        if (shard == NULL || shard_is_impaired(shard)) {
+            return;
+        }
+        struct shard_statistics own;
+        struct kv_statistics content;
+        shard_get_statistics(shard, &own);
+        if (own.stored_index != own.applied_index) {
+            return;
+        }
+        kv_get_statistics(sim__cluster_node_kv(node, i), &content);
+        key_count += content.key_count;
+    }
+    struct error error = {0};
+    struct env_store store = memstore_interface(sim__cluster_node_store(node));
+    if (kv_verify(store, NULL, key_count, &error) != 0) {
+        sim__cluster_fail(cluster, "the rows of node %u: %s", sim__cluster_node_id(node),
+                          error.message);
+    }
+}
+
 static void live(struct cluster *cluster)
 {
-    uint64_t heal_at_us = 0;
+    bool is_audited = cluster->nature.list_count == 0;
     while (!cluster->is_failed) {
         if (++cluster->result->step_count > STEP_COUNT_MAX) {
             sim__cluster_fail(cluster, "the run does not end");
@@ -573,16 +638,38 @@ static void live(struct cluster *cluster)
                        sim__cluster_callers_are_done(cluster->callers);
         if (!cluster->is_healing && (is_done || cluster->now_us > FAULTS_END_US)) {
             begin_healing(cluster);
-            heal_at_us = cluster->now_us;
+            sim__cluster_callers_healed(cluster);
+            is_done = false;
         }
-        if (cluster->is_healing && is_done && is_settled(cluster)) {
+        bool is_over = is_done && sim__cluster_transactions_are_over(cluster);
+        if (cluster->is_healing && is_over && !is_audited) {
+            is_audited = true;
+            cluster->is_quiet = true;
+            sim__cluster_callers_audit(cluster);
+        } else if (cluster->is_healing && is_over && is_settled(cluster)) {
             return;
         }
-        if (cluster->is_healing && cluster->now_us > heal_at_us + HEAL_US_MAX) {
-            sim__cluster_fail(cluster, is_done ? "the replicas do not come to the same state"
-                                               : "no progress after all faults have ended");
+        if (cluster->is_healing && cluster->now_us > cluster->healed_at_us + HEAL_US_MAX) {
+            fail_to_end(cluster, is_done);
         }
     }
+}
+
+static void draw_transactions(struct cluster_nature *nature, struct random *random)
+{
+    nature->list_count = nature->shard_count * between(random, 1, 2);
+    if (nature->caller_count == 0) {
+        draw_callers(nature, random);
+        nature->caller_count = nature->caller_count == 0 ? 2 : nature->caller_count;
+        nature->call_count = between(random, 20, 500);
+    }
+    nature->transaction_percent = between(random, 10, 80);
+    nature->watch_percent = maybe(random, 5, 80);
+    nature->transaction_deadline_ms = between(random, 100, 4000);
+    nature->prepare_timeout_ms = between(random, 20, 1500);
+    nature->recovery_age_ms = between(random, 50, 3000);
+    nature->recovery_look_ms = between(random, 10, 1000);
+    nature->aimed_per_mille = maybe(random, 1, 20);
 }
 
 /* In one life of four the data are divided. Drawn apart, so that other lives are as they were. */
@@ -594,6 +681,9 @@ static void draw_shards(struct cluster *cluster)
     cluster->nature.shard_count =
         is_divided ? 2 + (uint32_t)random_below(&random, CLUSTER_SHARD_COUNT_MAX - 1) : 1;
     slots_divide(&cluster->slots, cluster->nature.shard_count);
+    if (is_divided) {
+        draw_transactions(&cluster->nature, &random);
+    }
 }
 
 static void print_nature(const struct cluster *cluster)
@@ -604,13 +694,16 @@ static void print_nature(const struct cluster *cluster)
             cluster->options.trace,
             "nodes=%u shards=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
             "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
-            "transfer=%u recent=%u window=%u damage=%u\n",
+            "transfer=%u recent=%u window=%u damage=%u lists=%u transactions=%u watch=%u aimed=%u "
+            "callers=%u calls=%u jump=%u\n",
             nature->node_count, nature->shard_count, nature->does_start_whole, nature->client_count,
             nature->key_count, nature->request_count, nature->election_timeout_ms,
             nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
             nature->partition_every_us, nature->break_every_us, nature->slow_disk_every_us,
             nature->configure_every_us, nature->transfer_every_us, nature->recent_size_bytes,
-            nature->window_size_bytes, nature->damage_every_us);
+            nature->window_size_bytes, nature->damage_every_us, nature->list_count,
+            nature->transaction_percent, nature->watch_percent, nature->aimed_per_mille,
+            nature->caller_count, nature->call_count, nature->wall_jump_every_us);
     }
 }
 
@@ -630,9 +723,11 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     draw_shards(cluster);
     print_nature(cluster);
     for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        cluster->oracles[i] = sim__cluster_oracle_create(cluster);
+        cluster->oracles[i] = sim__cluster_oracle_create(cluster, i);
     }
     cluster->history = sim__cluster_history_create(cluster);
+    cluster->lists = sim__cluster_lists_create(cluster);
+    cluster->ledger = sim__cluster_ledger_create();
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         cluster->nodes[i] = sim__cluster_node_create(cluster, i);
     }
@@ -647,7 +742,11 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
         for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
             compare_contents(cluster, i);
         }
+        for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+            verify_rows(cluster, cluster->nodes[i]);
+        }
         sim__cluster_history_check(cluster);
+        sim__cluster_lists_check(cluster);
     }
     result->is_passed = !cluster->is_failed;
     result->trace_hash = cluster->trace_hash;
@@ -657,6 +756,8 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     sim__cluster_clients_destroy(cluster->clients);
     sim__cluster_callers_destroy(cluster->callers);
     sim__cluster_history_destroy(cluster->history);
+    sim__cluster_lists_destroy(cluster->lists);
+    sim__cluster_ledger_destroy(cluster->ledger);
     for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
         sim__cluster_oracle_destroy(cluster->oracles[i]);
     }

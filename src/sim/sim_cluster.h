@@ -13,7 +13,13 @@
  *   sim_cluster_history.c  what clients ask, and the history of what they saw
  *   sim_cluster_oracle.c   what a group's log ordered, checked on every replica
  *
- * In some lives the data are in several shards, each with a group and an oracle of its own.
+ * In some lives the data are in several shards, each with a group and an oracle of its own. Then
+ * there are transactions over several of them:
+ *
+ *   sim_cluster_coordinator.c  a machine's core/txn: the coordinator of its gateway, and the recoverer
+ *   sim_cluster_transaction.c  what callers do in transactions
+ *   sim_cluster_lists.c        keys that only grow: what all saw of them is checked as one history
+ *   sim_cluster_ledger.c       what the logs say of transactions, taken together
  *
  * Two phases. In the first, faults: only safety is asked for. In the second the faults end, every
  * machine runs and every connection works: now everything must come to its end, and all replicas to
@@ -23,10 +29,12 @@
 
 #include "core/route/route.h"
 #include "core/slots/slots.h"
+#include "core/txn/txn.h"
 #include "sim/sim_internal.h"
 
 #define CLUSTER_NODE_COUNT_MAX 5u
 #define CLUSTER_SHARD_COUNT_MAX 4u
+#define CLUSTER_LIST_COUNT_MAX 8u
 
 struct cluster;
 struct cluster_node;
@@ -87,10 +95,21 @@ struct cluster_nature {
     uint32_t wall_jump_every_us;
     uint32_t clock_rate_percent; /* Clocks run up to so much faster or slower. */
     struct memstore_faults faults;
+    /* Of lives with several shards. */
+    uint32_t list_count;
+    uint32_t transaction_percent; /* Of the calls. */
+    uint32_t watch_percent;       /* Of the transactions. */
+    uint32_t transaction_deadline_ms;
+    uint32_t prepare_timeout_ms;
+    uint32_t recovery_age_ms;
+    uint32_t recovery_look_ms;
+    uint32_t aimed_per_mille; /* Of the steps of transactions: something befalls who took them. */
 };
 
 struct cluster_oracle;
 struct cluster_history;
+struct cluster_lists;
+struct cluster_ledger;
 struct cluster_clients;
 struct cluster_callers;
 
@@ -116,7 +135,9 @@ struct cluster {
     uint64_t event_number;
     uint64_t trace_hash;
     bool is_failed;
-    bool is_healing; /* The second phase. */
+    bool is_healing; /* The second phase, */
+    uint64_t healed_at_us;
+    bool is_quiet; /* and all has ended: nothing goes on by itself. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
     struct slots slots;
@@ -127,6 +148,8 @@ struct cluster {
     } repairs[CLUSTER_NODE_COUNT_MAX][CLUSTER_SHARD_COUNT_MAX];
     struct cluster_oracle *oracles[CLUSTER_SHARD_COUNT_MAX]; /* By place in `slots`. */
     struct cluster_history *history;
+    struct cluster_lists *lists;
+    struct cluster_ledger *ledger;
     struct cluster_clients *clients;
     struct cluster_callers *callers;
 };
@@ -208,6 +231,9 @@ struct cluster *sim__cluster_node_cluster(const struct cluster_node *node);
 /* NULL while it does not run. */
 struct shard *sim__cluster_node_shard(const struct cluster_node *node, uint32_t place);
 struct route *sim__cluster_node_route(const struct cluster_node *node);
+const struct kv *sim__cluster_node_kv(const struct cluster_node *node, uint32_t place);
+/* Of its gateway. */
+struct txn *sim__cluster_node_coordinator(const struct cluster_node *node);
 struct memstore *sim__cluster_node_store(const struct cluster_node *node);
 /* After each call into its shard from elsewhere. */
 void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node);
@@ -247,6 +273,10 @@ void sim__cluster_callers_destroy(struct cluster_callers *callers);
 void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_callers_buried(struct cluster *cluster, struct cluster_node *node);
 bool sim__cluster_callers_are_done(const struct cluster_callers *callers);
+/* The faults have ended. */
+void sim__cluster_callers_healed(struct cluster *cluster);
+/* All is well again: read every list once more. Then they are not done until all were read. */
+void sim__cluster_callers_audit(struct cluster *cluster);
 
 struct route *sim__cluster_route_create(struct cluster_node *node, struct env_clock clock);
 
@@ -281,14 +311,134 @@ void sim__cluster_question_forget(struct cluster_question *question);
 /* Is what the clients saw linearizable, key by key? */
 void sim__cluster_history_check(struct cluster *cluster);
 
+/* The moment of what happens now. */
+uint64_t sim__cluster_history_moment(struct cluster_history *history);
+/* Parts of sim__cluster_question_draw(): the next argument. */
+void sim__cluster_question_add(struct cluster_question *question, struct bytes argument);
+void sim__cluster_question_add_value(struct cluster *cluster, struct cluster_question *question);
+void sim__cluster_question_add_key(struct cluster *cluster, struct cluster_question *question,
+                                   char kind, uint64_t number);
+uint32_t sim__cluster_place_of_key(const struct cluster *cluster, struct bytes key);
+/* Take one reply off an array. */
+struct bytes sim__cluster_take_reply(struct bytes *rest);
+
+/* What is known of an operation's end. */
+enum cluster_knowledge {
+    CLUSTER_UNKNOWN,   /* Nothing. */
+    CLUSTER_DONE_ONLY, /* It took effect; the reply is lost. */
+    CLUSTER_DONE,
+};
+/* Remember one that ends at this moment; its keys are no lists. Takes the arguments. */
+void sim__cluster_remember(struct cluster *cluster, struct cluster_question *question,
+                           struct bytes reply, enum cluster_knowledge knowledge);
+
+/* ---- sim_cluster_lists.c --------------------------------------------------------------------- */
+
+/* Several in each shard, none where there is but one shard. */
+struct cluster_lists *sim__cluster_lists_create(struct cluster *cluster);
+void sim__cluster_lists_destroy(struct cluster_lists *lists);
+struct bytes sim__cluster_list_key(const struct cluster_lists *lists, uint32_t list);
+uint32_t sim__cluster_list_place(const struct cluster_lists *lists, uint32_t list);
+/* A list in that shard. */
+uint32_t sim__cluster_list_in(struct cluster *cluster, uint32_t place);
+bool sim__cluster_question_is_of_lists(const struct cluster_question *question);
+/* APPEND, GET, or MGET: all of one shard, unless `may_cross`. */
+void sim__cluster_list_question_draw(struct cluster *cluster, struct cluster_question *question,
+                                     uint32_t list, bool may_cross);
+
+/* An operation, as it is being put together. */
+struct cluster_observation {
+    struct sim__list_operation operation;
+    uint32_t capacity;
+};
+/* One question's steps, with what was answered if it is known. Takes the arguments. */
+void sim__cluster_observe(struct cluster *cluster, struct cluster_observation *observation,
+                          struct cluster_question *question, struct bytes reply,
+                          enum cluster_knowledge knowledge);
+/* A read before, under WATCH: its reply is right at the moment of the transaction, too. */
+void sim__cluster_observe_watched(struct cluster_observation *observation, uint32_t list,
+                                  struct bytes reply);
+/* It ends now. `operation` has the rest. */
+void sim__cluster_observed(struct cluster *cluster, struct cluster_observation *observation,
+                           enum cluster_knowledge knowledge);
+/* What the list is in the end, as a reply. */
+void sim__cluster_list_ends(struct cluster *cluster, uint32_t list, struct bytes reply);
+void sim__cluster_lists_check(struct cluster *cluster);
+
+/* ---- sim_cluster_transaction.c --------------------------------------------------------------- */
+
+#define CLUSTER_COMMAND_COUNT_MAX 6u
+
+struct cluster_transaction {
+    uint64_t session;
+    uint64_t started_at;
+    uint64_t begun_at_us;
+    struct cluster_question commands[CLUSTER_COMMAND_COUNT_MAX];
+    uint32_t command_count;
+    bool is_watching; /* The version and the content of a list were asked for before. */
+    uint32_t watched_list;
+    uint64_t watched_version;
+    struct bytes watched_key;
+    struct buffer watched_content; /* As it was answered. */
+    struct kv_transaction *queued;
+    struct kv_split *split;
+};
+
+/* `session` is the connection's. */
+struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluster,
+                                                          uint64_t session);
+void sim__cluster_transaction_destroy(struct cluster_transaction *transaction);
+/* -EBUSY: nothing happened. */
+MUST_USE int sim__cluster_transaction_begin(
+    struct cluster *cluster, struct cluster_transaction *transaction, struct cluster_node *node,
+    void *context, void (*done)(void *context, const struct txn_done *done));
+/* From then on, after all faults, nothing stands in the way of a transaction but others. */
+uint64_t sim__cluster_transactions_are_well_at_us(const struct cluster *cluster);
+/* Its end, one of three, as of questions. */
+void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_transaction *transaction,
+                                   const struct txn_done *done);
+void sim__cluster_transaction_unknown(struct cluster *cluster,
+                                      struct cluster_transaction *transaction, uint64_t session);
+
+/* ---- sim_cluster_coordinator.c --------------------------------------------------------------- */
+
+struct txn *sim__cluster_coordinator_create(struct cluster_node *node, struct env_clock clock,
+                                            bool is_recoverer);
+/* Which node's: place in `nodes`. */
+uint32_t sim__cluster_coordinator_node(uint64_t origin);
+/* At the end of a node's tick: when the next has to be. */
+uint64_t sim__cluster_coordinators_tick(struct cluster_node *node, uint64_t now_ms,
+                                        uint64_t *looked_at_ms);
+/* No lock is held, nothing is undecided, no message is under way. */
+bool sim__cluster_transactions_are_over(const struct cluster *cluster);
+
+/* ---- sim_cluster_ledger.c -------------------------------------------------------------------- */
+
+struct cluster_ledger *sim__cluster_ledger_create(void);
+void sim__cluster_ledger_destroy(struct cluster_ledger *ledger);
+/* This may be prepared from now on, and what it means. */
+void sim__cluster_ledger_expect(struct cluster *cluster,
+                                const struct cluster_transaction *transaction);
+/* PREPARE, DECIDE, FINISH, FORGET? */
+bool sim__cluster_is_step(const struct shard_command *command);
+/* A log has ordered a step of a transaction, which a replica of `node` is the first to execute. False:
+ * it is none. */
+bool sim__cluster_ledger_step(struct cluster *cluster, uint32_t place, struct cluster_node *node,
+                              const struct shard_stamp *stamp, const struct shard_command *command,
+                              struct bytes answer, struct sim__model *model);
+/* Or any other command. */
+void sim__cluster_ledger_check_free(struct cluster *cluster, uint32_t place,
+                                    const struct shard_command *command);
+
 /* ---- sim_cluster_oracle.c -------------------------------------------------------------------- */
 
-struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster);
+struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster, uint32_t place);
 void sim__cluster_oracle_destroy(struct cluster_oracle *oracle);
 /* The machine for a replica: `machine`, watched. `*watched` is the node's, until the shard is
  * closed. */
 struct cluster_watch;
 struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
+                                                 struct cluster_node *node,
                                                  struct shard_machine machine,
                                                  struct cluster_watch **watched);
 /* The digest of a replica at an index that it has applied (I8 of shard). */

@@ -5,15 +5,22 @@
  * again after the next tick. When the node dies, what was not answered is in doubt, and the next
  * connection is to another node, perhaps.
  *
+ * Some calls are transactions over several shards, by way of the node's core/txn. As in a gateway, such
+ * a one begins when nothing of its connection is under way, and the connection waits for its end. Some
+ * ask before for a version and the content of a list, as a client does with WATCH.
+ *
  * What the route says is taken at its word: ERROR_OUTCOME_UNKNOWN may have had an effect, every
  * other error has had none (I4 of route.h), and the history shows when that was not so. */
 #include "base/assert/assert.h"
+#include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "sim/sim_cluster.h"
 
 enum {
     OPEN_COUNT_MAX = 64,
     RETRY_US = 1000,
+    WELL_CALL_COUNT = 12,    /* Of each caller, then. */
+    WELL_US = 1000000,       /* How long transactions are made once nothing stands in their way. */
     FIRST_SESSION = 1000000, /* Beyond those of clients. */
 };
 
@@ -28,14 +35,24 @@ struct connection {
     struct list calls; /* Submitted and not done. */
     uint32_t open_count;
     bool is_retrying; /* An event will try what is kept. */
+    bool is_blocked;  /* By a transaction. */
     uint32_t place;   /* Of the shard that has its calls. */
 };
+
+enum call_kind { CALL_QUESTION, CALL_TRANSACTION, CALL_AUDIT };
+
+/* What a transaction does, one after the other. */
+enum call_stage { STAGE_VERSION, STAGE_READ, STAGE_COMMIT };
 
 struct call {
     struct shard_request request;
     struct list link; /* In its connection's `kept` or `calls`. */
     struct connection *connection;
-    struct cluster_question question;
+    enum call_kind kind;
+    struct cluster_question question; /* Or of a transaction, the reads under WATCH. */
+    struct cluster_transaction *transaction;
+    enum call_stage stage;
+    uint32_t list; /* Of an audit. */
 };
 
 struct caller {
@@ -49,6 +66,9 @@ struct cluster_callers {
     uint64_t session_number;
     uint32_t made_count;
     uint32_t open_count; /* Of all. */
+    bool has_gone_on;    /* After the faults. */
+    uint32_t unaudited_count;
+    struct connection *audit; /* NULL: none, or it was lost. */
 };
 
 static void act(struct cluster *cluster, const struct cluster_event *event);
@@ -59,16 +79,21 @@ static void free_call(struct call *call)
 {
     list_remove(&call->link);
     call->connection->open_count--;
+    sim__cluster_transaction_destroy(call->transaction);
     memory_free(call);
 }
 
 /* `status` and `reply` as of route_submit()'s done(). */
-static void end_call(struct cluster *cluster, struct call *call, int status, struct bytes reply)
+static void end_question(struct cluster *cluster, struct call *call, int status, struct bytes reply)
 {
     struct cluster_question *question = &call->question;
     sim__cluster_note(cluster, "caller.done", question->session, call->request.sequence,
                       (uint64_t)-status);
     if (status == 0) {
+        if (call->kind == CALL_AUDIT) {
+            sim__cluster_list_ends(cluster, call->list, reply);
+            cluster->callers->unaudited_count--;
+        }
         sim__cluster_answered(cluster, question, reply);
     } else if (status == ERROR_OUTCOME_UNKNOWN) {
         /* It may take effect behind what its session does next. */
@@ -82,6 +107,29 @@ static void end_call(struct cluster *cluster, struct call *call, int status, str
     free_call(call);
 }
 
+static void put_back(struct call *call)
+{
+    list_remove(&call->link);
+    list_push_front(&call->connection->kept, &call->link);
+}
+
+static void retry_soon(struct cluster *cluster, struct connection *connection, uint64_t delay_us);
+static void end_watch(struct cluster *cluster, struct call *call, int status, struct bytes reply);
+
+static void end_call(struct cluster *cluster, struct call *call, int status, struct bytes reply)
+{
+    if (call->kind == CALL_AUDIT && status != 0) {
+        put_back(call);
+        retry_soon(cluster, call->connection, RETRY_US);
+        return;
+    }
+    if (call->kind == CALL_TRANSACTION) {
+        end_watch(cluster, call, status, reply);
+    } else {
+        end_question(cluster, call, status, reply);
+    }
+}
+
 static void done(struct shard_request *request, int status, struct bytes reply)
 {
     struct call *call = LIST_ITEM(request, struct call, request);
@@ -91,7 +139,7 @@ static void done(struct shard_request *request, int status, struct bytes reply)
 }
 
 /* False: it is to be tried again, and nothing of its session before it. */
-static bool submit(struct cluster *cluster, struct call *call)
+static bool submit_question(struct cluster *cluster, struct call *call, uint16_t opcode)
 {
     struct connection *connection = call->connection;
     uint32_t place = call->question.place;
@@ -101,20 +149,97 @@ static bool submit(struct cluster *cluster, struct call *call)
     connection->place = place;
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
-    call->request.command = (struct shard_command){
-        call->question.command->opcode, call->question.argument_count, call->question.arguments};
+    call->request.command =
+        (struct shard_command){opcode, call->question.argument_count, call->question.arguments};
     list_remove(&call->link);
     list_push_back(&connection->calls, &call->link);
     int status = route_submit(sim__cluster_node_route(connection->node),
                               cluster->slots.ranges[place].shard, &call->request, &reply);
     if (status == -EBUSY) {
-        list_remove(&call->link);
-        list_push_front(&connection->kept, &call->link);
+        put_back(call);
     } else if (status != SHARD_PENDING) {
         end_call(cluster, call, status, buffer_bytes(&answer));
     }
     buffer_deinit(&answer);
     return status != -EBUSY;
+}
+
+/* ---- Transactions ---------------------------------------------------------------------------- */
+
+static void transaction_done(void *context, const struct txn_done *done)
+{
+    struct call *call = context;
+    struct connection *connection = call->connection;
+    struct cluster *cluster = sim__cluster_node_cluster(connection->node);
+    if (connection->is_lost) {
+        return;
+    }
+    if (done->result == TXN_UNKNOWN) {
+        call->transaction->session = cluster->callers->session_number++;
+    }
+    sim__cluster_transaction_done(cluster, call->transaction, done);
+    cluster->callers->open_count--;
+    connection->is_blocked = false;
+    free_call(call);
+    retry_soon(cluster, connection, 1);
+}
+
+/* A read under WATCH has ended. */
+static void end_watch(struct cluster *cluster, struct call *call, int status, struct bytes reply)
+{
+    struct connection *connection = call->connection;
+    struct cluster_transaction *transaction = call->transaction;
+    connection->is_blocked = false;
+    retry_soon(cluster, connection, 1);
+    if (status != 0) {
+        sim__cluster_question_forget(&call->question);
+        cluster->callers->open_count--;
+        free_call(call); /* Nothing has happened. */
+        return;
+    }
+    if (call->stage == STAGE_VERSION) {
+        ASSERT(reply.size_bytes == 8);
+        transaction->watched_version = endian_get_u64_le(reply.data);
+        call->stage = STAGE_READ;
+    } else {
+        buffer_append(&transaction->watched_content, reply);
+        sim__cluster_answered(cluster, &call->question, reply);
+        call->stage = STAGE_COMMIT;
+    }
+    put_back(call);
+}
+
+/* As submit_question(). */
+static bool submit_transaction(struct cluster *cluster, struct call *call)
+{
+    struct connection *connection = call->connection;
+    if (!list_is_empty(&connection->calls)) {
+        return false;
+    }
+    if (call->stage != STAGE_COMMIT) {
+        connection->is_blocked = true;
+        uint16_t opcode =
+            call->stage == STAGE_VERSION ? kv_versions_opcode() : call->question.command->opcode;
+        bool is_taken = submit_question(cluster, call, opcode);
+        connection->is_blocked = connection->is_blocked && is_taken;
+        return is_taken;
+    }
+    int status = sim__cluster_transaction_begin(cluster, call->transaction, connection->node, call,
+                                                transaction_done);
+    ASSERT(status == 0 || status == -EBUSY);
+    if (status == 0) {
+        list_remove(&call->link);
+        list_push_back(&connection->calls, &call->link);
+        connection->is_blocked = true;
+    }
+    return status == 0;
+}
+
+static bool submit(struct cluster *cluster, struct call *call)
+{
+    return call->kind == CALL_TRANSACTION
+               ? submit_transaction(cluster, call)
+               : submit_question(cluster, call, call->question.command->opcode);
 }
 
 static void submit_kept(struct cluster *cluster, struct connection *connection);
@@ -127,27 +252,62 @@ static void retry(struct cluster *cluster, const struct cluster_event *event)
     sim__cluster_node_look(cluster, connection->node);
 }
 
+static void retry_soon(struct cluster *cluster, struct connection *connection, uint64_t delay_us)
+{
+    if (!connection->is_retrying) {
+        connection->is_retrying = true;
+        sim__cluster_schedule(cluster, delay_us, retry, connection->node, 0, connection);
+    }
+}
+
+/* Where clocks have jumped, transactions fail for long, each at its deadline, one after the other:
+ * not all will be made. */
+static bool is_late(const struct cluster *cluster)
+{
+    return cluster->is_healing && cluster->nature.list_count > 0 &&
+           cluster->now_us > sim__cluster_transactions_are_well_at_us(cluster) + WELL_US;
+}
+
+/* They have not been submitted, and have had no effect. */
+static void drop_kept(struct cluster *cluster, struct connection *connection)
+{
+    for (struct list *member; (member = list_pop_front(&connection->kept)) != NULL;) {
+        struct call *call = LIST_ITEM(member, struct call, link);
+        list_init(&call->link);
+        sim__cluster_question_forget(&call->question);
+        cluster->callers->open_count--;
+        free_call(call);
+    }
+}
+
 static void submit_kept(struct cluster *cluster, struct connection *connection)
 {
-    while (!list_is_empty(&connection->kept)) {
+    if (is_late(cluster) && connection != cluster->callers->audit) {
+        drop_kept(cluster, connection);
+    }
+    while (!list_is_empty(&connection->kept) && !connection->is_blocked) {
         struct call *call = LIST_ITEM(connection->kept.next, struct call, link);
         if (!submit(cluster, call)) {
-            if (!connection->is_retrying) {
-                connection->is_retrying = true;
-                sim__cluster_schedule(cluster, RETRY_US, retry, connection->node, 0, connection);
-            }
+            retry_soon(cluster, connection, RETRY_US);
             return;
         }
     }
 }
 
-static void make_call(struct cluster *cluster, struct connection *connection)
+static struct call *add_call(struct cluster *cluster, struct connection *connection)
 {
     struct call *call = memory_allocate_zeroed(1, sizeof *call);
     call->connection = connection;
     list_init(&call->link);
-    sim__cluster_question_draw(cluster, &call->question);
-    call->question.session = connection->number;
+    list_push_back(&connection->kept, &call->link);
+    connection->open_count++;
+    cluster->callers->open_count++;
+    return call;
+}
+
+static void make_request(struct cluster *cluster, struct call *call)
+{
+    call->question.session = call->connection->number;
     bool is_write = sim__cluster_question_is_write(&call->question);
     call->request = (struct shard_request){
         .protocol = 2, /* The checker knows no other. */
@@ -155,13 +315,39 @@ static void make_call(struct cluster *cluster, struct connection *connection)
         .does_grow = (call->question.command->flags & KV_FLAG_GROWS) != 0,
         .is_cheap = !is_write && random_chance(&cluster->random, 2, 3),
         .done = done,
-        .session = &connection->session,
+        .session = &call->connection->session,
     };
     list_init(&call->request.link);
-    list_push_back(&connection->kept, &call->link);
-    connection->open_count++;
+}
+
+static void fill_read(struct cluster *cluster, struct call *call, uint32_t list)
+{
+    call->question = (struct cluster_question){
+        .command = kv_command_find(BYTES("get")),
+        .place = sim__cluster_list_place(cluster->lists, list),
+        .started_at_us = cluster->now_us,
+        .started_at = sim__cluster_history_moment(cluster->history),
+    };
+    sim__cluster_question_add(&call->question, sim__cluster_list_key(cluster->lists, list));
+    make_request(cluster, call);
+}
+
+static void make_call(struct cluster *cluster, struct connection *connection)
+{
+    struct call *call = add_call(cluster, connection);
     cluster->callers->made_count++;
-    cluster->callers->open_count++;
+    if (!sim__cluster_percent(cluster, cluster->nature.transaction_percent)) {
+        sim__cluster_question_draw(cluster, &call->question);
+        make_request(cluster, call);
+        return;
+    }
+    call->kind = CALL_TRANSACTION;
+    call->transaction = sim__cluster_transaction_draw(cluster, connection->number);
+    call->stage = call->transaction->is_watching ? STAGE_VERSION : STAGE_COMMIT;
+    if (call->transaction->is_watching) {
+        fill_read(cluster, call, call->transaction->watched_list);
+        call->question.started_at = call->transaction->started_at; /* Its place in the session. */
+    }
 }
 
 /* ---- Connections ----------------------------------------------------------------------------- */
@@ -192,23 +378,29 @@ static void lose(struct cluster *cluster, struct connection *connection)
     connection->is_lost = true;
     LIST_EACH(member, next, &connection->calls)
     {
-        struct cluster_question *question = &LIST_ITEM(member, struct call, link)->question;
-        question->session = cluster->callers->session_number++;
-        sim__cluster_unknown(cluster, question);
-        cluster->callers->open_count--;
-    }
-    for (struct list *member; (member = list_pop_front(&connection->kept)) != NULL;) {
         struct call *call = LIST_ITEM(member, struct call, link);
-        list_init(&call->link);
-        sim__cluster_question_forget(&call->question);
+        uint64_t session = cluster->callers->session_number++;
+        if (call->kind != CALL_TRANSACTION) {
+            call->question.session = session;
+            sim__cluster_unknown(cluster, &call->question);
+        } else if (call->stage == STAGE_COMMIT) {
+            sim__cluster_transaction_unknown(cluster, call->transaction, session);
+        } else {
+            sim__cluster_question_forget(&call->question);
+        }
         cluster->callers->open_count--;
-        free_call(call);
     }
+    drop_kept(cluster, connection);
 }
 
 void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node)
 {
     struct cluster_callers *callers = cluster->callers;
+    if (callers != NULL && callers->audit != NULL && callers->audit->node == node) {
+        lose(cluster, callers->audit);
+        callers->audit = NULL;
+        sim__cluster_callers_audit(cluster);
+    }
     for (uint32_t i = 0; callers != NULL && i < cluster->nature.caller_count; i++) {
         struct caller *caller = &callers->callers[i];
         if (caller->connection != NULL && caller->connection->node == node) {
@@ -246,7 +438,7 @@ static bool is_there(const struct cluster *cluster, const struct cluster_node *n
 
 static bool may_ask(const struct cluster *cluster)
 {
-    return cluster->callers->made_count < cluster->nature.call_count;
+    return !is_late(cluster) && cluster->callers->made_count < cluster->nature.call_count;
 }
 
 static void act(struct cluster *cluster, const struct cluster_event *event)
@@ -275,9 +467,61 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
                           0, caller);
 }
 
+static void audit(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
+    if (!is_there(cluster, node)) {
+        sim__cluster_schedule(cluster, RETRY_US, audit, NULL, 0, NULL);
+        return;
+    }
+    struct connection *connection = connect_to(cluster, node);
+    cluster->callers->audit = connection;
+    for (uint32_t i = 0; i < cluster->nature.list_count; i++) {
+        struct call *call = add_call(cluster, connection);
+        call->kind = CALL_AUDIT;
+        call->list = i;
+        fill_read(cluster, call, i);
+    }
+    submit_kept(cluster, connection);
+    sim__cluster_node_look(cluster, node);
+}
+
+void sim__cluster_callers_audit(struct cluster *cluster)
+{
+    cluster->callers->unaudited_count = cluster->nature.list_count;
+    if (cluster->nature.list_count > 0) {
+        sim__cluster_schedule(cluster, 0, audit, NULL, 0, NULL);
+    }
+}
+
+/* Nothing stands in the way of transactions: a few more. */
+static void go_on(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct cluster_nature *nature = &cluster->nature;
+    cluster->callers->has_gone_on = true;
+    nature->transaction_percent = 70;
+    nature->call_count = cluster->callers->made_count + WELL_CALL_COUNT * nature->caller_count;
+    for (uint32_t i = 0; i < nature->caller_count; i++) {
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, nature->think_us), act, NULL, 0,
+                              &cluster->callers->callers[i]);
+    }
+}
+
+void sim__cluster_callers_healed(struct cluster *cluster)
+{
+    if (cluster->nature.list_count > 0) {
+        uint64_t at_us = sim__cluster_transactions_are_well_at_us(cluster) + 1;
+        sim__cluster_schedule(cluster, at_us - cluster->now_us, go_on, NULL, 0, NULL);
+    }
+}
+
 bool sim__cluster_callers_are_done(const struct cluster_callers *callers)
 {
-    return !may_ask(callers->cluster) && callers->open_count == 0;
+    const struct cluster *cluster = callers->cluster;
+    bool is_more_to_come =
+        cluster->is_healing && cluster->nature.list_count > 0 && !callers->has_gone_on;
+    return !is_more_to_come && !may_ask(cluster) && callers->open_count == 0 &&
+           callers->unaudited_count == 0;
 }
 
 void sim__cluster_callers_create(struct cluster *cluster)

@@ -28,12 +28,13 @@ static struct bytes copy_of(struct bytes source)
     return bytes_make(copy, source.size_bytes);
 }
 
-static void add_argument(struct cluster_question *question, struct bytes argument)
+void sim__cluster_question_add(struct cluster_question *question, struct bytes argument)
 {
+    ASSERT(question->argument_count < CLUSTER_ARGUMENT_COUNT_MAX);
     question->arguments[question->argument_count++] = copy_of(argument);
 }
 
-static void add_value(struct cluster *cluster, struct cluster_question *question)
+void sim__cluster_question_add_value(struct cluster *cluster, struct cluster_question *question)
 {
     struct buffer value = {0};
     buffer_append_format(&value, "unique:%" PRIu64, ++cluster->history->value_number);
@@ -41,17 +42,17 @@ static void add_value(struct cluster *cluster, struct cluster_question *question
     while (value.size_bytes < length) {
         buffer_append_byte(&value, '.');
     }
-    add_argument(question, buffer_bytes(&value));
+    sim__cluster_question_add(question, buffer_bytes(&value));
     buffer_deinit(&value);
     question->is_unique = true;
 }
 
-static void add_key(struct cluster *cluster, struct cluster_question *question, char kind,
-                    uint64_t number)
+void sim__cluster_question_add_key(struct cluster *cluster, struct cluster_question *question,
+                                   char kind, uint64_t number)
 {
     struct buffer key = {0};
     buffer_append_format(&key, "%c%" PRIu64, kind, number % cluster->nature.key_count);
-    add_argument(question, buffer_bytes(&key));
+    sim__cluster_question_add(question, buffer_bytes(&key));
     buffer_deinit(&key);
 }
 
@@ -59,11 +60,31 @@ static uint32_t place_of(const struct cluster *cluster, char kind, uint64_t numb
 {
     char key[32];
     int length = snprintf(key, sizeof key, "%c%" PRIu64, kind, number % cluster->nature.key_count);
-    return slots_place_of(&cluster->slots, kv_slot_of_key(bytes_make(key, (size_t)length)));
+    return sim__cluster_place_of_key(cluster, bytes_make(key, (size_t)length));
+}
+
+uint64_t sim__cluster_history_moment(struct cluster_history *history)
+{
+    return ++history->moment;
+}
+
+static bool draw_of_lists(struct cluster *cluster, struct cluster_question *question)
+{
+    uint32_t count = cluster->nature.list_count;
+    if (count == 0 || !random_chance(&cluster->random, 1, 2)) {
+        return false;
+    }
+    cluster->result->request_count++;
+    sim__cluster_list_question_draw(cluster, question,
+                                    (uint32_t)random_below(&cluster->random, count), false);
+    return true;
 }
 
 void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question *question)
 {
+    if (draw_of_lists(cluster, question)) {
+        return;
+    }
     static const struct {
         const char *name;
         bool has_value;
@@ -83,9 +104,9 @@ void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question
     question->place = place_of(cluster, kind, key);
     has_two_keys = has_two_keys && place_of(cluster, kind, key + 1) == question->place;
     for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
-        add_key(cluster, question, kind, key + i);
+        sim__cluster_question_add_key(cluster, question, kind, key + i);
         if (choices[choice].has_value) {
-            add_value(cluster, question);
+            sim__cluster_question_add_value(cluster, question);
         }
     }
     question->started_at_us = cluster->now_us;
@@ -118,7 +139,7 @@ void sim__cluster_question_forget(struct cluster_question *question)
 /* One key's part of what the client did: arguments `first` and on. */
 static void remember_part(struct cluster *cluster, const struct cluster_question *question,
                           const struct kv_command *command, uint32_t first, uint32_t argument_count,
-                          struct bytes reply, bool is_known)
+                          struct bytes reply, enum cluster_knowledge knowledge)
 {
     struct cluster_history *history = cluster->history;
     if (history->count == history->capacity) {
@@ -133,23 +154,23 @@ static void remember_part(struct cluster *cluster, const struct cluster_question
     history->operations[history->count++] = (struct sim__operation){
         .session = question->session,
         .started_at = question->started_at,
-        .ended_at = is_known ? history->moment : UINT64_MAX,
-        .is_optional = !is_known,
-        .is_reply_unknown = !is_known,
-        .reply_hash = is_known ? sim__reply_hash(command, reply) : 0,
+        .ended_at = knowledge != CLUSTER_UNKNOWN ? history->moment : UINT64_MAX,
+        .is_optional = knowledge == CLUSTER_UNKNOWN,
+        .is_reply_unknown = knowledge != CLUSTER_DONE,
+        .reply_hash = knowledge == CLUSTER_DONE ? sim__reply_hash(command, reply) : 0,
         .command = command,
         .arguments = arguments,
         .argument_count = argument_count,
     };
 }
 
-/* The next string of an array, as the reply that it would be alone: `$3`, three bytes, or `$-1`. */
-static struct bytes take_string(struct bytes *rest)
+/* A string, `$3` and three bytes, or `$-1`; or what is one line. */
+struct bytes sim__cluster_take_reply(struct bytes *rest)
 {
     const uint8_t *end = memchr(rest->data, '\n', rest->size_bytes);
-    ASSERT(end != NULL && rest->data[0] == '$');
+    ASSERT(end != NULL && rest->data[0] != '*');
     size_t size = (size_t)(end - rest->data) + 1;
-    if (rest->data[1] != '-') {
+    if (rest->data[0] == '$' && rest->data[1] != '-') {
         size += strtoull((const char *)rest->data + 1, NULL, 10) + 2;
     }
     ASSERT(size <= rest->size_bytes);
@@ -158,29 +179,45 @@ static struct bytes take_string(struct bytes *rest)
     return taken;
 }
 
-/* MGET and MSET are as many GET and SET at one moment. That they are at one moment the history does
- * not check; the model does for what is written. */
-static void remember(struct cluster *cluster, const struct cluster_question *question,
-                     struct bytes reply, bool is_known)
+/* MGET and MSET are as many GET and SET at one moment. That they are at one moment is checked of
+ * lists alone; the model does it for what is written. */
+void sim__cluster_remember(struct cluster *cluster, struct cluster_question *question,
+                           struct bytes reply, enum cluster_knowledge knowledge)
 {
-    cluster->history->moment++;
-    bool is_read = strcmp(question->command->name, "mget") == 0;
-    if (!is_read && strcmp(question->command->name, "mset") != 0) {
-        remember_part(cluster, question, question->command, 0, question->argument_count, reply,
-                      is_known);
+    const char *name = question->command->name;
+    uint32_t count = question->argument_count;
+    question->argument_count = 0; /* The history has them. */
+    bool is_read = strcmp(name, "mget") == 0;
+    if (!is_read && strcmp(name, "mset") != 0) {
+        remember_part(cluster, question, question->command, 0, count, reply, knowledge);
         return;
     }
     const struct kv_command *command = kv_command_find(is_read ? BYTES("get") : BYTES("set"));
     uint32_t step = is_read ? 1 : 2;
     struct bytes rest = reply;
-    if (is_read && is_known) {
+    if (is_read && knowledge == CLUSTER_DONE) {
         ASSERT(reply.size_bytes > 4 && reply.data[0] == '*'); /* And one digit. */
         rest = bytes_make(reply.data + 4, reply.size_bytes - 4);
     }
-    for (uint32_t i = 0; i < question->argument_count; i += step) {
-        struct bytes part = is_read && is_known ? take_string(&rest) : reply;
-        remember_part(cluster, question, command, i, step, part, is_known);
+    for (uint32_t i = 0; i < count; i += step) {
+        bool is_part = is_read && knowledge == CLUSTER_DONE;
+        struct bytes part = is_part ? sim__cluster_take_reply(&rest) : reply;
+        remember_part(cluster, question, command, i, step, part, knowledge);
     }
+}
+
+static void end(struct cluster *cluster, struct cluster_question *question, struct bytes reply,
+                enum cluster_knowledge knowledge)
+{
+    cluster->history->moment++;
+    if (!sim__cluster_question_is_of_lists(question)) {
+        sim__cluster_remember(cluster, question, reply, knowledge);
+        return;
+    }
+    struct cluster_observation observation = {
+        .operation = {.session = question->session, .started_at = question->started_at}};
+    sim__cluster_observe(cluster, &observation, question, reply, knowledge);
+    sim__cluster_observed(cluster, &observation, knowledge);
 }
 
 void sim__cluster_answered(struct cluster *cluster, struct cluster_question *question,
@@ -191,14 +228,12 @@ void sim__cluster_answered(struct cluster *cluster, struct cluster_question *que
                                          sim__cluster_question_hash(question),
                                          sim__reply_hash(NULL, reply));
     }
-    remember(cluster, question, reply, true);
-    question->argument_count = 0; /* The history has them. */
+    end(cluster, question, reply, CLUSTER_DONE);
 }
 
 void sim__cluster_unknown(struct cluster *cluster, struct cluster_question *question)
 {
-    remember(cluster, question, BYTES(""), false);
-    question->argument_count = 0;
+    end(cluster, question, BYTES(""), CLUSTER_UNKNOWN);
 }
 
 static int by_key(const void *left, const void *right)
@@ -212,7 +247,9 @@ static int by_key(const void *left, const void *right)
 void sim__cluster_history_check(struct cluster *cluster)
 {
     struct cluster_history *history = cluster->history;
-    qsort(history->operations, history->count, sizeof history->operations[0], by_key);
+    if (history->count > 0) {
+        qsort(history->operations, history->count, sizeof history->operations[0], by_key);
+    }
     for (uint32_t start = 0, end = 0; start < history->count; start = end) {
         struct bytes key = history->operations[start].arguments[0];
         while (end < history->count && bytes_equal(history->operations[end].arguments[0], key)) {

@@ -58,6 +58,9 @@ struct cluster_node {
     struct cluster_replica replicas[CLUSTER_SHARD_COUNT_MAX];
     struct wal *wal;
     struct route *route;
+    struct txn *coordinator; /* Both only where there are several shards. */
+    struct txn *recoverer;
+    uint64_t recoverer_looked_at_ms;
 
     struct item *queue;
     uint32_t queue_count;

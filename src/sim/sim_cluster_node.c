@@ -50,6 +50,16 @@ struct route *sim__cluster_node_route(const struct cluster_node *node)
     return node->route;
 }
 
+const struct kv *sim__cluster_node_kv(const struct cluster_node *node, uint32_t place)
+{
+    return node->replicas[place].kv;
+}
+
+struct txn *sim__cluster_node_coordinator(const struct cluster_node *node)
+{
+    return node->coordinator;
+}
+
 struct cluster *sim__cluster_node_cluster(const struct cluster_node *node)
 {
     return node->cluster;
@@ -150,10 +160,15 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
         uint64_t shard_wake_at_ms = shard_tick(node->replicas[i].shard);
         wake_at_ms = shard_wake_at_ms < wake_at_ms ? shard_wake_at_ms : wake_at_ms;
     }
-    uint64_t route_wake_at_ms = tick_route(node);
-    wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
     struct env_clock clock = sim__cluster_clock(node);
     uint64_t now_ms = clock.now_ms(clock.context);
+    if (node->coordinator != NULL) {
+        uint64_t own_wake_at_ms =
+            sim__cluster_coordinators_tick(node, now_ms, &node->recoverer_looked_at_ms);
+        wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
+    }
+    uint64_t route_wake_at_ms = tick_route(node);
+    wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
     uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
     for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
         struct shard_statistics statistics;
@@ -244,8 +259,8 @@ static int open_shard(struct cluster_node *node, uint32_t place, struct error *e
     };
     draw_members(cluster, node, &options.configuration);
     replica->kv = kv_create_range(range->first, range->end);
-    options.machine = sim__cluster_oracle_machine(cluster->oracles[place], kv_machine(replica->kv),
-                                                  &replica->watch);
+    options.machine = sim__cluster_oracle_machine(cluster->oracles[place], node,
+                                                  kv_machine(replica->kv), &replica->watch);
     return shard_open(&replica->shard, &options, error);
 }
 
@@ -280,6 +295,11 @@ static int open_cores(struct cluster_node *node, struct error *error)
         return status;
     }
     node->route = sim__cluster_route_create(node, sim__cluster_clock(node));
+    if (cluster->slots.range_count > 1) {
+        node->coordinator = sim__cluster_coordinator_create(node, sim__cluster_clock(node), false);
+        node->recoverer = sim__cluster_coordinator_create(node, sim__cluster_clock(node), true);
+        node->recoverer_looked_at_ms = 0;
+    }
     for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
         status = start_shard(node, i, error);
     }
@@ -365,6 +385,9 @@ static void close_cores(struct cluster_node *node)
         route_destroy(node->route);
         node->route = NULL;
     }
+    txn_destroy(node->coordinator);
+    txn_destroy(node->recoverer);
+    node->coordinator = node->recoverer = NULL;
     sim__cluster_clients_buried(node->cluster, node);
     sim__cluster_callers_buried(node->cluster, node);
     if (node->wal != NULL) {

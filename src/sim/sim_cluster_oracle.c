@@ -25,12 +25,14 @@ struct digest {
 
 struct cluster_watch {
     struct cluster_oracle *oracle;
+    struct cluster_node *node;
     struct shard_machine machine;
     struct list link;
 };
 
 struct cluster_oracle {
     struct cluster *cluster;
+    uint32_t place;
     struct executed *log; /* In order. */
     uint32_t log_count;
     uint32_t log_capacity;
@@ -68,9 +70,24 @@ static bool is_unique(const struct shard_command *command)
     return false;
 }
 
-static void first_execution(struct cluster_oracle *oracle, const struct executed *executed,
-                            const struct shard_command *command, uint8_t protocol)
+static void ask_model(struct cluster_oracle *oracle, const struct executed *executed,
+                      const struct shard_command *command, uint8_t protocol)
 {
+    struct buffer answer = {0};
+    struct reply reply = {&answer, protocol};
+    if (sim__model_execute(&oracle->model, executed->time_ms, executed->version, command, &reply) &&
+        sim__reply_hash(NULL, buffer_bytes(&answer)) != executed->reply_hash) {
+        sim__cluster_fail(oracle->cluster, "the model answers otherwise at %" PRIx64,
+                          executed->version);
+    }
+    buffer_deinit(&answer);
+}
+
+static void first_execution(struct cluster_watch *watch, const struct executed *executed,
+                            const struct shard_command *command, uint8_t protocol,
+                            struct bytes answer)
+{
+    struct cluster_oracle *oracle = watch->oracle;
     struct cluster *cluster = oracle->cluster;
     if (oracle->log_count > 0 && executed->version < oracle->log[oracle->log_count - 1].version) {
         sim__cluster_fail(cluster, "a command at %" PRIx64 " that no replica had there",
@@ -88,14 +105,19 @@ static void first_execution(struct cluster_oracle *oracle, const struct executed
         oracle->log = memory_resize(oracle->log, oracle->log_capacity * sizeof oracle->log[0]);
     }
     oracle->log[oracle->log_count++] = *executed;
-    struct buffer answer = {0};
-    struct reply reply = {&answer, protocol};
-    if (sim__model_execute(&oracle->model, executed->time_ms, executed->version, command, &reply) &&
-        sim__reply_hash(NULL, buffer_bytes(&answer)) != executed->reply_hash) {
-        sim__cluster_fail(cluster, "the model answers otherwise at %" PRIx64, executed->version);
+    const struct shard_stamp stamp = {executed->time_ms, executed->version};
+    if (!sim__cluster_ledger_step(cluster, oracle->place, watch->node, &stamp, command, answer,
+                                  &oracle->model)) {
+        sim__cluster_ledger_check_free(cluster, oracle->place, command);
+        ask_model(oracle, executed, command, protocol);
     }
-    buffer_deinit(&answer);
     cluster->result->entry_count++;
+}
+
+/* Its answer is for the node, and not as clients get theirs. */
+static bool is_internal(const struct shard_command *command)
+{
+    return sim__cluster_is_step(command) || command->opcode == kv_versions_opcode();
 }
 
 static int execute(void *context, struct rows *rows, const struct shard_stamp *stamp,
@@ -108,16 +130,17 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     if (status != 0) {
         return status;
     }
+    struct bytes answer =
+        bytes_make(reply->target->data + start, reply->target->size_bytes - start);
     struct executed executed = {
         .version = stamp->version,
         .time_ms = stamp->time_ms,
         .command_hash = sim__command_hash(command),
-        .reply_hash = sim__reply_hash(
-            NULL, bytes_make(reply->target->data + start, reply->target->size_bytes - start)),
+        .reply_hash = is_internal(command) ? hash_bytes(answer, 0) : sim__reply_hash(NULL, answer),
     };
     const struct executed *known = find(oracle, stamp->version);
     if (known == NULL) {
-        first_execution(oracle, &executed, command, reply->protocol);
+        first_execution(watch, &executed, command, reply->protocol, answer);
     } else if (known->command_hash != executed.command_hash || known->time_ms != executed.time_ms ||
                known->reply_hash != executed.reply_hash) {
         sim__cluster_fail(oracle->cluster, "replicas execute different commands at %" PRIx64,
@@ -155,15 +178,45 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
     struct cluster_watch *watch = context;
+    if (watch->oracle->cluster->is_quiet) {
+        *next_ms += 1000;
+        return false;
+    }
     return watch->machine.background(watch->machine.context, rows, time_ms, command, next_ms);
 }
 
+static bool must_wait(void *context, const struct shard_command *command)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.must_wait(watch->machine.context, command);
+}
+
+static void gathered(void *context, const struct shard_command *command)
+{
+    struct cluster_watch *watch = context;
+    watch->machine.gathered(watch->machine.context, command);
+}
+
+static void waits(void *context, const struct shard_command *command)
+{
+    struct cluster_watch *watch = context;
+    watch->machine.waits(watch->machine.context, command);
+}
+
+static bool declines(void *context, const struct shard_command *command, const struct reply *reply)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.declines(watch->machine.context, command, reply);
+}
+
 struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
+                                                 struct cluster_node *node,
                                                  struct shard_machine machine,
                                                  struct cluster_watch **watched)
 {
     struct cluster_watch *watch = memory_allocate_zeroed(1, sizeof *watch);
     watch->oracle = oracle;
+    watch->node = node;
     watch->machine = machine;
     list_push_back(&oracle->watches, &watch->link);
     *watched = watch;
@@ -175,6 +228,10 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
         .read = read,
         .prefetch = prefetch,
         .background = background,
+        .must_wait = must_wait,
+        .gathered = gathered,
+        .waits = waits,
+        .declines = declines,
     };
 }
 
@@ -236,10 +293,11 @@ const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *
     return &oracle->model;
 }
 
-struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster)
+struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster, uint32_t place)
 {
     struct cluster_oracle *oracle = memory_allocate_zeroed(1, sizeof *oracle);
     oracle->cluster = cluster;
+    oracle->place = place;
     list_init(&oracle->watches);
     sim__model_init(&oracle->model);
     return oracle;

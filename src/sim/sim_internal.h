@@ -187,6 +187,32 @@ struct sim__operation {
  * was too long. */
 bool sim__is_linearizable(struct sim__operation *operations, uint32_t count, bool *is_given_up);
 
+/* ---- sim_lists.c: histories of lists that only grow ------------------------------------------- */
+
+struct sim__list_step {
+    uint32_t list;
+    uint32_t element;  /* What is appended, a number of its own; 0: it is a read. */
+    bool is_seen;      /* A read that was answered, */
+    struct bytes seen; /* with the elements, in decimal, a comma behind each. */
+};
+
+/* An operation, or a transaction of several. Those without an effect are not there. */
+struct sim__list_operation {
+    /* Operations of a session take effect in order of `started_at`, equal ones as they stand. */
+    uint64_t session;
+    uint64_t started_at;
+    uint64_t ended_at;
+    bool is_optional; /* There was no answer: it may take effect at any time, or never. */
+    struct sim__list_step *steps;
+    uint32_t step_count;
+};
+
+/* Is what clients saw strictly serializable, given what the lists are at the end? NULL, or what
+ * cannot be, written to `text`. */
+const char *sim__lists_check(const struct sim__list_operation *operations, uint32_t count,
+                             const struct bytes *lists, uint32_t list_count,
+                             char text[SIM_REASON_SIZE]);
+
 /* ---- sim.c: the world ------------------------------------------------------------------------ */
 
 enum sim__event_kind {

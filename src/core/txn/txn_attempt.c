@@ -265,7 +265,9 @@ static void decide_answered(struct txn_attempt *attempt, struct txn_call *call)
     }
     struct txn_reply reply;
     bool is_heard = call->status == 0 && txn_reply_decode(buffer_bytes(&call->reply), &reply);
-    if (!is_heard) {
+    if (!is_heard && call->status == ERROR_OUTCOME_UNKNOWN && BUG("txn.silence_is_commit")) {
+        txn__finish_all(attempt, TXN_COMMIT);
+    } else if (!is_heard) {
         if (attempt->transaction == NULL) {
             txn__attempt_over(attempt);
         } else {

@@ -183,10 +183,12 @@ enum kv_move {
 MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
                                    struct kv_transaction *transaction, const struct reply *reply);
 
-/* Tell what was prepared, or committed and not finished, so long before `time_ms` or longer; for
- * txn_recover(). On the shard's thread; the leader's business. */
+/* Tell what is prepared, or committed and not finished, and was already there at a visit so long ago,
+ * or longer; for txn_recover(). `now_ms` is of a clock that does not jump: stamps of the log may be
+ * ahead of a wall clock that was set back, and then they would be young for as long. On the shard's
+ * thread; the leader's business. */
 struct kv;
-void kv_visit_unfinished(const struct kv *kv, uint64_t time_ms, uint32_t age_ms,
+void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
                          void (*found)(void *context, const struct txn_unfinished *unfinished),
                          void *context);
 

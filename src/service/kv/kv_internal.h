@@ -263,8 +263,9 @@ struct kv__unfinished {
     uint32_t place;
     uint32_t home;
     bool is_decision;
-    uint64_t stamp_ms;
-    uint32_t *places; /* Of the participants; of a decision. */
+    bool was_seen;       /* By kv_visit_unfinished(), */
+    uint64_t seen_at_ms; /* then for the first time. */
+    uint32_t *places;    /* Of the participants; of a decision. */
     uint32_t place_count;
 };
 

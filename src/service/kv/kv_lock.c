@@ -280,7 +280,12 @@ void kv__gathered(void *context, const struct shard_command *command)
 {
     struct kv *kv = context;
     if (command == NULL) {
-        kv__key_set_deinit(&kv->intents);
+        if (!BUG("kv.intents_outlive_reign")) {
+            kv__key_set_deinit(&kv->intents);
+        }
+        if (BUG("kv.locks_end_with_reign")) {
+            kv__key_set_deinit(&kv->locks);
+        }
     } else if (command->opcode == KV_OPCODE_PREPARE) {
         visit_claims(kv, command, add_key, &kv->intents);
     }

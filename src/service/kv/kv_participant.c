@@ -171,7 +171,7 @@ static void keep_part(struct kv_call *inner, const struct kv__part *part,
     };
     put_record(inner, header, &record, inner->arguments, true);
     const struct kv__unfinished unfinished = {
-        .id = header->id, .place = header->place, .home = header->home, .stamp_ms = inner->time_ms};
+        .id = header->id, .place = header->place, .home = header->home};
     kv__unfinished_add(kv, &unfinished);
 }
 

@@ -452,6 +452,34 @@ static void test_malformed_steps_change_nothing(void **state)
     close_world(&world, transaction);
 }
 
+static void count_found(void *context, const struct txn_unfinished *unfinished)
+{
+    (void)unfinished;
+    ++*(uint32_t *)context;
+}
+
+/* Claim: how long a part has been there is told by the clock of who asks. Its stamp may be hours ahead,
+ * when a wall clock was wrong, and yet somebody has to look after it soon. */
+static void test_age_is_not_that_of_stamps(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    uint32_t count = 0;
+    struct kv_transaction *transaction = open_world(&world);
+    assert_int_equal(step(&world, KV_OPCODE_PREPARE, TXN_NONE, transaction), '1');
+    kv_visit_unfinished(world.kv, 0, 100, count_found, &count);
+    kv_visit_unfinished(world.kv, 99, 100, count_found, &count);
+    assert_int_equal(count, 0);
+    kv_visit_unfinished(world.kv, 100, 100, count_found, &count);
+    assert_int_equal(count, 1);
+    kv__world_restart(&world);
+    kv_visit_unfinished(world.kv, 100, 100, count_found, &count);
+    assert_int_equal(count, 1);
+    kv_visit_unfinished(world.kv, 200, 100, count_found, &count);
+    assert_int_equal(count, 2);
+    close_world(&world, transaction);
+}
+
 static void test_check_sees_locks_and_parts_that_disagree(void **state)
 {
     (void)state;
@@ -487,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_who_has_waited_too_long_gets_nothing),
         cmocka_unit_test(test_who_was_given_up_gets_nothing),
         cmocka_unit_test(test_malformed_steps_change_nothing),
+        cmocka_unit_test(test_age_is_not_that_of_stamps),
         cmocka_unit_test(test_check_sees_locks_and_parts_that_disagree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

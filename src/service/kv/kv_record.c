@@ -235,13 +235,15 @@ void kv__records_deinit(struct kv *kv)
     kv->records_next_slot = kv->first_slot;
 }
 
-void kv_visit_unfinished(const struct kv *kv, uint64_t time_ms, uint32_t age_ms,
+void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
                          void (*found)(void *context, const struct txn_unfinished *unfinished),
                          void *context)
 {
     for (uint32_t i = 0; i < kv->unfinished_count; i++) {
-        const struct kv__unfinished *at = &kv->unfinished[i];
-        if (at->stamp_ms + age_ms > time_ms) {
+        struct kv__unfinished *at = &kv->unfinished[i];
+        at->seen_at_ms = at->was_seen ? at->seen_at_ms : now_ms;
+        at->was_seen = true;
+        if (now_ms - at->seen_at_ms < age_ms) {
             continue;
         }
         const struct txn_unfinished unfinished = {
@@ -267,10 +269,8 @@ static int load_record(struct kv *kv, struct bytes row, uint32_t place, struct b
     struct kv_record record;
     int status = kv__record_decode(value, &record);
     if (status == 0 && record.state == KV_RECORD_PREPARED) {
-        const struct kv__unfinished unfinished = {.id = kv__record_id(row),
-                                                  .place = place,
-                                                  .home = record.home,
-                                                  .stamp_ms = record.stamp_ms};
+        const struct kv__unfinished unfinished = {
+            .id = kv__record_id(row), .place = place, .home = record.home};
         kv__unfinished_add(kv, &unfinished);
     }
     return status;
@@ -289,7 +289,6 @@ void kv__decision_open(struct kv *kv, struct txn_id id, uint32_t home,
         .place = home,
         .home = home,
         .is_decision = true,
-        .stamp_ms = decision->stamp_ms,
         .places = places,
         .place_count = count,
     };

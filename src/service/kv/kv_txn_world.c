@@ -411,8 +411,8 @@ static void look_at_coordinators(struct txn_world *world)
     }
     for (uint32_t i = 0; i < world->options.shard_count; i++) {
         uint32_t index = (uint32_t)random_below(&world->random, world->options.coordinator_count);
-        kv_visit_unfinished(world->shards[i].kv, kv__txn_shard_time_ms(&world->shards[i]),
-                            world->options.recovery_age_ms, found, &world->coordinators[index]);
+        kv_visit_unfinished(world->shards[i].kv, world->now_ms, world->options.recovery_age_ms,
+                            found, &world->coordinators[index]);
         (void)kv__txn_world_schedule(world, EVENT_TICK, 0, index);
     }
     (void)kv__txn_world_schedule(world, EVENT_LOOK_AT_COORDINATORS, LOOK_MS, 0);

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's two instances of core/txn: what src/gateway/resp/resp_across.c and
+ * src/node/node_transactions.c do for them. */
+#include "base/assert/assert.h"
+#include "sim/sim_cluster_host.h"
+
+enum { ORIGIN_FIRST = 2000000, ORIGINS_OF_A_LIFE = 100 }; /* Beyond those of routes. */
+
+static int submit(void *context, uint32_t place, struct shard_request *request,
+                  const struct reply *reply)
+{
+    const struct cluster_node *node = context;
+    return route_submit(node->route, slots_shard_of(&node->cluster->slots, place), request, reply);
+}
+
+uint32_t sim__cluster_coordinator_node(uint64_t origin)
+{
+    return (uint32_t)((origin - ORIGIN_FIRST) % ORIGINS_OF_A_LIFE / 2) - 1;
+}
+
+struct txn *sim__cluster_coordinator_create(struct cluster_node *node, struct env_clock clock,
+                                            bool is_recoverer)
+{
+    const struct cluster_nature *nature = &node->cluster->nature;
+    struct kv_txn_opcodes opcodes = kv_txn_opcodes();
+    uint64_t origin = ORIGIN_FIRST + (uint64_t)node->incarnation * ORIGINS_OF_A_LIFE +
+                      2 * node->id + is_recoverer;
+    struct txn_options options = {
+        .host = {.context = node, .clock = clock, .submit = submit},
+        .origin = origin,
+        .random_seed = node->cluster->options.seed * 173 + origin,
+        .prepare_opcode = opcodes.prepare,
+        .decide_opcode = opcodes.decide,
+        .finish_opcode = opcodes.finish,
+        .forget_opcode = opcodes.forget,
+        .deadline_ms = nature->transaction_deadline_ms,
+        .prepare_timeout_ms = nature->prepare_timeout_ms,
+    };
+    struct txn *txn = NULL;
+    struct error error = {0};
+    int status = txn_create(&txn, &options, &error);
+    ASSERT(status == 0);
+    return txn;
+}
+
+static void found(void *context, const struct txn_unfinished *unfinished)
+{
+    txn_recover(((struct cluster_node *)context)->recoverer, unfinished);
+}
+
+static void check(struct cluster_node *node, const struct txn *txn)
+{
+    struct txn_statistics statistics;
+    txn_get_statistics(txn, &statistics);
+    if (statistics.broken_count > 0) {
+        sim__cluster_fail(node->cluster, "node %u finds a promise of a transaction broken",
+                          node->id);
+    }
+}
+
+uint64_t sim__cluster_coordinators_tick(struct cluster_node *node, uint64_t now_ms,
+                                        uint64_t *looked_at_ms)
+{
+    const struct cluster_nature *nature = &node->cluster->nature;
+    if (now_ms >= *looked_at_ms + nature->recovery_look_ms) {
+        *looked_at_ms = now_ms;
+        for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
+            if (shard_is_ready(node->replicas[i].shard)) {
+                kv_visit_unfinished(node->replicas[i].kv, now_ms, nature->recovery_age_ms, found,
+                                    node);
+            }
+        }
+    }
+    uint64_t wake_at_ms = *looked_at_ms + nature->recovery_look_ms;
+    struct txn *const both[] = {node->recoverer, node->coordinator};
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t own_wake_at_ms = txn_tick(both[i]);
+        wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
+        check(node, both[i]);
+    }
+    return wake_at_ms;
+}
+
+bool sim__cluster_transactions_are_over(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i];
+        if (!sim__cluster_node_is_running(node) || node->coordinator == NULL) {
+            continue;
+        }
+        struct txn_statistics own;
+        struct txn_statistics recoverer;
+        txn_get_statistics(node->coordinator, &own);
+        txn_get_statistics(node->recoverer, &recoverer);
+        if (own.attempt_open_count > 0 || own.open_count > 0 || recoverer.attempt_open_count > 0) {
+            return false;
+        }
+        for (uint32_t k = 0; k < cluster->slots.range_count; k++) {
+            struct kv_statistics statistics;
+            kv_get_statistics(node->replicas[k].kv, &statistics);
+            bool does_lead = shard_is_ready(node->replicas[k].shard);
+            if (does_lead && (statistics.locked_key_count > 0 || statistics.unfinished_count > 0)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What callers do in transactions over several shards: appends to lists and reads of them, and now and
+ * then something to the keys of everybody's single commands. Cut and joined as a gateway does. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "sim/sim_cluster.h"
+
+enum { PATIENCE_MS = 2500 };
+
+/* ---- Drawing --------------------------------------------------------------------------------- */
+
+/* One for each key at most: the history by key has no order within a transaction. */
+static bool take_key(const struct cluster *cluster, uint64_t *taken, char kind, uint64_t number)
+{
+    uint64_t bit = UINT64_C(1) << (number % cluster->nature.key_count + (kind == 'c' ? 32 : 0));
+    bool is_free = (*taken & bit) == 0;
+    *taken |= bit;
+    return is_free;
+}
+
+static bool draw_of_keys(struct cluster *cluster, struct cluster_question *question,
+                         uint64_t *taken)
+{
+    static const struct {
+        const char *name;
+        bool has_value;
+        bool has_two_keys;
+    } choices[] = {{"get", false, false},   {"set", true, false},    {"incr", false, false},
+                   {"getset", true, false}, {"append", true, false}, {"del", false, false},
+                   {"setnx", true, false},  {"mset", true, true},    {"mget", false, true}};
+    uint64_t choice = random_below(&cluster->random, sizeof choices / sizeof choices[0]);
+    char kind = strcmp(choices[choice].name, "incr") == 0 ? 'c' : 'k';
+    uint64_t number = random_below(&cluster->random, cluster->nature.key_count);
+    bool has_two_keys = choices[choice].has_two_keys && cluster->nature.key_count > 1;
+    *question =
+        (struct cluster_question){.command = kv_command_find(bytes_of_text(choices[choice].name))};
+    for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
+        if (!take_key(cluster, taken, kind, number + i)) {
+            sim__cluster_question_forget(question);
+            return false;
+        }
+        sim__cluster_question_add_key(cluster, question, kind, number + i);
+        if (choices[choice].has_value) {
+            sim__cluster_question_add_value(cluster, question);
+        }
+    }
+    return true;
+}
+
+static void draw_commands(struct cluster *cluster, struct cluster_transaction *transaction)
+{
+    uint64_t taken = 0;
+    uint64_t count = 1 + random_below(&cluster->random, CLUSTER_COMMAND_COUNT_MAX - 1);
+    for (uint64_t i = 0; i < count; i++) {
+        struct cluster_question *question = &transaction->commands[transaction->command_count];
+        if (random_chance(&cluster->random, 1, 5)) {
+            transaction->command_count += draw_of_keys(cluster, question, &taken);
+        } else {
+            uint32_t list = (uint32_t)random_below(&cluster->random, cluster->nature.list_count);
+            sim__cluster_list_question_draw(cluster, question, list, true);
+            transaction->command_count++;
+        }
+    }
+}
+
+static uint32_t group_of_slot(void *context, uint32_t slot)
+{
+    return slots_place_of(&((struct cluster *)context)->slots, slot);
+}
+
+static void queue(struct cluster *cluster, struct cluster_transaction *transaction)
+{
+    transaction->queued = kv_transaction_create();
+    if (transaction->is_watching) {
+        kv_transaction_watch(transaction->queued, transaction->watched_key,
+                             transaction->watched_version);
+    }
+    for (uint32_t i = 0; i < transaction->command_count; i++) {
+        const struct cluster_question *question = &transaction->commands[i];
+        kv_transaction_add(transaction->queued, question->command, question->arguments,
+                           question->argument_count);
+    }
+    int status = kv_split_create(&transaction->split, transaction->queued, group_of_slot, cluster);
+    ASSERT(status == 0);
+}
+
+static void unqueue(struct cluster_transaction *transaction)
+{
+    kv_split_destroy(transaction->split);
+    kv_transaction_destroy(transaction->queued);
+    transaction->split = NULL;
+    transaction->queued = NULL;
+}
+
+/* All in one shard is no transaction of several: another command, in the next. */
+static void spread(struct cluster *cluster, struct cluster_transaction *transaction)
+{
+    uint32_t place = 0;
+    queue(cluster, transaction);
+    uint32_t count = kv_split_part_count(transaction->split);
+    if (count > 0) {
+        place = slots_place_of(&cluster->slots, kv_split_part(transaction->split, 0).place);
+    }
+    unqueue(transaction);
+    buffer_deinit(&transaction->watched_content);
+    for (; count < 2; count++) {
+        place = (place + 1) % cluster->slots.range_count;
+        sim__cluster_list_question_draw(cluster,
+                                        &transaction->commands[transaction->command_count++],
+                                        sim__cluster_list_in(cluster, place), true);
+    }
+}
+
+struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluster, uint64_t session)
+{
+    struct cluster_transaction *transaction = memory_allocate_zeroed(1, sizeof *transaction);
+    transaction->session = session;
+    cluster->result->request_count++;
+    draw_commands(cluster, transaction);
+    spread(cluster, transaction);
+    transaction->is_watching = sim__cluster_percent(cluster, cluster->nature.watch_percent);
+    if (transaction->is_watching) {
+        transaction->watched_list =
+            (uint32_t)random_below(&cluster->random, cluster->nature.list_count);
+        transaction->watched_key = sim__cluster_list_key(cluster->lists, transaction->watched_list);
+    }
+    transaction->started_at = sim__cluster_history_moment(cluster->history);
+    return transaction;
+}
+
+void sim__cluster_transaction_destroy(struct cluster_transaction *transaction)
+{
+    if (transaction == NULL) {
+        return;
+    }
+    unqueue(transaction);
+    buffer_deinit(&transaction->watched_content);
+    for (uint32_t i = 0; i < transaction->command_count; i++) {
+        sim__cluster_question_forget(&transaction->commands[i]);
+    }
+    memory_free(transaction);
+}
+
+int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_transaction *transaction,
+                                   struct cluster_node *node, void *context,
+                                   void (*done)(void *context, const struct txn_done *done))
+{
+    struct txn_part parts[CLUSTER_SHARD_COUNT_MAX];
+    queue(cluster, transaction);
+    uint32_t count = kv_split_part_count(transaction->split);
+    ASSERT(count > 1 && count <= CLUSTER_SHARD_COUNT_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        parts[i] = kv_split_part(transaction->split, i);
+    }
+    transaction->begun_at_us = cluster->now_us;
+    sim__cluster_ledger_expect(cluster, transaction);
+    const struct txn_begin begin = {
+        .parts = parts,
+        .part_count = count,
+        .protocol = 2, /* The checker knows no other. */
+        .context = context,
+        .done = done,
+    };
+    int status = txn_begin(sim__cluster_node_coordinator(node), &begin);
+    if (status != 0) {
+        unqueue(transaction);
+    }
+    return status;
+}
+
+/* ---- Its end --------------------------------------------------------------------------------- */
+
+/* `replies`: what EXEC answers, without its first line. */
+static void remember(struct cluster *cluster, struct cluster_transaction *transaction,
+                     struct bytes replies, enum cluster_knowledge knowledge)
+{
+    struct cluster_observation observation = {
+        .operation = {.session = transaction->session, .started_at = transaction->started_at}};
+    sim__cluster_history_moment(cluster->history);
+    if (transaction->is_watching) {
+        sim__cluster_observe_watched(&observation, transaction->watched_list,
+                                     buffer_bytes(&transaction->watched_content));
+    }
+    for (uint32_t i = 0; i < transaction->command_count; i++) {
+        struct cluster_question *question = &transaction->commands[i];
+        question->session = transaction->session;
+        question->started_at = transaction->started_at;
+        struct bytes reply = BYTES("");
+        bool is_whole = knowledge != CLUSTER_DONE || kv_reply_take(&replies, &reply);
+        if (!is_whole) {
+            sim__cluster_fail(cluster, "a transaction has too few replies");
+            knowledge = CLUSTER_DONE_ONLY;
+        }
+        if (sim__cluster_question_is_of_lists(question)) {
+            sim__cluster_observe(cluster, &observation, question, reply, knowledge);
+        } else {
+            sim__cluster_remember(cluster, question, reply, knowledge);
+        }
+    }
+    if (knowledge == CLUSTER_DONE && replies.size_bytes > 0) {
+        sim__cluster_fail(cluster, "a transaction has too many replies");
+    }
+    sim__cluster_observed(cluster, &observation, knowledge);
+}
+
+static void committed(struct cluster *cluster, struct cluster_transaction *transaction,
+                      const struct txn_done *done)
+{
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, 2};
+    bool are_all_there = true;
+    for (uint32_t i = 0; i < done->part_count; i++) {
+        are_all_there = are_all_there && done->replies[i].data != NULL;
+    }
+    if (!are_all_there) {
+        remember(cluster, transaction, BYTES(""), CLUSTER_DONE_ONLY);
+    } else if (!kv_split_join(transaction->split, done->replies, true, &reply)) {
+        sim__cluster_fail(cluster, "the replies of a transaction are malformed");
+    } else {
+        const uint8_t *end = memchr(answer.data, '\n', answer.size_bytes);
+        size_t used = (size_t)(end + 1 - answer.data);
+        remember(cluster, transaction, bytes_make(end + 1, answer.size_bytes - used), CLUSTER_DONE);
+    }
+    buffer_deinit(&answer);
+}
+
+/* What dead coordinators have left is recovered by then, and there is a leader everywhere. */
+uint64_t sim__cluster_transactions_are_well_at_us(const struct cluster *cluster)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    return cluster->healed_at_us + 1000000 +
+           1000u * (nature->recovery_age_ms + nature->recovery_look_ms);
+}
+
+/* All is well, there is time enough, and others hold the keys: nobody may have to give up. Where clocks
+ * were wrong it takes until they are right again. */
+static void check_fairness(struct cluster *cluster, const struct cluster_transaction *transaction,
+                           const struct txn_done *done)
+{
+    const struct cluster_nature *nature = &cluster->nature;
+    bool is_well = cluster->is_healing && nature->wall_jump_every_us == 0 &&
+                   transaction->begun_at_us > sim__cluster_transactions_are_well_at_us(cluster);
+    bool is_patient =
+        nature->transaction_deadline_ms >= PATIENCE_MS && nature->deadline_ms >= PATIENCE_MS;
+    if (is_well && is_patient && done->status == -EBUSY) {
+        sim__cluster_fail(cluster, "a transaction of session %" PRIu64 " does not get its turn",
+                          transaction->session);
+    }
+}
+
+void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_transaction *transaction,
+                                   const struct txn_done *done)
+{
+    sim__cluster_note(cluster, "transaction.done", transaction->session, transaction->started_at,
+                      (uint64_t)done->result);
+    switch (done->result) {
+    case TXN_COMMITTED:
+        committed(cluster, transaction, done);
+        return;
+    case TXN_CHANGED:
+        return;
+    case TXN_FAILED:
+        check_fairness(cluster, transaction, done);
+        return;
+    case TXN_UNKNOWN:
+        remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
+        return;
+    }
+}
+
+void sim__cluster_transaction_unknown(struct cluster *cluster,
+                                      struct cluster_transaction *transaction, uint64_t session)
+{
+    transaction->session = session; /* It may take effect behind what its session does next. */
+    remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
+}
