@@ -25,14 +25,15 @@ def ask(node, *words):
 
 @pytest.fixture
 def four(tmp_path):
-    """Four nodes, two shards: each shard has three replicas, so every node lacks one of something."""
+    """Four nodes, two shards: each shard has three replicas, so every node lacks one of something. No node leads both, so
+    that the conductor has nothing to move."""
     made = Cluster(tmp_path)
     made.add(["--shards", "2", "--zone", "a"])
     for zone in "bcd":
         made.add(["--zone", zone])
     def is_settled():
         shards = shards_of(made)
-        return len(shards) == 2 and all(len(shard["replicas"]) == 3 and not shard["is_moving"] for shard in shards) and \
+        return len({shard["leader"] for shard in shards} - {0}) == 2 and all(len(shard["replicas"]) == 3 and not shard["is_moving"] for shard in shards) and \
             all(node["shards"] for node in ask(made.nodes[0], "nodes")["nodes"])
     wait_for(is_settled, "three replicas of each, something on every node")
     yield made
@@ -40,7 +41,9 @@ def four(tmp_path):
 
 
 class Traffic:
-    """Sets and gets keys of all shards through each of the nodes, until the end."""
+    """Sets and gets keys of all shards through each of the nodes, at a rate that a busy machine keeps, until the end."""
+
+    INTERVAL_S = 0.1
 
     def __init__(self, nodes):
         self.is_over = False
@@ -51,7 +54,9 @@ class Traffic:
     def run(self, node):
         client = node.client(socket_timeout=30)
         number = 0
+        turn = time.monotonic()
         while not self.is_over:
+            turn += self.INTERVAL_S
             try:
                 with client.pipeline(transaction=False) as pipeline:
                     for _ in range(10):
@@ -62,7 +67,7 @@ class Traffic:
                     pipeline.execute()
             except redis.RedisError:
                 pass
-            time.sleep(0.01)
+            time.sleep(max(0, turn - time.monotonic()))
 
     def end(self):
         self.is_over = True
@@ -148,7 +153,7 @@ def test_every_node_tells_of_all(four, traffic):
         shards = ask(node, "shards")["shards"]
         assert near(sum(shard["writes_per_s"] for shard in shards), served), "what was served was applied"
         assert near(sum(shard["reads_per_s"] for shard in shards), 2 * served)
-        assert sum(shard["keys"] for shard in shards) > 1000
+        assert sum(shard["keys"] for shard in shards) > 300
         for shard in shards:
             assert [each["state"] for each in shard["replicas"]] == ["ok"] * 3
             assert all(each["lag_ms"] < 2000 and each["lag_entries"] < 1000 for each in shard["replicas"])

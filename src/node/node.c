@@ -31,6 +31,8 @@ enum {
 #define STORE_CACHE_DENOMINATOR 8
 #define WRITE_BUFFER_SHARE 6
 #define CLIENT_MEMORY_SHARE 8
+/* Besides the largest value, which takes all of that share. */
+#define CLIENT_MEMORY_EXTRA_BYTES (1ull << 20)
 #define VALUE_SIZE_SHARE 8
 #define VALUE_SIZE_BYTES_MAX (512ull << 20)
 #define WRITE_BUFFER_SIZE_BYTES_MAX (512ull << 20)
@@ -315,7 +317,8 @@ static int open_listeners(struct node *node, struct error *error)
         .client_count_limit = node->client_count_limit,
         .value_size_bytes_max =
             at_most(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
-        .client_memory_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
+        .client_memory_bytes_max =
+            options->memory_size_bytes / CLIENT_MEMORY_SHARE + CLIENT_MEMORY_EXTRA_BYTES,
         .output_size_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
     };
     int status = resp_group_create(&node->group, &resp_options, error);

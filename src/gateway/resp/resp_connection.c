@@ -356,14 +356,17 @@ static void read_came(struct os_stream *stream, struct bytes bytes, void *contex
     settle(connection);
 }
 
-/* A large bulk is read behind what is there of it. The buffer grows as bytes come, not as they are
- * announced, so that announcing costs nothing. */
+/* A large bulk is read behind what is there of it, to its end and no further. The buffer grows as bytes
+ * come, not as they are announced, so that announcing costs nothing; and in the end it has the size of
+ * the bulk, where appending would double it and break the budget for the sake of some bytes. */
 static void allocate(struct os_stream *stream, struct os_space *space, void *context)
 {
     struct connection *connection = context;
     struct buffer *input = &connection->input;
     uint64_t wanted = resp__parser_wanted_bytes(&connection->parser);
-    if (input->size_bytes == 0 || wanted < input->size_bytes + DIRECT_READ_BYTES_MIN) {
+    bool is_large = input->capacity_bytes >= DIRECT_GROWTH_BYTES_MIN ||
+                    wanted >= input->size_bytes + DIRECT_READ_BYTES_MIN;
+    if (input->size_bytes == 0 || wanted <= input->size_bytes || !is_large) {
         return;
     }
     if (input->capacity_bytes - input->size_bytes < OS_READ_BUFFER_SIZE_BYTES &&

@@ -117,6 +117,35 @@ static void test_late_reader(void **state)
     world_destroy(world);
 }
 
+/* A value of all of the budget comes, wherever its arrival stops for a while. */
+static void test_a_value_of_the_whole_budget(void **state)
+{
+    enum { SIZE = 4 * MEBIBYTE };
+    /* Behind some of them, what comes next fills the buffer at once, up to a power of two. */
+    static const size_t stops[] = {
+        100, MEBIBYTE, SIZE - MEBIBYTE, SIZE - 200000, SIZE - 100000, SIZE - 1, SIZE, SIZE + 30};
+    struct world_options options = {
+        .resp = {.value_size_bytes_max = SIZE, .client_memory_bytes_max = SIZE + MEBIBYTE / 2}};
+    struct world *world = world_create(&options);
+    struct buffer request = {0};
+    struct buffer value = {0};
+    fill(&value, SIZE);
+    buffer_append_format(&request, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n", SIZE);
+    buffer_append(&request, buffer_bytes(&value));
+    buffer_append(&request, BYTES("\r\n"));
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++) {
+        int client = world_connect(world);
+        world_send(client, bytes_make(request.data, stops[i]));
+        os_sleep_ms(50);
+        world_send(client, bytes_make(request.data + stops[i], request.size_bytes - stops[i]));
+        expect(client, "", "+OK\r\n");
+        (void)close(client);
+    }
+    buffer_deinit(&request);
+    buffer_deinit(&value);
+    world_destroy(world);
+}
+
 /* Reads that come back when they like are few at a time when their answers are large. */
 static void test_late_reads(void **state)
 {
@@ -343,12 +372,12 @@ static void test_half_closed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_values),      cmocka_unit_test(test_late_reader),
-        cmocka_unit_test(test_late_reads),        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_held_replies),      cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_idle_timeout),      cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_clients_and_files), cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_large_values), cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_late_reads),   cmocka_unit_test(test_a_value_of_the_whole_budget),
+        cmocka_unit_test(test_budget),       cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_strangers),    cmocka_unit_test(test_idle_timeout),
+        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_clients_and_files),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_half_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
