@@ -105,6 +105,18 @@ def whole_view(node):
     return seen
 
 
+def whole_figures(node):
+    """The nodes as the node sees them, once all of them answered it in time."""
+    seen = []
+
+    def is_whole():
+        seen[:] = ask(node, "nodes")["nodes"]
+        return not any("no_figures" in each for each in seen)
+
+    wait_for(is_whole, "figures of all nodes, seen by a node")
+    return seen
+
+
 # ---- Handing leadership over
 
 
@@ -148,7 +160,7 @@ def near(value, expected, part=0.5):
 def test_every_node_tells_of_all(four, traffic):
     traffic(four.nodes[:3])
     time.sleep(6)
-    views = [ask(node, "nodes")["nodes"] for node in four.nodes]
+    views = [whole_figures(node) for node in four.nodes]
     for view in views:
         assert [node["id"] for node in view] == [1, 2, 3, 4] and [node["zone"] for node in view] == list("abcd")
         for node in view:
@@ -163,7 +175,7 @@ def test_every_node_tells_of_all(four, traffic):
         assert view[3]["reads_per_s"] == view[3]["writes_per_s"] == 0 and "read_p99_us" not in view[3]
     served = sum(node["writes_per_s"] for node in views[3])
     for node in four.nodes:
-        shards = ask(node, "shards")["shards"]
+        shards = whole_view(node)
         assert near(sum(shard["writes_per_s"] for shard in shards), served), "what was served was applied"
         assert near(sum(shard["reads_per_s"] for shard in shards), 2 * served)
         assert sum(shard["keys"] for shard in shards) > 300
