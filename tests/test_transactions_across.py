@@ -5,20 +5,9 @@ import time
 
 import pytest
 import redis
-from test_cluster import Cluster
-from test_shards import settle
+from test_shards import alone, client, three  # pylint: disable=unused-import
 
 ACCOUNTS = [f"account:{i}" for i in range(12)]
-
-
-@pytest.fixture
-def alone(make_node):
-    return make_node("--shards", "16").start()
-
-
-@pytest.fixture
-def client(alone):
-    return alone.client(decode_responses=True)
 
 
 def slot_of(client, key):
@@ -291,17 +280,6 @@ def test_a_node_is_killed_between_the_steps(alone, client):
             except redis.ResponseError:
                 assert time.time() < deadline
         assert client.incr(ACCOUNTS[0], 0) is not None
-
-
-@pytest.fixture
-def three(tmp_path):
-    cluster = Cluster(tmp_path)
-    cluster.add(["--shards", "4"])
-    cluster.add()
-    cluster.add()
-    settle(cluster)
-    yield cluster
-    cluster.stop()
 
 
 def test_three_nodes_and_one_dies(three):

@@ -68,6 +68,20 @@ static void test_pipeline(void **state)
     end(world, client);
 }
 
+/* The client goes away while what it asked is under way; others are served. */
+static void end_after_leaving(struct world *world, int client, struct bytes requests)
+{
+    world_set_holding(world, true);
+    world_send(client, requests);
+    (void)usleep(20000);
+    (void)close(client);
+    (void)usleep(20000);
+    world_set_holding(world, false);
+    client = world_connect(world);
+    expect(client, "ping\r\n", "+PONG\r\n");
+    end(world, client);
+}
+
 static void test_parts(void **state)
 {
     int client;
@@ -160,15 +174,7 @@ static void test_moves(void **state)
     world_refuse(world, ERROR_STOPPED, 1);
     expect(client, "rename a b\r\nget c\r\n",
            "-CLUSTERDOWN the node is stopping, nothing was changed\r\n$-1\r\n");
-    world_set_holding(world, true);
-    world_send(client, BYTES("rename a b\r\nset a 1\r\n"));
-    (void)usleep(20000);
-    (void)close(client);
-    (void)usleep(20000);
-    world_set_holding(world, false);
-    client = world_connect(world);
-    expect(client, "ping\r\n", "+PONG\r\n");
-    end(world, client);
+    end_after_leaving(world, client, BYTES("rename a b\r\nset a 1\r\n"));
 }
 
 /* A client that goes away leaves parts that are answered to nobody. */
@@ -177,15 +183,7 @@ static void test_goes_away(void **state)
     int client;
     struct world *world = begin(&client);
     expect(client, FILL, OK5);
-    world_set_holding(world, true);
-    world_send(client, BYTES("del a b c d e\r\nset a 1\r\n"));
-    (void)usleep(20000);
-    (void)close(client);
-    (void)usleep(20000);
-    world_set_holding(world, false);
-    client = world_connect(world);
-    expect(client, "ping\r\n", "+PONG\r\n");
-    end(world, client);
+    end_after_leaving(world, client, BYTES("del a b c d e\r\nset a 1\r\n"));
 }
 
 int main(void)
