@@ -157,7 +157,7 @@ static void failed(void *context, struct shard *data_shard, int status, const st
 
 /* ---- Opening and closing --------------------------------------------------------------------- */
 
-/* Three times as much is in memory at worst, and it must be a small part of a write buffer. */
+/* Three times as much is in memory at worst (seven times in a replay), and it must be a small part of a write buffer. */
 static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
 {
     uint64_t share = memory_size_bytes / STORE_BATCH_SHARE;

@@ -14,8 +14,7 @@ static _Noreturn void out_of_memory(size_t size_bytes)
         size_bytes);
 }
 
-/* Ask for huge pages where that is a matter of advice: a large table is visited at random, and a large
- * buffer is new to the process page by page. */
+/* Ask for huge pages where that is a matter of advice: a large table is visited at random. */
 #define HUGE_SIZE_BYTES_MIN ((size_t)8 << 20)
 #define PAGE_SIZE_BYTES ((uintptr_t)4096)
 

@@ -137,8 +137,9 @@ static void got(void *context, uint32_t position, int status, struct bytes value
     const struct row *row = row_at(fetch, part->asked + position);
     struct answer *answer = &fetch->answers[part->asked + position];
     uint64_t charge_bytes = rows__charge_of(row->key_size_bytes, value.size_bytes);
-    part->is_full |= part->size_bytes + charge_bytes > fetch->part_size_bytes_max;
-    if ((status == 0 || status == -ENOENT) && !part->is_full &&
+    bool is_too_large = charge_bytes > fetch->part_size_bytes_max; /* For whatever comes before. */
+    part->is_full |= !is_too_large && part->size_bytes + charge_bytes > fetch->part_size_bytes_max;
+    if ((status == 0 || status == -ENOENT) && !is_too_large && !part->is_full &&
         rows__is_worth_keeping(fetch->rows, charge_bytes)) {
         part->size_bytes += charge_bytes;
         buffer_append(&part->values, value);

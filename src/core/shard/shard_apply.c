@@ -223,6 +223,9 @@ static struct shard_entry *next_entry(struct shard *shard)
     raft_index index = shard->applied_index + 1;
     struct shard_entry *kept = shard__log_at(shard, index);
     if (kept != NULL) {
+        if (shard->ahead.count > 0) {
+            shard__ahead_deinit(shard); /* What was to be read from the log is behind. */
+        }
         shard->in_flight_count--;
         shard->in_flight_size_bytes -= kept->payload.size_bytes;
         return kept;

@@ -300,10 +300,19 @@ static void a_replay_does_not_wait_for_each_batch(void **state)
         shard__world_settle(world);
         assert_true(shard_is_ready(world->shard));
     }
-    for (int i = 0; i < 10; i++) {
-        (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
-        shard__world_settle(world);
-        shard__world_expect(&client, "+OK\r\n");
+    /* Four are on their way to the store, three gather, and the answer of the eighth waits. */
+    world->is_write_over_when_polled = false;
+    struct shard__client late[12];
+    char late_key[] = "A";
+    for (int i = 0; i < 12; i++, late_key[0]++) {
+        (void)shard__world_submit(world, &late[i], &session, OPCODE_SET, late_key, "v");
+        (void)shard_tick(world->shard);
+        shard_persisted(world->shard, world->persisting_sequence);
+        assert_int_equal(late[i].answer_count, i < 7);
+    }
+    shard__world_settle(world);
+    for (int i = 0; i < 12; i++) {
+        shard__world_expect(&late[i], "+OK\r\n");
     }
     shard__world_destroy(world);
 }

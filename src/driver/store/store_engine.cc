@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #ifdef TUTTI_THREAD_SANITIZER
@@ -85,10 +86,7 @@ int code_of(const rocksdb::Status &status)
         if (status.subcode() == rocksdb::Status::kNoSpace) {
             return -ENOSPC;
         }
-        if (status.subcode() == rocksdb::Status::kPathNotFound) {
-            return -ENOENT;
-        }
-        return -EIO;
+        return -EIO; /* Also when a table file is not there, which is not a row that is not there. */
     default:
         return -EIO;
     }
@@ -104,6 +102,9 @@ int code_at_opening(const rocksdb::Status &status)
     if (text.find("lock hold by current process") != std::string::npos ||
         text.find("While lock file") != std::string::npos) {
         return -EBUSY;
+    }
+    if (status.IsIOError() && status.subcode() == rocksdb::Status::kPathNotFound) {
+        return -ENOENT;
     }
     return code_of(status);
 }
@@ -654,7 +655,13 @@ int store__engine_resume(struct store_engine *engine, struct error *error)
 {
     wait_for_flushes(engine);
     std::atomic<bool> is_done{false};
-    std::thread helper(keep_background_work_going, engine->database.get(), std::cref(is_done));
+    std::thread helper;
+    try {
+        helper =
+            std::thread(keep_background_work_going, engine->database.get(), std::cref(is_done));
+    } catch (const std::system_error &) {
+        return error_say(error, -ENOSPC, "there is no thread to resume with; it is tried again");
+    }
     rocksdb::Status status = engine->database->Resume();
     is_done.store(true);
     helper.join();
