@@ -75,9 +75,12 @@ def test_one_node_goes_on_and_the_others_never_come_back(three):
     plan = json.loads(recover(survivor, "--json").stdout)
     assert (plan["lost_nodes"], plan["surviving_nodes"]) == ([1, 2], [3])
     assert all(shard["outcome"] == "may_lose" and shard["last_index"] > 0 for shard in plan["shards"])
+    # They can all come back, for nothing was done; also when a recovery ended after it wrote whom to fence.
+    (survivor.data / "fence").write_text("node 3 went on alone, shard 1 from entry 7; fenced: 1, 2")
     second.start()
     third.start()
-    survivor.start()  # They can all come back, for nothing was done.
+    survivor.start()
+    assert "node.recovery_void" in survivor.log() and (survivor.data / "fence").read_text() == ""
     wait_for(lambda: tutti(survivor, "nodes").stdout.startswith("healthy"), "as before", seconds=30)
     assert values(survivor.client(socket_timeout=30), "lost", 500) == expected(500)
     survivor.kill()

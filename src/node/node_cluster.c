@@ -723,12 +723,14 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     if (status == 0) {
         status = node_conductor_open(created, error);
     }
+    if (status == 0) {
+        node_inquiries_open(created, options->sampler, options->started_at_ms);
+        status = node_fence_open(created, error);
+    }
     if (status != 0) {
         node_cluster_close(created);
         return status;
     }
-    node_inquiries_open(created, options->sampler, options->started_at_ms);
-    node_fence_open(created);
     load_roster(created);
     options->shards->cluster = created;
     *cluster = created;

@@ -222,7 +222,7 @@ void node_inquiries_close(struct node_cluster *cluster);
 
 /* After a recovery (node.h): no other node is let in before the rows of the cluster say of each
  * that it is removed, and a record of it is there. */
-void node_fence_open(struct node_cluster *cluster);
+MUST_USE int node_fence_open(struct node_cluster *cluster, struct error *error);
 void node_fence_close(struct node_cluster *cluster);
 /* Is it up? */
 bool node_fence_is_up(const struct node_cluster *cluster);

@@ -17,39 +17,47 @@ struct node_fence {
     uint64_t asked_at_ms;
 };
 
-static bool is_alone(const struct node_cluster *cluster)
+static uint32_t count_alone(struct node_shards *shards)
 {
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        const struct raft_configuration *members =
-            shard_configuration(cluster->shards->items[i].shard);
-        if (members->voter_count != 1 || members->outgoing_count != 0 ||
-            members->learner_count != 0 || members->voters[0] != cluster->self) {
-            return false;
-        }
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        count += node_shard_is_alone(&shards->items[i]);
     }
-    return true;
+    return count;
 }
 
-void node_fence_open(struct node_cluster *cluster)
+/* A recovery that broke off before it changed anything is none; one that changed some of the shards
+ * has to be done to its end, because the others could still be led by nodes that it fences. */
+static int look_at_remains(struct node_cluster *cluster, struct error *error)
+{
+    if (count_alone(cluster->shards) > 0) {
+        return error_set(error, -EPERM,
+                         "a recovery of this directory broke off: run tutti recover again");
+    }
+    OS_LOG_WARN(cluster->log, "node.recovery_void", "action=%s",
+                "start the other nodes, or stop this one and run tutti recover again");
+    return os_file_write(node_data_path(cluster->data, NODE_FILE_FENCE), BYTES(""), error);
+}
+
+int node_fence_open(struct node_cluster *cluster, struct error *error)
 {
     struct buffer text = {0};
     if (os_file_read(node_data_path(cluster->data, NODE_FILE_FENCE), TEXT_SIZE_BYTES_MAX, &text,
                      NULL) != 0 ||
         text.size_bytes == 0) {
         buffer_deinit(&text);
-        return;
+        return 0;
     }
-    if (!is_alone(cluster)) { /* The recovery broke off before it changed anything. */
-        OS_LOG_WARN(cluster->log, "node.recovery_incomplete", "action=%s",
-                    "stop the node and run tutti recover again, or start the other nodes");
+    if (count_alone(cluster->shards) < cluster->shards->count) {
         buffer_deinit(&text);
-        return;
+        return look_at_remains(cluster, error);
     }
     buffer_append_byte(&text, '\0');
     cluster->fence = memory_allocate_zeroed(1, sizeof *cluster->fence);
     cluster->fence->text = text;
     wire_set_admits_strangers(cluster->wire,
                               false); /* They would be told that they were removed. */
+    return 0;
 }
 
 void node_fence_close(struct node_cluster *cluster)

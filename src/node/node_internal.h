@@ -306,6 +306,8 @@ static inline struct node_shard *node_shards_first(struct node_shards *shards)
 void node_shards_touch_all(struct node_shards *shards);
 /* NULL: there is no such shard. */
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id);
+/* Is this node the only member of the group, by the newest configuration of its log? */
+bool node_shard_is_alone(const struct node_shard *shard);
 
 /* What the shards' thread knows, for others. */
 struct node_figures {

@@ -67,13 +67,6 @@ static void list_others(struct node_salvage *salvage)
     }
 }
 
-static bool is_only_member(const struct node_shard *shard)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    return members->voter_count == 1 && members->outgoing_count == 0 &&
-           members->learner_count == 0 && members->voters[0] == shard->host->self;
-}
-
 static int judge(struct node_salvage *salvage, struct error *error)
 {
     bool is_alone = true;
@@ -94,7 +87,7 @@ static int judge(struct node_salvage *salvage, struct error *error)
                              "or a copy of this directory",
                              id);
         }
-        is_alone &= is_only_member(shard);
+        is_alone &= node_shard_is_alone(shard);
     }
     if (is_alone) {
         return error_say(error, -EPERM,
@@ -191,7 +184,7 @@ static struct json *plan_shard(const struct node_salvage *salvage, const struct 
     uint64_t time_ms = 0;
     char text[TEXT_SIZE];
     shard_get_statistics(shard->shard, &statistics);
-    bool is_whole = is_only_member(shard);
+    bool is_whole = node_shard_is_alone(shard);
     json_set_unsigned(plan, "id", shard->range.shard);
     json_set_text(plan, "outcome", is_whole ? "whole" : "may_lose");
     json_set_unsigned(plan, "last_index", statistics.last_index);
@@ -284,7 +277,7 @@ int node_salvage_carry_out(struct node_salvage *salvage, struct error *error)
         status = os_file_write(node_data_path(salvage->data, NODE_FILE_ROSTER), BYTES(""), error);
     }
     for (uint32_t i = 0; i < shards->count && status == 0; i++) {
-        if (!is_only_member(&shards->items[i])) {
+        if (!node_shard_is_alone(&shards->items[i])) {
             append_records(salvage, &shards->items[i], &payloads[i]);
         }
     }

@@ -273,6 +273,13 @@ void node_shards_touch_all(struct node_shards *shards)
     }
 }
 
+bool node_shard_is_alone(const struct node_shard *shard)
+{
+    const struct raft_configuration *members = shard_configuration(shard->shard);
+    return members->voter_count == 1 && members->outgoing_count == 0 &&
+           members->learner_count == 0 && members->voters[0] == shard->host->self;
+}
+
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
 {
     uint32_t place = id - SLOTS_FIRST_SHARD; /* Where it is unless there was a split. */
