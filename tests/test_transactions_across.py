@@ -110,6 +110,34 @@ def test_watch_of_many_keys_at_once(alone, client):
                 assert pipeline.execute() == [None, None]
 
 
+LONG_KEY = "k" * 70000
+
+
+def execute(client, *commands):
+    """On one connection; errors are returned."""
+    with client.client() as one:
+        replies = []
+        for command in commands:
+            try:
+                replies.append(one.execute_command(*command.split()))
+            except redis.ResponseError as error:
+                replies.append(str(error))
+    return replies
+
+
+def test_a_watch_that_fails_watches_nothing(client):
+    too_long = "key is longer than 65535 bytes"
+    for watches in ([f"WATCH {ACCOUNTS[0]} {LONG_KEY}"],
+                    [f"WATCH {LONG_KEY}1", f"WATCH {LONG_KEY}2", f"WATCH {LONG_KEY}3"]):
+        replies = execute(client, *watches, "MULTI", "PING", "ECHO own", "EXEC")
+        assert replies[:-4] == [too_long] * len(watches)
+        assert replies[-1] in ([True, "own"], ["PONG", "own"])
+    replies = execute(client, f"WATCH {' '.join(ACCOUNTS)}", "UNWATCH", "MULTI", "PING", "EXEC")
+    assert replies[-1] in ([True], ["PONG"])
+    replies = execute(client, f"WATCH {' '.join(ACCOUNTS)}", "MULTI", "PING", "EXEC")
+    assert replies[-1] in ([True], ["PONG"])
+
+
 def test_rename_and_copy(client):
     one, two, three = ACCOUNTS[:3]
     with pytest.raises(redis.ResponseError, match="no such key"):

@@ -205,6 +205,17 @@ int resp__across_begin(struct resp_server *server, const struct kv_split *split,
     return status;
 }
 
+/* No part: whatever it answers is known. */
+static bool answer_at_once(const struct across *across, const struct reply *reply)
+{
+    if (kv_split_part_count(across->split) > 0) {
+        return false;
+    }
+    bool is_whole = kv_split_join(across->split, NULL, is_exec(across->entry), reply);
+    ASSERT(is_whole); /* There was nothing to parse. */
+    return true;
+}
+
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
                           struct kv_transaction **transaction, const struct reply *reply)
 {
@@ -214,6 +225,10 @@ enum handled resp__across(struct connection *connection, const struct command_en
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;
     int status = kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
+    if (status == 0 && answer_at_once(across, reply)) {
+        across_free(across);
+        return HANDLED_DONE;
+    }
     if (status == 0) {
         status = resp__across_begin(connection->server, across->split,
                                     (uint8_t)connection->protocol, across_done, across);

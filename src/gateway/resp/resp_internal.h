@@ -409,7 +409,8 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
 /* Forget queued commands and watched keys. */
 void resp__transaction_drop(struct connection *connection);
 uint64_t resp__transaction_size_bytes(const struct connection *connection);
-/* The key had this version when it was watched. */
+/* The key had this version when it was watched. A WATCH that fails is none: where the keys of the
+ * transaction are is learned here. */
 void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version);
 
 /* ---- Cluster mode ---------------------------------------------------------------------------- */

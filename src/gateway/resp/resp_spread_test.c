@@ -49,6 +49,8 @@ static void end(struct world *world, int client)
     "-CROSSSLOT Keys in request don't hash to the same slot, and are in different shards; " \
     "keys with the same {tag} are together\r\n"
 
+#define STOPPED "-CLUSTERDOWN the node is stopping, nothing was changed\r\n"
+
 #define HALF \
     "-UNKNOWN the write has taken effect in some shards and not, or perhaps not, in others\r\n"
 
@@ -127,6 +129,26 @@ static void test_refusals(void **state)
     end(world, client);
 }
 
+/* A WATCH that failed watches nothing: what comes next is not over shards because of it. */
+static void test_watch_that_fails(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    world_refuse(world, ERROR_STOPPED, 1);
+    expect(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
+           STOPPED "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    world_refuse(world, ERROR_STOPPED, 2);
+    expect(client, "watch a\r\nwatch b\r\nmulti\r\nping\r\nset c 1\r\nexec\r\n",
+           STOPPED STOPPED "+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
+    world_fail(world, ERROR_NOT_LEADER, 1);
+    expect(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
+           "-CLUSTERDOWN no leader of this shard answered in time, nothing was changed\r\n"
+           "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    expect(client, "watch a b\r\nunwatch\r\nmulti\r\nping\r\nexec\r\n",
+           "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n+transaction\r\n");
+    end(world, client);
+}
+
 /* One part is busy, or fails. */
 static void test_troubles(void **state)
 {
@@ -189,9 +211,13 @@ static void test_goes_away(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pipeline), cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_troubles),
-        cmocka_unit_test(test_moves),    cmocka_unit_test(test_goes_away),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_troubles),
+        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_goes_away),
+        cmocka_unit_test(test_watch_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,11 @@ static struct kv_transaction *transaction_of(struct connection *connection)
 
 void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version)
 {
+    struct connection_extra *extra = resp__connection_extra(connection);
+    wal_shard shard = resp__shard_of_slot(connection->server, kv_slot_of_key(key));
     kv_transaction_watch(transaction_of(connection), key, version);
+    extra->is_across |= extra->shard != 0 && extra->shard != shard;
+    extra->shard = shard;
 }
 
 static void keep(struct connection_extra *extra, const struct command_entry *entry,
@@ -307,13 +311,12 @@ static void watched(struct slot *slot, int status, struct bytes answer, const st
     if (status != 0 || answer.size_bytes != (size_t)extra->watching_count * VERSION_SIZE) {
         buffer_append(reply->target, answer); /* An error. */
     } else if (!connection->is_hung_up) {
-        struct kv_transaction *transaction = transaction_of(connection);
         const uint8_t *place = extra->watching.data;
         for (uint32_t i = 0; i < extra->watching_count; i++) {
             uint32_t size;
             memcpy(&size, place, sizeof size);
-            kv_transaction_watch(transaction, bytes_make(place + sizeof size, size),
-                                 endian_get_u64_le(answer.data + i * VERSION_SIZE));
+            resp__transaction_watch(connection, bytes_make(place + sizeof size, size),
+                                    endian_get_u64_le(answer.data + i * VERSION_SIZE));
             place += sizeof size + size;
         }
         reply_ok(reply);
@@ -337,10 +340,8 @@ RESP_HANDLER(watch)
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
     wal_shard shard;
     if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
-        extra->is_across = true;
         return resp__spread(connection, entry, arguments, count, reply);
     }
-    extra->is_across |= !is_same_shard(connection, entry, arguments, count);
     buffer_clear(&extra->watching);
     extra->watching_count = count - 1;
     for (uint32_t i = 1; i < count; i++) {

@@ -151,6 +151,7 @@ MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *tra
                              uint32_t (*group_of_slot)(void *context, uint32_t slot),
                              void *context);
 void kv_split_destroy(struct kv_split *split);
+/* 0: none of its commands has a key, and nothing is watched; kv_split_join() knows the answer. */
 uint32_t kv_split_part_count(const struct kv_split *split);
 /* In ascending order of place; borrowed from the split. */
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);

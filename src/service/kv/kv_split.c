@@ -243,7 +243,9 @@ static void sort_parts(struct kv_split *split)
     for (uint32_t i = 0; i < split->part_count; i++) {
         groups[i] = split->parts[i].group;
     }
-    qsort(split->parts, split->part_count, sizeof split->parts[0], compare_parts);
+    if (split->part_count > 0) {
+        qsort(split->parts, split->part_count, sizeof split->parts[0], compare_parts);
+    }
     for (uint32_t i = 0; i < split->recipe_count; i++) {
         for (uint32_t j = 0; j < split->recipes[i].key_count; j++) {
             uint32_t group = groups[split->recipes[i].parts[j]];
