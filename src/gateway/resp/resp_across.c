@@ -261,11 +261,6 @@ enum handled resp__across_command(struct connection *connection, const struct co
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply)
 {
-    bool has_pairs = entry->command->keys.step == 2; /* MSET, MSETNX. */
-    if (has_pairs && count % 2 == 0) {
-        resp__reply_arity(reply, entry->command->name);
-        return HANDLED_DONE;
-    }
     struct kv_transaction *transaction = kv_transaction_create();
     kv_transaction_add(transaction, entry->command, arguments + 1, count - 1);
     enum handled handled = resp__across(connection, entry, &transaction, reply);

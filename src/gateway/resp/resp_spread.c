@@ -540,6 +540,9 @@ static struct spread *cut(struct connection *connection, const struct command_en
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
+    if (kv_command_refuses(entry->command, arguments + 1, count - 1, reply)) {
+        return HANDLED_DONE;
+    }
     if (entry->spread == SPREAD_NONE && kv_command_may_be_split(entry->command)) {
         return resp__across_command(connection, entry, arguments, count, reply);
     }

@@ -129,6 +129,49 @@ static void test_refusals(void **state)
     end(world, client);
 }
 
+/* Send the words of `text`, where $ is a key that is too long. */
+static void send_long(int client, const char *text)
+{
+    static const uint8_t key[70000];
+    struct buffer request = {0};
+    struct reply reply = {.target = &request, .protocol = 2};
+    uint64_t count = 1;
+    for (const char *at = text; *at != 0; at++) {
+        count += *at == ' ';
+    }
+    reply_array(&reply, count);
+    while (count-- > 0) {
+        size_t size = strcspn(text, " ");
+        reply_bulk(&reply, *text == '$' ? bytes_make(key, sizeof key) : bytes_make(text, size));
+        text += size + 1;
+    }
+    world_send(client, buffer_bytes(&request));
+    buffer_deinit(&request);
+}
+
+#define LONG "-ERR key is longer than 65535 bytes\r\n"
+
+/* What every shard would refuse is refused before the first one does something. */
+static void test_long_key(void **state)
+{
+    static const char *const requests[] = {"del a $ b", "mset a 9 $ 9 b 9", "msetnx a 9 $ 9",
+                                           "mget a $",  "lcs a $",          "rename a $"};
+    int client;
+    struct world *world = begin(&client);
+    expect(client, FILL, OK5);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        send_long(client, requests[i]);
+        expect(client, "", LONG);
+    }
+    expect(client, "mget a b\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n:5\r\n");
+    expect(client, "multi\r\nmset a 1 b\r\n", "+OK\r\n+QUEUED\r\n");
+    send_long(client, "del a $");
+    expect(client, "echo x\r\nexec\r\n",
+           "+QUEUED\r\n+QUEUED\r\n*3\r\n"
+           "-ERR wrong number of arguments for 'mset' command\r\n" LONG "$1\r\nx\r\n");
+    end(world, client);
+}
+
 /* A WATCH that failed watches nothing: what comes next is not over shards because of it. */
 static void test_watch_that_fails(void **state)
 {
@@ -218,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_moves),
         cmocka_unit_test(test_goes_away),
         cmocka_unit_test(test_watch_that_fails),
+        cmocka_unit_test(test_long_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,6 +96,12 @@ const char *kv_family_name(enum kv_family family);
 /* Does `argument_count` (with the name) fit the command's arity? */
 bool kv_command_arity_fits(const struct kv_command *command, uint64_t argument_count);
 
+/* Is the command refused whatever its keys hold, for the number of its arguments or the length of a
+ * key? Then the error is replied. Who cuts a command into parts asks first: a part sees no more than
+ * its own arguments. */
+bool kv_command_refuses(const struct kv_command *command, const struct bytes *arguments,
+                        uint32_t argument_count, const struct reply *reply);
+
 /* The lowest row that belongs to a slot; slot KV_SLOT_COUNT gives the bound behind the last one. Is
  * written to `target` (KV_SLOT_ROW_SIZE_BYTES). */
 #define KV_SLOT_ROW_SIZE_BYTES 3
@@ -151,7 +157,8 @@ MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *tra
                              uint32_t (*group_of_slot)(void *context, uint32_t slot),
                              void *context);
 void kv_split_destroy(struct kv_split *split);
-/* 0: none of its commands has a key, and nothing is watched; kv_split_join() knows the answer. */
+/* 0: nothing is watched, and each of its commands has no key or is refused; kv_split_join() knows the
+ * answer. */
 uint32_t kv_split_part_count(const struct kv_split *split);
 /* In ascending order of place; borrowed from the split. */
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);

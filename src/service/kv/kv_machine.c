@@ -134,19 +134,37 @@ bool kv__keys_visit(const struct kv_call *call, kv__key_visitor *visit, void *co
     return true;
 }
 
+static void reply_arity_error(const struct reply *reply, const char *name)
+{
+    reply_error(reply, "ERR wrong number of arguments for '%s' command", name);
+}
+
+bool kv_command_refuses(const struct kv_command *command, const struct bytes *arguments,
+                        uint32_t argument_count, const struct reply *reply)
+{
+    if (!kv_command_arity_fits(command, (uint64_t)argument_count + 1)) {
+        reply_arity_error(reply, command->name);
+        return true;
+    }
+    struct key_positions keys = key_positions_of(command, argument_count);
+    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+        if (arguments[i].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+            reply_error(reply, "ERR key is longer than %d bytes", KV_KEY_SIZE_BYTES_MAX);
+            return true;
+        }
+    }
+    if (keys.step == 2 && argument_count % 2 != 0) { /* MSET, MSETNX: pairs. */
+        reply_arity_error(reply, command->name);
+        return true;
+    }
+    return false;
+}
+
 int kv__dispatch(struct kv_call *call)
 {
     const struct kv_command *command = &call->entry->command;
-    if (!kv_command_arity_fits(command, (uint64_t)call->argument_count + 1)) {
-        kv__reply_arity_error(call, command->name);
+    if (kv_command_refuses(command, call->arguments, call->argument_count, call->reply)) {
         return 0;
-    }
-    struct key_positions keys = key_positions_of(command, call->argument_count);
-    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
-        if (call->arguments[i].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
-            reply_error(call->reply, "ERR key is longer than %d bytes", KV_KEY_SIZE_BYTES_MAX);
-            return 0;
-        }
     }
     return call->entry->execute(call);
 }
@@ -312,7 +330,7 @@ void kv__reply_not_integer(struct kv_call *call)
 
 void kv__reply_arity_error(struct kv_call *call, const char *name)
 {
-    reply_error(call->reply, "ERR wrong number of arguments for '%s' command", name);
+    reply_arity_error(call->reply, name);
 }
 
 bool kv__parse_integer(struct kv_call *call, struct bytes text, int64_t *value)

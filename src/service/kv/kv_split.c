@@ -10,6 +10,7 @@
  *   MSET                           the same in each
  *   MSETNX, alone                  MSET in each, where all keys are watched as not existing
  *   LCS                            GET in both; the gateway compares
+ *   what is refused whatever its keys hold     nothing: a part would not see it, or see it too late
  */
 #include <stdlib.h>
 
@@ -22,10 +23,10 @@
 
 enum recipe_kind {
     RECIPE_PASS,    /* The reply of its only part. */
-    RECIPE_LITERAL, /* The gateway's own. */
+    RECIPE_LITERAL, /* The gateway's own, or a refusal. */
     RECIPE_SUM,
     RECIPE_MERGE,
-    RECIPE_FIRST, /* They are all the same. */
+    RECIPE_FIRST, /* They are all the same, or one is an error. */
     RECIPE_LCS,
 };
 
@@ -37,6 +38,7 @@ struct recipe {
     uint32_t word_count;
     uint32_t key_count;
     uint32_t *parts; /* Of each key. */
+    struct buffer refusal;
 };
 
 struct split_part {
@@ -195,6 +197,20 @@ static bool place_key(void *context, struct bytes key)
     return true;
 }
 
+/* Of a command that is refused whatever its keys hold. */
+static bool add_refusal(struct kv_split *split, const struct kv_call *call)
+{
+    struct buffer refusal = {0};
+    const struct reply reply = {.target = &refusal, .protocol = 2}; /* Errors are in 3 what in 2. */
+    if (!kv_command_refuses(&call->entry->command, call->arguments, call->argument_count, &reply)) {
+        return false;
+    }
+    struct recipe *recipe = add_recipe(split, RECIPE_LITERAL, 0);
+    recipe->refusal = refusal;
+    recipe->literal = buffer_bytes(&refusal);
+    return true;
+}
+
 /* False: it cannot be cut. */
 static bool add_command(struct kv_split *split, const struct kv_call *call, bool is_alone)
 {
@@ -206,6 +222,9 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
     }
     if (command->keys.first == 0 || (command->flags & KV_FLAG_INTERNAL) != 0) {
         return false;
+    }
+    if (add_refusal(split, call)) {
+        return true;
     }
     (void)kv__keys_visit(call, place_key, &placement);
     if (placement.is_same && placement.key_count > 0) {
@@ -221,7 +240,7 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
     enum recipe_kind kind;
     uint32_t stride = stride_of(command, &kind);
     bool is_only_new = strcmp(command->name, "msetnx") == 0;
-    if (stride == 0 || call->argument_count % stride != 0 || (is_only_new && !is_alone)) {
+    if (stride == 0 || (is_only_new && !is_alone)) {
         return false;
     }
     split->is_only_new = is_only_new;
@@ -316,6 +335,7 @@ void kv_split_destroy(struct kv_split *split)
     }
     for (uint32_t i = 0; i < split->recipe_count; i++) {
         memory_free(split->recipes[i].parts);
+        buffer_deinit(&split->recipes[i].refusal);
     }
     memory_free(split->parts);
     memory_free(split->recipes);
@@ -454,6 +474,18 @@ static bool join_sum(const struct bytes *shares, uint32_t part_count, const stru
     return true;
 }
 
+static void join_first(const struct bytes *shares, uint32_t part_count, const struct reply *reply)
+{
+    struct bytes chosen = BYTES("");
+    for (uint32_t i = 0; i < part_count; i++) {
+        bool is_error = shares[i].size_bytes > 0 && shares[i].data[0] == '-';
+        if (is_error || chosen.size_bytes == 0) {
+            chosen = shares[i];
+        }
+    }
+    buffer_append(reply->target, chosen);
+}
+
 static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32_t part_count,
                        const struct reply *reply)
 {
@@ -512,8 +544,10 @@ static bool join_one(const struct kv_split *split, const struct recipe *recipe, 
         return false;
     }
     switch (recipe->kind) {
-    case RECIPE_PASS:
     case RECIPE_FIRST:
+        join_first(shares, split->part_count, reply);
+        return true;
+    case RECIPE_PASS:
         buffer_append(reply->target, shares[recipe->parts[0]]);
         return true;
     case RECIPE_SUM:

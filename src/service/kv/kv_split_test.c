@@ -13,7 +13,9 @@
 #include "service/kv/kv_internal.h"
 #include "service/kv/kv_world.h"
 
-enum { WORD_COUNT_MAX = 16, ROUND_COUNT = 300 };
+enum { WORD_COUNT_MAX = 16, ROUND_COUNT = 600 };
+
+static const uint8_t too_long[KV_KEY_SIZE_BYTES_MAX + 1]; /* For a key; in commands: LONG. */
 
 static uint32_t group_of_slot(void *context, uint32_t slot)
 {
@@ -38,7 +40,9 @@ static void add(struct kv_transaction *transaction, const char *text)
     uint32_t count = 0;
     while (text != NULL) {
         const char *end = strchr(text, ' ');
-        words[count++] = bytes_make(text, end == NULL ? strlen(text) : (size_t)(end - text));
+        struct bytes word = bytes_make(text, end == NULL ? strlen(text) : (size_t)(end - text));
+        words[count++] =
+            bytes_equal(word, BYTES("LONG")) ? bytes_make(too_long, sizeof too_long) : word;
         text = end == NULL ? NULL : end + 1;
     }
     kv_transaction_add(transaction, kv_command_find(words[0]), words + 1, count - 1);
@@ -67,6 +71,20 @@ static const char *const commands[] = {
     "lcs f h",
     "lcs none f idx withmatchlen",
     "lcs f d oops",
+    /* Refused, whatever is there, before any of it is done. */
+    "mset a 1 LONG 2 c 3",
+    "mset a 1 b",
+    "mset LONG 1 b",
+    "msetnx a 1 LONG 2",
+    "msetnx a 1 b",
+    "mget a LONG b",
+    "del a b LONG",
+    "exists LONG LONG a",
+    "set LONG 1",
+    "lcs a LONG",
+    "rename LONG a",
+    "copy a LONG",
+    "get",
 };
 
 /* One world does it as a whole; another, which knows no shards, part by part. */
@@ -151,11 +169,50 @@ static void test_what_cannot_be_cut(void **state)
     kv_transaction_destroy(transaction);
 }
 
+/* What comes of `command` alone that a shard answers `first`, and the other one `second`. */
+static void expect_join(const char *command, const char *first, const char *second,
+                        const char *expected)
+{
+    uint32_t group_count = 16;
+    struct kv_split *split;
+    struct kv_transaction *transaction = kv_transaction_create();
+    add(transaction, command);
+    assert_int_equal(kv_split_create(&split, transaction, group_of_slot, &group_count), 0);
+    const struct bytes replies[] = {bytes_of_text(first), bytes_of_text(second)};
+    assert_int_equal(kv_split_part_count(split), first[0] == 0 ? 0 : 2);
+    struct buffer joined = {0};
+    const struct reply reply = {&joined, 2};
+    assert_true(kv_split_join(split, replies, false, &reply));
+    buffer_append_byte(&joined, 0);
+    assert_string_equal((const char *)joined.data, expected);
+    buffer_deinit(&joined);
+    kv_split_destroy(split);
+    kv_transaction_destroy(transaction);
+}
+
+/* What a shard refuses is not acknowledged because another one did it; what all would refuse is cut
+ * into nothing. */
+static void test_errors(void **state)
+{
+    (void)state;
+    static const char refusal[] = "-ERR key is longer than 65535 bytes\r\n";
+    static const char arity[] = "-ERR wrong number of arguments for 'mset' command\r\n";
+    expect_join("mset a 1 b 2", "+OK\r\n", "+OK\r\n", "+OK\r\n");
+    expect_join("mset a 1 b 2", "+OK\r\n", "-ERR no\r\n", "-ERR no\r\n");
+    expect_join("mset a 1 b 2", "-ERR no\r\n", "+OK\r\n", "-ERR no\r\n");
+    expect_join("del a b", ":1\r\n", "-ERR no\r\n", "-ERR no\r\n");
+    expect_join("mset a 1 LONG 2 b 3", "", "", refusal);
+    expect_join("msetnx a 1 LONG 2 b 3", "", "", refusal);
+    expect_join("lcs a LONG", "", "", refusal);
+    expect_join("mset a 1 b", "", "", arity);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_answer_what_the_whole_does),
         cmocka_unit_test(test_what_cannot_be_cut),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -346,10 +346,6 @@ static int set_pairs(struct kv_call *call)
 
 int kv__command_mset(struct kv_call *call)
 {
-    if (call->argument_count % 2 != 0) {
-        kv__reply_arity_error(call, "mset");
-        return 0;
-    }
     int status = set_pairs(call);
     if (status == 0) {
         reply_ok(call->reply);
@@ -359,10 +355,6 @@ int kv__command_mset(struct kv_call *call)
 
 int kv__command_msetnx(struct kv_call *call)
 {
-    if (call->argument_count % 2 != 0) {
-        kv__reply_arity_error(call, "msetnx");
-        return 0;
-    }
     for (uint32_t i = 0; i < call->argument_count; i += 2) {
         struct kv_key key;
         struct kv_value value;
