@@ -55,6 +55,25 @@ def test_mset_and_msetnx(client):
         client.execute_command("MSET", ACCOUNTS[0], "1", ACCOUNTS[1])
 
 
+def test_msetnx_is_all_of_a_transaction(client):
+    """It answers what it does alone, in an array; beside others, or a WATCH, it cannot be told from them."""
+    one, two, three = ACCOUNTS[:3]
+    assert execute(client, "MULTI", f"MSETNX {one} 1 {two} 2", "EXEC")[-1] == [1]
+    assert client.mget(one, two) == ["1", "2"]
+    assert execute(client, "MULTI", f"MSETNX {three} 3 {two} 3", "EXEC")[-1] == [0]
+    assert execute(client, f"WATCH {one}", "UNWATCH", "MULTI", f"MSETNX {three} 3 {two} 3", "EXEC")[-1] == [0]
+    for commands in ([f"WATCH {one}", "MULTI", f"MSETNX {three} 3 new 3", "EXEC"],
+                     ["MULTI", f"MSETNX {three} 3 new 3", f"GET {one}", "EXEC"],
+                     ["MULTI", "PING", f"MSETNX {three} 3 new 3", "EXEC"]):
+        assert "hash to the same slot" in execute(client, *commands)[-1]
+    assert client.mget(one, two, three, "new") == ["1", "2", None, None]
+    # Its keys are in one shard: it is as any other command, and a WATCH of another shard is a WATCH.
+    same = [f"MSETNX {{t}}a 1 {{t}}b 1"]
+    assert execute(client, f"WATCH {one}", "MULTI", *same, f"GET {one}", "EXEC")[-1] == [1, "1"]
+    assert execute(client, f"WATCH {one}", "MULTI", *same, "EXEC")[-1] == [0]
+    assert execute(client, f"WATCH {one}", f"SET {one} 2", "MULTI", *same, "EXEC")[-1] is None
+
+
 def test_lcs(client):
     client.mset({ACCOUNTS[0]: "ohmytext", ACCOUNTS[1]: "mynewtext"})
     assert client.execute_command("LCS", *ACCOUNTS[:2]) == "mytext"

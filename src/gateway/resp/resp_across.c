@@ -119,6 +119,15 @@ void resp__across_reply_failed(const struct command_entry *entry, const struct t
     }
 }
 
+/* MSETNX, alone or the only command of a transaction. */
+static void reply_only_new(const struct across *across, int64_t number, const struct reply *reply)
+{
+    if (is_exec(across->entry)) {
+        reply_array(reply, 1);
+    }
+    reply_integer(reply, number);
+}
+
 static void reply_committed(const struct across *across, const struct txn_done *done,
                             const struct reply *reply)
 {
@@ -127,8 +136,8 @@ static void reply_committed(const struct across *across, const struct txn_done *
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;
     }
-    if (kv_split_is_only_new(across->split) && !is_array) {
-        reply_integer(reply, 1);
+    if (!are_all_there && kv_split_is_only_new(across->split)) {
+        reply_only_new(across, 1, reply);
     } else if (!are_all_there) {
         reply_error(reply, "UNKNOWN the transaction is committed, its replies were lost");
     } else if (!kv_split_join(across->split, done->replies, is_array, reply)) {
@@ -144,10 +153,10 @@ static void write_answer(const struct across *across, const struct txn_done *don
         reply_committed(across, done, reply);
         return;
     case TXN_CHANGED:
-        if (is_exec(across->entry)) {
-            reply_null_array(reply);
+        if (kv_split_is_only_new(across->split)) {
+            reply_only_new(across, 0, reply); /* A key exists. */
         } else {
-            reply_integer(reply, 0); /* MSETNX: a key exists. */
+            reply_null_array(reply);
         }
         return;
     case TXN_FAILED:

@@ -162,7 +162,8 @@ void kv_split_destroy(struct kv_split *split);
 uint32_t kv_split_part_count(const struct kv_split *split);
 /* In ascending order of place; borrowed from the split. */
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
-/* It is one MSETNX: it has committed, or a key existed and it has changed nothing. */
+/* It is one MSETNX, watching nothing else: that it has committed means 1; TXN_CHANGED means that a key
+ * existed, and 0. Beside a WATCH it cannot be cut: nobody could tell which of them has changed. */
 bool kv_split_is_only_new(const struct kv_split *split);
 /* Write what EXEC answers, or (not `is_array`) what its only command does, from the replies of the
  * parts. False: they are malformed, and nothing is written. */

@@ -27,6 +27,7 @@ enum recipe_kind {
     RECIPE_SUM,
     RECIPE_MERGE,
     RECIPE_FIRST, /* They are all the same, or one is an error. */
+    RECIPE_NEW,   /* 1, or one is an error. */
     RECIPE_LCS,
 };
 
@@ -244,7 +245,7 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
         return false;
     }
     split->is_only_new = is_only_new;
-    deal(split, call, kind, stride);
+    deal(split, call, is_only_new ? RECIPE_NEW : kind, stride);
     return true;
 }
 
@@ -474,7 +475,8 @@ static bool join_sum(const struct bytes *shares, uint32_t part_count, const stru
     return true;
 }
 
-static void join_first(const struct bytes *shares, uint32_t part_count, const struct reply *reply)
+/* An error before all; of what is none, the first. */
+static struct bytes choose(const struct bytes *shares, uint32_t part_count)
 {
     struct bytes chosen = BYTES("");
     for (uint32_t i = 0; i < part_count; i++) {
@@ -483,7 +485,17 @@ static void join_first(const struct bytes *shares, uint32_t part_count, const st
             chosen = shares[i];
         }
     }
-    buffer_append(reply->target, chosen);
+    return chosen;
+}
+
+static void join_new(const struct bytes *shares, uint32_t part_count, const struct reply *reply)
+{
+    struct bytes chosen = choose(shares, part_count);
+    if (chosen.size_bytes > 0 && chosen.data[0] == '-') {
+        buffer_append(reply->target, chosen);
+    } else {
+        reply_integer(reply, 1);
+    }
 }
 
 static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32_t part_count,
@@ -545,7 +557,10 @@ static bool join_one(const struct kv_split *split, const struct recipe *recipe, 
     }
     switch (recipe->kind) {
     case RECIPE_FIRST:
-        join_first(shares, split->part_count, reply);
+        buffer_append(reply->target, choose(shares, split->part_count));
+        return true;
+    case RECIPE_NEW:
+        join_new(shares, split->part_count, reply);
         return true;
     case RECIPE_PASS:
         buffer_append(reply->target, shares[recipe->parts[0]]);

@@ -167,9 +167,16 @@ static void test_what_cannot_be_cut(void **state)
     add(transaction, "get a");
     assert_int_equal(kv_split_create(&split, transaction, group_of_slot, &group_count), -EXDEV);
     kv_transaction_destroy(transaction);
+    /* Beside a WATCH nobody could tell what has changed. */
+    transaction = kv_transaction_create();
+    kv_transaction_watch(transaction, BYTES("a"), 7);
+    add(transaction, "msetnx a 1 b 2 c 3");
+    assert_int_equal(kv_split_create(&split, transaction, group_of_slot, &group_count), -EXDEV);
+    kv_transaction_destroy(transaction);
 }
 
-/* What comes of `command` alone that a shard answers `first`, and the other one `second`. */
+/* What comes of `command` alone that a shard answers `first`, and the other one `second`: outside of
+ * MULTI, and within it. */
 static void expect_join(const char *command, const char *first, const char *second,
                         const char *expected)
 {
@@ -185,6 +192,11 @@ static void expect_join(const char *command, const char *first, const char *seco
     assert_true(kv_split_join(split, replies, false, &reply));
     buffer_append_byte(&joined, 0);
     assert_string_equal((const char *)joined.data, expected);
+    buffer_clear(&joined);
+    assert_true(kv_split_join(split, replies, true, &reply));
+    buffer_append_byte(&joined, 0);
+    assert_memory_equal(joined.data, "*1\r\n", 4);
+    assert_string_equal((const char *)joined.data + 4, expected);
     buffer_deinit(&joined);
     kv_split_destroy(split);
     kv_transaction_destroy(transaction);
@@ -200,6 +212,8 @@ static void test_errors(void **state)
     expect_join("mset a 1 b 2", "+OK\r\n", "+OK\r\n", "+OK\r\n");
     expect_join("mset a 1 b 2", "+OK\r\n", "-ERR no\r\n", "-ERR no\r\n");
     expect_join("mset a 1 b 2", "-ERR no\r\n", "+OK\r\n", "-ERR no\r\n");
+    expect_join("msetnx a 1 b 2", "+OK\r\n", "+OK\r\n", ":1\r\n");
+    expect_join("msetnx a 1 b 2", "+OK\r\n", "-ERR no\r\n", "-ERR no\r\n");
     expect_join("del a b", ":1\r\n", "-ERR no\r\n", "-ERR no\r\n");
     expect_join("mset a 1 LONG 2 b 3", "", "", refusal);
     expect_join("msetnx a 1 LONG 2 b 3", "", "", refusal);
