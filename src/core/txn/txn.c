@@ -82,24 +82,41 @@ void txn_destroy(struct txn *txn)
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
-/* The transaction with its parts, their arguments and the bytes of these, in one piece. */
-static struct txn_transaction *copy_transaction(const struct txn_begin *begin)
+static uint64_t argument_count_of(const struct txn_begin *begin)
 {
-    size_t argument_count = 0;
-    size_t size = 0;
+    uint64_t count = 0;
     for (uint32_t i = 0; i < begin->part_count; i++) {
-        argument_count += begin->parts[i].argument_count;
+        count += begin->parts[i].argument_count;
+    }
+    return count;
+}
+
+static uint64_t size_of(const struct txn_begin *begin)
+{
+    uint64_t size = sizeof(struct txn_transaction) + begin->part_count * sizeof(struct txn_part) +
+                    argument_count_of(begin) * sizeof(struct bytes);
+    for (uint32_t i = 0; i < begin->part_count; i++) {
         for (uint32_t j = 0; j < begin->parts[i].argument_count; j++) {
             size += begin->parts[i].arguments[j].size_bytes;
         }
     }
-    size += sizeof(struct txn_transaction) + begin->part_count * sizeof(struct txn_part) +
-            argument_count * sizeof(struct bytes);
-    struct txn_transaction *copy = memory_allocate(size);
-    *copy = (struct txn_transaction){.begin = *begin, .size_bytes = size};
+    return size;
+}
+
+bool txn_has_room(const struct txn *txn, uint64_t size_bytes)
+{
+    return txn->statistics.open_count < txn->options.count_max &&
+           (txn->size_bytes == 0 || txn->size_bytes + size_bytes <= txn->options.size_bytes_max);
+}
+
+/* The transaction with its parts, their arguments and the bytes of these, in one piece. */
+static struct txn_transaction *copy_transaction(const struct txn_begin *begin, uint64_t size_bytes)
+{
+    struct txn_transaction *copy = memory_allocate(size_bytes);
+    *copy = (struct txn_transaction){.begin = *begin, .size_bytes = size_bytes};
     copy->parts = (struct txn_part *)(copy + 1);
     struct bytes *arguments = (struct bytes *)(copy->parts + begin->part_count);
-    uint8_t *place = (uint8_t *)(arguments + argument_count);
+    uint8_t *place = (uint8_t *)(arguments + argument_count_of(begin));
     for (uint32_t i = 0; i < begin->part_count; i++) {
         copy->parts[i] = begin->parts[i];
         copy->parts[i].arguments = arguments;
@@ -113,6 +130,7 @@ static struct txn_transaction *copy_transaction(const struct txn_begin *begin)
         }
     }
     copy->begin.parts = copy->parts;
+    ASSERT(place == (const uint8_t *)copy + size_bytes);
     return copy;
 }
 
@@ -126,14 +144,11 @@ int txn_begin(struct txn *txn, const struct txn_begin *begin)
     for (uint32_t i = 1; i < begin->part_count; i++) {
         ASSERT(begin->parts[i - 1].place < begin->parts[i].place);
     }
-    struct txn_transaction *transaction = copy_transaction(begin);
-    bool is_too_much = txn->statistics.open_count >= txn->options.count_max ||
-                       (txn->size_bytes > 0 &&
-                        txn->size_bytes + transaction->size_bytes > txn->options.size_bytes_max);
-    if (is_too_much) {
-        memory_free(transaction);
+    uint64_t size_bytes = size_of(begin);
+    if (!txn_has_room(txn, size_bytes)) {
         return -EBUSY;
     }
+    struct txn_transaction *transaction = copy_transaction(begin, size_bytes);
     transaction->deadline_ms = txn__now_ms(txn) + txn->options.deadline_ms;
     txn->size_bytes += transaction->size_bytes;
     txn->statistics.open_count++;

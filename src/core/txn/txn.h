@@ -206,8 +206,12 @@ struct txn_begin {
     void (*done)(void *context, const struct txn_done *done);
 };
 
-/* -EBUSY: too many at a time; -E2BIG: too many parts. Nothing happened then. */
+/* -EBUSY: too many at a time; -E2BIG: too many parts. Nothing happened then, and nothing was copied. */
 MUST_USE int txn_begin(struct txn *txn, const struct txn_begin *begin);
+
+/* Would so much be begun now, and not be refused with -EBUSY? For those who must make copies before
+ * they can ask. */
+bool txn_has_room(const struct txn *txn, uint64_t size_bytes);
 
 /* Submit what waits, give up what is late. Returns when to be called again at the latest. */
 uint64_t txn_tick(struct txn *txn);

@@ -420,6 +420,38 @@ static void test_limits(void **state)
     teardown(&world);
 }
 
+/* What is too much at a time is refused before anybody looks at its bytes; the first is taken whatever
+ * its size. */
+static void test_too_much_is_not_copied(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    enum { MUCH = 70 << 20 };
+    uint8_t *much = calloc(1, MUCH);
+    const struct bytes nowhere = bytes_make((const uint8_t *)16, (size_t)1 << 45);
+    struct bytes argument = bytes_make(much, MUCH);
+    const struct txn_part part = {10, 1, &argument, true};
+    const struct txn_begin options = {
+        .parts = &part, .part_count = 1, .protocol = 2, .context = &world, .done = done};
+    assert_true(txn_has_room(world.txn, MUCH));
+    assert_int_equal(txn_begin(world.txn, &options), 0);
+    assert_false(txn_has_room(world.txn, 1));
+    argument = nowhere;
+    assert_int_equal(txn_begin(world.txn, &options), -EBUSY);
+    free(much);
+    refuse(&world, 0, -ENOSPC);
+    assert_int_equal(world.done_count, 1);
+    assert_true(txn_has_room(world.txn, nowhere.size_bytes));
+    /* Small ones, until there are too many. */
+    assert_int_equal(begin(&world), 0);
+    assert_true(txn_has_room(world.txn, 1));
+    assert_false(txn_has_room(world.txn, nowhere.size_bytes));
+    assert_int_equal(begin(&world), 0);
+    assert_false(txn_has_room(world.txn, 1));
+    teardown(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_replies_may_be_lost),
         cmocka_unit_test(test_recovery_asks_the_home),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_too_much_is_not_copied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
