@@ -151,7 +151,7 @@ bool kv_command_may_be_split(const struct kv_command *command);
 
 /* A transaction cut into parts, one for each group of slots (a shard). -EXDEV: a command has keys in
  * several of them and its effect in one depends on another (RENAME, COPY, MSETNX among others),
- * or it names no keys. Borrows the transaction until it is destroyed. */
+ * or it names no keys. Copies all of the transaction, which may go then. */
 struct kv_split;
 MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
                              uint32_t (*group_of_slot)(void *context, uint32_t slot),
@@ -162,6 +162,10 @@ void kv_split_destroy(struct kv_split *split);
 uint32_t kv_split_part_count(const struct kv_split *split);
 /* In ascending order of place; borrowed from the split. */
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
+/* What a copy of all parts takes; also when they are dropped. */
+uint64_t kv_split_size_bytes(const struct kv_split *split);
+/* They were copied, and only joining is left: kv_split_part() may not be called any more. */
+void kv_split_drop_parts(struct kv_split *split);
 /* It is one MSETNX, watching nothing else: that it has committed means 1; TXN_CHANGED means that a key
  * existed, and 0. Beside a WATCH it cannot be cut: nobody could tell which of them has changed. */
 bool kv_split_is_only_new(const struct kv_split *split);
@@ -171,6 +175,8 @@ MUST_USE bool kv_split_join(const struct kv_split *split, const struct bytes *re
                             bool is_array, const struct reply *reply);
 /* Take one reply off the front of what was written in RESP2 or 3. False: malformed. */
 MUST_USE bool kv_reply_take(struct bytes *rest, struct bytes *reply);
+/* Take the line of an integer (`kind` ':') or the head of an array ('*'). False: there is none. */
+MUST_USE bool kv_reply_take_number(struct bytes *rest, uint8_t kind, int64_t *number);
 
 /* RENAME, RENAMENX and COPY between shards: the gateway reads both keys (kv_content_opcode() with the key
  * and a limit of bytes, in decimal), and has a transaction committed that fails with TXN_CHANGED if

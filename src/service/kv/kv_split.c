@@ -33,13 +33,11 @@ enum recipe_kind {
 
 struct recipe {
     enum recipe_kind kind;
-    struct bytes
-        literal; /* Borrowed from the transaction, as are the words behind the keys of LCS. */
-    const struct bytes *words;
+    struct buffer text;  /* The literal; of LCS, the words behind its keys, one after the other, */
+    struct bytes *words; /* and where they are. */
     uint32_t word_count;
     uint32_t key_count;
     uint32_t *parts; /* Of each key. */
-    struct buffer refusal;
 };
 
 struct split_part {
@@ -59,7 +57,8 @@ struct kv_split {
     struct recipe *recipes;
     uint32_t recipe_count;
     uint32_t recipe_capacity;
-    bool is_only_new; /* MSETNX. */
+    bool is_only_new;    /* MSETNX. */
+    uint64_t size_bytes; /* Of the parts' arguments. */
 };
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
@@ -167,11 +166,24 @@ static void deal(struct kv_split *split, const struct kv_call *call, enum recipe
     memory_free(dealt);
 }
 
+static void copy_words(struct recipe *recipe, const struct bytes *words, uint32_t count)
+{
+    recipe->words = memory_allocate((count + 1u) * sizeof words[0]);
+    recipe->word_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        buffer_append(&recipe->text, words[i]);
+    }
+    const uint8_t *place = recipe->text.data;
+    for (uint32_t i = 0; i < count; i++) {
+        recipe->words[i] = bytes_make(place, words[i].size_bytes);
+        place += words[i].size_bytes;
+    }
+}
+
 static void add_lcs(struct kv_split *split, const struct kv_call *call)
 {
     struct recipe *recipe = add_recipe(split, RECIPE_LCS, 2);
-    recipe->words = call->arguments + 2;
-    recipe->word_count = call->argument_count - 2;
+    copy_words(recipe, call->arguments + 2, call->argument_count - 2);
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t part = part_of_key(split, call->arguments[i]);
         recipe->parts[i] = part;
@@ -206,9 +218,7 @@ static bool add_refusal(struct kv_split *split, const struct kv_call *call)
     if (!kv_command_refuses(&call->entry->command, call->arguments, call->argument_count, &reply)) {
         return false;
     }
-    struct recipe *recipe = add_recipe(split, RECIPE_LITERAL, 0);
-    recipe->refusal = refusal;
-    recipe->literal = buffer_bytes(&refusal);
+    add_recipe(split, RECIPE_LITERAL, 0)->text = refusal;
     return true;
 }
 
@@ -218,7 +228,7 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
     const struct kv_command *command = &call->entry->command;
     struct placement placement = {.split = split, .is_same = true};
     if (command->opcode == KV_OPCODE_ANSWER) {
-        add_recipe(split, RECIPE_LITERAL, 0)->literal = call->arguments[0];
+        buffer_append(&add_recipe(split, RECIPE_LITERAL, 0)->text, call->arguments[0]);
         return true;
     }
     if (command->keys.first == 0 || (command->flags & KV_FLAG_INTERNAL) != 0) {
@@ -321,9 +331,25 @@ int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
     for (uint32_t i = 0; i < created->part_count; i++) {
         struct split_part *own = &created->parts[i];
         own->command = kv_transaction_command(own->transaction, &own->does_grow);
+        for (uint32_t j = 0; j < own->command.argument_count; j++) {
+            created->size_bytes += sizeof(struct bytes) + own->command.arguments[j].size_bytes;
+        }
     }
     *split = created;
     return 0;
+}
+
+void kv_split_drop_parts(struct kv_split *split)
+{
+    for (uint32_t i = 0; i < split->part_count; i++) {
+        kv_transaction_destroy(split->parts[i].transaction);
+        split->parts[i].transaction = NULL;
+    }
+}
+
+uint64_t kv_split_size_bytes(const struct kv_split *split)
+{
+    return split->size_bytes;
 }
 
 void kv_split_destroy(struct kv_split *split)
@@ -331,12 +357,11 @@ void kv_split_destroy(struct kv_split *split)
     if (split == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < split->part_count; i++) {
-        kv_transaction_destroy(split->parts[i].transaction);
-    }
+    kv_split_drop_parts(split);
     for (uint32_t i = 0; i < split->recipe_count; i++) {
         memory_free(split->recipes[i].parts);
-        buffer_deinit(&split->recipes[i].refusal);
+        memory_free(split->recipes[i].words);
+        buffer_deinit(&split->recipes[i].text);
     }
     memory_free(split->parts);
     memory_free(split->recipes);
@@ -351,6 +376,7 @@ uint32_t kv_split_part_count(const struct kv_split *split)
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index)
 {
     ASSERT(index < split->part_count);
+    ASSERT(split->parts[index].transaction != NULL);
     const struct split_part *part = &split->parts[index];
     return (struct txn_part){
         .place = part->place,
@@ -381,6 +407,16 @@ static struct bytes line_of(struct bytes source)
 static bool number_in(struct bytes line, int64_t *number)
 {
     return number_parse_integer(bytes_make(line.data + 1, line.size_bytes - 3), number);
+}
+
+bool kv_reply_take_number(struct bytes *rest, uint8_t kind, int64_t *number)
+{
+    struct bytes line = line_of(*rest);
+    if (line.size_bytes == 0 || line.data[0] != kind || !number_in(line, number)) {
+        return false;
+    }
+    *rest = bytes_make(rest->data + line.size_bytes, rest->size_bytes - line.size_bytes);
+    return true;
 }
 
 /* The bytes behind the line that belong to the same reply, and how many replies it contains. */
@@ -465,7 +501,8 @@ static bool join_sum(const struct bytes *shares, uint32_t part_count, const stru
         if (shares[i].size_bytes == 0) {
             continue;
         }
-        if (shares[i].data[0] != ':' || !number_in(shares[i], &number)) {
+        struct bytes share = shares[i];
+        if (!kv_reply_take_number(&share, ':', &number)) {
             buffer_append(reply->target, shares[i]); /* An error. */
             return true;
         }
@@ -502,13 +539,11 @@ static bool join_merge(const struct recipe *recipe, struct bytes *shares, uint32
                        const struct reply *reply)
 {
     for (uint32_t i = 0; i < part_count; i++) {
-        struct bytes line = line_of(shares[i]);
-        if (shares[i].size_bytes > 0 && shares[i].data[0] != '*') {
+        int64_t count;
+        if (shares[i].size_bytes > 0 && !kv_reply_take_number(&shares[i], '*', &count)) {
             buffer_append(reply->target, shares[i]);
             return true;
         }
-        shares[i] =
-            bytes_make(shares[i].data + line.size_bytes, shares[i].size_bytes - line.size_bytes);
     }
     reply_array(reply, recipe->key_count);
     for (uint32_t i = 0; i < recipe->key_count; i++) {
@@ -549,7 +584,7 @@ static bool join_one(const struct kv_split *split, const struct recipe *recipe, 
                      struct bytes *shares, const struct reply *reply)
 {
     if (recipe->kind == RECIPE_LITERAL) {
-        buffer_append(reply->target, recipe->literal);
+        buffer_append(reply->target, buffer_bytes(&recipe->text));
         return true;
     }
     if (!take_shares(recipe, split->part_count, rests, shares)) {

@@ -113,6 +113,7 @@ static void test_parts_answer_what_the_whole_does(void **state)
         execute(&whole, command.arguments, command.argument_count);
         struct kv_split *split;
         assert_int_equal(kv_split_create(&split, transaction, group_of_slot, &group_count), 0);
+        kv_transaction_destroy(transaction);
         uint32_t part_count = kv_split_part_count(split);
         struct buffer kept[16] = {0};
         struct bytes replies[16];
@@ -126,6 +127,7 @@ static void test_parts_answer_what_the_whole_does(void **state)
             buffer_append(&kept[i], bytes_make(end + 1, parts.answer.size_bytes - head));
             replies[i] = buffer_bytes(&kept[i]);
         }
+        kv_split_drop_parts(split);
         struct buffer joined = {0};
         const struct reply reply = {&joined, whole.protocol};
         assert_true(kv_split_join(split, replies, true, &reply));
@@ -140,7 +142,6 @@ static void test_parts_answer_what_the_whole_does(void **state)
             buffer_deinit(&kept[i]);
         }
         kv_split_destroy(split);
-        kv_transaction_destroy(transaction);
     }
     kv__world_deinit(&whole);
     kv__world_deinit(&parts);
