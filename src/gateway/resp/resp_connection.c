@@ -159,9 +159,12 @@ void resp__connection_release_if_done(struct connection *connection)
         buffer_deinit(&extra->library_version);
         buffer_deinit(&extra->watching);
         memory_free(extra);
+        connection->extra = NULL;
     }
     buffer_deinit(&connection->input);
     buffer_deinit(&connection->output);
+    resp__connection_charge(connection);
+    ASSERT_SLOW(connection->charged_bytes == 0);
     list_remove(&connection->link);
     connection->server->connection_count--;
     (void)atomic_fetch_sub(&connection->server->group->client_count, 1);
