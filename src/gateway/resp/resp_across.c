@@ -12,7 +12,6 @@
 struct across {
     struct slot *slot;
     struct kv_split *split;
-    struct kv_transaction *transaction; /* That the split borrows from. */
     const struct command_entry *entry;
 };
 
@@ -169,7 +168,6 @@ static void write_answer(const struct across *across, const struct txn_done *don
 static void across_free(struct across *across)
 {
     kv_split_destroy(across->split);
-    kv_transaction_destroy(across->transaction);
     memory_free(across);
 }
 
@@ -189,12 +187,12 @@ static void across_done(void *context, const struct txn_done *done)
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
-static uint32_t group_of_slot(void *context, uint32_t slot)
+uint32_t resp__group_of_slot(void *context, uint32_t slot)
 {
     return resp__shard_of_slot(context, (uint16_t)slot);
 }
 
-int resp__across_begin(struct resp_server *server, const struct kv_split *split, uint8_t protocol,
+int resp__across_begin(struct resp_server *server, struct kv_split *split, uint8_t protocol,
                        void (*done)(void *context, const struct txn_done *done), void *context)
 {
     uint32_t count = kv_split_part_count(split);
@@ -211,7 +209,20 @@ int resp__across_begin(struct resp_server *server, const struct kv_split *split,
     };
     int status = txn_begin(coordinator_of(server), &options);
     memory_free(parts);
+    if (status == 0) {
+        kv_split_drop_parts(split);
+    }
     return status;
+}
+
+/* May it begin, as far as that can be told before it is copied and cut? HANDLED_DONE: yes. */
+static enum handled may_begin(struct connection *connection, uint64_t size_bytes)
+{
+    if (connection->slot_count > 0) {
+        return HANDLED_AFTER;
+    }
+    bool has_room = txn_has_room(coordinator_of(connection->server), size_bytes);
+    return has_room ? HANDLED_DONE : HANDLED_LATER;
 }
 
 /* No part: whatever it answers is known. */
@@ -226,14 +237,16 @@ static bool answer_at_once(const struct across *across, const struct reply *repl
 }
 
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
-                          struct kv_transaction **transaction, const struct reply *reply)
+                          struct kv_transaction *transaction, const struct reply *reply)
 {
-    if (connection->slot_count > 0) {
-        return HANDLED_AFTER;
+    enum handled handled = may_begin(connection, kv_transaction_size_bytes(transaction));
+    if (handled != HANDLED_DONE) {
+        return handled;
     }
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;
-    int status = kv_split_create(&across->split, *transaction, group_of_slot, connection->server);
+    int status =
+        kv_split_create(&across->split, transaction, resp__group_of_slot, connection->server);
     if (status == 0 && answer_at_once(across, reply)) {
         across_free(across);
         return HANDLED_DONE;
@@ -257,11 +270,8 @@ enum handled resp__across(struct connection *connection, const struct command_en
         resp__reply_failure(entry, true, status, reply);
         return HANDLED_DONE;
     }
-    across->transaction = *transaction;
-    *transaction = NULL;
     connection->is_blocked = true;
-    across->slot =
-        resp__slot_open(connection, entry, kv_transaction_size_bytes(across->transaction));
+    across->slot = resp__slot_open(connection, entry, kv_split_size_bytes(across->split));
     os_loop_tick_again(connection->server->loop);
     return HANDLED_DONE;
 }
@@ -270,9 +280,14 @@ enum handled resp__across_command(struct connection *connection, const struct co
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply)
 {
+    enum handled handled =
+        may_begin(connection, resp__arguments_size_bytes(arguments + 1, count - 1));
+    if (handled != HANDLED_DONE) {
+        return handled;
+    }
     struct kv_transaction *transaction = kv_transaction_create();
     kv_transaction_add(transaction, entry->command, arguments + 1, count - 1);
-    enum handled handled = resp__across(connection, entry, &transaction, reply);
+    handled = resp__across(connection, entry, transaction, reply);
     kv_transaction_destroy(transaction);
     return handled;
 }

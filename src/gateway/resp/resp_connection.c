@@ -114,6 +114,9 @@ static void drop_content(struct connection *connection)
     resp__pool_give(server, &connection->input);
     resp__pool_give(server, &connection->output);
     resp__transaction_drop(connection);
+    if (connection->spread != NULL) {
+        resp__spread_drop(connection->spread);
+    }
     list_remove(&connection->ready_link);
     list_remove(&connection->dirty_link);
     if (!list_is_empty(&connection->stranger_link)) {
@@ -312,7 +315,8 @@ static void settle(struct connection *connection)
     } else if (os_stream_is_paused(connection->stream)) {
         os_stream_resume(connection->stream);
     }
-    if (connection->input.data != NULL) {
+    /* A command of several shards holds more than its arguments, which `input` does not hold now. */
+    if (connection->input.data != NULL || connection->is_blocked) {
         resp__connection_charge(connection);
     }
 }

@@ -168,6 +168,7 @@ static void note_executed(struct connection *connection, const struct command_en
     COUNTER_ADD(server->family_counts[family], 1);
     connection->last_command = (uint16_t)(entry->index + 1);
     if (connection->slot_count > slot_count_before) {
+        resp__slots_settle(connection);
         return; /* Its answer will come. */
     }
     server->tick_counts[family]++;

@@ -260,6 +260,7 @@ struct connection {
     struct list dirty_link;
     struct list ready_link; /* server->ready, busy or held */
     struct list slots;      /* Replies that are not there yet, in order. */
+    struct spread *spread;  /* Under way; NULL: none. See resp_spread.c. */
     uint64_t id;
     struct shard_session session;
     wal_shard shard; /* Of what the session has under way. */
@@ -330,8 +331,9 @@ struct slot {
     void (*complete)(struct slot *slot, int status, struct bytes answer, const struct reply *reply);
     const struct command_entry *entry;
     uint64_t started_at_ns;
-    uint32_t size_bytes; /* Of the arguments. */
+    uint64_t size_bytes; /* Of the arguments, and what else is kept for it. */
     uint32_t argument_count;
+    bool is_new; /* The command that opened it is at hand: a reply now is one at once. */
     bool is_done;
     bool is_read; /* May have a large answer. */
     bool is_silent;
@@ -375,6 +377,10 @@ void resp__reply_failure(const struct command_entry *entry, bool is_write, int s
  * then. */
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry,
                              uint64_t size_bytes);
+/* What is kept for it is so much now. */
+void resp__slot_charge(struct slot *slot, uint64_t size_bytes);
+/* The command that may have opened slots is done with: what they answer later is timed one by one. */
+void resp__slots_settle(struct connection *connection);
 /* Its reply is there; with a status that is not 0, an error. */
 void resp__slot_close(struct slot *slot, int status, struct bytes answer);
 
@@ -442,24 +448,28 @@ uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t coun
 /* For a command of which resp__find_shard() said no. */
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply);
+/* Nobody wants its answer any more. */
+void resp__spread_drop(struct spread *spread);
 /* Each tick: what the backend refused, once more. */
 void resp__spreads_retry(struct resp_server *server);
 
 /* ---- Transactions over several shards --------------------------------------------------------- */
 
-/* Have the transaction done; takes it when that has begun. Else a refusal is replied, or it has to be
- * tried again. */
+/* Have the transaction done, or reply a refusal; else it has to be tried again. What is begun has copies
+ * of all. */
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
-                          struct kv_transaction **transaction, const struct reply *reply);
+                          struct kv_transaction *transaction, const struct reply *reply);
 /* A command that kv_command_may_be_split(), with keys in several shards. */
 enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply);
-/* Have the parts committed: txn_begin(). */
-MUST_USE int resp__across_begin(struct resp_server *server, const struct kv_split *split,
+/* Have the parts committed: txn_begin(), which copies them, so that the split lets them go. */
+MUST_USE int resp__across_begin(struct resp_server *server, struct kv_split *split,
                                 uint8_t protocol,
                                 void (*done)(void *context, const struct txn_done *done),
                                 void *context);
+/* For kv_split_create(), with the server. */
+uint32_t resp__group_of_slot(void *context, uint32_t slot);
 /* What the client is told of what was not committed, or may not have been. */
 void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
                                const struct reply *reply);

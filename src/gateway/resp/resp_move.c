@@ -43,9 +43,9 @@ struct move {
     uint32_t attempt_count;
     bool is_submitting;
     struct side sides[2];
-    struct kv_transaction *transaction;
-    struct kv_split *split; /* NULL: it is not planned. */
-    struct buffer answer;   /* Planned. */
+    struct kv_split *split;   /* NULL: it is not planned, or the coordinator has it. */
+    uint64_t plan_size_bytes; /* Whoever has it. */
+    struct buffer answer;     /* Planned. */
 };
 
 static struct resp_server *server_of(const struct move *move)
@@ -58,13 +58,18 @@ static struct reply reply_to(struct move *move)
     return (struct reply){.target = &move->answer, .protocol = move->slot->request.protocol};
 }
 
-static void drop_plan(struct move *move)
+static void charge(const struct move *move)
 {
-    kv_split_destroy(move->split);
-    kv_transaction_destroy(move->transaction);
-    move->split = NULL;
-    move->transaction = NULL;
-    buffer_clear(&move->answer);
+    uint64_t size = resp__arguments_size_bytes(move->arguments, move->argument_count) +
+                    move->sides[0].answer.capacity_bytes + move->sides[1].answer.capacity_bytes +
+                    move->plan_size_bytes + move->answer.capacity_bytes;
+    resp__slot_charge(move->slot, size);
+}
+
+static void drop_reads(struct move *move)
+{
+    buffer_deinit(&move->sides[0].answer);
+    buffer_deinit(&move->sides[1].answer);
 }
 
 /* `answer` is what the client gets. */
@@ -74,9 +79,8 @@ static void finish(struct move *move)
     struct connection *connection = slot->connection;
     struct buffer answer = move->answer;
     move->answer = (struct buffer){0};
-    drop_plan(move);
-    buffer_deinit(&move->sides[0].answer);
-    buffer_deinit(&move->sides[1].answer);
+    kv_split_destroy(move->split);
+    drop_reads(move);
     list_remove(&move->link);
     memory_free(move->arguments);
     memory_free(move);
@@ -93,8 +97,9 @@ static void committed(void *context, const struct txn_done *done)
 {
     struct move *move = context;
     bool is_again = done->result == TXN_CHANGED && ++move->attempt_count < ATTEMPT_COUNT_MAX;
+    move->plan_size_bytes = 0;
     if (is_again) {
-        drop_plan(move);
+        buffer_clear(&move->answer);
         read_both(move);
         return;
     }
@@ -119,18 +124,16 @@ static void commit(struct move *move)
         resp__reply_failure(move->entry, true, status, &reply);
         finish(move);
     } else {
+        kv_split_destroy(move->split);
+        move->split = NULL;
         os_loop_tick_again(server->loop);
     }
-}
-
-static uint32_t group_of_slot(void *context, uint32_t slot)
-{
-    return resp__shard_of_slot(context, (uint16_t)slot);
 }
 
 /* Both are read. */
 static void plan(struct move *move)
 {
+    struct resp_server *server = server_of(move);
     const struct reply reply = reply_to(move);
     for (uint32_t i = 0; i < 2; i++) {
         const struct side *side = &move->sides[i];
@@ -152,18 +155,23 @@ static void plan(struct move *move)
         .source = buffer_bytes(&move->sides[0].answer),
         .target = buffer_bytes(&move->sides[1].answer),
     };
-    move->transaction = kv_transaction_create();
-    enum kv_move planned = kv_move_plan(&request, move->transaction, &reply);
-    if (planned == KV_MOVE_MALFORMED) {
+    struct kv_transaction *transaction = kv_transaction_create();
+    enum kv_move planned = kv_move_plan(&request, transaction, &reply);
+    if (planned == KV_MOVE_COMMIT) {
+        int status = kv_split_create(&move->split, transaction, resp__group_of_slot, server);
+        ASSERT(status == 0); /* Each of its commands has one key. */
+        move->plan_size_bytes = kv_split_size_bytes(move->split);
+    } else if (planned == KV_MOVE_MALFORMED) {
         reply_error(&reply, "ERR what was read of the keys is malformed");
     }
-    if (planned != KV_MOVE_COMMIT) {
+    kv_transaction_destroy(transaction);
+    drop_reads(move); /* The plan has copies. */
+    if (planned == KV_MOVE_COMMIT) {
+        charge(move);
+        commit(move);
+    } else {
         finish(move);
-        return;
     }
-    int status = kv_split_create(&move->split, move->transaction, group_of_slot, server_of(move));
-    ASSERT(status == 0); /* Each of its commands has one key. */
-    commit(move);
 }
 
 /* ---- Reading --------------------------------------------------------------------------------- */
@@ -177,11 +185,14 @@ static void answered(struct shard_request *request, int status, struct bytes ans
 {
     struct side *side = LIST_ITEM(request, struct side, request);
     struct move *move = side->move;
+    resp__server_read_answered(server_of(move), answer.size_bytes);
     buffer_append(&side->answer, answer);
     side->status = status;
     side->state = SIDE_DONE;
     if (are_both_read(move) && !move->is_submitting) {
         plan(move);
+    } else {
+        charge(move);
     }
 }
 
@@ -196,7 +207,9 @@ static void submit_side(struct side *side)
     int status = backend->submit(backend->context, shard, &side->request, &reply);
     if (status == -EBUSY) {
         side->state = SIDE_READY;
-    } else if (status != SHARD_PENDING) {
+    } else if (status == SHARD_PENDING) {
+        server->pending_read_count++;
+    } else {
         side->state = SIDE_DONE;
         side->status = status;
     }
@@ -220,7 +233,10 @@ static void submit_sides(struct move *move)
     move->is_submitting = false;
     if (are_both_read(move)) {
         plan(move);
-    } else if (is_any_ready) {
+        return;
+    }
+    charge(move);
+    if (is_any_ready) {
         list_push_back(&server->moves, &move->link);
     }
 }
@@ -266,8 +282,13 @@ void resp__moves_retry(struct resp_server *server)
 enum handled resp__move(struct connection *connection, const struct command_entry *entry,
                         const struct bytes *arguments, uint32_t count)
 {
+    struct resp_server *server = connection->server;
     if (connection->slot_count > 0) {
         return HANDLED_AFTER;
+    }
+    /* What waits already holds what it has read: nothing more is read before that has gone on. */
+    if (!resp__server_may_read(server) || !list_is_empty(&server->moves)) {
+        return HANDLED_LATER;
     }
     struct move *move = memory_allocate_zeroed(1, sizeof *move);
     list_init(&move->link);

@@ -64,16 +64,31 @@ static void append_slot(struct connection *connection, struct slot *slot, uint64
 {
     struct resp_server *server = connection->server;
     slot->connection = connection;
+    slot->is_new = true;
     slot->is_done = false;
     slot->is_read = false;
     slot->is_silent =
         connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP;
-    slot->size_bytes = size_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)size_bytes;
+    slot->size_bytes = size_bytes;
     slot->started_at_ns = os_loop_now_ns(server->loop);
     list_push_back(&connection->slots, &slot->link);
     connection->slot_count++;
     connection->pending_size_bytes += slot->size_bytes;
     COUNTER_ADD(server->pending_count, 1);
+}
+
+void resp__slot_charge(struct slot *slot, uint64_t size_bytes)
+{
+    struct connection *connection = slot->connection;
+    connection->pending_size_bytes -= slot->size_bytes;
+    connection->pending_size_bytes += size_bytes;
+    slot->size_bytes = size_bytes;
+    resp__connection_charge(connection);
+}
+
+void resp__slots_settle(struct connection *connection)
+{
+    last_slot(connection)->is_new = false; /* A command opens one at most. */
 }
 
 static void retire_slot(struct connection *connection, struct slot *slot)
@@ -163,7 +178,9 @@ static void send_at_once(struct connection *connection)
 void resp__slot_close(struct slot *slot, int status, struct bytes answer)
 {
     struct connection *connection = slot->connection;
-    note_answer(slot, answer);
+    if (!slot->is_new) {
+        note_answer(slot, answer);
+    }
     if (slot->is_read) {
         resp__server_read_answered(connection->server, answer.size_bytes);
     }
@@ -242,10 +259,12 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
     struct slot *slot = slot_take(connection->server);
     slot->entry = entry;
     slot->request.protocol = connection->protocol;
-    slot->request.is_write = false;
+    slot->request.is_write =
+        (entry->command->flags & KV_FLAG_WRITE) != 0 || entry->handler == resp__exec;
     slot->argument_count = 1;
     slot->key_size_bytes = 0;
     append_slot(connection, slot, size_bytes);
+    resp__connection_charge(connection);
     return slot;
 }
 

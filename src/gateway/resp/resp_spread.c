@@ -21,7 +21,6 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
-#include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
 
 enum { VERSION_SIZE = 8 };
@@ -133,6 +132,7 @@ struct spread {
     struct slot *slot;
     const struct command_entry *entry;
     bool is_submitting;
+    uint64_t size_bytes;  /* Of the copies, and of answers that came. */
     uint32_t open_count;  /* Parts that are not done. */
     uint32_t key_count;   /* Of SPREAD_MERGE, */
     uint8_t *key_parts;   /* and each key's part. */
@@ -158,38 +158,21 @@ static void spread_free(struct spread *spread)
 
 /* ---- The answer of all ----------------------------------------------------------------------- */
 
-/* The first line without its end; `*rest` is behind it. */
-static struct bytes take_line(struct bytes *rest)
-{
-    const uint8_t *end = rest->size_bytes == 0 ? NULL : memchr(rest->data, '\r', rest->size_bytes);
-    ASSERT(end != NULL && (size_t)(end - rest->data) + 2 <= rest->size_bytes);
-    size_t size = (size_t)(end - rest->data);
-    struct bytes line = bytes_make(rest->data, size);
-    *rest = bytes_make(end + 2, rest->size_bytes - size - 2);
-    return line;
-}
-
-/* ":17", "*3", "$5": the number. */
-static int64_t number_of(struct bytes line)
+/* ":17", "*3": the number, off the front. */
+static int64_t take_number(struct bytes *rest, uint8_t kind)
 {
     int64_t number = 0;
-    bool is_number = line.size_bytes > 1 &&
-                     number_parse_integer(bytes_make(line.data + 1, line.size_bytes - 1), &number);
+    bool is_number = kv_reply_take_number(rest, kind, &number);
     ASSERT(is_number); /* A machine of ours wrote it. */
     return number;
 }
 
-/* A bulk string or a null, whole. */
 static struct bytes take_element(struct bytes *rest)
 {
-    const uint8_t *start = rest->data;
-    struct bytes line = take_line(rest);
-    int64_t size = line.data[0] == '$' ? number_of(line) : -1;
-    if (size >= 0) {
-        ASSERT((uint64_t)size + 2 <= rest->size_bytes);
-        *rest = bytes_make(rest->data + size + 2, rest->size_bytes - (size_t)size - 2);
-    }
-    return bytes_make(start, (size_t)(rest->data - start));
+    struct bytes element;
+    bool is_whole = kv_reply_take(rest, &element);
+    ASSERT(is_whole);
+    return element;
 }
 
 static bool is_null(struct bytes answer)
@@ -218,7 +201,7 @@ static void add_up(struct spread *spread, const struct reply *reply)
     int64_t sum = 0;
     for (uint32_t i = 0; i < spread->part_count; i++) {
         struct bytes answer = buffer_bytes(&spread->parts[i].answer);
-        sum += number_of(take_line(&answer));
+        sum += take_number(&answer, ':');
     }
     reply_integer(reply, sum);
 }
@@ -229,7 +212,7 @@ static void begin_arrays(struct spread *spread, const struct reply *reply)
     for (uint32_t i = 0; i < spread->part_count; i++) {
         struct part *part = &spread->parts[i];
         part->rest = buffer_bytes(&part->answer);
-        count += (uint64_t)number_of(take_line(&part->rest));
+        count += (uint64_t)take_number(&part->rest, '*');
     }
     reply_array(reply, count);
 }
@@ -348,7 +331,10 @@ static void finish(struct spread *spread)
     struct connection *connection = slot->connection;
     struct buffer answer = {0};
     struct reply reply = {.target = &answer, .protocol = slot->request.protocol};
-    combine(spread, &reply);
+    if (!connection->is_hung_up) {
+        combine(spread, &reply);
+    }
+    connection->spread = NULL;
     spread_free(spread);
     connection->is_blocked = false;
     resp__slot_close(slot, 0, buffer_bytes(&answer)); /* The connection may be gone. */
@@ -361,15 +347,34 @@ static void part_is_done(struct part *part, int status)
 {
     part->state = PART_DONE;
     part->status = status;
+    part->spread->size_bytes += part->answer.capacity_bytes;
     part->spread->open_count--;
+}
+
+void resp__spread_drop(struct spread *spread)
+{
+    for (uint32_t i = 0; i < spread->part_count; i++) {
+        if (spread->parts[i].state == PART_DONE) {
+            spread->size_bytes -= spread->parts[i].answer.capacity_bytes;
+            buffer_deinit(&spread->parts[i].answer);
+        }
+    }
+    resp__slot_charge(spread->slot, spread->size_bytes);
 }
 
 static void answered(struct shard_request *request, int status, struct bytes answer)
 {
     struct part *part = LIST_ITEM(request, struct part, request);
     struct spread *spread = part->spread;
-    buffer_append(&part->answer, answer);
+    struct connection *connection = spread->slot->connection;
+    if (!part->request.is_write) {
+        resp__server_read_answered(connection->server, answer.size_bytes);
+    }
+    if (!connection->is_hung_up) {
+        buffer_append(&part->answer, answer);
+    }
     part_is_done(part, status);
+    resp__slot_charge(spread->slot, spread->size_bytes);
     if (spread->open_count == 0 && !spread->is_submitting) {
         finish(spread);
     }
@@ -377,14 +382,17 @@ static void answered(struct shard_request *request, int status, struct bytes ans
 
 static void submit_part(struct part *part)
 {
-    const struct resp_backend *backend = part->spread->slot->connection->server->backend;
+    struct resp_server *server = part->spread->slot->connection->server;
+    const struct resp_backend *backend = server->backend;
     struct reply reply = {.target = &part->answer, .protocol = part->request.protocol};
     part->request.command.arguments = part->arguments;
     part->state = PART_SUBMITTED;
     int status = backend->submit(backend->context, part->shard, &part->request, &reply);
     if (status == -EBUSY) {
         part->state = PART_READY;
-    } else if (status != SHARD_PENDING) {
+    } else if (status == SHARD_PENDING) {
+        server->pending_read_count += !part->request.is_write;
+    } else {
         part_is_done(part, status);
     }
     if (status < 0) {
@@ -407,7 +415,10 @@ static void submit_parts(struct spread *spread)
     spread->is_submitting = false;
     if (spread->open_count == 0) {
         finish(spread);
-    } else if (is_any_ready) {
+        return;
+    }
+    resp__slot_charge(spread->slot, spread->size_bytes);
+    if (is_any_ready) {
         list_push_back(&server->spreads, &spread->link);
     }
 }
@@ -521,6 +532,8 @@ static struct spread *cut(struct connection *connection, const struct command_en
     spread->part_count = slots->range_count;
     spread->copies = resp__arguments_copy(arguments, count);
     spread->items = memory_allocate((count + 1) * sizeof(struct bytes));
+    spread->size_bytes =
+        size + resp__arguments_size_bytes(arguments, count) + (count + 1) * sizeof(struct bytes);
     for (uint32_t i = 0; i < spread->part_count; i++) {
         spread->parts[i].shard = slots->ranges[i].shard;
         spread->parts[i].arguments = spread->copies;
@@ -558,7 +571,8 @@ enum handled resp__spread(struct connection *connection, const struct command_en
     }
     struct spread *spread = cut(connection, entry, arguments + 1, count - 1);
     connection->is_blocked = true;
-    spread->slot = resp__slot_open(connection, entry, resp__arguments_size_bytes(arguments, count));
+    connection->spread = spread;
+    spread->slot = resp__slot_open(connection, entry, spread->size_bytes);
     submit_parts(spread);
     return HANDLED_DONE;
 }

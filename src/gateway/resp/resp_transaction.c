@@ -90,21 +90,9 @@ static void keep(struct connection_extra *extra, const struct command_entry *ent
         extra->queued =
             memory_resize(extra->queued, extra->queued_capacity * sizeof *extra->queued);
     }
-    size_t size = count * sizeof(struct bytes);
-    for (uint32_t i = 0; i < count; i++) {
-        size += arguments[i].size_bytes;
-    }
-    struct bytes *copies = memory_allocate(size);
-    uint8_t *place = (uint8_t *)(copies + count);
-    for (uint32_t i = 0; i < count; i++) {
-        copies[i] = bytes_make(place, arguments[i].size_bytes);
-        if (arguments[i].size_bytes > 0) {
-            memcpy(place, arguments[i].data, arguments[i].size_bytes);
-        }
-        place += arguments[i].size_bytes;
-    }
-    extra->queued[extra->queued_count++] = (struct queued){entry, copies, count};
-    extra->own_size_bytes += size + QUEUED_OVERHEAD_BYTES;
+    extra->queued[extra->queued_count++] =
+        (struct queued){entry, resp__arguments_copy(arguments, count), count};
+    extra->own_size_bytes += resp__arguments_size_bytes(arguments, count) + QUEUED_OVERHEAD_BYTES;
 }
 
 /* May the gateway's own command be run within EXEC, where it must answer at once? */
@@ -274,7 +262,7 @@ RESP_HANDLER(exec)
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("exec"));
     if (extra->is_across) {
-        enum handled handled = resp__across(connection, entry, &extra->transaction, reply);
+        enum handled handled = resp__across(connection, entry, extra->transaction, reply);
         if (handled == HANDLED_DONE) {
             resp__transaction_drop(connection);
         }

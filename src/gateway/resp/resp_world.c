@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "base/assert/assert.h"
+#include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "core/txn/txn.h"
 
 enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4 };
 
@@ -48,6 +50,7 @@ struct world {
     uint16_t port;
     bool is_stopping;
     _Atomic bool is_holding;
+    _Atomic int let_count;
     _Atomic bool is_reading_late;
     _Atomic int refusal_status;
     _Atomic int refusal_count;
@@ -144,9 +147,47 @@ static bool execute_some(struct place *place, wal_shard shard, const struct shar
     return true;
 }
 
+/* A step of core/txn. All goes well, and nothing is executed: the replies are lost. */
+static bool execute_step(const struct shard_command *command, const struct reply *reply)
+{
+    struct kv_txn_opcodes opcodes = kv_txn_opcodes();
+    struct txn_header header;
+    bool is_wish = command->opcode == opcodes.decide || command->opcode == opcodes.finish;
+    if (command->opcode == opcodes.prepare) {
+        buffer_append_byte(reply->target, TXN_ANSWER_YES);
+    } else if (command->opcode == opcodes.forget) {
+        buffer_append_byte(reply->target, TXN_ANSWER_DONE);
+    } else if (is_wish && txn_header_decode(command->arguments[0], &header)) {
+        bool is_commit = header.outcome == TXN_COMMIT;
+        buffer_append_byte(reply->target, is_commit ? TXN_ANSWER_COMMITTED : TXN_ANSWER_ABORTED);
+        if (is_commit && command->opcode == opcodes.finish) {
+            buffer_append_byte(reply->target, 0);
+        }
+    }
+    return is_wish || command->opcode == opcodes.prepare || command->opcode == opcodes.forget;
+}
+
+/* What a read of the content of a key answers: service/kv/kv_move.c. */
+static void reply_content(const struct pair *pair, const struct reply *reply)
+{
+    struct buffer content = {0};
+    uint8_t *head = buffer_extend(&content, 17);
+    memset(head, 0, 17);
+    if (pair->version != 0) {
+        endian_put_u64_le(head, pair->version);
+        head[16] = 1; /* A string. */
+        buffer_append(&content, buffer_bytes(&pair->value));
+    }
+    reply_bulk(reply, buffer_bytes(&content));
+    buffer_deinit(&content);
+}
+
 static void execute(struct place *place, wal_shard shard, const struct shard_command *command,
                     const struct reply *reply)
 {
+    if (execute_step(command, reply)) {
+        return;
+    }
     if (command->opcode == kv_slot_count_opcode()) {
         reply_integer(reply, 77);
         return;
@@ -177,9 +218,7 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
             buffer_append(reply->target, bytes_make(&version, sizeof version));
         }
     } else if (command->opcode == kv_content_opcode()) {
-        static const uint8_t no_key[17];
-        ASSERT(pair->version == 0); /* The world has no keys that move. */
-        reply_bulk(reply, bytes_make(no_key, sizeof no_key));
+        reply_content(pair, reply);
     } else {
         reply_status(reply, "transaction");
     }
@@ -244,10 +283,14 @@ static int submit(void *context, wal_shard shard, struct shard_request *request,
 static void answer_waiting(void *context)
 {
     struct place *place = context;
-    if (atomic_load(&place->world->is_holding)) {
-        return;
-    }
-    for (struct list *member; (member = list_pop_front(&place->waiting)) != NULL;) {
+    struct world *world = place->world;
+    while (!list_is_empty(&place->waiting)) {
+        bool is_let = atomic_load(&world->let_count) > 0;
+        if (atomic_load(&world->is_holding) && !is_let) {
+            return;
+        }
+        (void)atomic_fetch_sub(&world->let_count, is_let);
+        struct list *member = list_pop_front(&place->waiting);
         struct later *later = LIST_ITEM(member, struct later, link);
         later->request->done(later->request, later->status, buffer_bytes(&later->answer));
         buffer_deinit(&later->answer);
@@ -420,6 +463,11 @@ void world_destroy(struct world *world)
     }
     resp_group_destroy(world->group);
     memory_free(world);
+}
+
+void world_let(struct world *world, int count)
+{
+    atomic_store(&world->let_count, count);
 }
 
 void world_set_holding(struct world *world, bool is_holding)

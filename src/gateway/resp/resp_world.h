@@ -27,6 +27,8 @@ void world_destroy(struct world *world);
 
 /* Writes are answered when this is false. */
 void world_set_holding(struct world *world, bool is_holding);
+/* Though they are held, so many are answered. */
+void world_let(struct world *world, int count);
 /* Reads are answered like writes: later. */
 void world_set_reading_late(struct world *world, bool is_reading_late);
 /* Refuse so many next requests with this status. */
