@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "gateway/resp/resp_world.h"
@@ -90,6 +91,18 @@ static void wait_for_charge(struct world *world, uint64_t least, uint64_t most)
     fail_msg("%llu bytes are charged", (unsigned long long)statistics.buffer_bytes);
 }
 
+static void wait_for_pending(struct world *world, uint64_t count)
+{
+    for (int waited_ms = 0; waited_ms < WAIT_MS_MAX; waited_ms += 5) {
+        resp_group_get_statistics(world_group(world), &statistics);
+        if (statistics.pending_count == count) {
+            return;
+        }
+        os_sleep_ms(5);
+    }
+    fail_msg("%llu are pending", (unsigned long long)statistics.pending_count);
+}
+
 /* Answers that came wait for the others, and go with who wanted them. */
 static void test_answers_of_parts(void **state)
 {
@@ -152,6 +165,42 @@ static void test_transactions(void **state)
     /* MSETNX is known to have done what it does when that is all that is known. */
     expect(client, "msetnx a 1 b 2\r\n", ":1\r\n");
     expect(client, "multi\r\nmsetnx a 1 b 2\r\nexec\r\n", "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    end(world, client);
+}
+
+/* Who finds no room waits, with as little as can be: the transaction is not cut, and of those that move
+ * a key the first only begins to read. */
+static void test_no_room(void **state)
+{
+    enum { VALUE_COUNT = 63 };
+    char text[1024] = "mset";
+    int client;
+    struct world *world = begin(&client);
+    int other = world_connect(world);
+    for (int i = 0; i < VALUE_COUNT; i++) {
+        (void)snprintf(text + strlen(text), sizeof text - strlen(text), " k%d $", i);
+    }
+    world_set_holding(world, true);
+    send_large(client, text);
+    wait_for_pending(world, 1);
+    send_large(other, "mset a $ b $");
+    os_sleep_ms(100);
+    wait_for_pending(world, 1);
+    world_set_holding(world, false);
+    expect(client, "", LOST);
+    expect(other, "", LOST);
+    wait_for_charge(world, 0, SMALL);
+
+    world_refuse(world, -EBUSY, 1000000);
+    world_send(client, BYTES("copy a b\r\n"));
+    wait_for_pending(world, 1);
+    world_send(other, BYTES("copy a b\r\n"));
+    os_sleep_ms(50);
+    wait_for_pending(world, 1);
+    world_refuse(world, -EBUSY, 0);
+    expect(client, "", ":0\r\n");
+    expect(other, "", ":0\r\n");
+    (void)close(other);
     end(world, client);
 }
 
@@ -245,9 +294,13 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers_of_parts), cmocka_unit_test(test_what_moves),
-        cmocka_unit_test(test_transactions),     cmocka_unit_test(test_reads_are_few),
-        cmocka_unit_test(test_each_counts_once), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_answers_of_parts),
+        cmocka_unit_test(test_what_moves),
+        cmocka_unit_test(test_transactions),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_reads_are_few),
+        cmocka_unit_test(test_each_counts_once),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
