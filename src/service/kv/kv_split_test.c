@@ -222,12 +222,33 @@ static void test_errors(void **state)
     expect_join("mset a 1 b", "", "", arity);
 }
 
+/* A number is taken with its line, or nothing is. */
+static void test_take_number(void **state)
+{
+    (void)state;
+    static const char *const malformed[] = {"",       ":",      ":1",          ":\r\n",  ":1\n",
+                                            ":x\r\n", "*1\r\n", "-ERR no\r\n", ":1 \r\n"};
+    int64_t number;
+    for (size_t i = 0; i < sizeof malformed / sizeof malformed[0]; i++) {
+        struct bytes rest = bytes_of_text(malformed[i]);
+        assert_false(kv_reply_take_number(&rest, ':', &number));
+        assert_int_equal(rest.size_bytes, strlen(malformed[i]));
+    }
+    struct bytes rest = BYTES(":-17\r\n*2\r\n+A\r\n");
+    assert_true(kv_reply_take_number(&rest, ':', &number));
+    assert_int_equal(number, -17);
+    assert_true(kv_reply_take_number(&rest, '*', &number));
+    assert_int_equal(number, 2);
+    assert_true(bytes_equal(rest, BYTES("+A\r\n")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_answer_what_the_whole_does),
         cmocka_unit_test(test_what_cannot_be_cut),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_take_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
