@@ -25,6 +25,7 @@ enum {
     KV_EXPIRY_ROW_PREFIX_SIZE_BYTES = 12,
     KV_FIELD_ROW_PREFIX_SIZE_BYTES = 16,
     KV_GARBAGE_ROW_SIZE_BYTES = 12,
+    KV_RECORD_ROW_SIZE_BYTES = 28,
     /* A scratch buffer above this is given back once the command is done. */
     KV_SCRATCH_KEEP_BYTES = 1 << 20,
 };
@@ -144,8 +145,9 @@ enum {
     KV_OPCODE_DECIDE = 1008,
     KV_OPCODE_FINISH = 1009,
     KV_OPCODE_FORGET = 1010,
-    KV_OPCODE_FORGET_OLD = 1011,
+    /* 1011 had other arguments, before any release. */
     KV_OPCODE_CONTENT = 1012,
+    KV_OPCODE_FORGET_OLD = 1013,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -242,8 +244,13 @@ enum { KV_COLLECT_SLOT_COUNT = 16 };
 /* The limit of keys and the slots of one sweep: together, because each command costs a flush. */
 #define KV_SWEEP_ARGUMENT_COUNT_MAX 257
 
-/* Between two looks for what nobody has to remember any more. */
-enum { KV_FORGET_DELAY_MS = 1000 };
+/* Forgetting (kv_forget.c): a pass begins so long after the one before it; many rows of a slot are
+ * then due together. What one command looks at, and in how many lists: it is a pause for the shard. */
+enum {
+    KV_FORGET_DELAY_MS = 5000,
+    KV_FORGET_ROW_COUNT = 512,
+    KV_FORGET_LIST_COUNT = 16,
+};
 
 enum { KV_HINT_GROUP_SLOT_COUNT = 64, KV_HINT_GROUP_COUNT = KV_SLOT_COUNT / 64 };
 
@@ -267,6 +274,20 @@ struct kv__unfinished {
     uint64_t seen_at_ms; /* then for the first time. */
     uint32_t *places;    /* Of the participants; of a decision. */
     uint32_t place_count;
+};
+
+/* Of this replica alone: it says what background() asks for, never what a command does. A *list* is
+ * the records of a slot, or its decisions. */
+struct kv__forgetting {
+    /* For each list of the range: no row before this one may go some day, as it is. NULL until there
+     * is a row. */
+    struct txn_id *firsts;
+    uint32_t next_list; /* Where the pass goes on. */
+    uint64_t not_before_ms;
+    bool was_last; /* The other work in the background comes first now. */
+    uint8_t limit[8];
+    uint8_t rows[KV_FORGET_LIST_COUNT][KV_RECORD_ROW_SIZE_BYTES];
+    struct bytes arguments[1 + KV_FORGET_LIST_COUNT];
 };
 
 struct kv {
@@ -302,8 +323,9 @@ struct kv {
     uint8_t garbage_numbers[1 + KV_COLLECT_SLOT_COUNT][8];
     struct bytes garbage_arguments[1 + KV_COLLECT_SLOT_COUNT];
 
-    /* Transactions over several shards (kv_record.c, kv_lock.c): what the rows say; the keys of what
-     * is in the log and not applied, and of what waits. A bit for each slot that may have records. */
+    /* Transactions over several shards (kv_record.c, kv_forget.c, kv_lock.c): what the rows say;
+     * the keys of what is in the log and not applied, and of what waits. A bit for each slot that may
+     * have records. */
     struct kv__key_set locks;
     struct kv__key_set intents;
     struct kv__key_set awaited;   /* Keys of the commands that wait, */
@@ -314,10 +336,7 @@ struct kv {
     uint32_t unfinished_count;
     uint32_t unfinished_capacity;
     uint64_t record_hints[KV_SLOT_COUNT / 64];
-    uint32_t records_next_slot;
-    uint64_t records_not_before_ms;
-    uint8_t record_numbers[KV_COLLECT_SLOT_COUNT][8];
-    struct bytes record_arguments[KV_COLLECT_SLOT_COUNT];
+    struct kv__forgetting forgetting;
 
     /* Arguments of what background() gave. */
     uint8_t sweep_numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
@@ -344,7 +363,7 @@ kv__handler kv__execute_content;
 /* The words behind the keys of COPY (kv_key.c). False: the error is answered. */
 bool kv__copy_options(struct kv_call *call, bool *does_replace);
 
-/* Transactions over several shards (kv_participant.c, kv_record.c, kv_lock.c). */
+/* Transactions over several shards (kv_participant.c, kv_record.c, kv_forget.c, kv_lock.c). */
 kv__handler kv__execute_prepare, kv__execute_decide, kv__execute_finish, kv__execute_forget;
 kv__handler kv__execute_forget_old;
 kv__handler kv__prefetch_prepare, kv__prefetch_finish, kv__prefetch_decision;

@@ -4,13 +4,14 @@
  * State saved with the applied index; integers are little-endian:
  *
  *   offset  size  meaning
- *        0     1  version of this format: 1, or 2 when there are records of transactions
+ *        0     1  version of this format: 1, or 3 when there are records of transactions; 2 had the
+ *                 names of their rows in another order
  *        1     7  zero
  *        8     8  count of keys (I5)
  *       16     8  count of keys that expire
  *       24     8  newest generation given
  *       32     8  count of garbage rows
- *       40     8  count of records and decisions, above 0; only in version 2 */
+ *       40     8  count of records and decisions, above 0; only in version 3 */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
@@ -19,9 +20,10 @@
 #include "service/kv/kv_participant.h"
 
 enum {
-    SAVED_VERSION = 2,
-    SAVED_SIZE_BYTES = 40,     /* Of version 1. */
-    BACKGROUND_DELAY_MS = 100, /* Between two looks when nothing is due. */
+    SAVED_VERSION = 3,
+    SAVED_VERSION_OF_OTHER_ROWS = 2, /* Of no release: what has records in this order is refused. */
+    SAVED_SIZE_BYTES = 40,           /* Of version 1. */
+    BACKGROUND_DELAY_MS = 100,       /* Between two looks when nothing is due. */
 };
 
 struct kv *kv_create(void)
@@ -35,7 +37,6 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv->first_slot = first_slot;
     kv->end_slot = end_slot;
-    kv->records_next_slot = first_slot;
     kv__sweep_hints_reset(kv);
     return kv;
 }
@@ -59,7 +60,11 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     if (version > SAVED_VERSION) {
         return error_set(error, ERROR_NEWER_FORMAT, "state of kv");
     }
-    if (version == 0 || saved.size_bytes != SAVED_SIZE_BYTES + 8u * (version - 1u)) {
+    if (version == SAVED_VERSION_OF_OTHER_ROWS) {
+        return error_say(error, ERROR_NEWER_FORMAT,
+                         "state of kv: transactions over several shards as no release wrote them");
+    }
+    if (version == 0 || saved.size_bytes != SAVED_SIZE_BYTES + (version == 1 ? 0u : 8u)) {
         return error_set(error, ERROR_CORRUPT, "state of kv");
     }
     kv->key_count = endian_get_u64_le(saved.data + 8);
@@ -291,10 +296,14 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
     uint64_t delay_ms = BACKGROUND_DELAY_MS;
-    /* The collection waits between its steps, so the sweep gets its turn. */
-    bool has_work = kv__collect_background(context, rows, time_ms, command, &delay_ms) ||
-                    kv__records_background(context, time_ms, command, &delay_ms) ||
-                    kv__sweep_background(context, time_ms, command, &delay_ms);
+    struct kv *kv = context;
+    /* The collection waits between its steps; the other two, which may have much to do, take turns. */
+    bool does_forget_first = !kv->forgetting.was_last;
+    bool has_work = kv__collect_background(kv, rows, time_ms, command, &delay_ms) ||
+                    (does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms)) ||
+                    kv__sweep_background(kv, time_ms, command, &delay_ms) ||
+                    (!does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms));
+    kv->forgetting.was_last = has_work && command->opcode == KV_OPCODE_FORGET_OLD;
     *next_ms += has_work ? 0 : delay_ms;
     return has_work;
 }

@@ -59,7 +59,7 @@ static void put_record(struct kv_call *call, const struct txn_header *header,
     rows_put(call->rows, kv__record_row(row, header->place, KV_ROW_RECORD, header->id),
              buffer_bytes(&kv->row));
     kv->record_count += is_new;
-    kv__record_hint(kv, header->place);
+    kv__record_hint(kv, header->place, KV_ROW_RECORD, header->id);
 }
 
 static void delete_row(struct kv_call *call, const struct txn_header *header, enum kv_row_kind kind)
@@ -401,6 +401,7 @@ static void put_decision(struct kv_call *call, const struct txn_header *header,
     kv__decision_encode(decision, &call->kv->row);
     rows_put(call->rows, kv__record_row(row, header->home, KV_ROW_DECISION, header->id),
              buffer_bytes(&call->kv->row));
+    kv__record_hint(call->kv, header->home, KV_ROW_DECISION, header->id);
 }
 
 /* Are these places of participants? Only a commit has to name them. */
@@ -442,7 +443,6 @@ int kv__execute_decide(struct kv_call *call)
         decision.places = is_commit ? call->arguments[1] : BYTES("");
         put_decision(call, &header, &decision);
         call->kv->record_count++;
-        kv__record_hint(call->kv, header.home);
         if (is_commit) {
             kv__decision_open(call->kv, header.id, header.home, &decision);
         }

@@ -12,8 +12,8 @@ void kv__decision_open(struct kv *kv, struct txn_id id, uint32_t home,
 
 MUST_USE int kv__records_load(struct kv *kv, struct rows *rows, struct error *error);
 void kv__records_deinit(struct kv *kv);
-bool kv__records_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
-                            uint64_t *delay_ms);
+bool kv__forget_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
+                           uint64_t *delay_ms);
 
 /* FLUSHALL: all rows go but the records and decisions. No key is locked. */
 MUST_USE int kv__records_keep(struct kv_call *call, struct bytes lower, struct bytes upper);

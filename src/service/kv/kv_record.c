@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of transactions over several shards, integers of values little-endian.
  *
- * Name of a record or decision: space | slot | kind | origin BE64 | number BE64 | begun_ms BE64. The
- * slot is the place of the part, or of the home.
+ * Name of a record or decision: space | slot | kind | begun_ms BE64 | origin BE64 | number BE64. The
+ * slot is the place of the part, or of the home. The oldest come first: kv_forget.c.
  *
  *   record:    offset  size
  *                   0     1  state: 1 prepared, 2 committed, 3 aborted
@@ -30,7 +30,6 @@ enum {
     RECORD_HEADER_SIZE_BYTES = 20,
     DECISION_HEADER_SIZE_BYTES = 16,
     SIZE_SIZE_BYTES = 4,
-    SWEEP_ROW_COUNT_MAX = 1000, /* Of one command. */
 };
 
 /* ---- Names ----------------------------------------------------------------------------------- */
@@ -39,17 +38,18 @@ struct bytes kv__record_row(uint8_t target[KV_RECORD_ROW_SIZE_BYTES], uint32_t p
                             enum kv_row_kind kind, struct txn_id id)
 {
     kv__row_prefix(target, place, kind);
-    endian_put_u64_be(target + 4, id.origin);
-    endian_put_u64_be(target + 12, id.number);
-    endian_put_u64_be(target + 20, id.begun_ms);
+    endian_put_u64_be(target + 4, id.begun_ms);
+    endian_put_u64_be(target + 12, id.origin);
+    endian_put_u64_be(target + 20, id.number);
     return bytes_make(target, KV_RECORD_ROW_SIZE_BYTES);
 }
 
 struct txn_id kv__record_id(struct bytes row)
 {
     ASSERT(row.size_bytes == KV_RECORD_ROW_SIZE_BYTES);
-    return (struct txn_id){endian_get_u64_be(row.data + 4), endian_get_u64_be(row.data + 12),
-                           endian_get_u64_be(row.data + 20)};
+    return (struct txn_id){.origin = endian_get_u64_be(row.data + 12),
+                           .number = endian_get_u64_be(row.data + 20),
+                           .begun_ms = endian_get_u64_be(row.data + 4)};
 }
 
 /* ---- Values ---------------------------------------------------------------------------------- */
@@ -231,8 +231,7 @@ void kv__records_deinit(struct kv *kv)
     kv__key_set_deinit(&kv->intents);
     kv__waits(kv, NULL);
     buffer_deinit(&kv->part);
-    memset(kv->record_hints, 0, sizeof kv->record_hints);
-    kv->records_next_slot = kv->first_slot;
+    kv__forgetting_deinit(kv);
 }
 
 void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
@@ -258,11 +257,6 @@ void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
 }
 
 /* ---- Loading --------------------------------------------------------------------------------- */
-
-void kv__record_hint(struct kv *kv, uint32_t place)
-{
-    kv->record_hints[place / 64] |= 1ull << (place % 64);
-}
 
 static int load_record(struct kv *kv, struct bytes row, uint32_t place, struct bytes value)
 {
@@ -306,10 +300,10 @@ static int load_row(struct kv *kv, const struct kv_row_name *name, struct bytes 
         kv__key_set_add(&kv->locks, kv__key_hash(name->name));
         return 0;
     case KV_ROW_RECORD:
-        kv__record_hint(kv, name->slot);
+        kv__record_hint(kv, name->slot, KV_ROW_RECORD, kv__record_id(row));
         return load_record(kv, row, name->slot, value);
     case KV_ROW_DECISION:
-        kv__record_hint(kv, name->slot);
+        kv__record_hint(kv, name->slot, KV_ROW_DECISION, kv__record_id(row));
         status = kv__decision_decode(value, &decision);
         if (status == 0 && decision.is_commit && !decision.is_forgotten) {
             kv__decision_open(kv, kv__record_id(row), name->slot, &decision);
@@ -367,122 +361,4 @@ int kv__records_load(struct kv *kv, struct rows *rows, struct error *error)
         rows_iterator_close(iterator);
     }
     return status == 0 ? 0 : error_set(error, status, "look for transactions");
-}
-
-/* ---- What nobody has to remember any more ---------------------------------------------------- */
-
-/* May the row go? A commit stays until all have finished, whatever its age. */
-static int is_over(struct bytes row, struct bytes value, enum kv_row_kind kind, uint64_t time_ms,
-                   bool *is_over)
-{
-    int status;
-    bool is_finished;
-    if (kind == KV_ROW_RECORD) {
-        struct kv_record record;
-        status = kv__record_decode(value, &record);
-        is_finished = status == 0 && record.state != KV_RECORD_PREPARED;
-    } else {
-        struct kv_decision decision;
-        status = kv__decision_decode(value, &decision);
-        is_finished = status == 0 && (!decision.is_commit || decision.is_forgotten);
-    }
-    *is_over = is_finished &&
-               (txn_is_too_old(kv__record_id(row), time_ms) || BUG("kv.outcome_forgotten_early"));
-    return status;
-}
-
-/* Note the rows of a slot that may go, up to so many, and whether others are there. */
-static int collect_over(struct kv_call *call, uint16_t slot, uint64_t *count_left, bool *has_others)
-{
-    uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
-    uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
-    kv__row_prefix(lower, slot, KV_ROW_RECORD);
-    kv__row_prefix(upper, slot + 1u, KV_ROW_KEY);
-    struct rows_iterator *iterator;
-    int status = rows_iterator_open(call->rows, bytes_make(lower, sizeof lower),
-                                    bytes_make(upper, sizeof upper), &iterator);
-    if (status != 0) {
-        return status;
-    }
-    status = rows_iterator_seek(iterator, bytes_make(lower, sizeof lower));
-    while (status == 0) {
-        struct kv_row_name name;
-        struct bytes row = rows_iterator_key(iterator);
-        bool may_go = false;
-        if (!kv__row_parse(row, &name)) {
-            status = ERROR_CORRUPT;
-            break;
-        }
-        status = is_over(row, rows_iterator_value(iterator), name.kind, call->time_ms, &may_go);
-        if (status == 0 && may_go && *count_left > 0) {
-            --*count_left;
-            buffer_append(&call->kv->work, row);
-        } else {
-            *has_others = true;
-        }
-        status = status == 0 ? rows_iterator_next(iterator) : status;
-    }
-    rows_iterator_close(iterator);
-    return status == -ENOENT ? 0 : status;
-}
-
-/* Arguments: slots. */
-int kv__execute_forget_old(struct kv_call *call)
-{
-    uint64_t count_left = SWEEP_ROW_COUNT_MAX;
-    for (uint32_t i = 0; i < call->argument_count; i++) {
-        uint64_t slot;
-        bool has_others = false;
-        if (!kv__argument_u64(call->arguments[i], &slot) || slot >= KV_SLOT_COUNT) {
-            return ERROR_CORRUPT; /* Only background() makes this command. */
-        }
-        struct buffer *work = &call->kv->work;
-        buffer_clear(work);
-        int status = collect_over(call, (uint16_t)slot, &count_left, &has_others);
-        if (status != 0) {
-            return status;
-        }
-        for (size_t at = 0; at < work->size_bytes; at += KV_RECORD_ROW_SIZE_BYTES) {
-            rows_delete(call->rows, bytes_make(work->data + at, KV_RECORD_ROW_SIZE_BYTES));
-            if (call->kv->record_count == 0) {
-                return ERROR_CORRUPT;
-            }
-            call->kv->record_count--;
-        }
-        if (!has_others) {
-            call->kv->record_hints[slot / 64] &= ~(1ull << (slot % 64));
-        }
-    }
-    reply_integer(call->reply, (int64_t)(SWEEP_ROW_COUNT_MAX - count_left));
-    return 0;
-}
-
-bool kv__records_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
-                            uint64_t *delay_ms)
-{
-    if (kv->record_count == 0) {
-        return false;
-    }
-    uint64_t wait_ms = kv->records_not_before_ms - time_ms;
-    if (kv->records_not_before_ms > time_ms && wait_ms <= KV_FORGET_DELAY_MS) {
-        *delay_ms = *delay_ms < wait_ms ? *delay_ms : wait_ms;
-        return false;
-    }
-    kv->records_not_before_ms = time_ms + KV_FORGET_DELAY_MS;
-    uint32_t count = 0;
-    uint32_t slot = kv->records_next_slot;
-    for (uint32_t i = kv->first_slot; i < kv->end_slot && count < KV_COLLECT_SLOT_COUNT; i++) {
-        if ((kv->record_hints[slot / 64] >> (slot % 64) & 1) != 0) {
-            endian_put_u64_le(kv->record_numbers[count], slot);
-            kv->record_arguments[count] = bytes_make(kv->record_numbers[count], 8);
-            count++;
-        }
-        slot = slot + 1 >= kv->end_slot ? kv->first_slot : slot + 1;
-    }
-    kv->records_next_slot = slot;
-    if (count == 0) {
-        return false;
-    }
-    *command = (struct shard_command){KV_OPCODE_FORGET_OLD, count, kv->record_arguments};
-    return true;
 }

@@ -7,8 +7,6 @@
 #include "core/txn/txn.h"
 #include "service/kv/kv_internal.h"
 
-enum { KV_RECORD_ROW_SIZE_BYTES = 28 };
-
 enum kv_record_state {
     KV_RECORD_PREPARED = 1,
     KV_RECORD_COMMITTED = 2, /* Executed. */
@@ -56,6 +54,10 @@ void kv__unfinished_add(struct kv *kv, const struct kv__unfinished *unfinished);
 bool kv__unfinished_has(const struct kv *kv, struct txn_id id, uint32_t place);
 void kv__unfinished_remove(struct kv *kv, struct txn_id id, uint32_t place, bool is_decision);
 
-void kv__record_hint(struct kv *kv, uint32_t place);
+/* ---- What nobody has to remember any more (kv_forget.c) -------------------------------------- */
+
+/* A record or decision was written, or found. */
+void kv__record_hint(struct kv *kv, uint32_t place, enum kv_row_kind kind, struct txn_id id);
+void kv__forgetting_deinit(struct kv *kv);
 
 #endif
