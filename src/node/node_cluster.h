@@ -75,7 +75,8 @@ struct node_cluster {
     struct route *route;
     struct txn *transactions; /* The recoverer. */
     uint64_t transactions_looked_at_ms;
-    struct list errands; /* Commands under way. */
+    uint32_t transactions_next_shard; /* That the next look begins with. */
+    struct list errands;              /* Commands under way. */
     struct member *member;
     struct os_timer *timer;
     uint64_t member_wake_at_ms;

@@ -43,22 +43,26 @@ int node_transactions_open(struct node_cluster *cluster, struct env_clock clock,
     return txn_create(&cluster->transactions, &options, error);
 }
 
-static void found(void *context, const struct txn_unfinished *unfinished)
+static bool found(void *context, const struct txn_unfinished *unfinished)
 {
     struct node_cluster *cluster = context;
-    txn_recover(cluster->transactions, unfinished);
+    return txn_recover(cluster->transactions, unfinished);
+}
+
+static struct kv *led(void *context, uint32_t index)
+{
+    const struct node_cluster *cluster = context;
+    const struct node_shard *shard = &cluster->shards->items[index];
+    return shard->was_ready ? shard->kv : NULL;
 }
 
 uint64_t node_transactions_tick(struct node_cluster *cluster, uint64_t now)
 {
     if (now >= cluster->transactions_looked_at_ms + LOOK_INTERVAL_MS) {
         cluster->transactions_looked_at_ms = now;
-        for (uint32_t i = 0; i < cluster->shards->count; i++) {
-            const struct node_shard *shard = &cluster->shards->items[i];
-            if (shard->was_ready) {
-                kv_visit_unfinished(shard->kv, now, AGE_MS, found, cluster);
-            }
-        }
+        const struct kv_visit visit = {now, AGE_MS, found, cluster};
+        kv_visit_unfinished_of_all(led, cluster->shards->count, &cluster->transactions_next_shard,
+                                   &visit);
     }
     uint64_t wake_at_ms = txn_tick(cluster->transactions);
     uint64_t look_at_ms = cluster->transactions_looked_at_ms + LOOK_INTERVAL_MS;

@@ -43,9 +43,15 @@ struct txn *sim__cluster_coordinator_create(struct cluster_node *node, struct en
     return txn;
 }
 
-static void found(void *context, const struct txn_unfinished *unfinished)
+static bool found(void *context, const struct txn_unfinished *unfinished)
 {
-    txn_recover(((struct cluster_node *)context)->recoverer, unfinished);
+    return txn_recover(((struct cluster_node *)context)->recoverer, unfinished);
+}
+
+static struct kv *led(void *context, uint32_t index)
+{
+    const struct cluster_replica *replica = &((struct cluster_node *)context)->replicas[index];
+    return shard_is_ready(replica->shard) ? replica->kv : NULL;
 }
 
 static void check(struct cluster_node *node, const struct txn *txn)
@@ -64,12 +70,9 @@ uint64_t sim__cluster_coordinators_tick(struct cluster_node *node, uint64_t now_
     const struct cluster_nature *nature = &node->cluster->nature;
     if (now_ms >= *looked_at_ms + nature->recovery_look_ms) {
         *looked_at_ms = now_ms;
-        for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
-            if (shard_is_ready(node->replicas[i].shard)) {
-                kv_visit_unfinished(node->replicas[i].kv, now_ms, nature->recovery_age_ms, found,
-                                    node);
-            }
-        }
+        const struct kv_visit visit = {now_ms, nature->recovery_age_ms, found, node};
+        kv_visit_unfinished_of_all(led, node->cluster->slots.range_count,
+                                   &node->recoverer_next_shard, &visit);
     }
     uint64_t wake_at_ms = *looked_at_ms + nature->recovery_look_ms;
     struct txn *const both[] = {node->recoverer, node->coordinator};

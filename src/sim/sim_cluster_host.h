@@ -61,6 +61,7 @@ struct cluster_node {
     struct txn *coordinator; /* Both only where there are several shards. */
     struct txn *recoverer;
     uint64_t recoverer_looked_at_ms;
+    uint32_t recoverer_next_shard;
 
     struct item *queue;
     uint32_t queue_count;

@@ -299,6 +299,7 @@ static int open_cores(struct cluster_node *node, struct error *error)
         node->coordinator = sim__cluster_coordinator_create(node, sim__cluster_clock(node), false);
         node->recoverer = sim__cluster_coordinator_create(node, sim__cluster_clock(node), true);
         node->recoverer_looked_at_ms = 0;
+        node->recoverer_next_shard = 0;
     }
     for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
         status = start_shard(node, i, error);

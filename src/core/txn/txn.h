@@ -228,9 +228,9 @@ struct txn_unfinished {
     uint32_t place_count;
 };
 
-/* Bring it to its end. What fails is tried again when it is found again; what is under way already,
- * or is too much, is ignored. */
-void txn_recover(struct txn *txn, const struct txn_unfinished *unfinished);
+/* Bring it to its end. What fails is tried again when it is found again; what is under way already is
+ * ignored. False: too many are under way, and it was not taken. */
+bool txn_recover(struct txn *txn, const struct txn_unfinished *unfinished);
 
 struct txn_statistics {
     uint64_t begun_count;

@@ -39,14 +39,16 @@ static void ask_home(struct txn_attempt *attempt)
     txn__call_ask(&attempt->decide, 0);
 }
 
-void txn_recover(struct txn *txn, const struct txn_unfinished *unfinished)
+bool txn_recover(struct txn *txn, const struct txn_unfinished *unfinished)
 {
     bool is_part = unfinished->place_count == 0;
     uint32_t count = is_part ? 1 : unfinished->place_count;
     const uint32_t *places = is_part ? &unfinished->place : unfinished->places;
-    if (txn->recovery_count >= txn->options.recovery_count_max || count > TXN_PART_COUNT_MAX ||
-        is_under_way(txn, unfinished)) {
-        return;
+    if (txn->recovery_count >= txn->options.recovery_count_max) {
+        return false;
+    }
+    if (count > TXN_PART_COUNT_MAX || is_under_way(txn, unfinished)) {
+        return true;
     }
     struct txn_attempt *attempt =
         txn__attempt_create(txn, unfinished->id, unfinished->home, places, count);
@@ -63,6 +65,7 @@ void txn_recover(struct txn *txn, const struct txn_unfinished *unfinished)
     } else {
         ask_home(attempt);
     }
+    return true;
 }
 
 void txn__recovery_answered(struct txn_attempt *attempt, struct txn_call *call)

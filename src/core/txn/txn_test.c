@@ -367,8 +367,8 @@ static void test_recovery_asks_the_home(void **state)
     struct world world;
     setup(&world);
     const struct txn_unfinished part = {.id = {5, 77, 900}, .place = 20, .home = 10};
-    txn_recover(world.txn, &part);
-    txn_recover(world.txn, &part); /* Found again. */
+    assert_true(txn_recover(world.txn, &part));
+    assert_true(txn_recover(world.txn, &part)); /* Found again. */
     (void)txn_tick(world.txn);
     assert_string_equal(said(&world), "decide77@10:abort");
     answer(&world, 0, TXN_ANSWER_COMMITTED, NULL);
@@ -376,7 +376,7 @@ static void test_recovery_asks_the_home(void **state)
     answer(&world, 1, TXN_ANSWER_COMMITTED, "+A\r\n");
     assert_string_equal(said(&world), ""); /* Others may not have finished: no FORGET. */
 
-    txn_recover(world.txn, &part);
+    assert_true(txn_recover(world.txn, &part));
     (void)txn_tick(world.txn);
     answer(&world, 2, TXN_ANSWER_ABORTED, NULL);
     assert_string_equal(said(&world), "decide77@10:abort finish77@20:abort");
@@ -385,7 +385,7 @@ static void test_recovery_asks_the_home(void **state)
     const uint32_t places[] = {10, 20};
     const struct txn_unfinished decision = {
         .id = {5, 78, 900}, .place = 10, .home = 10, .places = places, .place_count = 2};
-    txn_recover(world.txn, &decision);
+    assert_true(txn_recover(world.txn, &decision));
     (void)txn_tick(world.txn);
     assert_string_equal(said(&world), "finish78@10:commit finish78@20:commit");
     answer(&world, 4, TXN_ANSWER_COMMITTED, NULL);
@@ -395,6 +395,24 @@ static void test_recovery_asks_the_home(void **state)
     txn_get_statistics(world.txn, &statistics);
     assert_int_equal(statistics.broken_count, 1);
     assert_int_equal(statistics.attempt_open_count, 0);
+    teardown(&world);
+}
+
+/* Claim: who finds more than is taken at a time hears of it, so that the others come first next time. */
+static void test_recoveries_are_so_many_at_a_time(void **state)
+{
+    (void)state;
+    enum { COUNT_MAX = 64 };
+    struct world world;
+    setup(&world);
+    struct txn_unfinished part = {.id = {5, 0, 900}, .place = 20, .home = 10};
+    for (; part.id.number < COUNT_MAX; part.id.number++) {
+        assert_true(txn_recover(world.txn, &part));
+    }
+    assert_false(txn_recover(world.txn, &part));
+    world.refusal = ERROR_NOT_LEADER;
+    (void)txn_tick(world.txn); /* All fail. */
+    assert_true(txn_recover(world.txn, &part));
     teardown(&world);
 }
 
@@ -467,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_a_decision_that_is_forgotten_is_unknown),
         cmocka_unit_test(test_replies_may_be_lost),
         cmocka_unit_test(test_recovery_asks_the_home),
+        cmocka_unit_test(test_recoveries_are_so_many_at_a_time),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_too_much_is_not_copied),
     };

@@ -199,13 +199,24 @@ MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
                                    struct kv_transaction *transaction, const struct reply *reply);
 
 /* Tell what is prepared, or committed and not finished, and was already there at a visit so long ago,
- * or longer; for txn_recover(). `now_ms` is of a clock that does not jump: stamps of the log may be
- * ahead of a wall clock that was set back, and then they would be young for as long. On the shard's
- * thread; the leader's business. */
+ * or longer. `now_ms` is of a clock that does not jump: stamps of the log may be ahead of a wall clock
+ * that was set back, and then they would be young for as long. On the shard's thread; the leader's
+ * business. False: found() had no room; the next visit begins with what it did not take. */
 struct kv;
-void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
-                         void (*found)(void *context, const struct txn_unfinished *unfinished),
-                         void *context);
+struct kv_visit {
+    uint64_t now_ms;
+    uint32_t age_ms;
+    /* As txn_recover(). */
+    bool (*found)(void *context, const struct txn_unfinished *unfinished);
+    void *context;
+};
+bool kv_visit_unfinished(struct kv *kv, const struct kv_visit *visit);
+
+/* The same for so many shards; `machine()` gives NULL for one that is to be left out. `*next`, at first
+ * 0, is the shard that the next visit begins with: the one behind the first for which there was no room,
+ * so that what cannot be finished in one does not stand in the way of all others. */
+void kv_visit_unfinished_of_all(struct kv *(*machine)(void *context, uint32_t index),
+                                uint32_t count, uint32_t *next, const struct kv_visit *visit);
 
 /* An internal read that answers nothing but the versions, 8 bytes little-endian each (0: no key).
  * An answer of any other size is an error, for the client. */

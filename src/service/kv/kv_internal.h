@@ -335,6 +335,7 @@ struct kv {
     struct kv__unfinished *unfinished;
     uint32_t unfinished_count;
     uint32_t unfinished_capacity;
+    uint32_t unfinished_next; /* Where the next visit begins. */
     uint64_t record_hints[KV_SLOT_COUNT / 64];
     struct kv__forgetting forgetting;
 

@@ -452,10 +452,17 @@ static void test_malformed_steps_change_nothing(void **state)
     close_world(&world, transaction);
 }
 
-static void count_found(void *context, const struct txn_unfinished *unfinished)
+static bool count_found(void *context, const struct txn_unfinished *unfinished)
 {
     (void)unfinished;
     ++*(uint32_t *)context;
+    return true;
+}
+
+static void visit_at(struct kv__world *world, uint64_t now_ms, uint32_t *count)
+{
+    const struct kv_visit visit = {now_ms, 100, count_found, count};
+    assert_true(kv_visit_unfinished(world->kv, &visit));
 }
 
 /* Claim: how long a part has been there is told by the clock of who asks. Its stamp may be hours ahead,
@@ -467,17 +474,67 @@ static void test_age_is_not_that_of_stamps(void **state)
     uint32_t count = 0;
     struct kv_transaction *transaction = open_world(&world);
     assert_int_equal(step(&world, KV_OPCODE_PREPARE, TXN_NONE, transaction), '1');
-    kv_visit_unfinished(world.kv, 0, 100, count_found, &count);
-    kv_visit_unfinished(world.kv, 99, 100, count_found, &count);
+    visit_at(&world, 0, &count);
+    visit_at(&world, 99, &count);
     assert_int_equal(count, 0);
-    kv_visit_unfinished(world.kv, 100, 100, count_found, &count);
+    visit_at(&world, 100, &count);
     assert_int_equal(count, 1);
     kv__world_restart(&world);
-    kv_visit_unfinished(world.kv, 100, 100, count_found, &count);
+    visit_at(&world, 100, &count);
     assert_int_equal(count, 1);
-    kv_visit_unfinished(world.kv, 200, 100, count_found, &count);
+    visit_at(&world, 200, &count);
     assert_int_equal(count, 2);
     close_world(&world, transaction);
+}
+
+/* Those of some shards that are found; so many are taken at a visit. */
+struct finder {
+    struct kv *shards[3];
+    uint32_t room;
+    uint32_t counts[300]; /* By number. */
+};
+
+static bool find(void *context, const struct txn_unfinished *unfinished)
+{
+    struct finder *finder = context;
+    if (finder->room == 0) {
+        return false;
+    }
+    finder->room--;
+    finder->counts[unfinished->id.number]++;
+    return true;
+}
+
+static struct kv *shard_of(void *context, uint32_t index)
+{
+    return ((struct finder *)context)->shards[index];
+}
+
+/* Claim: what cannot be finished does not keep what can from its turn, neither in its own shard nor in
+ * others. 40 and 10 parts, 4 at a time, and never one that ends. */
+static void test_everyone_has_a_turn(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, OTHER_COUNT = 10, ROOM = 4 };
+    struct finder finder = {0};
+    uint32_t next = 0;
+    finder.shards[0] = kv_create();
+    finder.shards[2] = kv_create();
+    for (uint32_t i = 0; i < COUNT + OTHER_COUNT; i++) {
+        const struct kv__unfinished part = {.id = {5, i, 1000}, .place = PLACE, .home = HOME};
+        kv__unfinished_add(finder.shards[i < COUNT ? 0 : 2], &part);
+    }
+    for (uint64_t now_ms = 0; now_ms <= 2 * COUNT / ROOM; now_ms++) {
+        const struct kv_visit visit = {now_ms, 1, find, &finder};
+        finder.room = ROOM;
+        kv_visit_unfinished_of_all(shard_of, 3, &next, &visit);
+        assert_int_equal(finder.room, now_ms == 0 ? ROOM : 0); /* At first all are young. */
+    }
+    for (uint32_t i = 0; i < COUNT + OTHER_COUNT; i++) {
+        assert_in_range(finder.counts[i], 1, i < COUNT ? 1 : COUNT / OTHER_COUNT);
+    }
+    kv_destroy(finder.shards[0]);
+    kv_destroy(finder.shards[2]);
 }
 
 static void test_check_sees_locks_and_parts_that_disagree(void **state)
@@ -516,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_who_was_given_up_gets_nothing),
         cmocka_unit_test(test_malformed_steps_change_nothing),
         cmocka_unit_test(test_age_is_not_that_of_stamps),
+        cmocka_unit_test(test_everyone_has_a_turn),
         cmocka_unit_test(test_check_sees_locks_and_parts_that_disagree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

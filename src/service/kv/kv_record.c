@@ -227,6 +227,7 @@ void kv__records_deinit(struct kv *kv)
     kv->unfinished = NULL;
     kv->unfinished_count = 0;
     kv->unfinished_capacity = 0;
+    kv->unfinished_next = 0;
     kv__key_set_deinit(&kv->locks);
     kv__key_set_deinit(&kv->intents);
     kv__waits(kv, NULL);
@@ -234,15 +235,16 @@ void kv__records_deinit(struct kv *kv)
     kv__forgetting_deinit(kv);
 }
 
-void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
-                         void (*found)(void *context, const struct txn_unfinished *unfinished),
-                         void *context)
+bool kv_visit_unfinished(struct kv *kv, const struct kv_visit *visit)
 {
+    uint32_t first = kv->unfinished_count == 0 ? 0 : kv->unfinished_next % kv->unfinished_count;
+    bool has_room = true;
     for (uint32_t i = 0; i < kv->unfinished_count; i++) {
-        struct kv__unfinished *at = &kv->unfinished[i];
-        at->seen_at_ms = at->was_seen ? at->seen_at_ms : now_ms;
+        uint32_t index = (first + i) % kv->unfinished_count;
+        struct kv__unfinished *at = &kv->unfinished[index];
+        at->seen_at_ms = at->was_seen ? at->seen_at_ms : visit->now_ms;
         at->was_seen = true;
-        if (now_ms - at->seen_at_ms < age_ms) {
+        if (!has_room || visit->now_ms - at->seen_at_ms < visit->age_ms) {
             continue;
         }
         const struct txn_unfinished unfinished = {
@@ -252,7 +254,24 @@ void kv_visit_unfinished(struct kv *kv, uint64_t now_ms, uint32_t age_ms,
             .places = at->places,
             .place_count = at->place_count,
         };
-        found(context, &unfinished);
+        has_room = visit->found(visit->context, &unfinished);
+        kv->unfinished_next = has_room ? kv->unfinished_next : index;
+    }
+    return has_room;
+}
+
+void kv_visit_unfinished_of_all(struct kv *(*machine)(void *context, uint32_t index),
+                                uint32_t count, uint32_t *next, const struct kv_visit *visit)
+{
+    uint32_t first = *next;
+    bool has_room = true;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = (first + i) % count;
+        struct kv *kv = machine(visit->context, index);
+        if (kv != NULL && !kv_visit_unfinished(kv, visit) && has_room) {
+            has_room = false;
+            *next = (index + 1) % count;
+        }
     }
 }
 

@@ -390,10 +390,10 @@ static void coordinator_tick(struct coordinator *coordinator)
     }
 }
 
-static void found(void *context, const struct txn_unfinished *unfinished)
+static bool found(void *context, const struct txn_unfinished *unfinished)
 {
     struct coordinator *coordinator = context;
-    txn_recover(coordinator->txn, unfinished);
+    return txn_recover(coordinator->txn, unfinished);
 }
 
 /* Death, jumps of the clock, and what leaders find unfinished. */
@@ -411,8 +411,9 @@ static void look_at_coordinators(struct txn_world *world)
     }
     for (uint32_t i = 0; i < world->options.shard_count; i++) {
         uint32_t index = (uint32_t)random_below(&world->random, world->options.coordinator_count);
-        kv_visit_unfinished(world->shards[i].kv, world->now_ms, world->options.recovery_age_ms,
-                            found, &world->coordinators[index]);
+        const struct kv_visit visit = {world->now_ms, world->options.recovery_age_ms, found,
+                                       &world->coordinators[index]};
+        (void)kv_visit_unfinished(world->shards[i].kv, &visit);
         (void)kv__txn_world_schedule(world, EVENT_TICK, 0, index);
     }
     (void)kv__txn_world_schedule(world, EVENT_LOOK_AT_COORDINATORS, LOOK_MS, 0);
