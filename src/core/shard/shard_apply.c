@@ -265,8 +265,16 @@ void shard__apply_committed(struct shard *shard)
     if (shard->has_failed || shard->is_stateless) {
         return;
     }
+    raft_index applied_index = shard->applied_index;
     apply_committed(shard);
-    if (!list_is_empty(&shard->locked) && shard_is_ready(shard)) {
+    if (list_is_empty(&shard->locked)) {
+        return;
+    }
+    /* To look at all that wait, at each message and tick, is dear where many do. */
+    if (shard->applied_index != applied_index) {
+        shard->may_resume_locked = true;
+    }
+    if (shard->may_resume_locked && shard_is_ready(shard)) {
         shard__resume_locked(shard);
     }
 }

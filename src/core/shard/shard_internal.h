@@ -190,6 +190,7 @@ struct shard {
 
     /* Requests that wait for a transaction which holds, or may hold, a key of them. */
     struct list locked;
+    bool may_resume_locked; /* One of them may be free, since they were last looked at. */
 
     /* Replication. */
     struct list waiting_sends;

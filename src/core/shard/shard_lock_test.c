@@ -219,6 +219,57 @@ static void test_a_lock_that_comes_with_the_rows_is_declined(void **state)
     shard__world_destroy(world);
 }
 
+/* Claim: only what is applied can free those that wait, so nothing else has all of them looked at. */
+static void test_what_waits_is_left_alone_until_something_is_applied(void **state)
+{
+    (void)state;
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    struct shard__client append;
+    shard_session_init(&session);
+    world->locked_key = "k";
+    (void)shard__world_submit(world, &append, &session, OPCODE_APPEND, "k", "1");
+    uint32_t before = world->told_anew_count;
+    for (int i = 0; i < 5; i++) {
+        world->wall_ms += 10;
+        shard__world_tick(world);
+    }
+    assert_int_equal(world->told_anew_count, before);
+    world->locked_key = NULL;
+    apply_something(world);
+    assert_int_equal(world->told_anew_count, before + 1);
+    shard__world_settle(world);
+    shard__world_expect(&append, ":1\r\n");
+    shard__world_destroy(world);
+}
+
+/* Claim: a read that met a lock on its way to the disk, where it is gone by now, waits for nothing. */
+static void test_a_lock_that_went_meanwhile_holds_nobody(void **state)
+{
+    (void)state;
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    struct shard__client get;
+    shard_session_init(&session);
+    shard__world_put_and_start_cold(world, &session);
+    (void)shard__world_submit(world, &get, &session, OPCODE_GET, "k", "");
+    shard__world_tick(world);
+    assert_non_null(world->read);
+    struct shard_read *read = world->read;
+    world->read = NULL;
+    world->locked_key = "k";
+    shard_read_run(read);
+    memstore_set_faults(world->memstore, (struct memstore_faults){0});
+    world->locked_key = NULL;
+    raft_index applied_index = shard_applied_index(world->shard);
+    shard_read_done(read);
+    assert_int_equal(get.answer_count, 0);
+    shard__world_tick(world);
+    shard__world_expect(&get, "$1\r\nv\r\n");
+    assert_int_equal(shard_applied_index(world->shard), applied_index);
+    shard__world_destroy(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +279,8 @@ int main(void)
         cmocka_unit_test(test_what_waits_goes_back_with_the_office),
         cmocka_unit_test(test_a_write_that_declines_is_answered),
         cmocka_unit_test(test_a_lock_that_comes_with_the_rows_is_declined),
+        cmocka_unit_test(test_what_waits_is_left_alone_until_something_is_applied),
+        cmocka_unit_test(test_a_lock_that_went_meanwhile_holds_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,6 +159,8 @@ void shard__wait_for_lock(struct shard *shard, struct shard_request *request)
     shard__copy_command(request);
     request->session->pending_count++;
     request->session->is_alone = true;
+    /* A worker has seen a lock that is gone now: nothing that is applied later may tell of that. */
+    shard->may_resume_locked |= !shard__must_wait(shard, request);
     wait_behind(shard, request);
 }
 
@@ -426,6 +428,7 @@ void shard__resume_locked(struct shard *shard)
     struct list ready;
     list_init(&ready);
     list_append_all(&ready, &shard->locked);
+    shard->may_resume_locked = false;
     shard__forget_waiting(
         shard); /* Until it is their turn: those behind a request do not hold it up. */
     for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {

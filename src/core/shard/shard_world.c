@@ -101,6 +101,7 @@ static void toy_waits(void *context, const struct shard_command *command)
     size_t count = strlen(world->waiting);
     if (command == NULL) {
         memset(world->waiting, 0, sizeof world->waiting);
+        world->told_anew_count++;
     } else {
         ASSERT(count + 1 < sizeof world->waiting);
         world->waiting[count] = (char)command->arguments[0].data[0];

@@ -33,8 +33,9 @@ struct shard__world {
     uint32_t executed_count;
     const char *locked_key; /* What a transaction would hold; NULL: nothing. */
     uint32_t gathered_count;
-    char waiting[32];  /* The first letters of the keys of what waits for it. */
-    bool does_decline; /* What must wait is answered instead. */
+    uint32_t told_anew_count; /* How often what waits was looked at. */
+    char waiting[32];         /* The first letters of the keys of what waits for it. */
+    bool does_decline;        /* What must wait is answered instead. */
     uint32_t run_part_count;
     bool is_write_over_when_polled;
 };
