@@ -234,7 +234,10 @@ def test_what_a_node_says_does_not_reach_into_the_terminal(control, tmp_path):
     (["token"], "token", {"ttl_s": 3600, "uses": 1}), (["token", "--ttl", "60", "--uses", "4"], "token", {"ttl_s": 60, "uses": 4}),
     (["drain", "2"], "drain", {"node": 2}), (["drain", "2", "--cancel"], "drain", {"node": 2, "cancel": True}),
     (["remove", "2"], "remove", {"node": 2}), (["remove", "--force", "2"], "remove", {"node": 2, "force": True}),
-    (["transfer", "7", "3"], "transfer", {"shard": 7, "node": 3}), (["split", "user:1000"], "split", {"key": "user:1000"}),
+    (["transfer", "7", "3"], "transfer", {"shard": 7, "node": 3}), (["split", "user:1000"], "split", {"slot": 1649, "wait": True}),
+    (["split", "{user:1000}.x", "--no-wait"], "split", {"slot": 1649}), (["split", b"\xff\xfe"], "split", {"slot": 3374, "wait": True}),
+    (["split", "--shard", "7"], "split", {"shard": 7, "wait": True}),
+    (["split", "--shard", "7", "--at", "9000"], "split", {"shard": 7, "slot": 9000, "wait": True}),
     (["replicas", "5"], "replicas", {"replicas": 5})])
 def test_what_is_asked(control, tmp_path, words, verb, arguments):
     fake = control(**{verb: {"text": "As you wish."}})
@@ -269,6 +272,39 @@ def test_drain_that_is_called_off_meanwhile(control, tmp_path):
     control(drain={"text": "Draining."}, nodes={"nodes": [node(2)]})
     shown = tutti(tmp_path, "drain", "2", "--wait")
     assert shown.returncode == REFUSED and "not draining any more" in shown.stderr
+
+
+def test_split_asks_until_it_is_done(control, tmp_path):
+    planned = {"text": "Shard 2 will get slots 8192 to 16383 of shard 1.", "shard": 1, "new_shard": 2, "is_done": False}
+    waiting = {"text": "Shard 2 is not there yet.", "new_shard": 2, "is_done": False}
+    done = {"text": "Shard 1 has slots 0 to 8191 now, shard 2 has slots 8192 to 16383.", "new_shard": 2, "is_done": True}
+    fake = control(split=[planned, waiting, done])
+    shown = tutti(tmp_path, "split", "--shard", "1")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, done["text"] + "\n", "")
+    assert fake.asked == [("split", {"shard": 1, "wait": True})] + [("split", {"new_shard": 2, "wait": True})] * 2
+    fake.answers["split"] = [planned, done]
+    shown = tutti(tmp_path, "split", "--shard", "1", "--json")
+    assert json.loads(shown.stdout) == done
+    fake.answers["split"] = planned
+    shown = tutti(tmp_path, "split", "--shard", "1", "--no-wait")
+    assert (shown.returncode, shown.stdout) == (0, planned["text"] + "\n")
+
+
+def test_split_that_is_refused_later(control, tmp_path):
+    control(split=[{"text": "Planned.", "new_shard": 2, "is_done": False}, (503, {"error": "still starting", "code": "unavailable"})])
+    shown = tutti(tmp_path, "split", "k")
+    assert shown.returncode == REFUSED and shown.stderr == "tutti split: still starting\n" and shown.stdout == ""
+
+
+def test_planned_splits_are_shown(control, tmp_path):
+    planned = [{"shard": 3, "parent": 1, "first_slot": 4096, "last_slot": 8191, "age_ms": 12000},
+               {"shard": 4, "parent": 2, "first_slot": 16383, "last_slot": 16383, "age_ms": 100}]
+    why = "shard 3 was to get slots 4096 to 8191 of shard 1 12 s ago: it has no leader"
+    control(shards={"shards": [], "planned": planned}, why={"verdict": "Well.", "shards": [], "splits": [why]})
+    assert tutti(tmp_path, "shards").stdout.endswith(
+        "\nShard 3 will get slots 4096 to 8191 of shard 1 (decided 12 s ago).\n"
+        "Shard 4 will get slot 16383 of shard 2 (decided 0.1 s ago).\n")
+    assert tutti(tmp_path, "why").stdout == f"Well.\n\nSplits\n  {why}\n"
 
 
 # ---- On a terminal
@@ -454,7 +490,9 @@ def test_a_path_that_is_too_long(tmp_path):
     (["transfer", "1"], "SHARD NODE is missing"), (["transfer", "x", "1"], "number of a shard"),
     (["transfer", "1", "-"], "number of a node"), (["replicas", "2"], "1, 3 or 5"), (["token", "--ttl"], "--ttl needs a number"),
     (["token", "--ttl", "0"], "--ttl needs a number"), (["token", "--uses", "x"], "--uses needs a number"),
-    (["why", "x"], "number of a shard"), (["split"], "KEY is missing"), (["top", "--interval", "fast"], "needs a number")])
+    (["why", "x"], "number of a shard"), (["split"], "KEY is missing, or --shard N"), (["split", "k", "--shard", "1"], "name one"),
+    (["split", "k", "--at", "5"], "--at is for --shard"), (["split", "--shard", "x"], "--shard needs a number"),
+    (["split", "--shard", "1", "--at", "0"], "--at needs a number"), (["split", "a", "b"], "too much"), (["top", "--interval", "fast"], "needs a number")])
 def test_wrong_usage(control, tmp_path, words, part):
     fake = control()
     shown = tutti(tmp_path, *words)

@@ -7,30 +7,36 @@
 #include "base/number/number.h"
 #include "cli/cli_internal.h"
 #include "driver/os/os.h"
+#include "service/kv/kv.h"
 
-enum { DRAIN_POLL_MS = 1000 };
+enum { DRAIN_POLL_MS = 1000, SPLIT_WAIT_MS = 30000 };
 
-/* Ask, and write what the node says. */
-static int change(const struct cli__options *options, const char *verb, struct json *arguments)
+/* Write what the node says, and let go of it. */
+static void say(const struct cli__options *options, struct json *answer, struct buffer *text)
 {
-    struct json *answer = NULL;
-    struct buffer text = {0};
     struct buffer output = {0};
-    int exit_code = cli__ask(options, verb, arguments, &answer, &text);
-    if (exit_code != CLI_EXIT_OK) {
-        return exit_code;
-    }
     if (options->is_json) {
-        cli__print_json(&text);
+        cli__print_json(text);
     } else {
         cli__append(&output, CLI__PLAIN, false, "%s\n",
                     json_text(json_get(answer, "text"), "Done."));
         cli__print(&output);
     }
     json_destroy(answer);
-    buffer_deinit(&text);
+    buffer_deinit(text);
     buffer_deinit(&output);
-    return CLI_EXIT_OK;
+}
+
+/* Ask, and write what the node says. */
+static int change(const struct cli__options *options, const char *verb, struct json *arguments)
+{
+    struct json *answer = NULL;
+    struct buffer text = {0};
+    int exit_code = cli__ask(options, verb, arguments, &answer, &text);
+    if (exit_code == CLI_EXIT_OK) {
+        say(options, answer, &text);
+    }
+    return exit_code;
 }
 
 /* ---- Token ----------------------------------------------------------------------------------- */
@@ -153,6 +159,76 @@ int cli__drain(const struct cli__options *options)
     return exit_code;
 }
 
+/* ---- Split ----------------------------------------------------------------------------------- */
+
+/* NULL: wrong usage, and the message is written. A key may be any bytes, which JSON has no form for, so
+ * it is its slot that the node is asked about. */
+static struct json *split_arguments(const struct cli__options *options)
+{
+    bool has_key = options->word_count > 0;
+    const char *problem = !has_key && options->shard == 0 ? "KEY is missing, or --shard N"
+                          : has_key && options->shard != 0
+                              ? "a key and --shard are two shards: name one"
+                          : options->at != 0 && options->shard == 0 ? "--at is for --shard"
+                                                                    : NULL;
+    if (problem != NULL) {
+        (void)fprintf(stderr, "tutti split: %s\n", problem);
+        return NULL;
+    }
+    struct json *arguments = json_object_create();
+    if (has_key) {
+        json_set_unsigned(arguments, "slot", kv_slot_of_key(bytes_of_text(options->words[0])));
+    } else {
+        json_set_unsigned(arguments, "shard", options->shard);
+    }
+    if (options->at != 0) {
+        json_set_unsigned(arguments, "slot", options->at);
+    }
+    if (!options->is_not_waiting) {
+        json_set_boolean(arguments, "wait", true);
+    }
+    return arguments;
+}
+
+int cli__split(const struct cli__options *options)
+{
+    struct json *arguments = split_arguments(options);
+    if (arguments == NULL) {
+        return CLI_EXIT_USAGE;
+    }
+    uint64_t started_at_ms = os_monotonic_ms();
+    for (;;) {
+        struct json *answer = NULL;
+        struct buffer text = {0};
+        int exit_code = cli__ask(options, "split", arguments, &answer, &text);
+        if (exit_code != CLI_EXIT_OK) {
+            return exit_code;
+        }
+        bool is_done = json_flag(json_get(answer, "is_done"), true);
+        double child = json_number(json_get(answer, "new_shard"), 0);
+        bool is_late = os_monotonic_ms() >= started_at_ms + SPLIT_WAIT_MS;
+        if (is_done || options->is_not_waiting || (is_late && options->is_json)) {
+            say(options, answer, &text);
+        } else {
+            json_destroy(answer);
+            buffer_deinit(&text);
+        }
+        if (is_done || options->is_not_waiting) {
+            return CLI_EXIT_OK;
+        }
+        if (is_late) {
+            (void)fprintf(stderr,
+                          "tutti split: shard %.0f is not there after %d s. It is made as soon as "
+                          "it can be; `tutti why` says what it waits for\n",
+                          child, SPLIT_WAIT_MS / 1000);
+            return CLI_EXIT_FAILED;
+        }
+        arguments = json_object_create();
+        json_set_unsigned(arguments, "new_shard", (uint64_t)child);
+        json_set_boolean(arguments, "wait", true);
+    }
+}
+
 /* ---- The others ------------------------------------------------------------------------------ */
 
 int cli__remove(const struct cli__options *options)
@@ -181,13 +257,6 @@ int cli__transfer(const struct cli__options *options)
     json_set_unsigned(arguments, "shard", shard);
     json_set_unsigned(arguments, "node", node);
     return change(options, "transfer", arguments);
-}
-
-int cli__split(const struct cli__options *options)
-{
-    struct json *arguments = json_object_create();
-    json_set_text(arguments, "key", options->words[0]);
-    return change(options, "split", arguments);
 }
 
 int cli__replicas(const struct cli__options *options)

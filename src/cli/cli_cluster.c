@@ -42,8 +42,13 @@ static const struct cli__command commands[] = {
     {"transfer", "SHARD NODE", "let another replica lead a shard",
      "Any node can be asked. Returns when it leads; one that leads already is no failure.", 0, 2, 2,
      cli__transfer},
-    {"split", "KEY", "cut the shard that has the key in two, before the key", NULL, 0, 1, 1,
-     cli__split},
+    {"split", "[KEY]", "make two shards of one that has become too large or too busy",
+     "The shard that has the key is split at the key's slot, where the new one begins; or, with "
+     "--shard,\n"
+     "that one in its middle. Service goes on. The new shard has its replicas where the old one "
+     "has\n"
+     "them, and moves by itself. Shards cannot be joined again. Returns when it is done.",
+     CLI__FLAG_SHARD | CLI__FLAG_AT | CLI__FLAG_NO_WAIT, 0, 1, cli__split},
     {"replicas", "N", "how many replicas everything should have: 1, 3 or 5", NULL, 0, 1, 1,
      cli__replicas},
     {"recover", "", "bring back a cluster that has lost a majority of its nodes for good",
@@ -66,6 +71,9 @@ static const struct {
 } flags[] = {
     {"--all", CLI__FLAG_ALL, NULL, "Nodes that were removed as well."},
     {"--node", CLI__FLAG_NODE, "N", "Only shards with a replica on that node."},
+    {"--shard", CLI__FLAG_SHARD, "N", "Split this shard."},
+    {"--at", CLI__FLAG_AT, "SLOT", "The first slot of the new shard. Default: in the middle."},
+    {"--no-wait", CLI__FLAG_NO_WAIT, NULL, "Return when the split is decided."},
     {"--interval", CLI__FLAG_INTERVAL, "SECONDS", "Between two looks. Default: 1."},
     {"--count", CLI__FLAG_COUNT, "N", "How many records. Default: 100; at most 1000."},
     {"--ttl", CLI__FLAG_TTL, "SECONDS", "How long the token is good. Default: 3600, an hour."},
@@ -157,6 +165,11 @@ static uint64_t *number_of_flag(struct cli__options *options, enum cli__flag fla
         return &options->interval_s;
     case CLI__FLAG_COUNT:
         return &options->count;
+    case CLI__FLAG_SHARD:
+        return &options->shard;
+    case CLI__FLAG_AT:
+        return &options->at;
+    case CLI__FLAG_NO_WAIT:
     case CLI__FLAG_WAIT:
     case CLI__FLAG_CANCEL:
     case CLI__FLAG_FORCE:
@@ -180,11 +193,15 @@ static bool *switch_of_flag(struct cli__options *options, enum cli__flag flag)
         return &options->is_yes;
     case CLI__FLAG_ALL:
         return &options->is_all;
+    case CLI__FLAG_NO_WAIT:
+        return &options->is_not_waiting;
     case CLI__FLAG_TTL:
     case CLI__FLAG_USES:
     case CLI__FLAG_NODE:
     case CLI__FLAG_INTERVAL:
     case CLI__FLAG_COUNT:
+    case CLI__FLAG_SHARD:
+    case CLI__FLAG_AT:
         break;
     }
     return NULL;

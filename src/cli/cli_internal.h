@@ -22,6 +22,9 @@ enum cli__flag {
     CLI__FLAG_NODE = 1 << 7,
     CLI__FLAG_INTERVAL = 1 << 8,
     CLI__FLAG_COUNT = 1 << 9,
+    CLI__FLAG_SHARD = 1 << 10,
+    CLI__FLAG_AT = 1 << 11,
+    CLI__FLAG_NO_WAIT = 1 << 12,
 };
 
 #define CLI__WORD_COUNT_MAX 2
@@ -31,6 +34,7 @@ struct cli__options {
     const char *data;
     bool is_json;
     bool is_waiting;
+    bool is_not_waiting;
     bool is_cancelling;
     bool is_forced;
     bool is_yes;
@@ -40,6 +44,8 @@ struct cli__options {
     uint64_t node;
     uint64_t interval_s;
     uint64_t count;
+    uint64_t shard;
+    uint64_t at;
     uint64_t timeout_ms; /* Of a question. */
     const char *words[CLI__WORD_COUNT_MAX];
     uint32_t word_count;

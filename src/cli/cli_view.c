@@ -252,6 +252,35 @@ static void append_untold(struct buffer *output, const struct json *shards)
     }
 }
 
+/* "slots 0 to 8191", "slot 8191" */
+static void describe_slots(const struct json *plan, char *text, size_t size)
+{
+    char first[CLI__TEXT_SIZE];
+    char last[CLI__TEXT_SIZE];
+    (void)cli__whole(json_get(plan, "first_slot"), first);
+    (void)cli__whole(json_get(plan, "last_slot"), last);
+    bool is_one = strcmp(first, last) == 0;
+    (void)snprintf(text, size, "slot%s %s%s%s", is_one ? "" : "s", first, is_one ? "" : " to ",
+                   is_one ? "" : last);
+}
+
+static void append_planned(struct buffer *output, const struct json *planned)
+{
+    for (size_t i = 0; json_at(planned, i) != NULL; i++) {
+        const struct json *plan = json_at(planned, i);
+        char child[CLI__TEXT_SIZE];
+        char parent[CLI__TEXT_SIZE];
+        char age[CLI__TEXT_SIZE];
+        char slots[CELL_SIZE];
+        describe_slots(plan, slots, sizeof slots);
+        cli__append(output, CLI__PLAIN, false,
+                    "Shard %s will get %s of shard %s (decided %s ago).\n",
+                    cli__whole(json_get(plan, "shard"), child), slots,
+                    cli__whole(json_get(plan, "parent"), parent),
+                    cli__duration(json_get(plan, "age_ms"), age));
+    }
+}
+
 static void show_shards(const struct json *answer, struct buffer *output, bool is_coloured)
 {
     static const struct cli__column columns[] = {
@@ -269,6 +298,7 @@ static void show_shards(const struct json *answer, struct buffer *output, bool i
     buffer_append_byte(output, '\n');
     cli__table_append(table, is_coloured, 0, 0, output);
     append_untold(output, shards);
+    append_planned(output, json_get(answer, "planned"));
     cli__table_append_left_out(table, is_coloured, output);
     cli__table_destroy(table);
 }
@@ -296,6 +326,7 @@ static void append_sentences(struct buffer *output, const struct json *sentences
 static void show_why(const struct json *answer, struct buffer *output, bool is_coloured)
 {
     const struct json *shards = json_get(answer, "shards");
+    const struct json *splits = json_get(answer, "splits");
     const struct json *balance = json_get(answer, "balance");
     char number[CLI__TEXT_SIZE];
     cli__append_verdict(output, answer, is_coloured);
@@ -310,6 +341,12 @@ static void show_why(const struct json *answer, struct buffer *output, bool is_c
         if (next[0] != '\0') {
             cli__append(output, CLI__PLAIN, false, "  next: %s\n", next);
         }
+    }
+    if (json_at(splits, 0) != NULL) {
+        buffer_append_byte(output, '\n');
+        cli__append(output, CLI__BOLD, is_coloured, "Splits");
+        buffer_append_byte(output, '\n');
+        append_sentences(output, splits, "  ");
     }
     if (json_at(balance, 0) != NULL) {
         buffer_append_byte(output, '\n');

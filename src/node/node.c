@@ -105,6 +105,11 @@ static int submit(void *context, wal_shard shard, struct shard_request *request,
     return node_forward_submit(&node->shards, reactor->loop, shard, request);
 }
 
+static const struct slots *newest_slots(void *context)
+{
+    return node_shards_map(&((struct reactor *)context)->node->shards);
+}
+
 static void get_information(void *context, struct resp_information *information)
 {
     node_status_information(((struct reactor *)context)->node, information);
@@ -186,7 +191,7 @@ static int reactor_open(struct node *node, uint32_t index, struct error *error)
     reactor->backend = (struct resp_backend){
         .context = reactor,
         .submit = submit,
-        .slots = &node->shards.slots,
+        .slots = newest_slots,
         .get_information = get_information,
         .setting_at = setting_at,
         .get_cluster = get_cluster,
@@ -364,12 +369,7 @@ static int open_storage(struct node *node, struct error *error)
     if (status != 0) {
         return status;
     }
-    slots_divide(&node->shards.slots, node_data_shard_count(node->data));
-    node->shards.is_new = node_data_is_new(node->data);
-    node->shards.may_log_end_early = node_data_may_log_end_early(node->data);
-    node->shards.self = node_data_node_id(node->data);
-    status = node_shards_open(&node->shards, node->store, &node->options,
-                              node_data_wal_path(node->data), error);
+    status = node_shards_open(&node->shards, node->store, &node->options, node->data, error);
     if (status != 0) {
         return status;
     }
@@ -450,7 +450,7 @@ static int start_threads(struct node *node, struct error *error)
     struct node_maintenance_options maintenance_options = {
         .store = node->store,
         .node_log = node->node_log,
-        .slots = &node->shards.slots,
+        .shards = &node->shards,
         .directory = node->options.data_directory,
         .flush_log_size_bytes = FLUSH_LOG_SIZE_BYTES_MIN,
         .log = node->options.log,

@@ -189,11 +189,11 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
 static void collect_replicas(const struct node *node, struct metrics *metrics)
 {
     const struct node_shards *shards = &node->shards;
-    for (uint32_t i = 0; i < shards->slots.range_count; i++) {
+    for (uint32_t i = 0; i < shards->count; i++) {
         struct node_figures figures;
         char text[16];
         node_shards_get_figures(shards, i, &figures);
-        (void)snprintf(text, sizeof text, "%u", shards->slots.ranges[i].shard);
+        (void)snprintf(text, sizeof text, "%u", shards->items[i].id);
         struct metrics_labels labels = METRICS_LABEL("shard", text);
         metrics_gauge(metrics, "tutti_replica_keys", "Keys of a shard.", labels,
                       (double)figures.kv.key_count);

@@ -13,9 +13,11 @@
 struct check {
     struct node_data *data;
     struct store *store;
-    struct slots slots;
-    struct kv *kvs[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    struct slots map; /* As the directory has it; then with what the store has. */
+    wal_shard ids[SLOTS_SHARD_COUNT_MAX];
+    struct kv *kvs[SLOTS_SHARD_COUNT_MAX];
     struct shard *shards[SLOTS_SHARD_COUNT_MAX];
+    uint32_t shard_count; /* That are open. */
     struct os_files *files;
     struct wal *wal;
     bool is_repairable; /* The log is damaged, and the other nodes have what it lost. */
@@ -34,13 +36,21 @@ static void report(struct check *check, const char *part, int status, const stru
     }
 }
 
+static struct shard *find(const struct check *check, wal_shard id)
+{
+    for (uint32_t i = 0; i < check->shard_count; i++) {
+        if (check->ids[i] == id) {
+            return check->shards[i];
+        }
+    }
+    return NULL;
+}
+
 static raft_index first_needed(void *context, wal_shard id)
 {
     const struct check *check = context;
-    uint32_t place = slots_find(&check->slots, id);
-    return place < check->slots.range_count && check->shards[place] != NULL
-               ? shard_stored_index(check->shards[place]) + 1
-               : 1;
+    const struct shard *shard = find(check, id);
+    return shard != NULL ? shard_stored_index(shard) + 1 : 1;
 }
 
 static int open_store(struct check *check, struct error *error)
@@ -60,9 +70,10 @@ static int open_store(struct check *check, struct error *error)
 }
 
 /* A shard is opened for what its meta row says; it is not started, so nothing is written. */
-static int open_shard(struct check *check, uint32_t place, struct error *error)
+static int open_shard(struct check *check, const struct slots_range *range, struct error *error)
 {
-    const struct slots_range *range = &check->slots.ranges[place];
+    uint32_t place = check->shard_count;
+    check->ids[place] = range->shard;
     check->kvs[place] = kv_create_range(range->first, range->end);
     struct shard_options options = {
         .id = range->shard,
@@ -70,13 +81,45 @@ static int open_shard(struct check *check, uint32_t place, struct error *error)
         .store = store_interface(check->store),
         .cache_size_bytes = 1 << 20,
         .in_flight_size_bytes_max = 1,
+        .first_slot = range->first,
+        .end_slot = range->end,
+        .append_slot_row = node_append_slot_row,
         .machine = kv_machine(check->kvs[place]),
     };
-    if (options.self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
+    if (options.self == NODE_FOUNDER &&
+        node_place_of(range->shard) < node_data_shard_count(check->data)) {
+        /* Alone, until the store says otherwise. */
         options.configuration =
             (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
     }
-    return shard_open(&check->shards[place], &options, error);
+    int status = shard_open(&check->shards[place], &options, error);
+    if (status != 0) {
+        kv_destroy(check->kvs[place]);
+        return status;
+    }
+    check->shard_count++;
+    return 0;
+}
+
+/* Those that the store has, and those that the cluster was made with. */
+static int open_shards(struct check *check, struct error *error)
+{
+    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
+    int status = 0;
+    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX && status == 0; id++) {
+        struct slots_range range;
+        bool does_open = false;
+        status = node_map_range_at_start(check->store, id, node_data_shard_count(check->data),
+                                         &range, &does_open, error);
+        if (status == 0 && does_open) {
+            status = open_shard(check, &range, error);
+        }
+    }
+    for (uint32_t i = 0; i < check->shard_count; i++) {
+        claims[i] = shard_range(check->shards[i]);
+    }
+    node_map_amend(&check->map, claims, check->shard_count);
+    return status;
 }
 
 /* Is the map that the cluster agreed on the one of the directory? */
@@ -87,37 +130,55 @@ static int check_map(struct check *check, struct error *error)
     struct rows *rows = rows_create(store_interface(check->store), 1 << 20);
     rows_set_tier(rows, ENV_TIER_DISK);
     int status = machine.load(machine.context, rows, BYTES(""), error);
-    if (status == 0 && system_generation(system) != 0 &&
-        !slots_are_equal(system_slots(system), &check->slots)) {
+    const struct slots *agreed = system_slots(system);
+    struct slots merged = check->map;
+    if (status == 0 && system_generation(system) != 0 && !slots_merge(&merged, agreed)) {
         status = error_say(error, ERROR_CORRUPT,
-                           "node.conf tells of %" PRIu32 " shards, the cluster has %" PRIu32,
-                           check->slots.range_count, system_slots(system)->range_count);
+                           "the directory tells of %" PRIu32 " shards, the cluster has %" PRIu32
+                           ", and they are not of one map",
+                           check->map.range_count, agreed->range_count);
     }
     rows_destroy(rows);
     system_destroy(system);
     return status;
 }
 
+/* Has each shard the keys that it counts, in its own slots? */
+static int check_counts(const struct check *check, struct error *error)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < check->shard_count && status == 0; i++) {
+        status = kv_verify_counts(check->kvs[i], store_interface(check->store), NULL, error);
+        if (status != 0 && check->shard_count > 1) {
+            return error_wrap(error, status, "shard %" PRIu32, check->ids[i]);
+        }
+    }
+    return status;
+}
+
 static int open_rows(struct check *check, struct error *error)
 {
     uint64_t key_count = 0;
-    for (uint32_t i = 0; i < check->slots.range_count; i++) {
-        int status = open_shard(check, i, error);
-        if (status != 0) {
-            return status;
-        }
+    int status = open_shards(check, error);
+    if (status != 0) {
+        return status;
+    }
+    for (uint32_t i = 0; i < check->shard_count; i++) {
         struct kv_statistics statistics;
         kv_get_statistics(check->kvs[i], &statistics);
         key_count += statistics.key_count;
-        if (check->slots.range_count > 1) {
-            (void)printf("store  shard %u: ", check->slots.ranges[i].shard);
+        if (check->shard_count > 1) {
+            (void)printf("store  shard %u: ", check->ids[i]);
         } else {
             (void)printf("store  ");
         }
         (void)printf("%" PRIu64 " keys, applied up to entry %" PRIu64 "\n", statistics.key_count,
                      shard_stored_index(check->shards[i]));
     }
-    int status = kv_verify(store_interface(check->store), NULL, key_count, error);
+    status = kv_verify(store_interface(check->store), NULL, key_count, error);
+    if (status == 0) {
+        status = check_counts(check, error);
+    }
     if (status == 0) {
         status = system_verify(store_interface(check->store), NULL, error);
     }
@@ -128,9 +189,11 @@ static int open_rows(struct check *check, struct error *error)
 static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
 {
     struct check *check = context;
-    for (uint32_t i = 0; i < check->slots.range_count; i++) {
-        bool is_concerned = loss->is_of_unnamed || loss->shard == check->slots.ranges[i].shard;
-        const struct shard *shard = check->shards[i];
+    for (uint32_t i = 0; i < check->map.range_count; i++) {
+        wal_shard id = check->map.ranges[i].shard;
+        const struct shard *shard = find(check, id);
+        bool is_absent = shard == NULL && check->shard_count > 0; /* A child that is not here. */
+        bool is_concerned = !is_absent && (loss->is_of_unnamed || loss->shard == id);
         if (is_concerned && (shard == NULL || !shard_is_dispensable(shard))) {
             return error_say(error, ERROR_CORRUPT,
                              "no majority of the replicas is left without it");
@@ -186,15 +249,15 @@ static void print_entries(const struct wal_shard_state *state)
 }
 
 /* Does the log go on where the store ends? */
-static int check_end(struct check *check, uint32_t place, struct error *error)
+static int check_end(struct check *check, wal_shard id, struct error *error)
 {
-    const struct shard *shard = check->shards[place];
+    const struct shard *shard = find(check, id);
     struct wal_shard_state state = {0};
-    if (!wal_get_shard_state(check->wal, check->slots.ranges[place].shard, &state)) {
+    if (!wal_get_shard_state(check->wal, id, &state)) {
         return 0;
     }
-    if (check->slots.range_count > 1) {
-        (void)printf("log    shard %u: ", check->slots.ranges[place].shard);
+    if (check->map.range_count > 1) {
+        (void)printf("log    shard %u: ", id);
     } else {
         (void)printf("log    ");
     }
@@ -223,8 +286,8 @@ static int open_log(struct check *check, struct error *error)
     if (status != 0) {
         return status;
     }
-    for (uint32_t i = 0; i < check->slots.range_count && status == 0; i++) {
-        status = check_end(check, i, error);
+    for (uint32_t i = 0; i < check->map.range_count && status == 0; i++) {
+        status = check_end(check, check->map.ranges[i].shard, error);
     }
     return status;
 }
@@ -236,9 +299,11 @@ int node_check(const char *data_directory, struct error *error)
     if (status != 0) {
         return status;
     }
-    slots_divide(&check.slots, node_data_shard_count(check.data));
     struct error found = {0};
-    status = open_store(&check, &found);
+    status = node_map_read(check.data, &check.map, &found);
+    if (status == 0) {
+        status = open_store(&check, &found);
+    }
     report(&check, "store", status, &found);
     if (check.store != NULL) {
         status = open_rows(&check, &found);
@@ -246,12 +311,12 @@ int node_check(const char *data_directory, struct error *error)
     }
     status = open_log(&check, &found);
     report(&check, "log", status, &found);
-    for (uint32_t i = 0; i < check.slots.range_count && status == 0; i++) {
+    for (uint32_t i = 0; i < check.shard_count && status == 0; i++) {
         if (check.shards[i] != NULL && shard_is_impaired(check.shards[i])) {
             (void)printf(
                 "log    the replica of shard %u does not vote yet: it has not got back all "
                 "that its log lost\n",
-                check.slots.ranges[i].shard);
+                check.ids[i]);
         }
     }
 
@@ -261,7 +326,7 @@ int node_check(const char *data_directory, struct error *error)
     if (check.files != NULL) {
         os_files_destroy(check.files);
     }
-    for (uint32_t i = 0; i < check.slots.range_count; i++) {
+    for (uint32_t i = 0; i < check.shard_count; i++) {
         if (check.kvs[i] != NULL) {
             shard_close(check.shards[i]);
             kv_destroy(check.kvs[i]);

@@ -157,15 +157,16 @@ static void take_node(struct node_cluster *cluster, const struct system_node *no
     }
 }
 
-/* The map that the directory tells of must be the one that the cluster was made with. */
-static void check_map(const struct node_cluster *cluster)
+/* What the cluster says of its shards is written down behind a split, so this node may know more. */
+static void take_map(const struct node_cluster *cluster)
 {
     const struct slots *agreed = system_slots(cluster->shards->system);
-    if (!slots_are_equal(agreed, &cluster->shards->slots)) {
+    const struct slots *known = node_shards_map(cluster->shards);
+    if (!node_map_adopt(cluster->shards, agreed)) {
         OS_LOG_ERROR(cluster->log, "node.map_differs",
-                     "shards=%" PRIu32 " agreed=%" PRIu32 " action=%s",
-                     cluster->shards->slots.range_count, agreed->range_count,
-                     "stop this node: its node.conf is not that of this cluster");
+                     "shards=%" PRIu32 " agreed=%" PRIu32 " action=%s", known->range_count,
+                     agreed->range_count,
+                     "stop this node: its directory is not that of a node of this cluster");
     }
 }
 
@@ -178,7 +179,7 @@ static void look_at_roster(struct node_cluster *cluster)
         return;
     }
     cluster->roster_generation = generation;
-    check_map(cluster);
+    take_map(cluster);
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         take_node(cluster, system_node_at(system, i));
     }
@@ -231,7 +232,9 @@ static void who_was_said(void *context, int status, struct bytes reply)
     }
     status = system_reply_number(reply, &number, &error);
     if (status == 0) {
-        cluster->has_said_who = true;
+        /* The founder has said what the cluster agrees on; next, what its software knows. */
+        cluster->has_said_who = !cluster->is_founding;
+        cluster->said_at_ms = 0;
     } else if (status != -EAGAIN) {
         OS_LOG_WARN(cluster->log, "node.facts_refused", "reason=%s", error.message);
     }
@@ -259,15 +262,15 @@ static void say_who(struct node_cluster *cluster, uint64_t now_ms)
         .feature_max = SYSTEM_FEATURE_MAX,
     };
     struct system_command command;
-    bool is_founding = cluster->self == NODE_FOUNDER &&
-                       shard_is_ready(node_shards_first(cluster->shards)->shard) &&
-                       system_generation(cluster->shards->system) == 0;
-    if (is_founding) {
+    cluster->is_founding = cluster->self == NODE_FOUNDER &&
+                           shard_is_ready(node_shards_first(cluster->shards)->shard) &&
+                           system_generation(cluster->shards->system) == 0;
+    if (cluster->is_founding) {
         /* What the cluster agrees on; older software may join one that does not need more. */
         struct system_birth birth = {
             .cluster = node_data_cluster_id(cluster->data),
             .replicas = cluster->options->replica_count,
-            .shard_count = cluster->shards->count,
+            .shard_count = cluster->shards->map.made_count,
         };
         facts.feature_max = birth.shard_count > 1 ? SYSTEM_FEATURE_SHARDS : 1;
         facts.key = &key;
@@ -383,8 +386,9 @@ static void connected(const struct wire_remote *remote, void *context)
     OS_LOG_INFO(cluster->log, "node.peer_connected", "node=%" PRIu32 " software=%s",
                 remote->node_id, remote->software);
     for (uint32_t i = 0; i < cluster->shards->count; i++) { /* It may know who leads. */
-        route_leader_changed(cluster->route, cluster->shards->items[i].range.shard);
+        route_leader_changed(cluster->route, cluster->shards->items[i].id);
     }
+    node_conductor_tell_map_to(cluster, remote->node_id);
 }
 
 static void disconnected(uint32_t node_id, void *context)
@@ -488,7 +492,10 @@ static int submit_local(void *context, wal_shard id, struct shard_request *reque
 {
     struct node_cluster *cluster = context;
     struct node_shard *shard = node_shards_find(cluster->shards, id);
-    int status = shard_submit(shard->shard, request, reply);
+    int status = shard != NULL ? shard_submit(shard->shard, request, reply) : ERROR_NOT_LEADER;
+    if (shard == NULL) {
+        return status;
+    }
     shard->is_touched |= status != SHARD_ANSWERED;
     return status;
 }
@@ -496,15 +503,16 @@ static int submit_local(void *context, wal_shard id, struct shard_request *reque
 static raft_node local_leader(void *context, wal_shard id)
 {
     struct node_cluster *cluster = context;
-    const struct shard *shard = node_shards_find(cluster->shards, id)->shard;
-    raft_node leader = shard_leader(shard);
-    return leader == cluster->self && !shard_is_ready(shard) ? 0 : leader;
+    const struct node_shard *shard = node_shards_find(cluster->shards, id);
+    raft_node leader = shard != NULL ? shard_leader(shard->shard) : 0;
+    return leader == cluster->self && !shard_is_ready(shard->shard) ? 0 : leader;
 }
 
 static raft_index local_applied_index(void *context, wal_shard id)
 {
     struct node_cluster *cluster = context;
-    return shard_applied_index(node_shards_find(cluster->shards, id)->shard);
+    const struct node_shard *shard = node_shards_find(cluster->shards, id);
+    return shard != NULL ? shard_applied_index(shard->shard) : 0;
 }
 
 static int route_send(void *context, raft_node node, const struct bytes *pieces,
@@ -529,6 +537,19 @@ static raft_node next_node(void *context, wal_shard id, raft_node after)
     return cluster->peer_count > 0 ? cluster->peers[0].id : 0;
 }
 
+void node_cluster_route_map(struct node_cluster *cluster)
+{
+    const struct slots *map = node_shards_map(cluster->shards);
+    _Static_assert(SLOTS_SHARD_COUNT_MAX <= 64, "a bit for each");
+    for (uint32_t i = 0; i < map->range_count; i++) {
+        uint64_t bit = 1ull << node_place_of(map->ranges[i].shard);
+        if ((cluster->routed & bit) == 0) {
+            cluster->routed |= bit;
+            route_add_shard(cluster->route, map->ranges[i].shard);
+        }
+    }
+}
+
 static int open_route(struct node_cluster *cluster, struct error *error)
 {
     struct route_options options = {
@@ -544,10 +565,8 @@ static int open_route(struct node_cluster *cluster, struct error *error)
         .random_seed = cluster->boot_id ^ 0x726f757465,
     };
     int status = route_create(&cluster->route, &options, error);
-    for (uint32_t i = 0; i < cluster->shards->count && status == 0; i++) {
-        route_add_shard(cluster->route, cluster->shards->items[i].range.shard);
-    }
     if (status == 0) {
+        node_cluster_route_map(cluster);
         status = node_transactions_open(cluster, options.host.clock, error);
     }
     return status;
@@ -581,8 +600,7 @@ static void look_at_leader(struct node_cluster *cluster, struct node_shard *shar
         return;
     }
     if (leader != shard->leader) {
-        OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, shard->range.shard,
-                    leader);
+        OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, shard->id, leader);
     }
     struct shard_statistics statistics;
     shard_get_statistics(shard->shard, &statistics);
@@ -590,8 +608,8 @@ static void look_at_leader(struct node_cluster *cluster, struct node_shard *shar
     shard->term = statistics.term;
     shard->leader = leader;
     shard->was_ready = is_ready;
-    node_view_set_leader(cluster->view, shard->place, leader);
-    route_leader_changed(cluster->route, shard->range.shard);
+    node_view_set_leader(cluster->view, shard->id, leader);
+    route_leader_changed(cluster->route, shard->id);
 }
 
 uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
@@ -708,8 +726,8 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     (void)snprintf(created->admin_text, sizeof created->admin_text, "%s", options->admin);
     os_random_fill(&created->boot_id, sizeof created->boot_id);
     created->boot_id |= 1;
-    created->view = node_view_create(node_data_cluster_id(options->data), created->self,
-                                     &options->shards->slots);
+    created->view =
+        node_view_create(node_data_cluster_id(options->data), created->self, options->shards);
     int status = node_identity_open(&created->identity, options->data, error);
     if (status == 0) {
         status = open_wire(created, error);

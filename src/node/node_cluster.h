@@ -31,7 +31,7 @@ enum node_frame {
     NODE_FRAME_ROUTE = 3,
     NODE_FRAME_MEMBER = 4,
     NODE_FRAME_OTHER_SHARD = 5, /* As NODE_FRAME_SHARD, of another than the first. */
-    NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders: node_conductor.c. */
+    NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders, and maps: node_conductor.c. */
     NODE_FRAME_INQUIRY = 7,     /* On behalf of an operator: node_inquiry.c. */
 };
 
@@ -87,7 +87,8 @@ struct node_cluster {
     uint64_t roster_asked_at_ms;
     uint64_t renewal_looked_at_ms;
     bool has_said_who;  /* That the system's state has this node's addresses. */
-    bool is_saying_who; /* A command about them is under way. */
+    bool is_saying_who; /* A command about them is under way, */
+    bool is_founding;   /* which makes the cluster. */
     uint64_t said_at_ms;
     bool is_leaving;
     bool is_removed;             /* Another node said so. */
@@ -95,6 +96,7 @@ struct node_cluster {
     void *stop_context;
     struct node_fence *fence; /* NULL: there is nothing to fence. */
 
+    uint64_t routed; /* A bit for each shard that the route knows of. */
     struct node_view *view;
     uint64_t epoch; /* The sum of the terms: grows with each change of a leader. */
 
@@ -130,6 +132,8 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now_ms);
 bool node_cluster_leave(struct node_cluster *cluster);
 void node_cluster_step_member(struct node_cluster *cluster, struct member_input *input);
 struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id);
+/* Have the route know of the shards of the newest map. */
+void node_cluster_route_map(struct node_cluster *cluster);
 /* May clients be served: does this node know who leads each shard? */
 bool node_cluster_is_ready(const struct node_cluster *cluster);
 
@@ -154,10 +158,10 @@ void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_
 /* ---- node_view.c ----------------------------------------------------------------------------- */
 
 struct node_view *node_view_create(const char *cluster_id, uint32_t self,
-                                   const struct slots *slots);
+                                   const struct node_shards *shards);
 void node_view_destroy(struct node_view *view);
 /* As soon as it is known. */
-void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader);
+void node_view_set_leader(struct node_view *view, wal_shard shard, raft_node leader);
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms);
 /* Any thread. */
 void node_view_describe(struct node_view *view, struct resp_cluster *target);
@@ -241,6 +245,10 @@ void node_conductor_close(struct node_cluster *cluster);
 /* Report what is led here; while this node leads the first shard, have steps taken. */
 void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms);
 void node_conductor_receive(struct node_cluster *cluster, raft_node from, struct bytes payload);
+/* The newest map is newer than before: tell everybody, and have the route know of the shards. */
+void node_conductor_tell_map(struct node_cluster *cluster);
+/* Somebody has connected. */
+void node_conductor_tell_map_to(struct node_cluster *cluster, raft_node node);
 
 /* ---- node_replica.c -------------------------------------------------------------------------- */
 

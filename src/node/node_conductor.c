@@ -25,7 +25,7 @@ struct node_conductor {
     struct placement *placement;
     uint64_t acted_at_ms;
     struct buffer message;
-    /* By place in the map: the newest report, and when it came; 0: none did. */
+    /* By node_place_of(): the newest report, and when it came; 0: none did. */
     struct placement_group_state reports[SLOTS_SHARD_COUNT_MAX];
     uint64_t reported_at_ms[SLOTS_SHARD_COUNT_MAX];
     /* What a plan is made of. */
@@ -96,7 +96,7 @@ static void describe_group(const struct node_shard *shard, struct placement_grou
     struct raft_peer peers[RAFT_PEER_COUNT_MAX];
     uint32_t peer_count = shard_get_peers(shard->shard, peers);
     *group = (struct placement_group_state){
-        .id = shard->range.shard,
+        .id = shard->id,
         .leader = shard->host->self,
         .voter_count = (uint8_t)members->voter_count,
         .learner_count = (uint8_t)members->learner_count,
@@ -155,10 +155,33 @@ static void become_voter(struct raft_configuration *target, raft_node node)
     add_to(target->voters, &target->voter_count, RAFT_VOTER_COUNT_MAX, node);
 }
 
+/* Would the node leave the group before it has come to the split, though it could? It would claim for ever
+ * what its replica has now, and no child of it be opened there (decision 18). */
+static bool leaves_too_early(const struct node_shard *node_shard, raft_node node)
+{
+    struct member_view view = {.state = MEMBER_STATE_SUSPECT};
+    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
+    uint32_t count = shard_get_peers(node_shard->shard, peers);
+    (void)member_state(node_shard->host->cluster->member, node, &view);
+    for (uint32_t i = 0; i < count; i++) {
+        if (peers[i].node == node) {
+            return view.state == MEMBER_STATE_ALIVE &&
+                   peers[i].match_index < shard_split_index(node_shard->shard);
+        }
+    }
+    return false;
+}
+
 static int take_step(struct node_shard *node_shard, const struct placement_step *step)
 {
     struct shard *shard = node_shard->shard;
     node_shard->is_touched = true;
+    bool is_leaving = step->kind == PLACEMENT_REPLACE || step->kind == PLACEMENT_REMOVE;
+    if (is_leaving &&
+        (leaves_too_early(node_shard, step->other) ||
+         (step->kind == PLACEMENT_REMOVE && leaves_too_early(node_shard, step->node)))) {
+        return -EBUSY; /* It is thought of again. */
+    }
     struct raft_configuration target = *shard_configuration(shard);
     target.outgoing_count = 0;
     switch (step->kind) {
@@ -220,17 +243,90 @@ static void carry_out(struct node_cluster *cluster, const struct placement_step 
     }
 }
 
+/* ---- Splits ---------------------------------------------------------------------------------- */
+
+void node_conductor_tell_map_to(struct node_cluster *cluster, raft_node node)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    const struct slots *map = node_shards_map(cluster->shards);
+    if (map->range_count > cluster->shards->map.made_count) {
+        buffer_clear(&conductor->message);
+        conductor_map_encode(&conductor->message, map);
+        node_cluster_send_placement(cluster, node, buffer_bytes(&conductor->message));
+    }
+}
+
+void node_conductor_tell_map(struct node_cluster *cluster)
+{
+    node_cluster_route_map(cluster);
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        node_conductor_tell_map_to(cluster, cluster->peers[i].id);
+    }
+}
+
+static void take_map(struct node_cluster *cluster, raft_node from, struct bytes bytes)
+{
+    struct slots map;
+    if (slots_decode(&map, bytes) != 0 || !node_map_adopt(cluster->shards, &map)) {
+        OS_LOG_WARN(cluster->log, "node.malformed", "node=%" PRIu32 " kind=%s", from, "map");
+    }
+}
+
+static void carry_out_split(struct node_cluster *cluster, const struct conductor_split *split)
+{
+    struct node_shard *shard = node_shards_find(cluster->shards, split->parent);
+    if (shard != NULL && shard_is_ready(shard->shard) && !cluster->is_leaving) {
+        kv_want_split(shard->kv, split->first, split->child);
+        shard->is_touched = true;
+    }
+}
+
+/* One that shows in the map is done; of another its parent's leader is told. */
+static void see_to_split(struct node_cluster *cluster, const struct system_planned *planned)
+{
+    struct node_conductor *conductor = cluster->conductor;
+    const struct slots *map = node_shards_map(cluster->shards);
+    const struct conductor_split split = {planned->parent, planned->child, planned->first};
+    uint32_t place = node_place_of(split.parent);
+    if (slots_find(map, split.child) < map->range_count) {
+        struct system_command command;
+        system_split_done_command(&command, split.child);
+        node_errand_send(cluster, &command, nothing_to_hear, NULL);
+        return;
+    }
+    raft_node leader =
+        place < SLOTS_SHARD_COUNT_MAX ? conductor->reports[place].leader : cluster->self;
+    if (leader == cluster->self) {
+        carry_out_split(cluster, &split);
+    } else if (leader != 0) {
+        buffer_clear(&conductor->message);
+        conductor_split_encode(&conductor->message, &split);
+        node_cluster_send_placement(cluster, leader, buffer_bytes(&conductor->message));
+    }
+}
+
+static void see_to_splits(struct node_cluster *cluster)
+{
+    const struct system *system = cluster->shards->system;
+    for (uint32_t i = 0; i < system_planned_count(system); i++) {
+        struct system_planned planned;
+        system_planned_at(system, i, &planned);
+        see_to_split(cluster, &planned);
+    }
+}
+
 /* ---- Reports --------------------------------------------------------------------------------- */
 
 static void note_report(struct node_cluster *cluster, const struct placement_group_state *group,
                         raft_node from, uint64_t now_ms)
 {
     struct node_conductor *conductor = cluster->conductor;
-    const struct node_shard *shard = node_shards_find(cluster->shards, group->id);
-    if (shard != NULL) {
-        conductor->reports[shard->place] = *group;
-        conductor->reports[shard->place].leader = from;
-        conductor->reported_at_ms[shard->place] = now_ms;
+    const struct slots *map = node_shards_map(cluster->shards);
+    if (slots_find(map, group->id) < map->range_count) {
+        uint32_t place = node_place_of(group->id);
+        conductor->reports[place] = *group;
+        conductor->reports[place].leader = from;
+        conductor->reported_at_ms[place] = now_ms;
     }
 }
 
@@ -270,10 +366,19 @@ void node_conductor_receive(struct node_cluster *cluster, raft_node from, struct
         OS_LOG_WARN(cluster->log, "node.malformed", "node=%" PRIu32 " kind=%s", from, "placement");
         return;
     }
-    if (message.kind == CONDUCTOR_MESSAGE_STEP) {
+    switch (message.kind) {
+    case CONDUCTOR_MESSAGE_STEP:
         conductor_message_next(&message, &group);
         carry_out(cluster, &message.step, &group);
         return;
+    case CONDUCTOR_MESSAGE_MAP:
+        take_map(cluster, from, message.groups);
+        return;
+    case CONDUCTOR_MESSAGE_SPLIT:
+        carry_out_split(cluster, &message.split);
+        return;
+    case CONDUCTOR_MESSAGE_REPORT:
+        break;
     }
     for (uint32_t i = 0; i < message.group_count; i++) {
         conductor_message_next(&message, &group);
@@ -288,20 +393,15 @@ static uint32_t list_groups(struct node_cluster *cluster, uint64_t now_ms)
 {
     struct node_conductor *conductor = cluster->conductor;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+    for (uint32_t i = 0; i < SLOTS_SHARD_COUNT_MAX; i++) {
         if (conductor->reported_at_ms[i] == 0) {
             continue;
         }
-        struct placement_group_state group = conductor->reports[i];
+        struct placement_group_state *group = &conductor->groups[count++];
+        *group = conductor->reports[i];
         if (now_ms - conductor->reported_at_ms[i] > REPORT_MS_MAX) {
-            group.leader = 0;
+            group->leader = 0;
         }
-        uint32_t place = count++;
-        while (place > 0 && conductor->groups[place - 1].id > group.id) {
-            conductor->groups[place] = conductor->groups[place - 1];
-            place--;
-        }
-        conductor->groups[place] = group;
     }
     return count;
 }
@@ -331,7 +431,7 @@ static bool is_in_use(const struct node_cluster *cluster, uint32_t group_count, 
             return true;
         }
     }
-    return group_count < cluster->shards->count;
+    return group_count < node_shards_map(cluster->shards)->range_count;
 }
 
 /* A node that drains and has nothing any more is empty. */
@@ -376,7 +476,7 @@ static void conduct(struct node_cluster *cluster, uint64_t now_ms)
         .now_ms = now_ms,
         .policy = {.replica_count = (uint8_t)system_settings(cluster->shards->system)->replicas,
                    .fill_count_max = FILL_COUNT_MAX,
-                   .is_balancing_off = cluster->shards->count == 1},
+                   .is_balancing_off = node_shards_map(cluster->shards)->range_count == 1},
         .nodes = conductor->nodes,
         .node_count = list_nodes(cluster, conductor->nodes),
         .groups = conductor->groups,
@@ -392,6 +492,7 @@ static void conduct(struct node_cluster *cluster, uint64_t now_ms)
         have_carried_out(cluster, &output.steps[i], group_count);
     }
     look_for_drained(cluster, group_count);
+    see_to_splits(cluster);
 }
 
 void node_conductor_tick(struct node_cluster *cluster, uint64_t now_ms)

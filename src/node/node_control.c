@@ -18,6 +18,7 @@ enum { TOKEN_TTL_S_DEFAULT = 3600, TRANSFER_MS = 3000, TRANSFER_POLL_MS = 20 };
 struct node_control {
     struct node_cluster *cluster;
     struct control *control;
+    struct list splits; /* Those that are waited for. */
 };
 
 /* ---- Questions ------------------------------------------------------------------------------- */
@@ -416,7 +417,8 @@ static void answer_audit(struct node_cluster *cluster, struct control_call *call
 
 static void call(void *context, struct control_call *call)
 {
-    struct node_cluster *cluster = ((struct node_control *)context)->cluster;
+    struct node_control *control = context;
+    struct node_cluster *cluster = control->cluster;
     switch (call->verb) {
     case CONTROL_STATUS:
     case CONTROL_NODES:
@@ -443,8 +445,7 @@ static void call(void *context, struct control_call *call)
         set_replicas(cluster, call);
         return;
     case CONTROL_SPLIT:
-        control_refuse(call, 501, "unsupported",
-                       "this version divides the data when a cluster is made (--shards)");
+        node_control_split(cluster, &control->splits, call);
         return;
     case CONTROL_RECOVER:
         control_refuse(
@@ -460,6 +461,7 @@ int node_control_open(struct node_control **control, struct node_cluster *cluste
 {
     struct node_control *created = memory_allocate_zeroed(1, sizeof *created);
     created->cluster = cluster;
+    list_init(&created->splits);
     struct control_backend backend = {.call = call, .context = created};
     created->control = control_create(cluster->loop, &backend);
     int status =
@@ -476,6 +478,7 @@ void node_control_close(struct node_control *control)
 {
     if (control != NULL) {
         control_destroy(control->control);
+        node_control_end_splits(&control->splits);
         memory_free(control);
     }
 }

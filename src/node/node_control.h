@@ -3,6 +3,7 @@
 #ifndef NODE_NODE_CONTROL_H
 #define NODE_NODE_CONTROL_H
 
+#include "base/list/list.h"
 #include "gateway/control/control.h"
 
 struct node_cluster;
@@ -13,5 +14,12 @@ MUST_USE int node_control_open(struct node_control **control, struct node_cluste
                                struct error *error);
 /* May be NULL. */
 void node_control_close(struct node_control *control);
+
+/* node_control_split.c: the verb `split`. Takes the call; while it waits for the split to be done, it is a
+ * member of `waiting`. */
+void node_control_split(struct node_cluster *cluster, struct list *waiting,
+                        struct control_call *call);
+/* The loop has stopped. */
+void node_control_end_splits(struct list *waiting);
 
 #endif

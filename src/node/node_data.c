@@ -11,6 +11,7 @@
  *   control     a socket for the operator
  *   fence       after a recovery: what the audit shall say; empty when the others are fenced
  *   admin       where the admin port is, and the name of the start that says so
+ *   shards      which shard has which slots, once one has split
  *
  * docs/formats/directory.md says more. */
 #include <inttypes.h>
@@ -22,8 +23,9 @@
 #include "node/node_internal.h"
 
 enum {
-    FORMAT_VERSION = 2,           /* The newest that is read. */
-    FORMAT_VERSION_ONE_SHARD = 1, /* What a directory with one shard says. */
+    FORMAT_VERSION = 3,           /* The newest that is read: shards have split. */
+    FORMAT_VERSION_SHARDS = 2,    /* There are several, as the cluster was made. */
+    FORMAT_VERSION_ONE_SHARD = 1, /* There is one. */
     CLUSTER_ID_SIZE_BYTES = 16,
     PATH_SIZE = 4096,
     CONF_SIZE_BYTES_MAX = 4096,
@@ -34,6 +36,7 @@ struct node_data {
     bool is_new;
     bool may_log_end_early;
     uint32_t shard_count;
+    bool has_split;
     char cluster_id[2 * CLUSTER_ID_SIZE_BYTES + 1];
     char conf_path[PATH_SIZE];
     char wal_path[PATH_SIZE];
@@ -123,6 +126,7 @@ static int read_conf(struct node_data *data, struct error *error)
         uint64_t node_id = 0;
         bool is_named = number_parse_unsigned(conf_value(buffer_bytes(&conf), "node"), &node_id) &&
                         node_id > 0 && node_id <= UINT32_MAX;
+        data->has_split = format >= FORMAT_VERSION;
         data->node_id = is_named ? (uint32_t)node_id : NODE_FOUNDER;
         memcpy(data->cluster_id, cluster.data, cluster.size_bytes);
         data->may_log_end_early =
@@ -177,6 +181,7 @@ static int set_paths(struct node_data *data, const char *directory, struct error
         [NODE_FILE_CONTROL] = "control",
         [NODE_FILE_ADMIN] = NODE_ADMIN_FILE_NAME,
         [NODE_FILE_FENCE] = "fence",
+        [NODE_FILE_MAP] = "shards",
     };
     int status = set_path(data->conf_path, directory, "node.conf", error);
     if (status == 0) {
@@ -282,24 +287,46 @@ bool node_data_may_log_end_early(const struct node_data *data)
     return data->may_log_end_early;
 }
 
-int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error)
+/* Software that knows of one shard only, or of no splits, must not serve what has more. */
+static int write_conf(const struct node_data *data, struct error *error)
 {
-    if (!data->is_new && data->may_log_end_early == may_log_end_early) {
-        return 0;
-    }
     struct buffer conf = {0};
     bool is_one = data->shard_count == 1;
+    int format = is_one ? FORMAT_VERSION_ONE_SHARD : FORMAT_VERSION_SHARDS;
     buffer_append_format(&conf, "format = %d\ncluster = %s\nnode = %u\nflush = %s\n",
-                         is_one ? FORMAT_VERSION_ONE_SHARD : FORMAT_VERSION, data->cluster_id,
-                         data->node_id, may_log_end_early ? "everysec" : "always");
-    if (!is_one) { /* Software that knows of one shard only must not serve it. */
+                         data->has_split ? FORMAT_VERSION : format, data->cluster_id, data->node_id,
+                         data->may_log_end_early ? "everysec" : "always");
+    if (!is_one) {
         buffer_append_format(&conf, "shards = %u\n", data->shard_count);
     }
     int status = os_file_write(data->conf_path, buffer_bytes(&conf), error);
     buffer_deinit(&conf);
+    return status;
+}
+
+int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error)
+{
+    bool was_early = data->may_log_end_early;
+    if (!data->is_new && was_early == may_log_end_early) {
+        return 0;
+    }
+    data->may_log_end_early = may_log_end_early;
+    int status = write_conf(data, error);
     if (status == 0) {
         data->is_new = false;
-        data->may_log_end_early = may_log_end_early;
+    } else {
+        data->may_log_end_early = was_early;
     }
+    return status;
+}
+
+int node_data_say_split(struct node_data *data, struct error *error)
+{
+    if (data->has_split || data->is_new) {
+        return 0;
+    }
+    data->has_split = true;
+    int status = write_conf(data, error);
+    data->has_split = status == 0;
     return status;
 }

@@ -25,6 +25,8 @@ struct forward {
 static void return_home(struct os_message *message)
 {
     struct forward *forward = LIST_ITEM(message, struct forward, message);
+    /* After ERROR_MOVED it may be asked again. */
+    forward->origin->command.arguments = forward->arguments;
     forward->origin->done(forward->origin, forward->status, buffer_bytes(&forward->reply));
     buffer_deinit(&forward->reply);
     memory_free(forward);

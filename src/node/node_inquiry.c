@@ -92,7 +92,7 @@ static void describe_replica(struct node_inquiries *inquiries, const struct node
     shard_get_statistics(shard->shard, &statistics);
     kv_get_statistics(shard->kv, &kv);
     *replica = (struct inquiry_replica){
-        .shard = shard->range.shard,
+        .shard = shard->id,
         .is_leader = shard_is_ready(shard->shard),
         .is_changing = members->outgoing_count > 0,
         .term = statistics.term,

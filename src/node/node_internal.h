@@ -43,6 +43,8 @@ bool node_data_may_log_end_early(const struct node_data *data);
 /* Write node.conf, which makes a new directory a node's, and says how the log is flushed from now
  * on. After the log and the store exist and are recovered, before the first write is answered. */
 MUST_USE int node_data_commit(struct node_data *data, bool may_log_end_early, struct error *error);
+/* Older software, which knows of no splits, must not serve the directory from now on. */
+MUST_USE int node_data_say_split(struct node_data *data, struct error *error);
 const char *node_data_cluster_id(const struct node_data *data);
 uint32_t node_data_node_id(const struct node_data *data);
 /* A new directory becomes that of a node of another cluster, with that many shards. */
@@ -58,6 +60,7 @@ enum node_file {
     NODE_FILE_CONTROL,
     NODE_FILE_ADMIN,
     NODE_FILE_FENCE,
+    NODE_FILE_MAP,
     NODE_FILE_COUNT
 };
 const char *node_data_path(const struct node_data *data, enum node_file file);
@@ -200,7 +203,7 @@ struct node_maintenance;
 struct node_maintenance_options {
     struct store *store;
     struct node_log *node_log;
-    const struct slots *slots;
+    const struct node_shards *shards;
     const char *directory;         /* Whose free space counts. */
     uint64_t flush_log_size_bytes; /* The store is flushed when recovery would read more. */
     struct os_log *log;
@@ -210,8 +213,7 @@ MUST_USE int node_maintenance_start(struct node_maintenance **maintenance,
                                     const struct node_maintenance_options *options,
                                     struct error *error);
 void node_maintenance_destroy(struct node_maintenance *maintenance);
-/* Reactor 0: what the store has of the shard at that place of the map, after each tick that gave it
- * something. */
+/* Reactor 0: what the store has of the replica at that place, after each tick that gave it something. */
 void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place,
                              raft_index index);
 /* Any thread: is the free space below the reserve? */
@@ -237,11 +239,11 @@ struct node_shards;
 /* One replica: what belongs to its shard alone. */
 struct node_shard {
     struct node_shards *host;
-    uint32_t place; /* In the map, and among the replicas. */
-    struct slots_range range;
-    uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
-    struct bytes lower; /* Its rows in the store; never change. */
-    struct bytes upper;
+    uint32_t place; /* Among the replicas; not in the map. */
+    wal_shard id;
+    uint64_t memory_size_bytes; /* Its part; a child gets half of its parent's. */
+    uint64_t campaign_until_ms; /* Of a child: beside the parent's leader. */
+    uint64_t campaign_at_ms;
     struct shard *shard;
     struct kv *kv;
     struct node_loaded loaded;
@@ -259,13 +261,39 @@ struct node_shard {
     uint64_t unreadable_count;
 };
 
+/* A SPLIT was applied; the child is opened when the store has it. */
+struct node_birth {
+    struct node_shard *parent;
+    raft_index index;
+    struct slots_range child;
+};
+
+/* The map of shards, as far as this node knows (decision 18). Reactor 0 makes a new one now and then; any
+ * thread reads the newest. Those before live as long. */
+struct node_map {
+    _Atomic(const struct slots *) newest;
+    const struct slots *all[SLOTS_SHARD_COUNT_MAX];
+    uint32_t count;
+    uint32_t made_count; /* The shards that the cluster was made with. */
+    struct node_data *data;
+};
+
 /* All of them, on the loop of reactor 0, with one log, one store and one writer. What they need of
  * reactor 0 while they serve, and of nobody while they start. */
 struct node_shards {
     uint32_t self;
-    struct slots slots; /* Never changes while the node runs. */
+    struct node_map map;
     struct node_shard items[SLOTS_SHARD_COUNT_MAX];
-    uint32_t count;               /* Opened; then as many as the map has. */
+    _Atomic uint32_t count; /* That are open; those are complete, and stay where they are. */
+    struct node_birth births[SLOTS_SHARD_COUNT_MAX];
+    uint32_t birth_count;
+    /* What the log had of shards that were not open when it was read. */
+    struct wal_shard_state found[SLOTS_SHARD_COUNT_MAX];
+    uint32_t found_count;
+    uint64_t lost_unopened; /* Of these, those whose log lost something: a bit each. */
+    uint64_t map_looked_at_ms;
+    struct store *store;
+    const struct node_options *options;
     struct system *system;        /* Over the first. */
     struct node_cluster *cluster; /* NULL while starting. */
     void (*idle)(void *context);  /* While stopping: nothing is on its way any more. */
@@ -304,8 +332,17 @@ static inline struct node_shard *node_shards_first(struct node_shards *shards)
 }
 /* Whoever calls a shard, but for questions, says so: others are not ticked before they want to be. */
 void node_shards_touch_all(struct node_shards *shards);
-/* NULL: there is no such shard. */
+/* NULL: this node has not opened it. */
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id);
+/* Any thread: the newest map; it stays as it is for as long as the node runs. */
+const struct slots *node_shards_map(const struct node_shards *shards);
+/* struct shard_options */
+void node_append_slot_row(uint32_t slot, struct buffer *row);
+/* Where things of a shard stand that are kept for all of the map. */
+static inline uint32_t node_place_of(wal_shard id)
+{
+    return id - SLOTS_FIRST_SHARD;
+}
 /* Is this node the only member of the group, by the newest configuration of its log? */
 bool node_shard_is_alone(const struct node_shard *shard);
 
@@ -324,7 +361,7 @@ void node_shards_sum_figures(const struct node_shards *shards, struct node_figur
  * in the store it applies; else the cluster will say what of the log is committed. On failure nothing
  * is left open. The log stays in `wal`. -ECANCELED: a stop was wanted. */
 MUST_USE int node_shards_open(struct node_shards *shards, struct store *store,
-                              const struct node_options *options, const char *wal_directory,
+                              const struct node_options *options, struct node_data *data,
                               struct error *error);
 /* Serve on `loop` from now on. */
 void node_shards_attach(struct node_shards *shards, struct os_loop *loop);
@@ -333,6 +370,23 @@ void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), v
 /* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
 MUST_USE int node_shards_settle(struct node_shards *shards);
 void node_shards_close(struct node_shards *shards);
+
+/* ---- node_map.c: which shard has which slots --------------------------------------------------- */
+
+/* With what range a replica is opened whose meta row does not say it (shard.h): that with which the shard
+ * was made, whatever maps say since. False: it is not opened, for it was not made with the cluster, and
+ * the store has nothing of it. */
+MUST_USE int node_map_range_at_start(struct store *store, wal_shard id, uint32_t made_count,
+                                     struct slots_range *range, bool *does_open,
+                                     struct error *error);
+
+/* As the directory has it. ERROR_CORRUPT, -EIO. */
+MUST_USE int node_map_read(const struct node_data *data, struct slots *slots, struct error *error);
+/* Add the shards that the store has and the map does not know; `claims` in the order of their numbers. */
+void node_map_amend(struct slots *slots, const struct slots_range *claims, uint32_t claim_count);
+/* Reactor 0: take over what another node, or the rows of the cluster, know more. False: that is a map of
+ * something else. */
+bool node_map_adopt(struct node_shards *shards, const struct slots *other);
 
 /* ---- node_sample.c: how the node fared in its last seconds ----------------------------------- */
 

@@ -73,10 +73,11 @@ static void watch_space(struct node_maintenance *maintenance)
 static void flush_store(struct node_maintenance *maintenance)
 {
     struct error error = {0};
-    const struct slots *slots = maintenance->options.slots;
+    const struct node_shards *shards = maintenance->options.shards;
+    uint32_t shard_count = shards->count;
     raft_index indexes[SLOTS_SHARD_COUNT_MAX];
     uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
-    for (uint32_t i = 0; i < slots->range_count; i++) {
+    for (uint32_t i = 0; i < shard_count; i++) {
         indexes[i] = atomic_load_explicit(&maintenance->stored_indexes[i], memory_order_acquire);
     }
     bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
@@ -99,10 +100,10 @@ static void flush_store(struct node_maintenance *maintenance)
     }
     maintenance->is_flush_failing = false;
     maintenance->released_change_count = count;
-    for (uint32_t i = 0; i < slots->range_count; i++) {
+    for (uint32_t i = 0; i < shard_count; i++) {
         if (indexes[i] != maintenance->released_indexes[i]) {
             maintenance->released_indexes[i] = indexes[i];
-            node_log_release(maintenance->options.node_log, slots->ranges[i].shard, indexes[i]);
+            node_log_release(maintenance->options.node_log, shards->items[i].id, indexes[i]);
         }
     }
 }

@@ -52,13 +52,16 @@ static void add_member(struct inquiry_replica *replica, raft_node node, bool is_
 /* As this node knows it. */
 static void take_own(struct overview_shard *shard)
 {
-    const struct raft_configuration *members = shard_configuration(shard->here->shard);
     struct inquiry_replica *replica = &shard->replica;
-    *replica = (struct inquiry_replica){.shard = shard->here->range.shard,
-                                        .is_changing = members->outgoing_count > 0};
+    *replica = (struct inquiry_replica){.shard = shard->range.shard};
     for (uint32_t i = 0; i < INQUIRY_REPLICA_FIGURE_COUNT; i++) {
         replica->figures[i] = INQUIRY_UNKNOWN;
     }
+    if (shard->here == NULL) {
+        return;
+    }
+    const struct raft_configuration *members = shard_configuration(shard->here->shard);
+    replica->is_changing = members->outgoing_count > 0;
     for (uint32_t i = 0; i < members->voter_count; i++) {
         add_member(replica, members->voters[i], true);
     }
@@ -74,6 +77,16 @@ static void take_own(struct overview_shard *shard)
     }
 }
 
+static struct overview_shard *find(struct overview *overview, wal_shard id)
+{
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        if (overview->shards[i].range.shard == id) {
+            return &overview->shards[i];
+        }
+    }
+    return NULL;
+}
+
 static void take_answer(struct overview *overview, const struct node_answer *answer)
 {
     struct inquiry_message message;
@@ -82,11 +95,10 @@ static void take_answer(struct overview *overview, const struct node_answer *ans
     for (uint32_t i = 0; i < message.replica_count; i++) {
         struct inquiry_replica replica;
         inquiry_message_next(&message, &replica);
-        uint32_t place = slots_find(&overview->cluster->shards->slots, replica.shard);
-        if (!replica.is_leader || place >= overview->shard_count) {
+        struct overview_shard *shard = find(overview, replica.shard);
+        if (!replica.is_leader || shard == NULL) {
             continue;
         }
-        struct overview_shard *shard = &overview->shards[place];
         if (!shard->is_told || replica.term > shard->replica.term) {
             shard->is_told = true;
             shard->leader = answer->node;
@@ -101,9 +113,11 @@ struct overview *node_overview_create(const struct node_cluster *cluster,
     struct overview *overview = memory_allocate_zeroed(1, sizeof *overview);
     overview->cluster = cluster;
     overview->survey = survey;
-    overview->shard_count = cluster->shards->count;
+    const struct slots *map = node_shards_map(cluster->shards);
+    overview->shard_count = map->range_count;
     for (uint32_t i = 0; i < overview->shard_count; i++) {
-        overview->shards[i].here = &cluster->shards->items[i];
+        overview->shards[i].range = map->ranges[i];
+        overview->shards[i].here = node_shards_find(cluster->shards, map->ranges[i].shard);
         take_own(&overview->shards[i]);
     }
     for (uint32_t i = 0; i < survey->answer_count; i++) {
@@ -122,7 +136,7 @@ void node_overview_destroy(struct overview *overview)
 const struct overview_shard *node_overview_find(const struct overview *overview, double id)
 {
     for (uint32_t i = 0; i < overview->shard_count; i++) {
-        if (overview->shards[i].here->range.shard == id) {
+        if (overview->shards[i].range.shard == id) {
             return &overview->shards[i];
         }
     }
@@ -148,6 +162,16 @@ void node_overview_count(const struct overview *overview, uint32_t node, uint32_
         *replica_count += node_overview_has_replica(&overview->shards[i], node);
         *leader_count += overview->shards[i].leader == node;
     }
+}
+
+bool node_overview_has_rows(const struct overview *overview)
+{
+    struct node_shards *shards = overview->cluster->shards;
+    const struct raft_configuration *first = shard_configuration(node_shards_first(shards)->shard);
+    uint32_t self = overview->cluster->self;
+    return (raft_configuration_has_voter(first, self) ||
+            raft_configuration_has_learner(first, self)) &&
+           system_node_count(shards->system) > 0;
 }
 
 /* ---- The verdict ----------------------------------------------------------------------------- */
@@ -413,6 +437,7 @@ static struct json *make_moves(const struct overview *overview)
             }
         }
     }
+    node_plans_moves(overview, moves);
     return moves;
 }
 
@@ -566,13 +591,8 @@ static void list_from_roster(const struct overview *overview, struct json *list)
 
 void node_overview_nodes(const struct overview *overview, bool has_removed, struct json *answer)
 {
-    const struct node_cluster *cluster = overview->cluster;
-    const struct raft_configuration *first =
-        shard_configuration(node_shards_first(cluster->shards)->shard);
     struct json *list = json_array_create();
-    bool has_rows = raft_configuration_has_voter(first, cluster->self) ||
-                    raft_configuration_has_learner(first, cluster->self);
-    if (has_rows && system_node_count(cluster->shards->system) > 0) {
+    if (node_overview_has_rows(overview)) {
         list_from_rows(overview, has_removed, list);
     } else {
         list_from_roster(overview, list);
@@ -630,7 +650,7 @@ static void describe_shard(const struct overview *overview, const struct overvie
         is_moving |= !member->is_voter;
     }
     json_set_unsigned(shard, "id", leading->shard);
-    describe_range(shard, &known->here->range);
+    describe_range(shard, &known->range);
     json_set_unsigned(shard, "leader", known->leader);
     json_set_text(shard, "health", health_name(judge_shard(overview, known)));
     json_set_boolean(shard, "is_moving", is_moving);
@@ -661,6 +681,7 @@ void node_overview_shards(const struct overview *overview, double shard, double 
         }
     }
     json_set(answer, "shards", list);
+    node_plans_list(overview, answer);
 }
 
 /* ---- why ------------------------------------------------------------------------------------- */
@@ -721,4 +742,5 @@ void node_overview_why(const struct overview *overview, double shard, struct jso
         json_append(list, explained);
     }
     json_set(answer, "shards", list);
+    node_plans_why(overview, shard, answer);
 }

@@ -9,9 +9,10 @@
 #include "node/node_cluster.h"
 
 struct overview_shard {
-    const struct node_shard *here;
-    raft_node leader; /* 0: not known. */
-    bool is_told;     /* By its leader; else members are as this node knows them, and no figures. */
+    struct slots_range range;
+    const struct node_shard *here; /* NULL: this node has not opened it. */
+    raft_node leader;              /* 0: not known. */
+    bool is_told; /* By its leader; else members are as this node knows them, and no figures. */
     struct inquiry_replica replica;
 };
 
@@ -33,6 +34,8 @@ const struct overview_shard *node_overview_find(const struct overview *overview,
 void node_overview_count(const struct overview *overview, uint32_t node, uint32_t *replica_count,
                          uint32_t *leader_count);
 bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);
+/* Has this node the rows of the cluster, that is a replica of the first shard? */
+bool node_overview_has_rows(const struct overview *overview);
 
 /* Put into `answer`: the verdict, which all reads have; and what each verb answers besides. */
 void node_overview_judge(const struct overview *overview, struct json *answer);
@@ -42,5 +45,11 @@ void node_overview_nodes(const struct overview *overview, bool has_removed, stru
 void node_overview_shards(const struct overview *overview, double shard, double node,
                           struct json *answer);
 void node_overview_why(const struct overview *overview, double shard, struct json *answer);
+
+/* node_plans.c: splits that are planned and not done. As a list, as sentences about those that take long
+ * (0: of all shards), and as moves, which are appended. */
+void node_plans_list(const struct overview *overview, struct json *answer);
+void node_plans_why(const struct overview *overview, double shard, struct json *answer);
+void node_plans_moves(const struct overview *overview, struct json *moves);
 
 #endif

@@ -32,7 +32,7 @@ static int accept_loss_of(struct node_shard *shard, const struct wal_loss *loss,
     OS_LOG_WARN(shard->host->log, "node.log_damaged",
                 "shard=%" PRIu32 " lost_from=%" PRIu64 " segment=%016" PRIu64 ".wal offset=%" PRIu32
                 " reason=%s consequence=%s action=%s",
-                shard->range.shard, loss->index, loss->segment, loss->offset, loss->reason,
+                shard->id, loss->index, loss->segment, loss->offset, loss->reason,
                 "this replica does not vote until it has got what it lost from the others",
                 "look after the disk; the segment is kept as damaged-*");
     return 0;
@@ -44,8 +44,13 @@ static int accept_loss(void *context, const struct wal_loss *loss, struct error 
 {
     struct node_shards *shards = context;
     int status = 0;
+    if (loss->is_of_unnamed) {
+        shards->lost_unopened = UINT64_MAX;
+    } else if (loss->shard >= SLOTS_FIRST_SHARD && loss->shard <= SLOTS_SHARD_COUNT_MAX) {
+        shards->lost_unopened |= 1ull << node_place_of(loss->shard);
+    }
     for (uint32_t i = 0; i < shards->count && status == 0; i++) {
-        if (loss->is_of_unnamed || loss->shard == shards->items[i].range.shard) {
+        if (loss->is_of_unnamed || loss->shard == shards->items[i].id) {
             status = accept_loss_of(&shards->items[i], loss, error);
         }
     }
@@ -94,7 +99,7 @@ static int replay(struct node_shard *shard, struct store *store, struct error *e
 {
     struct node_shards *host = shard->host;
     struct wal_shard_state state;
-    bool has_state = wal_get_shard_state(host->wal, shard->range.shard, &state);
+    bool has_state = wal_get_shard_state(host->wal, shard->id, &state);
     int status = shard_start(shard->shard, has_state ? &state : NULL, error);
     uint64_t persisted = 0;
     if (status == 0 && !is_alone(shard)) {
@@ -129,15 +134,16 @@ static int check_log(struct node_shards *shards, struct error *error)
     bool has_any = shards->is_new;
     struct wal_shard_state state;
     for (uint32_t i = 0; i < shards->count; i++) {
-        has_any |= wal_get_shard_state(shards->wal, shards->items[i].range.shard, &state);
+        has_any |= wal_get_shard_state(shards->wal, shards->items[i].id, &state);
     }
     for (uint32_t i = 0; i < shards->count; i++) {
         struct node_shard *shard = &shards->items[i];
-        struct wal_loss loss = {
-            .shard = shard->range.shard, .index = 1, .reason = "the log is gone"};
+        struct wal_loss loss = {.shard = shard->id, .index = 1, .reason = "the log is gone"};
         struct error refusal = {0};
+        /* A child has rows before it has said anything. */
+        bool is_child = node_place_of(shard->id) >= shards->map.made_count;
         bool is_lost = !wal_get_shard_state(shards->wal, loss.shard, &state) &&
-                       (!has_any || shard_stored_index(shard->shard) > 0);
+                       (!has_any || (!is_child && shard_stored_index(shard->shard) > 0));
         if (is_lost && accept_loss_of(shard, &loss, &refusal) != 0) {
             return error_say(error, ERROR_CORRUPT,
                              "the log is gone, and with it acknowledged writes: restore the data "
@@ -147,6 +153,16 @@ static int check_log(struct node_shards *shards, struct error *error)
     return 0;
 }
 
+/* Open what was born, once the store has it. */
+static int bear_children(struct node_shards *shards, struct error *error)
+{
+    int status = node__bear_before_service(shards, error);
+    while (status == 0 && shards->birth_count > 0 && node__wait_for_store(shards)) {
+        status = node__bear_before_service(shards, error);
+    }
+    return status; /* Those that are left are born while serving. */
+}
+
 static int replay_all(struct node_shards *shards, struct store *store, struct error *error)
 {
     int status = check_log(shards, error);
@@ -154,9 +170,13 @@ static int replay_all(struct node_shards *shards, struct store *store, struct er
         struct node_shard *shard = &shards->items[i];
         status = replay(shard, store, error);
         if (status != 0 && shards->count > 1) {
-            return error_wrap(error, status, "shard %u", shard->range.shard);
+            return error_wrap(error, status, "shard %u", shard->id);
+        }
+        if (status == 0) { /* They come behind their parents, and so to their turn. */
+            status = bear_children(shards, error);
         }
     }
+    node__keep_found(shards);
     return status;
 }
 
@@ -214,25 +234,38 @@ static void report_replay(struct node_shards *shards, uint64_t started_at_ms,
 }
 
 int node_shards_open(struct node_shards *shards, struct store *store,
-                     const struct node_options *options, const char *wal_directory,
+                     const struct node_options *options, struct node_data *data,
                      struct error *error)
 {
     uint64_t started_at_ms = os_monotonic_ms();
+    struct slots map;
+    int status = node_map_read(data, &map, error);
+    if (status != 0) {
+        return status;
+    }
     list_init(&shards->refused);
+    shards->map.made_count = node_data_shard_count(data);
+    shards->map.data = data;
+    node__map_init(shards, &map);
     shards->figures_mutex = os_mutex_create();
-    shards->figures = memory_allocate_zeroed(shards->slots.range_count, sizeof shards->figures[0]);
+    shards->figures = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->figures[0]);
+    shards->store = store;
+    shards->options = options;
+    shards->self = node_data_node_id(data);
+    shards->is_new = node_data_is_new(data);
+    shards->may_log_end_early = node_data_may_log_end_early(data);
     shards->log = options->log;
     shards->replay_reported_at_ms = started_at_ms;
     shards->system = system_create();
-    int status = node_writer_start(&shards->writer, error);
+    status = node_writer_start(&shards->writer, error);
     if (status != 0) {
         goto failed_writer;
     }
-    status = node__open_replicas(shards, store, options, error);
+    status = node__open_replicas(shards, error);
     if (status != 0) {
         goto failed_replicas;
     }
-    status = open_log(shards, wal_directory, error);
+    status = open_log(shards, node_data_wal_path(data), error);
     if (status != 0) {
         goto failed_log;
     }
@@ -260,5 +293,6 @@ failed_writer:
     shards->system = NULL;
     os_mutex_destroy(shards->figures_mutex);
     memory_free(shards->figures);
+    node__map_deinit(&shards->map);
     return status;
 }

@@ -13,7 +13,7 @@ void node_replica_send(void *context, struct shard *shard, raft_node to, const s
     struct node_shard *node_shard = context;
     struct node_cluster *cluster = node_shard->host->cluster;
     if (cluster != NULL) {
-        node_cluster_send_shard(cluster, node_shard->range.shard, to, pieces, piece_count);
+        node_cluster_send_shard(cluster, node_shard->id, to, pieces, piece_count);
     }
 }
 

@@ -67,18 +67,44 @@ static void list_others(struct node_salvage *salvage)
     }
 }
 
+static int no_whole_replica(wal_shard id, struct error *error)
+{
+    return error_say(
+        error, -EPERM,
+        "this node has no whole replica of shard %" PRIu32
+        ", so going on with it alone would lose all of that; use a node that has one of "
+        "every shard",
+        id);
+}
+
+/* Has it a replica of every shard that it knows of? */
+static int judge_map(struct node_salvage *salvage, struct error *error)
+{
+    struct slots map = *node_shards_map(&salvage->shards);
+    if (!slots_merge(&map, system_slots(salvage->shards.system))) {
+        return error_say(error, ERROR_CORRUPT,
+                         "what the directory tells of shards does not fit what the cluster does");
+    }
+    for (uint32_t i = 0; i < map.range_count; i++) {
+        if (node_shards_find(&salvage->shards, map.ranges[i].shard) == NULL) {
+            return no_whole_replica(map.ranges[i].shard, error);
+        }
+    }
+    return 0;
+}
+
 static int judge(struct node_salvage *salvage, struct error *error)
 {
     bool is_alone = true;
+    int status = judge_map(salvage, error);
+    if (status != 0) {
+        return status;
+    }
     for (uint32_t i = 0; i < salvage->shards.count; i++) {
         const struct node_shard *shard = &salvage->shards.items[i];
-        uint32_t id = shard->range.shard;
+        uint32_t id = shard->id;
         if (!raft_configuration_has_voter(shard_configuration(shard->shard), shard->host->self)) {
-            return error_say(error, -EPERM,
-                             "this node has no whole replica of shard %" PRIu32
-                             ", so going on with it alone would lose all of that; use a node that "
-                             "has one of every shard",
-                             id);
+            return no_whole_replica(id, error);
         }
         if (shard_is_impaired(shard->shard)) {
             return error_say(error, -EPERM,
@@ -112,11 +138,7 @@ static int open_shards(struct node_salvage *salvage, const char *directory, stru
     }
     salvage->options = (struct node_options){
         .data_directory = directory, .memory_size_bytes = MEMORY_SIZE_BYTES, .log = log};
-    slots_divide(&shards->slots, node_data_shard_count(salvage->data));
-    shards->may_log_end_early = node_data_may_log_end_early(salvage->data);
-    shards->self = node_data_node_id(salvage->data);
-    status = node_shards_open(shards, salvage->store, &salvage->options,
-                              node_data_wal_path(salvage->data), error);
+    status = node_shards_open(shards, salvage->store, &salvage->options, salvage->data, error);
     salvage->is_open = status == 0;
     return status;
 }
@@ -167,7 +189,7 @@ static bool newest_time(const struct node_salvage *salvage, const struct node_sh
     for (uint32_t i = 0; i < TIME_LOOK_BACK_COUNT && i < last_index && !is_known; i++) {
         raft_term term;
         buffer_clear(&payload);
-        if (wal_read_head(salvage->shards.wal, shard->range.shard, last_index - i,
+        if (wal_read_head(salvage->shards.wal, shard->id, last_index - i,
                           SHARD_ENTRY_HEAD_SIZE_BYTES, &term, &payload, NULL) != 0) {
             break;
         }
@@ -185,7 +207,7 @@ static struct json *plan_shard(const struct node_salvage *salvage, const struct 
     char text[TEXT_SIZE];
     shard_get_statistics(shard->shard, &statistics);
     bool is_whole = node_shard_is_alone(shard);
-    json_set_unsigned(plan, "id", shard->range.shard);
+    json_set_unsigned(plan, "id", shard->id);
     json_set_text(plan, "outcome", is_whole ? "whole" : "may_lose");
     json_set_unsigned(plan, "last_index", statistics.last_index);
     if (newest_time(salvage, shard, statistics.last_index, &time_ms)) {
@@ -253,13 +275,13 @@ static void append_records(struct node_salvage *salvage, const struct node_shard
     shard_get_statistics(shard->shard, &statistics);
     struct wal_record state = {
         .kind = WAL_RECORD_HARD_STATE,
-        .shard = shard->range.shard,
+        .shard = shard->id,
         .hard_state = {.term = statistics.term + 1, .vote = salvage->shards.self},
     };
     shard_configuration_payload(&alone, payload);
     struct wal_record entry = {
         .kind = WAL_RECORD_ENTRY,
-        .shard = shard->range.shard,
+        .shard = shard->id,
         .index = statistics.last_index + 1,
         .term = statistics.term + 1,
         .payload = buffer_bytes(payload),

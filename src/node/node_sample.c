@@ -74,7 +74,7 @@ static void read_counters(struct node_sampler *sampler, struct node *node, struc
     raw->latencies[INQUIRY_READ] = sampler->resp.kind_latencies_ns[RESP_READ];
     raw->latencies[INQUIRY_WRITE] = sampler->resp.kind_latencies_ns[RESP_WRITE];
     moment->at_ms = raw->at_ms;
-    for (uint32_t i = 0; i < node->shards.slots.range_count; i++) {
+    for (uint32_t i = 0; i < node->shards.count; i++) {
         struct node_figures figures;
         node_shards_get_figures(&node->shards, i, &figures);
         raw->read_counts[i] = figures.shard.read_count;
@@ -122,18 +122,30 @@ static void look_at_disk(const struct node *node, struct node_sample *sample)
     }
 }
 
+/* The rows of the cluster itself are of no account. */
+static uint64_t size_of(struct node *node, const struct slots_range *range)
+{
+    uint8_t lower[KV_SLOT_ROW_SIZE_BYTES];
+    uint8_t upper[KV_SLOT_ROW_SIZE_BYTES];
+    return store_estimate_size_bytes(node->store, kv_slot_row(range->first, lower),
+                                     range->end == SLOTS_COUNT ? BYTES("\xff")
+                                                               : kv_slot_row(range->end, upper));
+}
+
 static void look_at_store(struct node *node, struct node_sample *sample)
 {
+    const struct slots *map = node_shards_map(&node->shards);
     struct store_statistics store;
     struct node_log_statistics log;
     store_get_statistics(node->store, &store);
     node_log_get_statistics(node->node_log, &log);
     sample->figures[INQUIRY_STORE_BYTES] = store.table_size_bytes;
     sample->figures[INQUIRY_LOG_BYTES] = log.wal.live_size_bytes;
-    for (uint32_t i = 0; i < node->shards.slots.range_count; i++) {
-        const struct node_shard *shard = &node->shards.items[i];
-        sample->shards[i].size_bytes =
-            store_estimate_size_bytes(node->store, shard->lower, shard->upper);
+    for (uint32_t i = 0; i < node->shards.count; i++) {
+        uint32_t place = slots_find(map, node->shards.items[i].id);
+        if (place < map->range_count) { /* A moment later, if it was born just now. */
+            sample->shards[i].size_bytes = size_of(node, &map->ranges[place]);
+        }
     }
 }
 
@@ -149,7 +161,7 @@ void node_sampler_take(struct node_sampler *sampler, struct node *node)
         uint64_t back = sampler->taken_count < NODE_SAMPLE_WINDOW_COUNT ? sampler->taken_count
                                                                         : NODE_SAMPLE_WINDOW_COUNT;
         const struct raw *oldest = &sampler->raws[(sampler->taken_count - back) % RAW_COUNT];
-        compare(newest, oldest, node->shards.slots.range_count, next);
+        compare(newest, oldest, node->shards.count, next);
     }
     next->figures[INQUIRY_MEMORY_BYTES] = os_memory_resident_bytes();
     next->figures[INQUIRY_MEMORY_LIMIT_BYTES] = node->options.memory_size_bytes;

@@ -139,8 +139,16 @@ static int load_entry(void *context, wal_shard id, raft_index index, raft_term *
 static int load_head(void *context, wal_shard id, raft_index index, uint32_t size_bytes,
                      raft_term *term, struct buffer *payload, struct error *error)
 {
-    return wal_read_head(((struct node_shard *)context)->host->wal, id, index, size_bytes, term,
-                         payload, error);
+    struct node_shard *shard = context;
+    if (shard->host->wal != NULL) {
+        return wal_read_head(shard->host->wal, id, index, size_bytes, term, payload, error);
+    }
+    size_t before = payload->size_bytes; /* Of a child that is born while serving. */
+    int status = node_replica_load_entry(shard, id, index, term, payload, error);
+    if (status == 0 && payload->size_bytes - before > size_bytes) {
+        payload->size_bytes = before + size_bytes;
+    }
+    return status;
 }
 
 static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
@@ -149,8 +157,8 @@ static void failed(void *context, struct shard *data_shard, int status, const st
     struct node_shards *host = shard->host;
     host->failure = *error;
     if (host->node_log != NULL) {
-        OS_LOG_ERROR(host->log, "node.shard_failed", "shard=%u reason=%s action=%s",
-                     shard->range.shard, error->message, "check the disk and run: tutti check");
+        OS_LOG_ERROR(host->log, "node.shard_failed", "shard=%u reason=%s action=%s", shard->id,
+                     error->message, "check the disk and run: tutti check");
         _exit(NODE_EXIT_STORAGE);
     }
 }
@@ -165,15 +173,13 @@ static uint64_t store_batch_size_bytes(uint64_t memory_size_bytes)
     return share < STORE_BATCH_SIZE_BYTES_MAX ? share : STORE_BATCH_SIZE_BYTES_MAX;
 }
 
-/* The rows of the range; the first shard has those of the cluster, too. */
-static void set_bounds(struct node_shard *shard, struct shard_options *options)
+/* The shard with slot 0 has the rows of the cluster, too. */
+void node_append_slot_row(uint32_t slot, struct buffer *row)
 {
-    const struct slots_range *range = &shard->range;
-    shard->lower = range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, shard->bounds[0]);
-    shard->upper =
-        range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, shard->bounds[1]);
-    options->range_lower = shard->lower;
-    options->range_upper = shard->upper;
+    uint8_t key[KV_SLOT_ROW_SIZE_BYTES];
+    buffer_append(row, slot == 0             ? BYTES("\x02")
+                       : slot == SLOTS_COUNT ? BYTES("\xff")
+                                             : kv_slot_row(slot, key));
 }
 
 static uint64_t at_most(uint64_t value, uint64_t limit)
@@ -186,70 +192,118 @@ static uint64_t at_least(uint64_t value, uint64_t limit)
     return value > limit ? value : limit;
 }
 
-static int open_shard(struct node_shard *shard, struct store *store,
-                      const struct node_options *options, struct error *error)
+uint64_t node__cache_size_bytes(uint64_t memory_size_bytes)
+{
+    return memory_size_bytes / CACHE_SHARE;
+}
+
+static const struct shard_host host_of_shards = {
+    .clock = {.now_ms = now_ms, .wall_ms = wall_ms},
+    .persist = persist,
+    .read_elsewhere = read_elsewhere,
+    .write_elsewhere = write_elsewhere,
+    .poll_writes = poll_writes,
+    .work_elsewhere = node_replica_work_elsewhere,
+    .read_log = node_replica_read_log,
+    .send = node_replica_send,
+    .run_parts = node__run_parts,
+    .load_entry = load_entry,
+    .load_head = load_head,
+    .split = node__shard_split,
+    .failed = failed,
+};
+
+static int open_shard(struct node_shard *shard, const struct slots_range *range,
+                      struct error *error)
 {
     struct node_shards *host = shard->host;
     uint64_t seed;
     os_random_fill(&seed, sizeof seed);
     /* Each gets its part of the memory; what is under way at one must take a large value. */
-    uint64_t memory = options->memory_size_bytes / host->slots.range_count;
+    uint64_t memory = shard->memory_size_bytes;
     struct shard_machine data = kv_machine(shard->kv);
-    struct shard_options shard_options = {
-        .id = shard->range.shard,
+    struct shard_options options = {
+        .id = shard->id,
         .self = host->self,
-        .store = store_interface(store),
+        .store = store_interface(host->store),
         .may_log_end_early = host->may_log_end_early,
-        .cache_size_bytes = memory / CACHE_SHARE,
+        .cache_size_bytes = node__cache_size_bytes(memory),
         .store_size_bytes = store_batch_size_bytes(memory),
         .recent_size_bytes_max = at_most(memory / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
         .window_size_bytes_max =
             at_most(at_least(memory / WINDOW_SHARE, WINDOW_SIZE_BYTES_MIN), WINDOW_SIZE_BYTES_MAX),
         .in_flight_size_bytes_max = memory / IN_FLIGHT_SHARE,
+        .first_slot = range->first,
+        .end_slot = range->end,
+        .append_slot_row = node_append_slot_row,
         .random_seed = seed,
-        .machine = shard->place == 0 ? system_machine_over(host->system, &data) : data,
-        .host =
-            {
-                .context = shard,
-                .clock = {.now_ms = now_ms, .wall_ms = wall_ms},
-                .persist = persist,
-                .read_elsewhere = read_elsewhere,
-                .write_elsewhere = write_elsewhere,
-                .poll_writes = poll_writes,
-                .work_elsewhere = node_replica_work_elsewhere,
-                .read_log = node_replica_read_log,
-                .send = node_replica_send,
-                .run_parts = node__run_parts,
-                .load_entry = load_entry,
-                .load_head = load_head,
-                .failed = failed,
-            },
+        .machine = shard->id == SLOTS_FIRST_SHARD ? system_machine_over(host->system, &data) : data,
+        .host = host_of_shards,
     };
-    set_bounds(shard, &shard_options);
-    if (host->self == NODE_FOUNDER) { /* Alone, until the store says otherwise. */
-        shard_options.configuration =
+    options.host.context = shard;
+    if (host->self == NODE_FOUNDER && node_place_of(shard->id) < host->map.made_count) {
+        /* Alone, until the store says otherwise. */
+        options.configuration =
             (struct raft_configuration){.voter_count = 1, .voters = {NODE_FOUNDER}};
     }
-    return shard_open(&shard->shard, &shard_options, error);
+    return shard_open(&shard->shard, &options, error);
 }
 
-int node__open_replicas(struct node_shards *shards, struct store *store,
-                        const struct node_options *options, struct error *error)
+struct node_shard *node__open_replica(struct node_shards *shards, const struct slots_range *range,
+                                      uint64_t memory_size_bytes, struct error *error)
 {
+    ASSERT(shards->count < SLOTS_SHARD_COUNT_MAX);
+    struct node_shard *shard = &shards->items[shards->count];
+    *shard = (struct node_shard){.host = shards,
+                                 .place = shards->count,
+                                 .id = range->shard,
+                                 .memory_size_bytes = memory_size_bytes};
+    shard->kv = kv_create_range(range->first, range->end);
+    if (open_shard(shard, range, error) != 0) {
+        kv_destroy(shard->kv);
+        return NULL;
+    }
+    return shard;
+}
+
+static int open_if_there(struct node_shards *shards, uint32_t map_count, wal_shard id,
+                         struct error *error)
+{
+    struct slots_range range;
+    bool does_open = false;
+    int status = node_map_range_at_start(shards->store, id, shards->map.made_count, &range,
+                                         &does_open, error);
+    if (status != 0 || !does_open) {
+        return status;
+    }
+    uint64_t memory = shards->options->memory_size_bytes / map_count;
+    if (node__open_replica(shards, &range, memory, error) == NULL) {
+        return map_count == 1 ? error->code : error_wrap(error, error->code, "shard %u", id);
+    }
+    atomic_fetch_add(&shards->count, 1);
+    return 0;
+}
+
+int node__open_replicas(struct node_shards *shards, struct error *error)
+{
+    struct slots map = *node_shards_map(shards);
+    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
     ASSERT(shards->count == 0);
-    for (uint32_t i = 0; i < shards->slots.range_count; i++) {
-        struct node_shard *shard = &shards->items[i];
-        *shard = (struct node_shard){.host = shards, .place = i, .range = shards->slots.ranges[i]};
-        shard->kv = kv_create_range(shard->range.first, shard->range.end);
-        int status = open_shard(shard, store, options, error);
+    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX; id++) {
+        int status = open_if_there(shards, map.range_count, id, error);
         if (status != 0) {
-            kv_destroy(shard->kv);
             node__close_replicas(shards);
-            return shards->slots.range_count == 1
-                       ? status
-                       : error_wrap(error, status, "shard %u", shard->range.shard);
+            return status;
         }
-        shards->count++;
+    }
+    for (uint32_t i = 0; i < shards->count; i++) {
+        claims[i] = shard_range(shards->items[i].shard);
+    }
+    node_map_amend(&map, claims, shards->count);
+    if (!node_map_adopt(shards, &map)) {
+        node__close_replicas(shards);
+        return error_say(error, ERROR_CORRUPT,
+                         "the store has shards that do not fit what the directory tells of them");
     }
     return 0;
 }
@@ -257,7 +311,7 @@ int node__open_replicas(struct node_shards *shards, struct store *store,
 void node__close_replicas(struct node_shards *shards)
 {
     while (shards->count > 0) {
-        struct node_shard *shard = &shards->items[--shards->count];
+        struct node_shard *shard = &shards->items[atomic_fetch_sub(&shards->count, 1) - 1];
         shard_close(shard->shard);
         kv_destroy(shard->kv);
         buffer_deinit(&shard->loaded.payloads);
@@ -282,11 +336,14 @@ bool node_shard_is_alone(const struct node_shard *shard)
 
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
 {
-    uint32_t place = id - SLOTS_FIRST_SHARD; /* Where it is unless there was a split. */
-    if (place >= shards->count || shards->items[place].range.shard != id) {
-        place = slots_find(&shards->slots, id);
+    uint32_t count = shards->count;
+    uint32_t place = node_place_of(id); /* Where it is unless there was a split. */
+    if (place < count && shards->items[place].id == id) {
+        return &shards->items[place];
     }
-    return place < shards->count ? &shards->items[place] : NULL;
+    for (place = 0; place < count && shards->items[place].id != id; place++) {
+    }
+    return place < count ? &shards->items[place] : NULL;
 }
 
 /* ---- Figures --------------------------------------------------------------------------------- */
@@ -297,15 +354,14 @@ static void report_repair(struct node_shard *shard, const struct shard_statistic
     struct os_log *log = shard->host->log;
     if (shard->was_impaired && !statistics->is_impaired) {
         OS_LOG_INFO(log, "node.replica_whole", "shard=%" PRIu32 " applied=%" PRIu64 " state=%s",
-                    shard->range.shard, statistics->applied_index,
+                    shard->id, statistics->applied_index,
                     "has all again that its log lost, and votes");
     }
     shard->was_impaired = statistics->is_impaired;
     if (statistics->unreadable_count != shard->unreadable_count) {
         OS_LOG_WARN(log, "node.entry_unreadable",
-                    "shard=%" PRIu32 " count=%" PRIu64 " consequence=%s action=%s",
-                    shard->range.shard, statistics->unreadable_count,
-                    "another replica gets a snapshot instead",
+                    "shard=%" PRIu32 " count=%" PRIu64 " consequence=%s action=%s", shard->id,
+                    statistics->unreadable_count, "another replica gets a snapshot instead",
                     "look after the disk; run: tutti check, when the node is stopped");
         shard->unreadable_count = statistics->unreadable_count;
     }
@@ -363,7 +419,7 @@ void node_shards_sum_figures(const struct node_shards *shards, struct node_figur
 {
     os_mutex_lock(shards->figures_mutex);
     *figures = shards->figures[0];
-    for (uint32_t i = 1; i < shards->slots.range_count; i++) {
+    for (uint32_t i = 1; i < shards->count; i++) {
         add_figures(figures, &shards->figures[i]);
     }
     os_mutex_unlock(shards->figures_mutex);
@@ -419,6 +475,7 @@ static void tick(void *context)
     bool is_full = node_maintenance_is_full(shards->maintenance);
     node_forward_retry(shards);
     uint64_t now = os_loop_now_ms(shards->loop);
+    wake_at_ms = node__look_at_map(shards, now);
     for (uint32_t i = 0; i < shards->count; i++) {
         struct node_shard *shard = &shards->items[i];
         shard_set_full(shard->shard, is_full);
@@ -540,6 +597,7 @@ void node_shards_close(struct node_shards *shards)
         os_wake_destroy(shards->written);
     }
     node__close_replicas(shards);
+    node__map_deinit(&shards->map);
     system_destroy(shards->system);
     os_files_destroy(shards->files);
     os_mutex_destroy(shards->figures_mutex);

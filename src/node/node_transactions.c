@@ -16,8 +16,15 @@ static int submit(void *context, uint32_t place, struct shard_request *request,
                   const struct reply *reply)
 {
     struct node_cluster *cluster = context;
-    return route_submit(cluster->route, slots_shard_of(&cluster->shards->slots, place), request,
-                        reply);
+    const struct slots *slots = node_shards_map(cluster->shards);
+    const struct slots_range *range = &slots->ranges[slots_place_of(slots, place)];
+    bool is_named = request->end_slot != 0;
+    if (is_named && (request->first_slot != range->first || request->end_slot != range->end)) {
+        return ERROR_MOVED; /* It was cut by another map. */
+    }
+    request->first_slot = (uint16_t)range->first;
+    request->end_slot = (uint16_t)range->end;
+    return route_submit(cluster->route, range->shard, request, reply);
 }
 
 static uint64_t wall_ms(void *context)

@@ -23,7 +23,7 @@ struct view_shard {
 };
 
 struct node_view {
-    const struct slots *slots;
+    const struct node_shards *node_shards;
     struct os_mutex *mutex; /* Over all that follows, but for `leaders`. */
     char id[TLS_CLUSTER_TEXT_SIZE];
     uint64_t epoch;
@@ -31,17 +31,18 @@ struct node_view {
     struct view_node nodes[NODE_PEER_COUNT_MAX + 1];
     uint32_t node_count;
     uint32_t self;
-    struct view_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    struct view_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By node_place_of(). */
     uint64_t made_at_ms;                             /* Reactor 0's. */
     _Atomic uint32_t leaders[SLOTS_SHARD_COUNT_MAX]; /* 0: not known, or this node. */
 };
 
-struct node_view *node_view_create(const char *cluster_id, uint32_t self, const struct slots *slots)
+struct node_view *node_view_create(const char *cluster_id, uint32_t self,
+                                   const struct node_shards *shards)
 {
     struct node_view *view = memory_allocate_zeroed(1, sizeof *view);
     view->mutex = os_mutex_create();
     view->self = self;
-    view->slots = slots;
+    view->node_shards = shards;
     (void)snprintf(view->id, sizeof view->id, "%s", cluster_id);
     return view;
 }
@@ -91,9 +92,9 @@ static void add(struct node_view *view, const struct node_cluster *cluster, uint
     parse_place(&node->place, redis);
 }
 
-void node_view_set_leader(struct node_view *view, uint32_t place, raft_node leader)
+void node_view_set_leader(struct node_view *view, wal_shard shard, raft_node leader)
 {
-    atomic_store_explicit(&view->leaders[place], leader == view->self ? 0 : leader,
+    atomic_store_explicit(&view->leaders[node_place_of(shard)], leader == view->self ? 0 : leader,
                           memory_order_relaxed);
 }
 
@@ -111,9 +112,10 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
     view->offset = 0;
     for (uint32_t i = 0; i < shards->count; i++) {
         const struct raft_configuration *members = shard_configuration(shards->items[i].shard);
+        struct view_shard *shard = &view->shards[node_place_of(shards->items[i].id)];
         view->offset += shard_applied_index(shards->items[i].shard);
-        view->shards[i].replica_count = members->voter_count;
-        memcpy(view->shards[i].replicas, members->voters, sizeof view->shards[i].replicas);
+        shard->replica_count = members->voter_count;
+        memcpy(shard->replicas, members->voters, sizeof shard->replicas);
     }
     add(view, cluster, cluster->self, "", cluster->peer_text);
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
@@ -124,10 +126,10 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
 }
 
 /* Slots of a shard, with its leader first. */
-static void describe_shard(const struct node_view *view, uint32_t place,
+static void describe_shard(const struct node_view *view, const struct slots_range *slots,
                            struct resp_cluster *target)
 {
-    const struct slots_range *slots = &view->slots->ranges[place];
+    uint32_t place = node_place_of(slots->shard);
     const struct view_shard *shard = &view->shards[place];
     uint32_t leader = atomic_load_explicit(&view->leaders[place], memory_order_relaxed);
     uint32_t replicas[VOTER_COUNT_MAX];
@@ -164,8 +166,9 @@ void node_view_describe(struct node_view *view, struct resp_cluster *target)
             };
             resp_cluster_add_node(target, &node);
         }
-        for (uint32_t i = 0; i < view->slots->range_count; i++) {
-            describe_shard(view, i, target);
+        const struct slots *map = node_shards_map(view->node_shards);
+        for (uint32_t i = 0; i < map->range_count; i++) {
+            describe_shard(view, &map->ranges[i], target);
         }
     }
     os_mutex_unlock(view->mutex);
@@ -173,8 +176,9 @@ void node_view_describe(struct node_view *view, struct resp_cluster *target)
 
 bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_place *place)
 {
-    uint32_t leader = atomic_load_explicit(&view->leaders[slots_place_of(view->slots, slot)],
-                                           memory_order_relaxed);
+    wal_shard shard = slots_shard_of(node_shards_map(view->node_shards), slot);
+    uint32_t leader =
+        atomic_load_explicit(&view->leaders[node_place_of(shard)], memory_order_relaxed);
     if (leader == 0) {
         return false;
     }

@@ -34,6 +34,7 @@ struct sim_result {
     uint64_t entry_count; /* Commands that the log ordered. */
     uint64_t kill_count;
     uint64_t power_loss_count;
+    uint64_t split_count;
     uint64_t damage_count;
     uint64_t reported_damage_count; /* How often the log refused to open, rightly. */
 };

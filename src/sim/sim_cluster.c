@@ -284,19 +284,21 @@ static void black_out(struct cluster *cluster, const struct cluster_event *event
 
 static uint32_t any_place(struct cluster *cluster)
 {
-    uint32_t count = cluster->slots.range_count;
+    uint32_t count = cluster->shard_count;
     return count == 1 ? 0 : (uint32_t)random_below(&cluster->random, count);
 }
 
 struct bytes sim__cluster_lower(const struct cluster *cluster, uint32_t place, uint8_t *target)
 {
-    const struct slots_range *range = &cluster->slots.ranges[place];
+    const struct slots_range *range =
+        &cluster->slots.ranges[slots_find(&cluster->slots, place + 1)];
     return range->first == 0 ? BYTES("\x02") : kv_slot_row(range->first, target);
 }
 
 struct bytes sim__cluster_upper(const struct cluster *cluster, uint32_t place, uint8_t *target)
 {
-    const struct slots_range *range = &cluster->slots.ranges[place];
+    const struct slots_range *range =
+        &cluster->slots.ranges[slots_find(&cluster->slots, place + 1)];
     return range->end == SLOTS_COUNT ? BYTES("\xff") : kv_slot_row(range->end, target);
 }
 
@@ -408,11 +410,13 @@ static void draw_configuration(struct cluster *cluster, struct raft_configuratio
 static void configure(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
-    struct shard *shard = sim__cluster_node_shard(node, any_place(cluster));
+    uint32_t place = any_place(cluster);
+    struct shard *shard = sim__cluster_node_shard(node, place);
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         struct raft_configuration target;
         draw_configuration(cluster, &target);
-        if (target.voter_count > 0 && !sim__cluster_needs_damaged(cluster, &target)) {
+        if (target.voter_count > 0 && !sim__cluster_needs_damaged(cluster, &target) &&
+            sim__cluster_split_lets(cluster, place, shard_configuration(shard), &target)) {
             int status = shard_configure(shard, &target);
             sim__cluster_note(cluster, "cluster.configure", sim__cluster_node_id(node),
                               target.voter_count, (uint64_t)-status);
@@ -455,6 +459,7 @@ static void schedule_faults(struct cluster *cluster)
         {nature->full_every_us, fill_disks},
         {nature->flush_error_every_us, fail_a_flush},
         {nature->damage_every_us, damage_log},
+        {nature->split_every_us, sim__cluster_split_some},
     };
     for (uint32_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (faults[i].every_us > 0) {
@@ -552,8 +557,8 @@ static void compare_contents(struct cluster *cluster, uint32_t place)
 
 static bool is_settled(const struct cluster *cluster)
 {
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        if (!is_shard_settled(cluster, i)) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        if (sim__cluster_is_born(cluster, i) && !is_shard_settled(cluster, i)) {
             return false;
         }
     }
@@ -562,9 +567,9 @@ static bool is_settled(const struct cluster *cluster)
 
 static void print_replicas(const struct cluster *cluster)
 {
-    for (uint32_t i = 0; i < cluster->nature.node_count * cluster->slots.range_count; i++) {
-        const struct cluster_node *node = cluster->nodes[i / cluster->slots.range_count];
-        uint32_t place = i % cluster->slots.range_count;
+    for (uint32_t i = 0; i < cluster->nature.node_count * cluster->shard_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i / cluster->shard_count];
+        uint32_t place = i % cluster->shard_count;
         const struct shard *shard = sim__cluster_node_shard(node, place);
         struct shard_statistics shown = {0};
         struct kv_statistics content = {0};
@@ -602,8 +607,11 @@ static void fail_to_end(struct cluster *cluster, bool is_done)
 static void verify_rows(struct cluster *cluster, const struct cluster_node *node)
 {
     uint64_t key_count = 0;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct shard *shard = sim__cluster_node_shard(node, i);
+        if (!sim__cluster_is_born(cluster, i)) {
+            continue;
+        }
         if (shard == NULL || shard_is_impaired(shard)) {
             return;
         }
@@ -624,6 +632,12 @@ static void verify_rows(struct cluster *cluster, const struct cluster_node *node
     }
 }
 
+/* A wish is carried out in the end. */
+static bool is_wish_open(const struct cluster *cluster)
+{
+    return cluster->wish.child != 0 && !cluster->is_quiet;
+}
+
 static void live(struct cluster *cluster)
 {
     bool is_audited = cluster->nature.list_count == 0;
@@ -641,7 +655,8 @@ static void live(struct cluster *cluster)
             sim__cluster_callers_healed(cluster);
             is_done = false;
         }
-        bool is_over = is_done && sim__cluster_transactions_are_over(cluster);
+        bool is_over =
+            is_done && sim__cluster_transactions_are_over(cluster) && !is_wish_open(cluster);
         if (cluster->is_healing && is_over && !is_audited) {
             is_audited = true;
             cluster->is_quiet = true;
@@ -679,8 +694,11 @@ static void draw_shards(struct cluster *cluster)
     random_init(&random, cluster->options.seed ^ 0x736c6f7473);
     bool is_divided = random_chance(&random, 1, 4);
     cluster->nature.shard_count =
-        is_divided ? 2 + (uint32_t)random_below(&random, CLUSTER_SHARD_COUNT_MAX - 1) : 1;
+        is_divided ? 2 + (uint32_t)random_below(&random, CLUSTER_FOUNDED_COUNT_MAX - 1) : 1;
+    cluster->shard_count = cluster->nature.shard_count;
     slots_divide(&cluster->slots, cluster->nature.shard_count);
+    cluster->maps[0] = memory_allocate(sizeof cluster->slots);
+    *cluster->maps[0] = cluster->slots;
     if (is_divided) {
         draw_transactions(&cluster->nature, &random);
     }
@@ -695,7 +713,7 @@ static void print_nature(const struct cluster *cluster)
             "nodes=%u shards=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
             "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
             "transfer=%u recent=%u window=%u damage=%u lists=%u transactions=%u watch=%u aimed=%u "
-            "callers=%u calls=%u jump=%u\n",
+            "callers=%u calls=%u jump=%u split=%u\n",
             nature->node_count, nature->shard_count, nature->does_start_whole, nature->client_count,
             nature->key_count, nature->request_count, nature->election_timeout_ms,
             nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
@@ -703,7 +721,8 @@ static void print_nature(const struct cluster *cluster)
             nature->configure_every_us, nature->transfer_every_us, nature->recent_size_bytes,
             nature->window_size_bytes, nature->damage_every_us, nature->list_count,
             nature->transaction_percent, nature->watch_percent, nature->aimed_per_mille,
-            nature->caller_count, nature->call_count, nature->wall_jump_every_us);
+            nature->caller_count, nature->call_count, nature->wall_jump_every_us,
+            nature->split_every_us);
     }
 }
 
@@ -721,8 +740,9 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     trace_set_hooks(&hooks);
     draw_nature(cluster);
     draw_shards(cluster);
+    sim__cluster_split_draw(cluster);
     print_nature(cluster);
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->oracles[i] = sim__cluster_oracle_create(cluster, i);
     }
     cluster->history = sim__cluster_history_create(cluster);
@@ -737,10 +757,15 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     cluster->clients = sim__cluster_clients_create(cluster);
     sim__cluster_callers_create(cluster);
     schedule_faults(cluster);
+    if (cluster->nature.split_every_us > 0) {
+        sim__cluster_split_spread(cluster);
+    }
     live(cluster);
     if (!cluster->is_failed) {
-        for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-            compare_contents(cluster, i);
+        for (uint32_t i = 0; i < cluster->shard_count; i++) {
+            if (sim__cluster_is_born(cluster, i)) {
+                compare_contents(cluster, i);
+            }
         }
         for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
             verify_rows(cluster, cluster->nodes[i]);
@@ -758,8 +783,11 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     sim__cluster_history_destroy(cluster->history);
     sim__cluster_lists_destroy(cluster->lists);
     sim__cluster_ledger_destroy(cluster->ledger);
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         sim__cluster_oracle_destroy(cluster->oracles[i]);
+    }
+    for (uint32_t i = 0; i <= cluster->map; i++) {
+        memory_free(cluster->maps[i]);
     }
     trace_set_hooks(NULL);
     memory_free(cluster->events);

@@ -12,6 +12,7 @@
  *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
  *   sim_cluster_history.c  what clients ask, and the history of what they saw
  *   sim_cluster_oracle.c   what a group's log ordered, checked on every replica
+ *   sim_cluster_split.c    shards that become two, and maps on their way from node to node
  *
  * In some lives the data are in several shards, each with a group and an oracle of its own. Then
  * there are transactions over several of them:
@@ -33,11 +34,13 @@
 #include "sim/sim_internal.h"
 
 #define CLUSTER_NODE_COUNT_MAX 5u
-#define CLUSTER_SHARD_COUNT_MAX 4u
+#define CLUSTER_SHARD_COUNT_MAX 8u
+#define CLUSTER_FOUNDED_COUNT_MAX 4u /* When it begins. */
 #define CLUSTER_LIST_COUNT_MAX 8u
 
 struct cluster;
 struct cluster_node;
+struct cluster_question;
 
 /* What is to happen: run(cluster, event) at its time. */
 struct cluster_event {
@@ -93,6 +96,8 @@ struct cluster_nature {
     uint32_t configure_every_us;
     uint32_t transfer_every_us;
     uint32_t wall_jump_every_us;
+    uint32_t split_every_us;
+    uint32_t map_us;             /* So long a map is on its way. */
     uint32_t clock_rate_percent; /* Clocks run up to so much faster or slower. */
     struct memstore_faults faults;
     /* Of lives with several shards. */
@@ -140,13 +145,22 @@ struct cluster {
     bool is_quiet; /* and all has ended: nothing goes on by itself. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
-    struct slots slots;
+    uint32_t shard_count; /* That there are; numbered from 1. A shard's place is one less. */
+    struct slots slots;   /* The newest map; */
+    /* and all, by how many splits it has. */
+    struct slots *maps[CLUSTER_SHARD_COUNT_MAX];
+    uint32_t map; /* The newest one's. */
+    struct {
+        uint32_t child; /* Its place; 0: nothing is wished. */
+        uint32_t parent;
+        uint32_t first_slot;
+    } wish;
     raft_index newest_applied[CLUSTER_SHARD_COUNT_MAX]; /* By any of them. */
     struct {
         bool is_impaired; /* When it was last looked at. */
         raft_index needed_index;
     } repairs[CLUSTER_NODE_COUNT_MAX][CLUSTER_SHARD_COUNT_MAX];
-    struct cluster_oracle *oracles[CLUSTER_SHARD_COUNT_MAX]; /* By place in `slots`. */
+    struct cluster_oracle *oracles[CLUSTER_SHARD_COUNT_MAX]; /* By place. */
     struct cluster_history *history;
     struct cluster_lists *lists;
     struct cluster_ledger *ledger;
@@ -206,6 +220,8 @@ static inline uint32_t sim__cluster_shard_of_message(enum cluster_message kind)
     return kind == CLUSTER_MESSAGE_SHARD ? 0 : (uint32_t)kind - CLUSTER_MESSAGE_OTHER_SHARD + 1;
 }
 
+/* What a node believes: a number of splits. */
+uint32_t sim__cluster_node_map(const struct cluster_node *node);
 struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place);
 void sim__cluster_node_destroy(struct cluster_node *node);
 void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node);
@@ -242,6 +258,35 @@ void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *nod
                                uint32_t life, enum cluster_message kind, struct bytes message);
 void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node *node,
                                    raft_node other);
+
+/* ---- sim_cluster_split.c --------------------------------------------------------------------- */
+
+/* Which shard has the keys of the question, by that map. */
+struct slots_range sim__cluster_range_of(const struct cluster *cluster,
+                                         const struct cluster_question *question, uint32_t map);
+/* Does this life split shards, and how often? Drawn apart from the rest. */
+void sim__cluster_split_draw(struct cluster *cluster);
+/* Is the shard in the newest map, and not one that is wished for? */
+bool sim__cluster_is_born(const struct cluster *cluster, uint32_t place);
+/* May these become the members? Where shards split, a node is not made one before it has opened its
+ * replica, and does not leave before that has come to every split: one that left claims for ever what
+ * it had, and nobody fills a child beside it. */
+bool sim__cluster_split_lets(const struct cluster *cluster, uint32_t place,
+                             const struct raft_configuration *present,
+                             const struct raft_configuration *target);
+/* A place is chosen, a child wished for, and its parent's leader told until it is born. */
+void sim__cluster_split_some(struct cluster *cluster, const struct cluster_event *event);
+/* Maps go from node to node from now on. */
+void sim__cluster_split_spread(struct cluster *cluster);
+/* Somebody applied SPLIT. */
+void sim__cluster_split_applied(struct cluster *cluster, struct cluster_node *node, uint32_t parent,
+                                raft_index index, const struct slots_range *child);
+/* At the start: open what has a state. Empty ones come with the first tick: what the others will find in
+ * their logs is not known before. */
+MUST_USE int sim__cluster_split_open(struct cluster_node *node, struct error *error);
+/* Once all are started; and at the end of each tick. */
+void sim__cluster_split_narrow(struct cluster_node *node);
+uint64_t sim__cluster_split_tick(struct cluster_node *node, uint64_t now_ms);
 
 /* ---- sim_cluster_network.c ------------------------------------------------------------------- */
 
@@ -382,6 +427,7 @@ struct cluster_transaction {
     struct buffer watched_content; /* As it was answered. */
     struct kv_transaction *queued;
     struct kv_split *split;
+    uint32_t map; /* By which it was cut. */
 };
 
 /* `session` is the connection's. */
@@ -426,6 +472,8 @@ bool sim__cluster_is_step(const struct shard_command *command);
 bool sim__cluster_ledger_step(struct cluster *cluster, uint32_t place, struct cluster_node *node,
                               const struct shard_stamp *stamp, const struct shard_command *command,
                               struct bytes answer, struct sim__model *model);
+/* What has ended at the parent has ended for the child, too. */
+void sim__cluster_ledger_split(struct cluster *cluster, uint32_t parent, uint32_t child);
 /* Or any other command. */
 void sim__cluster_ledger_check_free(struct cluster *cluster, uint32_t place,
                                     const struct shard_command *command);
@@ -441,6 +489,9 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
                                                  struct cluster_node *node,
                                                  struct shard_machine machine,
                                                  struct cluster_watch **watched);
+/* The parent's log has come to SPLIT: from now on the child's model has the upper keys. */
+void sim__cluster_oracle_split(struct cluster *cluster, uint32_t parent, raft_index index,
+                               const struct slots_range *child);
 /* The digest of a replica at an index that it has applied (I8 of shard). */
 void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_index index,
                                 uint64_t digest);
@@ -448,8 +499,8 @@ void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_in
 void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_term term,
                                 raft_node node);
 /* An acknowledged write: the log must have it, once, with this reply. */
-void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint32_t place,
-                                      uint64_t command_hash, uint64_t reply_hash);
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
+                                      uint64_t reply_hash);
 /* At the end, what the model holds. */
 const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle);
 

@@ -34,9 +34,10 @@ struct connection {
     struct list kept;  /* Not submitted yet. */
     struct list calls; /* Submitted and not done. */
     uint32_t open_count;
-    bool is_retrying; /* An event will try what is kept. */
-    bool is_blocked;  /* By a transaction. */
-    uint32_t place;   /* Of the shard that has its calls. */
+    bool is_retrying;         /* An event will try what is kept. */
+    bool is_blocked;          /* By a transaction. */
+    struct slots_range range; /* Of the shard that has its calls. */
+    uint64_t call_number;
 };
 
 enum call_kind { CALL_QUESTION, CALL_TRANSACTION, CALL_AUDIT };
@@ -47,6 +48,7 @@ enum call_stage { STAGE_VERSION, STAGE_READ, STAGE_COMMIT };
 struct call {
     struct shard_request request;
     struct list link; /* In its connection's `kept` or `calls`. */
+    uint64_t number;  /* In its connection. */
     struct connection *connection;
     enum call_kind kind;
     struct cluster_question question; /* Or of a transaction, the reads under WATCH. */
@@ -113,11 +115,30 @@ static void put_back(struct call *call)
     list_push_front(&call->connection->kept, &call->link);
 }
 
+/* Refused, as all are that were asked under the same range: it waits again, before what came later. */
+static void wait_for_map(struct call *call)
+{
+    struct list *place = call->connection->kept.next;
+    while (place != &call->connection->kept &&
+           LIST_ITEM(place, struct call, link)->number < call->number) {
+        place = place->next;
+    }
+    list_remove(&call->link);
+    list_push_back(place, &call->link); /* Before it. */
+}
+
 static void retry_soon(struct cluster *cluster, struct connection *connection, uint64_t delay_us);
 static void end_watch(struct cluster *cluster, struct call *call, int status, struct bytes reply);
 
 static void end_call(struct cluster *cluster, struct call *call, int status, struct bytes reply)
 {
+    if (status == ERROR_MOVED) {
+        sim__cluster_note(cluster, "caller.moved", call->question.session, call->number, 0);
+        wait_for_map(call);
+        call->connection->is_blocked = false;
+        retry_soon(cluster, call->connection, RETRY_US);
+        return;
+    }
     if (call->kind == CALL_AUDIT && status != 0) {
         put_back(call);
         retry_soon(cluster, call->connection, RETRY_US);
@@ -142,26 +163,30 @@ static void done(struct shard_request *request, int status, struct bytes reply)
 static bool submit_question(struct cluster *cluster, struct call *call, uint16_t opcode)
 {
     struct connection *connection = call->connection;
-    uint32_t place = call->question.place;
-    if (connection->place != place && !list_is_empty(&connection->calls)) {
+    struct slots_range range =
+        sim__cluster_range_of(cluster, &call->question, sim__cluster_node_map(connection->node));
+    bool is_same = connection->range.shard == range.shard && connection->range.end == range.end;
+    if (!is_same && !list_is_empty(&connection->calls)) {
         return false; /* As a gateway: what it has under way is at one shard. */
     }
-    connection->place = place;
+    connection->range = range;
+    call->request.first_slot = (uint16_t)range.first;
+    call->request.end_slot = (uint16_t)range.end;
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
     call->request.command =
         (struct shard_command){opcode, call->question.argument_count, call->question.arguments};
     list_remove(&call->link);
     list_push_back(&connection->calls, &call->link);
-    int status = route_submit(sim__cluster_node_route(connection->node),
-                              cluster->slots.ranges[place].shard, &call->request, &reply);
+    int status = route_submit(sim__cluster_node_route(connection->node), range.shard,
+                              &call->request, &reply);
     if (status == -EBUSY) {
         put_back(call);
     } else if (status != SHARD_PENDING) {
         end_call(cluster, call, status, buffer_bytes(&answer));
     }
     buffer_deinit(&answer);
-    return status != -EBUSY;
+    return status != -EBUSY && status != ERROR_MOVED;
 }
 
 /* ---- Transactions ---------------------------------------------------------------------------- */
@@ -298,6 +323,7 @@ static struct call *add_call(struct cluster *cluster, struct connection *connect
 {
     struct call *call = memory_allocate_zeroed(1, sizeof *call);
     call->connection = connection;
+    call->number = connection->call_number++;
     list_init(&call->link);
     list_push_back(&connection->kept, &call->link);
     connection->open_count++;

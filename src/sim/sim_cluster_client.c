@@ -25,6 +25,7 @@ struct client {
     uint64_t origin;
     uint64_t sequence;
     raft_index known_indexes[CLUSTER_SHARD_COUNT_MAX]; /* Of each shard. */
+    uint32_t map;                                      /* A number of splits. */
     bool is_busy;
     bool is_retry;
     struct cluster_question question;
@@ -125,8 +126,28 @@ static void done(struct shard_request *request, int status, struct bytes reply)
     free_call(call);
 }
 
+/* The shard has other slots: nothing happened. Some ask for a newer map, some hear of it later. */
+static void moved(struct client *client, const struct cluster_node *node)
+{
+    struct cluster *cluster = client->cluster;
+    uint32_t map = sim__cluster_node_map(node);
+    sim__cluster_note(cluster, "client.moved", client->number, client->sequence, client->map);
+    client->is_retry = false;
+    if (client->map < map && (cluster->is_healing || random_chance(&cluster->random, 2, 3))) {
+        uint32_t place = client->question.place;
+        client->map = cluster->is_healing ? map : client->map + 1;
+        struct slots_range range = sim__cluster_range_of(cluster, &client->question, client->map);
+        client->nodes[range.shard - 1] = client->nodes[place];
+    }
+    act_again(client, sim__cluster_delay(cluster, cluster->nature.retry_us));
+}
+
 static void refused(struct client *client, struct cluster_node *node, int status)
 {
+    if (status == ERROR_MOVED) {
+        moved(client, node);
+        return;
+    }
     if (status == ERROR_OUTCOME_UNKNOWN) {
         finish(client, BYTES(""), false);
         return;
@@ -148,6 +169,8 @@ static void refused(struct client *client, struct cluster_node *node, int status
 static void submit(struct client *client, struct cluster_node *node)
 {
     struct cluster *cluster = client->cluster;
+    bool is_dividing = cluster->nature.split_every_us > 0;
+    struct slots_range range = sim__cluster_range_of(cluster, &client->question, client->map);
     bool is_write = sim__cluster_question_is_write(&client->question);
     struct call *call = memory_allocate_zeroed(1, sizeof *call);
     call->client = client;
@@ -166,6 +189,8 @@ static void submit(struct client *client, struct cluster_node *node)
         .sequence = client->sequence,
         .known_index = client->known_indexes[client->question.place],
         .is_retry = client->is_retry,
+        .first_slot = is_dividing ? (uint16_t)range.first : 0,
+        .end_slot = is_dividing ? (uint16_t)range.end : 0,
     };
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
@@ -241,12 +266,16 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
         }
         make_command(client);
     }
+    if (client->call == NULL && cluster->nature.split_every_us > 0) {
+        client->question.place =
+            sim__cluster_range_of(cluster, &client->question, client->map).shard - 1;
+    }
     if (client->call != NULL) {
         wait_on(client);
         return;
     }
     struct cluster_node *node = cluster->nodes[client->nodes[client->question.place]];
-    if (!sim__cluster_node_is_running(node) ||
+    if (sim__cluster_node_shard(node, client->question.place) == NULL ||
         sim__cluster_node_paused_until_us(node) > cluster->now_us) {
         try_elsewhere(client);
         return;

@@ -10,7 +10,19 @@ static int submit(void *context, uint32_t place, struct shard_request *request,
                   const struct reply *reply)
 {
     const struct cluster_node *node = context;
-    return route_submit(node->route, slots_shard_of(&node->cluster->slots, place), request, reply);
+    const struct slots *slots = node->cluster->maps[node->map];
+    const struct slots_range *range = &slots->ranges[slots_place_of(slots, place)];
+    bool is_named = request->end_slot != 0;
+    bool is_old =
+        is_named && (request->first_slot != range->first || request->end_slot != range->end);
+    if (is_old && random_chance(&node->cluster->random, 1, 2)) {
+        return ERROR_MOVED; /* Or let the shard find out. */
+    }
+    if (!is_named) {
+        request->first_slot = (uint16_t)range->first;
+        request->end_slot = (uint16_t)range->end;
+    }
+    return route_submit(node->route, range->shard, request, reply);
 }
 
 uint32_t sim__cluster_coordinator_node(uint64_t origin)
@@ -51,7 +63,7 @@ static bool found(void *context, const struct txn_unfinished *unfinished)
 static struct kv *led(void *context, uint32_t index)
 {
     const struct cluster_replica *replica = &((struct cluster_node *)context)->replicas[index];
-    return shard_is_ready(replica->shard) ? replica->kv : NULL;
+    return replica->shard != NULL && shard_is_ready(replica->shard) ? replica->kv : NULL;
 }
 
 static void check(struct cluster_node *node, const struct txn *txn)
@@ -71,8 +83,8 @@ uint64_t sim__cluster_coordinators_tick(struct cluster_node *node, uint64_t now_
     if (now_ms >= *looked_at_ms + nature->recovery_look_ms) {
         *looked_at_ms = now_ms;
         const struct kv_visit visit = {now_ms, nature->recovery_age_ms, found, node};
-        kv_visit_unfinished_of_all(led, node->cluster->slots.range_count,
-                                   &node->recoverer_next_shard, &visit);
+        kv_visit_unfinished_of_all(led, node->cluster->shard_count, &node->recoverer_next_shard,
+                                   &visit);
     }
     uint64_t wake_at_ms = *looked_at_ms + nature->recovery_look_ms;
     struct txn *const both[] = {node->recoverer, node->coordinator};
@@ -98,8 +110,11 @@ bool sim__cluster_transactions_are_over(const struct cluster *cluster)
         if (own.attempt_open_count > 0 || own.open_count > 0 || recoverer.attempt_open_count > 0) {
             return false;
         }
-        for (uint32_t k = 0; k < cluster->slots.range_count; k++) {
+        for (uint32_t k = 0; k < cluster->shard_count; k++) {
             struct kv_statistics statistics;
+            if (node->replicas[k].shard == NULL) {
+                continue;
+            }
             kv_get_statistics(node->replicas[k].kv, &statistics);
             bool does_lead = shard_is_ready(node->replicas[k].shard);
             if (does_lead && (statistics.locked_key_count > 0 || statistics.unfinished_count > 0)) {

@@ -40,8 +40,11 @@ static bool may_be_damaged(const struct cluster *cluster, const struct cluster_n
             (other != node && sim__cluster_node_is_damaged(other))) {
             return false;
         }
-        for (uint32_t place = 0; place < cluster->slots.range_count; place++) {
+        for (uint32_t place = 0; place < cluster->shard_count; place++) {
             const struct shard *shard = sim__cluster_node_shard(other, place);
+            if (shard == NULL) {
+                continue;
+            }
             const struct raft_configuration *members = shard_configuration(shard);
             if (members->outgoing_count > 0 ||
                 !is_dispensable(members, sim__cluster_node_id(node))) {

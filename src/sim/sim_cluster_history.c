@@ -102,7 +102,8 @@ void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question
     question->argument_count = 0;
     question->is_unique = false;
     question->place = place_of(cluster, kind, key);
-    has_two_keys = has_two_keys && place_of(cluster, kind, key + 1) == question->place;
+    has_two_keys = has_two_keys && place_of(cluster, kind, key + 1) == question->place &&
+                   cluster->nature.split_every_us == 0;
     for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
         sim__cluster_question_add_key(cluster, question, kind, key + i);
         if (choices[choice].has_value) {
@@ -224,8 +225,7 @@ void sim__cluster_answered(struct cluster *cluster, struct cluster_question *que
                            struct bytes reply)
 {
     if (sim__cluster_question_is_write(question) && question->is_unique) {
-        sim__cluster_oracle_acknowledged(cluster, question->place,
-                                         sim__cluster_question_hash(question),
+        sim__cluster_oracle_acknowledged(cluster, sim__cluster_question_hash(question),
                                          sim__reply_hash(NULL, reply));
     }
     end(cluster, question, reply, CLUSTER_DONE);

@@ -192,7 +192,7 @@ static void writer_flush(struct cluster *cluster, const struct cluster_event *ev
     memory_free(node->round);
     node->round = NULL;
     node->round_count = 0;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         if (sequences[i] > 0) {
             sim__cluster_schedule(cluster, random_below(&cluster->random, 100), persisted, node,
                                   sequences[i], &node->replicas[i]);
@@ -204,12 +204,11 @@ static void writer_flush(struct cluster *cluster, const struct cluster_event *ev
 /* False: the node has ended. */
 static bool release(struct cluster_node *node)
 {
-    const struct slots *slots = &node->cluster->slots;
-    for (uint32_t i = 0; i < slots->range_count; i++) {
+    for (uint32_t i = 0; i < node->cluster->shard_count; i++) {
         struct error error = {0};
         raft_index index = node->replicas[i].release_index;
         node->replicas[i].release_index = 0;
-        int status = index > 0 ? wal_release(node->wal, slots->ranges[i].shard, index, &error) : 0;
+        int status = index > 0 ? wal_release(node->wal, i + 1, index, &error) : 0;
         if (status != 0 && status != -ENOSPC) {
             log_failed(node, &error);
             return false;
@@ -330,9 +329,17 @@ static void host_failed(void *context, struct shard *shard, int status, const st
 raft_index sim__cluster_first_needed(void *context, wal_shard shard)
 {
     const struct cluster_node *node = context;
-    uint32_t place = slots_find(&node->cluster->slots, shard);
-    ASSERT(place < node->cluster->slots.range_count);
-    return shard_stored_index(node->replicas[place].shard) + 1;
+    ASSERT(shard >= 1 && shard <= node->cluster->shard_count);
+    const struct cluster_replica *replica = &node->replicas[shard - 1];
+    return replica->shard != NULL ? shard_stored_index(replica->shard) + 1 : 1;
+}
+
+static void host_split(void *context, struct shard *shard, const struct slots_range *child)
+{
+    struct cluster_replica *replica = context;
+    struct cluster_node *node = replica->node;
+    sim__cluster_split_applied(node->cluster, node, replica->place, shard_applied_index(shard),
+                               child);
 }
 
 struct shard_host sim__cluster_host(struct cluster_replica *replica)
@@ -347,6 +354,7 @@ struct shard_host sim__cluster_host(struct cluster_replica *replica)
                                .send = host_send,
                                .load_entry = host_load_entry,
                                .load_head = host_load_head,
+                               .split = host_split,
                                .failed = host_failed};
 }
 
@@ -357,21 +365,23 @@ void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *
     struct cluster_node *node = event->node;
     if (event->value == 0) {
         bool is_skipped = random_chance(&cluster->random, 1, 4);
-        for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+        for (uint32_t i = 0; i < cluster->shard_count; i++) {
             struct cluster_replica *replica = &node->replicas[i];
-            replica->flush_index = is_skipped ? 0 : shard_stored_index(replica->shard);
+            replica->flush_index =
+                is_skipped || replica->shard == NULL ? 0 : shard_stored_index(replica->shard);
         }
         sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) * 4),
                               sim__cluster_maintain, node, 1, NULL);
         return;
     }
-    bool is_whole = true;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        is_whole = is_whole && shard_is_stored_whole(node->replicas[i].shard);
+    bool is_whole = node->lost_unopened == 0;
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct shard *shard = node->replicas[i].shard;
+        is_whole = is_whole && (shard == NULL || shard_is_stored_whole(shard));
     }
     memstore_flush(node->memstore);
     node->is_whole = node->is_whole || is_whole;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct cluster_replica *replica = &node->replicas[i];
         if (replica->flush_index == 0) {
             continue;

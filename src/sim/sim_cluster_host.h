@@ -27,13 +27,15 @@ struct job {
 struct cluster_replica {
     struct cluster_node *node;
     uint32_t place; /* In the cluster's map of shards. */
-    uint8_t bounds[2][KV_SLOT_ROW_SIZE_BYTES];
     struct cluster_watch *watch;
     struct kv *kv;
     struct shard *shard;
     raft_node told_leader; /* What the route knows. */
     bool told_ready;
     uint64_t queued_sequence;
+    raft_index birth_index; /* Of one that is not open: its parent must have stored this. */
+    uint32_t parent;        /* Its place. */
+    bool does_campaign;     /* Born beside its parent's leader. */
     raft_index flush_index;
     raft_index release_index;
 };
@@ -50,8 +52,11 @@ struct cluster_node {
     int32_t clock_rate_ppm;
     uint64_t clock_base_ms;
 
-    bool is_damage_unseen; /* Its log was damaged since it was last opened. */
-    bool is_whole;         /* And it will still know after a restart. */
+    uint32_t map;           /* How many splits it knows of; never forgotten. */
+    uint64_t opened;        /* Shards that it ever had: a bit each. */
+    uint64_t lost_unopened; /* Of these, those that are not open and whose log lost something. */
+    bool is_damage_unseen;  /* Its log was damaged since it was last opened. */
+    bool is_whole;          /* And it will still know after a restart. */
 
     struct sim__disk *disk;
     struct memstore *memstore;
@@ -74,6 +79,11 @@ struct cluster_node {
     uint64_t tick_at_us;
 };
 
+/* As of node_start: options with that range; then, with the log. */
+MUST_USE int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range *range,
+                                     struct error *error);
+MUST_USE int sim__cluster_start_shard(struct cluster_node *node, uint32_t place,
+                                      struct error *error);
 struct env_clock sim__cluster_clock(struct cluster_node *node);
 struct shard_host sim__cluster_host(struct cluster_replica *replica);
 raft_index sim__cluster_first_needed(void *context, wal_shard shard); /* Of wal_options. */

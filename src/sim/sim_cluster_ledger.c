@@ -58,7 +58,7 @@ struct cluster_ledger {
 /* ---- What parts mean ------------------------------------------------------------------------- */
 
 /* The part of a command that lies in that shard. False: none does. */
-static bool cut(const struct cluster *cluster, const struct cluster_question *whole, uint32_t place,
+static bool cut(const struct slots *slots, const struct cluster_question *whole, wal_shard shard,
                 struct cluster_question *piece)
 {
     const char *name = whole->command->name;
@@ -68,7 +68,8 @@ static bool cut(const struct cluster *cluster, const struct cluster_question *wh
     *piece = (struct cluster_question){.command = whole->command};
     for (uint32_t i = 0; i < whole->argument_count; i += stride) {
         for (uint32_t k = 0;
-             k < stride && sim__cluster_place_of_key(cluster, whole->arguments[i]) == place; k++) {
+             k < stride && slots_shard_of(slots, kv_slot_of_key(whole->arguments[i])) == shard;
+             k++) {
             sim__cluster_question_add(piece, whole->arguments[i + k]);
         }
     }
@@ -91,7 +92,8 @@ void sim__cluster_ledger_expect(struct cluster *cluster,
     struct cluster_ledger *ledger = cluster->ledger;
     for (uint32_t i = 0; i < kv_split_part_count(transaction->split); i++) {
         struct txn_part part = kv_split_part(transaction->split, i);
-        uint32_t place = slots_place_of(&cluster->slots, part.place);
+        const struct slots *slots = cluster->maps[transaction->map];
+        wal_shard shard = slots_shard_of(slots, part.place);
         struct shard_command command = {0, part.argument_count, part.arguments};
         uint64_t hash = sim__command_hash(&command);
         if (is_known(ledger, hash)) {
@@ -100,11 +102,11 @@ void sim__cluster_ledger_expect(struct cluster *cluster,
         struct meaning *meaning = memory_allocate_zeroed(1, sizeof *meaning);
         meaning->hash = hash;
         for (uint32_t k = 0; k < transaction->command_count; k++) {
-            meaning->command_count += cut(cluster, &transaction->commands[k], place,
+            meaning->command_count += cut(slots, &transaction->commands[k], shard,
                                           &meaning->commands[meaning->command_count]);
         }
         if (transaction->is_watching &&
-            sim__cluster_list_place(cluster->lists, transaction->watched_list) == place) {
+            slots_shard_of(slots, kv_slot_of_key(transaction->watched_key)) == shard) {
             meaning->watched_key = transaction->watched_key;
             meaning->watched_version = transaction->watched_version;
         }
@@ -267,7 +269,7 @@ static bool are_all(const struct step *step, const struct entry *entry, enum par
     struct bytes places = step->command->arguments[1];
     for (size_t i = 0; i + 4 <= places.size_bytes; i += 4) {
         uint32_t place = endian_get_u32_le(places.data + i);
-        if (entry->parts[slots_place_of(&step->cluster->slots, place)].state != state) {
+        if (entry->parts[slots_shard_of(&step->cluster->slots, place) - 1].state != state) {
             return false;
         }
     }
@@ -367,10 +369,10 @@ static void befall(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = cluster->nodes[event->value % CLUSTER_NODE_COUNT_MAX];
     uint32_t place = (uint32_t)(event->value / CLUSTER_NODE_COUNT_MAX);
-    if (cluster->is_healing || !sim__cluster_node_is_running(node)) {
+    struct shard *shard = sim__cluster_node_shard(node, place);
+    if (cluster->is_healing || shard == NULL) {
         return;
     }
-    struct shard *shard = sim__cluster_node_shard(node, place);
     uint64_t choice = random_below(&cluster->random, 10);
     sim__cluster_note(cluster, "cluster.aimed", sim__cluster_node_id(node), place, choice);
     if (choice < 4) {
@@ -442,6 +444,19 @@ bool sim__cluster_ledger_step(struct cluster *cluster, uint32_t place, struct cl
     }
     aim(&step, node);
     return true;
+}
+
+void sim__cluster_ledger_split(struct cluster *cluster, uint32_t parent, uint32_t child)
+{
+    for (uint32_t i = 0; i < BUCKET_COUNT; i++) {
+        for (struct entry *entry = cluster->ledger->buckets[i]; entry != NULL;
+             entry = entry->next) {
+            if (entry->parts[parent].state == PART_PREPARED) {
+                sim__cluster_fail(cluster, "shard %u splits while a part is prepared", parent + 1);
+            }
+            entry->parts[child] = entry->parts[parent];
+        }
+    }
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */

@@ -26,7 +26,7 @@ struct cluster_lists {
 
 uint32_t sim__cluster_place_of_key(const struct cluster *cluster, struct bytes key)
 {
-    return slots_place_of(&cluster->slots, kv_slot_of_key(key));
+    return slots_shard_of(&cluster->slots, kv_slot_of_key(key)) - 1;
 }
 
 /* The shards take turns. */
@@ -36,7 +36,7 @@ struct cluster_lists *sim__cluster_lists_create(struct cluster *cluster)
     uint32_t number = 0;
     while (lists->count < cluster->nature.list_count) {
         struct one_list *list = &lists->lists[lists->count];
-        list->place = lists->count % cluster->slots.range_count;
+        list->place = lists->count % cluster->nature.shard_count;
         do {
             (void)snprintf(list->key, sizeof list->key, "l%u", number++);
         } while (sim__cluster_place_of_key(cluster, bytes_of_text(list->key)) != list->place);
@@ -73,7 +73,7 @@ uint32_t sim__cluster_list_place(const struct cluster_lists *lists, uint32_t lis
 
 uint32_t sim__cluster_list_in(struct cluster *cluster, uint32_t place)
 {
-    uint32_t count = cluster->slots.range_count;
+    uint32_t count = cluster->nature.shard_count;
     uint32_t turns = (cluster->lists->count - place + count - 1) / count;
     return place + count * (uint32_t)random_below(&cluster->random, turns);
 }
@@ -114,7 +114,8 @@ void sim__cluster_list_question_draw(struct cluster *cluster, struct cluster_que
         question->is_unique = true;
     }
     for (uint32_t i = 0; i < lists->count && choice == 7; i++) {
-        bool may_be = i != list && (may_cross || lists->lists[i].place == question->place);
+        bool may_be = i != list && (may_cross || (lists->lists[i].place == question->place &&
+                                                  cluster->nature.split_every_us == 0));
         if (may_be && question->argument_count < CLUSTER_ARGUMENT_COUNT_MAX) {
             sim__cluster_question_add(question, sim__cluster_list_key(lists, i));
         }

@@ -80,6 +80,11 @@ void sim__cluster_node_set_damaged(struct cluster_node *node)
     node->is_damage_unseen = true;
 }
 
+uint32_t sim__cluster_node_map(const struct cluster_node *node)
+{
+    return node->map;
+}
+
 struct memstore *sim__cluster_node_store(const struct cluster_node *node)
 {
     return node->memstore;
@@ -111,8 +116,11 @@ void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
     if (!sim__cluster_node_is_running(node) || cluster->is_failed) {
         return;
     }
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct shard_statistics statistics;
+        if (node->replicas[i].shard == NULL) {
+            continue;
+        }
         shard_get_statistics(node->replicas[i].shard, &statistics);
         sim__cluster_check_repair(cluster, node, i, &statistics);
         look_at_digest(cluster, i, &statistics);
@@ -130,20 +138,23 @@ static void tell_route(struct cluster_node *node, struct cluster_replica *replic
     if (leader != replica->told_leader || is_ready != replica->told_ready) {
         replica->told_leader = leader;
         replica->told_ready = is_ready;
-        route_leader_changed(node->route, node->cluster->slots.ranges[replica->place].shard);
+        route_leader_changed(node->route, replica->place + 1);
     }
 }
 
 /* As src/node does at the end of each tick. */
 static uint64_t tick_route(struct cluster_node *node)
 {
-    uint32_t count = node->cluster->slots.range_count;
+    uint32_t count = node->cluster->shard_count;
     for (uint32_t i = 0; i < count; i++) {
-        tell_route(node, &node->replicas[i]);
+        if (node->replicas[i].shard != NULL) {
+            tell_route(node, &node->replicas[i]);
+        }
     }
     uint64_t wake_at_ms = route_tick(node->route);
     for (uint32_t i = 0; i < count; i++) {
-        wake_at_ms = shard_wants_tick(node->replicas[i].shard) ? 0 : wake_at_ms;
+        const struct shard *shard = node->replicas[i].shard;
+        wake_at_ms = shard != NULL && shard_wants_tick(shard) ? 0 : wake_at_ms;
     }
     return wake_at_ms;
 }
@@ -156,8 +167,9 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
     }
     node->tick_at_us = UINT64_MAX;
     uint64_t wake_at_ms = UINT64_MAX;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        uint64_t shard_wake_at_ms = shard_tick(node->replicas[i].shard);
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct shard *shard = node->replicas[i].shard;
+        uint64_t shard_wake_at_ms = shard != NULL ? shard_tick(shard) : UINT64_MAX;
         wake_at_ms = shard_wake_at_ms < wake_at_ms ? shard_wake_at_ms : wake_at_ms;
     }
     struct env_clock clock = sim__cluster_clock(node);
@@ -167,13 +179,19 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
             sim__cluster_coordinators_tick(node, now_ms, &node->recoverer_looked_at_ms);
         wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
     }
+    if (cluster->nature.split_every_us > 0) {
+        uint64_t own_wake_at_ms = sim__cluster_split_tick(node, now_ms);
+        wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
+    }
     uint64_t route_wake_at_ms = tick_route(node);
     wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
     uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct shard_statistics statistics;
-        shard_get_statistics(node->replicas[i].shard, &statistics);
-        look_at_digest(cluster, i, &statistics);
+        if (node->replicas[i].shard != NULL) {
+            shard_get_statistics(node->replicas[i].shard, &statistics);
+            look_at_digest(cluster, i, &statistics);
+        }
     }
     schedule_tick(node, wait_ms > 1000 ? 1000000 : wait_ms * 1000 + 1);
 }
@@ -182,7 +200,10 @@ void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *nod
                                uint32_t life, enum cluster_message kind, struct bytes message)
 {
     if (kind != CLUSTER_MESSAGE_ROUTE) {
-        shard_receive(node->replicas[sim__cluster_shard_of_message(kind)].shard, from, message);
+        struct shard *shard = node->replicas[sim__cluster_shard_of_message(kind)].shard;
+        if (shard != NULL) {
+            shard_receive(shard, from, message);
+        }
     } else if (route_receive(node->route, from, life, message) != 0) {
         sim__cluster_fail(cluster, "node %u finds a message of node %u malformed", node->id, from);
     }
@@ -193,10 +214,13 @@ void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node 
                                    raft_node other)
 {
     bool is_lost = random_chance(&cluster->random, 1, 2);
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        shard_unreachable(node->replicas[i].shard, other);
-        if (is_lost) {
-            shard_peer_lost(node->replicas[i].shard, other);
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct shard *shard = node->replicas[i].shard;
+        if (shard != NULL) {
+            shard_unreachable(shard, other);
+        }
+        if (shard != NULL && is_lost) {
+            shard_peer_lost(shard, other);
         }
     }
     route_peer_gone(node->route, other);
@@ -225,21 +249,26 @@ static int accept_loss(void *context, const struct wal_loss *loss, struct error 
     sim__cluster_note(cluster, "node.lost", node->id, loss->index, loss->segment);
     node->is_whole = false;
     int status = 0;
-    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
-        if (loss->is_of_unnamed || loss->shard == cluster->slots.ranges[i].shard) {
+    for (uint32_t i = 0; i < cluster->shard_count && status == 0; i++) {
+        bool is_lost = loss->is_of_unnamed || loss->shard == i + 1;
+        if (is_lost && node->replicas[i].shard != NULL) {
             status = shard_accept_loss(node->replicas[i].shard, error);
+        } else if (is_lost) {
+            node->lost_unopened |= node->opened & UINT64_C(1) << i;
         }
     }
     return status;
 }
 
-static int open_shard(struct cluster_node *node, uint32_t place, struct error *error)
+int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range *range,
+                            struct error *error)
 {
     struct cluster *cluster = node->cluster;
     const struct cluster_nature *nature = &cluster->nature;
-    const struct slots_range *range = &cluster->slots.ranges[place];
+    uint32_t place = range->shard - 1;
     struct cluster_replica *replica = &node->replicas[place];
     *replica = (struct cluster_replica){.node = node, .place = place};
+    node->opened |= UINT64_C(1) << place;
     struct shard_options options = {
         .id = range->shard,
         .self = node->id,
@@ -249,36 +278,35 @@ static int open_shard(struct cluster_node *node, uint32_t place, struct error *e
         .in_flight_size_bytes_max = IN_FLIGHT_SIZE_BYTES,
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
-        .range_lower = sim__cluster_lower(cluster, place, replica->bounds[0]),
-        .range_upper = sim__cluster_upper(cluster, place, replica->bounds[1]),
+        .first_slot = range->first,
+        .end_slot = range->end,
+        .append_slot_row = sim__append_slot_row,
         .election_timeout_ms = nature->election_timeout_ms,
         .heartbeat_interval_ms = nature->election_timeout_ms / 5,
         .host = sim__cluster_host(replica),
         .random_seed =
             cluster->options.seed * 31 + node->id + 1000u * node->incarnation + 100000u * place,
     };
-    draw_members(cluster, node, &options.configuration);
+    if (place < nature->shard_count) {
+        draw_members(cluster, node, &options.configuration);
+    }
     replica->kv = kv_create_range(range->first, range->end);
     options.machine = sim__cluster_oracle_machine(cluster->oracles[place], node,
                                                   kv_machine(replica->kv), &replica->watch);
     return shard_open(&replica->shard, &options, error);
 }
 
-static int start_shard(struct cluster_node *node, uint32_t place, struct error *error)
+int sim__cluster_start_shard(struct cluster_node *node, uint32_t place, struct error *error)
 {
     struct wal_shard_state state;
-    bool is_known =
-        wal_get_shard_state(node->wal, node->cluster->slots.ranges[place].shard, &state);
+    bool is_known = wal_get_shard_state(node->wal, place + 1, &state);
     return shard_start(node->replicas[place].shard, is_known ? &state : NULL, error);
 }
 
 static int open_cores(struct cluster_node *node, struct error *error)
 {
     const struct cluster *cluster = node->cluster;
-    int status = 0;
-    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
-        status = open_shard(node, i, error);
-    }
+    int status = sim__cluster_split_open(node, error);
     if (status != 0) {
         return status;
     }
@@ -295,29 +323,36 @@ static int open_cores(struct cluster_node *node, struct error *error)
         return status;
     }
     node->route = sim__cluster_route_create(node, sim__cluster_clock(node));
-    if (cluster->slots.range_count > 1) {
+    if (cluster->nature.shard_count > 1) {
         node->coordinator = sim__cluster_coordinator_create(node, sim__cluster_clock(node), false);
         node->recoverer = sim__cluster_coordinator_create(node, sim__cluster_clock(node), true);
         node->recoverer_looked_at_ms = 0;
         node->recoverer_next_shard = 0;
     }
-    for (uint32_t i = 0; i < cluster->slots.range_count && status == 0; i++) {
-        status = start_shard(node, i, error);
+    for (uint32_t i = 0; i < cluster->shard_count && status == 0; i++) {
+        if (node->replicas[i].shard != NULL) {
+            status = sim__cluster_start_shard(node, i, error);
+        }
+    }
+    if (status == 0) {
+        sim__cluster_split_narrow(node);
     }
     return status;
 }
 
 static void set_full(struct cluster_node *node)
 {
-    for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
-        shard_set_full(node->replicas[i].shard, node->is_full);
+    for (uint32_t i = 0; i < node->cluster->shard_count; i++) {
+        if (node->replicas[i].shard != NULL) {
+            shard_set_full(node->replicas[i].shard, node->is_full);
+        }
     }
 }
 
 /* Is there a replica that does not go on without what its log lost? */
 static bool has_refused(const struct cluster_node *node)
 {
-    for (uint32_t i = 0; i < node->cluster->slots.range_count; i++) {
+    for (uint32_t i = 0; i < node->cluster->shard_count; i++) {
         const struct shard *shard = node->replicas[i].shard;
         if (shard != NULL && !shard_is_impaired(shard)) {
             return true;
@@ -376,11 +411,12 @@ static void start_again(struct cluster *cluster, const struct cluster_event *eve
 
 static void close_cores(struct cluster_node *node)
 {
-    uint32_t count = node->cluster->slots.range_count;
+    uint32_t count = node->cluster->shard_count;
     sim__cluster_end_jobs(node);
     for (uint32_t i = 0; i < count; i++) {
         shard_close(node->replicas[i].shard);
         node->replicas[i].shard = NULL;
+        node->replicas[i].birth_index = 0;
     }
     if (node->route != NULL) {
         route_destroy(node->route);

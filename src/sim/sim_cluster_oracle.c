@@ -42,6 +42,8 @@ struct cluster_oracle {
     uint64_t leader_capacity;
     struct sim__model model;
     struct list watches;
+    raft_index birth_index; /* Of a child: where its parent's log has the SPLIT; 0: not yet. */
+    uint32_t first_slot;
 };
 
 static struct executed *find(struct cluster_oracle *oracle, uint64_t version)
@@ -209,6 +211,18 @@ static bool declines(void *context, const struct shard_command *command, const s
     return watch->machine.declines(watch->machine.context, command, reply);
 }
 
+static void set_range(void *context, uint32_t first_slot, uint32_t end_slot)
+{
+    struct cluster_watch *watch = context;
+    watch->machine.set_range(watch->machine.context, first_slot, end_slot);
+}
+
+static int split(void *context, struct rows *rows, uint32_t first_slot, struct buffer *child_saved)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.split(watch->machine.context, rows, first_slot, child_saved);
+}
+
 struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
                                                  struct cluster_node *node,
                                                  struct shard_machine machine,
@@ -232,6 +246,8 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
         .gathered = gathered,
         .waits = waits,
         .declines = declines,
+        .set_range = set_range,
+        .split = split,
     };
 }
 
@@ -273,19 +289,48 @@ void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_te
     oracle->leaders[term] = node;
 }
 
-void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint32_t place,
-                                      uint64_t command_hash, uint64_t reply_hash)
+/* In which shard it happened is nobody's business: it may have been split since. */
+void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
+                                      uint64_t reply_hash)
 {
-    const struct cluster_oracle *oracle = cluster->oracles[place];
-    for (uint32_t i = oracle->log_count; i-- > 0;) {
-        if (oracle->log[i].command_hash == command_hash) {
-            if (oracle->log[i].reply_hash != reply_hash) {
-                sim__cluster_fail(cluster, "a write was answered otherwise than it happened");
+    for (uint32_t place = 0; place < cluster->shard_count; place++) {
+        const struct cluster_oracle *oracle = cluster->oracles[place];
+        for (uint32_t i = oracle->log_count; i-- > 0;) {
+            if (oracle->log[i].command_hash == command_hash) {
+                if (oracle->log[i].reply_hash != reply_hash) {
+                    sim__cluster_fail(cluster, "a write was answered otherwise than it happened");
+                }
+                return;
             }
-            return;
         }
     }
     sim__cluster_fail(cluster, "an acknowledged write never happened");
+}
+
+void sim__cluster_oracle_split(struct cluster *cluster, uint32_t parent, raft_index index,
+                               const struct slots_range *child)
+{
+    struct cluster_oracle *oracle = cluster->oracles[child->shard - 1];
+    if (oracle->birth_index != 0) {
+        if (oracle->birth_index != index || oracle->first_slot != child->first) {
+            sim__cluster_fail(cluster,
+                              "shard %u is born twice, at entries %" PRIu64 " and %" PRIu64,
+                              child->shard, oracle->birth_index, index);
+        }
+        return;
+    }
+    oracle->birth_index = index;
+    oracle->first_slot = child->first;
+    struct sim__model *source = &cluster->oracles[parent]->model;
+    sim__model_copy(&oracle->model, source);
+    for (uint32_t i = source->key_count; i-- > 0;) {
+        uint32_t slot = kv_slot_of_key(buffer_bytes(&source->keys[i].name));
+        struct sim__model *other = slot < child->first ? &oracle->model : source;
+        struct sim__key *key = sim__model_find(other, buffer_bytes(&source->keys[i].name), 0);
+        ASSERT(key != NULL);
+        sim__model_remove(other, key);
+    }
+    sim__cluster_ledger_split(cluster, parent, child->shard - 1);
 }
 
 const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle)

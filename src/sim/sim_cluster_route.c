@@ -5,8 +5,7 @@
 
 static struct shard *shard_of(const struct cluster_node *node, wal_shard id)
 {
-    const struct cluster *cluster = sim__cluster_node_cluster(node);
-    return sim__cluster_node_shard(node, slots_find(&cluster->slots, id));
+    return sim__cluster_node_shard(node, id - 1);
 }
 
 static int submit_local(void *context, wal_shard id, struct shard_request *request,
@@ -82,8 +81,8 @@ struct route *sim__cluster_route_create(struct cluster_node *node, struct env_cl
     struct error error = {0};
     int status = route_create(&route, &options, &error);
     ASSERT(status == 0);
-    for (uint32_t i = 0; i < cluster->slots.range_count; i++) {
-        route_add_shard(route, cluster->slots.ranges[i].shard);
+    for (uint32_t i = 0; i < cluster->nature.shard_count + sim__cluster_node_map(node); i++) {
+        route_add_shard(route, i + 1);
     }
     return route;
 }

@@ -68,11 +68,12 @@ static void draw_commands(struct cluster *cluster, struct cluster_transaction *t
 
 static uint32_t group_of_slot(void *context, uint32_t slot)
 {
-    return slots_place_of(&((struct cluster *)context)->slots, slot);
+    return slots_shard_of(context, slot) - 1;
 }
 
-static void queue(struct cluster *cluster, struct cluster_transaction *transaction)
+static void queue(struct cluster *cluster, struct cluster_transaction *transaction, uint32_t map)
 {
+    transaction->map = map;
     transaction->queued = kv_transaction_create();
     if (transaction->is_watching) {
         kv_transaction_watch(transaction->queued, transaction->watched_key,
@@ -83,7 +84,8 @@ static void queue(struct cluster *cluster, struct cluster_transaction *transacti
         kv_transaction_add(transaction->queued, question->command, question->arguments,
                            question->argument_count);
     }
-    int status = kv_split_create(&transaction->split, transaction->queued, group_of_slot, cluster);
+    int status = kv_split_create(&transaction->split, transaction->queued, group_of_slot,
+                                 cluster->maps[map]);
     ASSERT(status == 0);
 }
 
@@ -95,19 +97,20 @@ static void unqueue(struct cluster_transaction *transaction)
     transaction->queued = NULL;
 }
 
-/* All in one shard is no transaction of several: another command, in the next. */
+/* All in one shard is no transaction of several: another command, in the next. What was in several when it
+ * began is so for ever. */
 static void spread(struct cluster *cluster, struct cluster_transaction *transaction)
 {
     uint32_t place = 0;
-    queue(cluster, transaction);
+    queue(cluster, transaction, 0);
     uint32_t count = kv_split_part_count(transaction->split);
     if (count > 0) {
-        place = slots_place_of(&cluster->slots, kv_split_part(transaction->split, 0).place);
+        place = slots_shard_of(cluster->maps[0], kv_split_part(transaction->split, 0).place) - 1;
     }
     unqueue(transaction);
     buffer_deinit(&transaction->watched_content);
     for (; count < 2; count++) {
-        place = (place + 1) % cluster->slots.range_count;
+        place = (place + 1) % cluster->nature.shard_count;
         sim__cluster_list_question_draw(cluster,
                                         &transaction->commands[transaction->command_count++],
                                         sim__cluster_list_in(cluster, place), true);
@@ -149,11 +152,15 @@ int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_trans
                                    void (*done)(void *context, const struct txn_done *done))
 {
     struct txn_part parts[CLUSTER_SHARD_COUNT_MAX];
-    queue(cluster, transaction);
+    queue(cluster, transaction, sim__cluster_node_map(node));
+    const struct slots *slots = cluster->maps[transaction->map];
     uint32_t count = kv_split_part_count(transaction->split);
     ASSERT(count > 1 && count <= CLUSTER_SHARD_COUNT_MAX);
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(transaction->split, i);
+        const struct slots_range *range = &slots->ranges[slots_place_of(slots, parts[i].place)];
+        parts[i].first_slot = (uint16_t)range->first;
+        parts[i].end_slot = (uint16_t)range->end;
     }
     transaction->begun_at_us = cluster->now_us;
     sim__cluster_ledger_expect(cluster, transaction);
@@ -242,6 +249,7 @@ static void check_fairness(struct cluster *cluster, const struct cluster_transac
 {
     const struct cluster_nature *nature = &cluster->nature;
     bool is_well = cluster->is_healing && nature->wall_jump_every_us == 0 &&
+                   nature->split_every_us == 0 &&
                    transaction->begun_at_us > sim__cluster_transactions_are_well_at_us(cluster);
     bool is_patient =
         nature->transaction_deadline_ms >= PATIENCE_MS && nature->deadline_ms >= PATIENCE_MS;

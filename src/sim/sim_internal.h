@@ -434,4 +434,9 @@ void sim__clients_audit(struct sim *sim);
 /* The per-key check of everything that the clients saw. */
 void sim__clients_check(struct sim *sim);
 
+/* ---- sim_store.c ----------------------------------------------------------------------------- */
+
+/* struct shard_options: the first row of a slot. */
+void sim__append_slot_row(uint32_t slot, struct buffer *row);
+
 #endif

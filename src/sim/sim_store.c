@@ -97,3 +97,16 @@ void sim__store_all(struct sim__node *node)
         sim__store_finish_write(node);
     }
 }
+
+/* The first shard has the rows of the cluster, too. */
+void sim__append_slot_row(uint32_t slot, struct buffer *row)
+{
+    uint8_t bytes[KV_SLOT_ROW_SIZE_BYTES];
+    if (slot == 0) {
+        buffer_append_byte(row, 0x02);
+    } else if (slot == SLOTS_COUNT) {
+        buffer_append_byte(row, 0xff);
+    } else {
+        buffer_append(row, kv_slot_row(slot, bytes));
+    }
+}

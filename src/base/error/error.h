@@ -25,7 +25,8 @@
     X(ERROR_PROTOCOL, -10005, "the peer broke the protocol")                     \
     X(ERROR_STOPPED, -10006, "stopped")                                          \
     X(ERROR_OUTCOME_UNKNOWN, -10007, "whether the write took effect is unknown") \
-    X(ERROR_LOCKED, -10008, "a transaction holds the key")
+    X(ERROR_LOCKED, -10008, "a transaction holds the key")                       \
+    X(ERROR_MOVED, -10009, "the shard has other slots now")
 
 enum error_code {
 #define ERROR_ENUMERATOR(name, value, text) name = value,

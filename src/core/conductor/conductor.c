@@ -3,7 +3,7 @@
  *
  *   offset  size  meaning
  *        0     1  version of this format, 1
- *        1     1  kind: 1 report, 2 step
+ *        1     1  kind: 1 report, 2 step, 3 map, 4 split; of the last two, zeros follow
  *        2     1  of a step: its kind, from 0 in the order of placement.h; of a report: 0
  *        3     1  of a step: its reason, the same; of a report: 0
  *        4     4  number of groups; of a step: 1
@@ -19,7 +19,12 @@
  *            8     8  size in bytes
  *           16     4  load
  *           20     4  zero
- *           24        voters (4 each), learners (4 each) */
+ *           24        voters (4 each), learners (4 each)
+ *
+ * A map      0        for each range in order: shard (4), first slot (4), the slot behind the last (4)
+ * A split    0     4  the parent
+ *            4     4  the child's first slot
+ *            8     4  the child, not 0 */
 #include "core/conductor/conductor.h"
 
 #include "base/assert/assert.h"
@@ -30,6 +35,7 @@ enum {
     HEAD_SIZE_BYTES = 16,
     GROUP_HEAD_SIZE_BYTES = 24,
     FLAG_IS_CHANGING = 1,
+    SPLIT_SIZE_BYTES = 12,
     KIND_COUNT = PLACEMENT_TRANSFER_LEADER + 1,
 };
 
@@ -89,6 +95,21 @@ void conductor_step_encode(struct buffer *target, const struct placement_step *s
     conductor_report_add(target, group);
 }
 
+void conductor_map_encode(struct buffer *target, const struct slots *slots)
+{
+    begin(target, CONDUCTOR_MESSAGE_MAP, 0, NULL);
+    slots_encode(slots, target);
+}
+
+void conductor_split_encode(struct buffer *target, const struct conductor_split *split)
+{
+    begin(target, CONDUCTOR_MESSAGE_SPLIT, 0, NULL);
+    uint8_t *place = buffer_extend(target, SPLIT_SIZE_BYTES);
+    endian_put_u32_le(place, split->parent);
+    endian_put_u32_le(place + 4, split->first);
+    endian_put_u32_le(place + 8, split->child);
+}
+
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 static size_t group_size(const uint8_t *group)
@@ -118,9 +139,32 @@ static bool is_head_valid(const struct conductor_message *message, const uint8_t
     case CONDUCTOR_MESSAGE_STEP:
         return head[2] < KIND_COUNT && head[3] < PLACEMENT_REASON_COUNT &&
                message->step.node != 0 && message->group_count == 1;
+    case CONDUCTOR_MESSAGE_MAP:
+    case CONDUCTOR_MESSAGE_SPLIT:
+        return head[2] == 0 && head[3] == 0 && message->step.node == 0 &&
+               message->step.other == 0 && message->group_count == 0;
     default:
         return false;
     }
+}
+
+/* What is behind the head of a message without groups. */
+static bool take_rest(struct conductor_message *message)
+{
+    struct bytes rest = message->groups;
+    if (message->kind == CONDUCTOR_MESSAGE_MAP) {
+        return true;
+    }
+    if (rest.size_bytes != SPLIT_SIZE_BYTES) {
+        return false;
+    }
+    message->split = (struct conductor_split){
+        .parent = endian_get_u32_le(rest.data),
+        .first = endian_get_u32_le(rest.data + 4),
+        .child = endian_get_u32_le(rest.data + 8),
+    };
+    return message->split.parent != 0 && message->split.child != 0 &&
+           message->split.first < SLOTS_COUNT;
 }
 
 int conductor_message_decode(struct bytes source, struct conductor_message *message)
@@ -149,7 +193,9 @@ int conductor_message_decode(struct bytes source, struct conductor_message *mess
         size_t size = group_size(rest.data);
         rest = bytes_make(rest.data + size, rest.size_bytes - size);
     }
-    if (rest.size_bytes != 0) {
+    bool is_of_split =
+        decoded.kind == CONDUCTOR_MESSAGE_MAP || decoded.kind == CONDUCTOR_MESSAGE_SPLIT;
+    if (is_of_split ? !take_rest(&decoded) : rest.size_bytes != 0) {
         return ERROR_PROTOCOL;
     }
     if (decoded.kind == CONDUCTOR_MESSAGE_STEP) {

@@ -17,7 +17,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     uint32_t count = message.group_count;
-    if (message.kind == CONDUCTOR_MESSAGE_REPORT) {
+    if (message.kind == CONDUCTOR_MESSAGE_MAP) {
+        static struct slots slots;
+        if (slots_decode(&slots, message.groups) != 0) {
+            return 0;
+        }
+        conductor_map_encode(&again, &slots);
+        message.groups = BYTES("");
+    } else if (message.kind == CONDUCTOR_MESSAGE_SPLIT) {
+        conductor_split_encode(&again, &message.split);
+        message.groups = BYTES("");
+    } else if (message.kind == CONDUCTOR_MESSAGE_REPORT) {
         conductor_report_begin(&again, count);
     }
     for (uint32_t i = 0; i < count; i++) {

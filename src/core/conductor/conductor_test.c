@@ -102,9 +102,45 @@ static void test_refusals(void **state)
     buffer_deinit(&bytes);
 }
 
+/* A map and a split come over as they are; a split of other length, of no shard or no slot is refused. */
+static void test_splits(void **state)
+{
+    static struct slots slots;
+    static struct slots read;
+    struct buffer bytes = {0};
+    struct conductor_message message;
+    slots_divide(&slots, 3);
+    conductor_map_encode(&bytes, &slots);
+    assert_int_equal(conductor_message_decode(buffer_bytes(&bytes), &message), 0);
+    assert_int_equal(message.kind, CONDUCTOR_MESSAGE_MAP);
+    assert_int_equal(slots_decode(&read, message.groups), 0);
+    assert_true(slots_are_equal(&read, &slots));
+
+    struct conductor_split split = {.parent = 1, .child = 4, .first = SLOTS_COUNT - 1};
+    buffer_clear(&bytes);
+    conductor_split_encode(&bytes, &split);
+    assert_int_equal(conductor_message_decode(buffer_bytes(&bytes), &message), 0);
+    assert_int_equal(message.kind, CONDUCTOR_MESSAGE_SPLIT);
+    assert_int_equal(message.split.parent, 1);
+    assert_int_equal(message.split.child, 4);
+    assert_int_equal(message.split.first, SLOTS_COUNT - 1);
+    for (size_t size = 0; size < bytes.size_bytes; size++) {
+        assert_int_equal(conductor_message_decode(bytes_make(bytes.data, size), &message),
+                         ERROR_PROTOCOL);
+    }
+    const struct conductor_split wrong[] = {{0, 4, 1}, {1, 0, 1}, {1, 4, SLOTS_COUNT}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        buffer_clear(&bytes);
+        conductor_split_encode(&bytes, &wrong[i]);
+        assert_int_equal(conductor_message_decode(buffer_bytes(&bytes), &message), ERROR_PROTOCOL);
+    }
+    buffer_deinit(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_splits),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_refusals),
     };

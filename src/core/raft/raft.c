@@ -87,6 +87,7 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     }
     created->role = RAFT_ROLE_FOLLOWER;
     created->is_impaired = options->is_impaired;
+    created->is_newborn = options->is_newborn;
     created->now_ms = options->now_ms;
     set_intervals(created, options);
     random_init(&created->random, options->random_seed);
@@ -96,7 +97,7 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     created->mark = options->is_impaired ? random_next(&created->random) | 1 : 0;
     created->durable_index = options->last_index;
     raft__restart_timer(created);
-    if (!raft__is_only_voter(created) && !BUG("raft.promise_forgotten")) {
+    if (!raft__is_only_voter(created) && !options->is_newborn && !BUG("raft.promise_forgotten")) {
         created->protected_until_ms = created->now_ms + created->election_timeout_ms; /* I7 */
     }
     ASSERT(raft__is_consistent(created));
@@ -300,6 +301,9 @@ static int take_input(struct raft *raft, const struct raft_input *input)
             raft__wake(raft);
             raft__unreachable(raft, input->node);
         }
+        return 0;
+    case RAFT_INPUT_CAMPAIGN:
+        raft__campaign(raft);
         return 0;
     case RAFT_INPUT_PEER_LOST:
         raft__peer_lost(raft, input->node);

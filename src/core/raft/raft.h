@@ -185,6 +185,8 @@ struct raft_options {
     /* I8. The hard state is what is left of it. Stays so in each life until `output.is_impaired`
      * says otherwise and that was stored. */
     bool is_impaired;
+    /* It has never sent a message, so it has promised nothing to any leader (I7) and may vote at once. */
+    bool is_newborn;
     /* 0: the defaults. A follower campaigns after a random time from this to twice this. The same
      * for all members: leases rest on it. */
     uint32_t election_timeout_ms;
@@ -231,6 +233,10 @@ enum raft_input_kind {
      * is empty). Joint consensus when voters change; the second step follows by itself. */
     RAFT_INPUT_CONFIGURE,
     RAFT_INPUT_TRANSFER, /* Hand leadership to `node`, a voter. */
+    /* Stand for election now, without asking first who would vote; when that is under way already, ask
+     * once more. Only a newborn does, and once: it could go on for ever, and nobody else be elected.
+     * Nothing where a leader or a later term is known, or for who may not vote. */
+    RAFT_INPUT_CAMPAIGN,
     /* Ask a quorum whether this is still the leader: `output.round` names the question. */
     RAFT_INPUT_CONFIRM,
     RAFT_INPUT_UNREACHABLE, /* What was sent to `node` may be lost. */

@@ -25,6 +25,7 @@ void raft__become_follower(struct raft *raft, raft_term term, raft_node leader)
     ASSERT(term >= raft->hard_state.term);
     bool is_new_term = term > raft->hard_state.term;
     if (is_new_term) {
+        raft->is_newborn = false;
         raft__set_hard_state(raft, term, 0);
         raft->verified_index = raft->commit_index; /* Another leader, another log. */
     }
@@ -128,6 +129,7 @@ static void become_candidate(struct raft *raft, bool is_transfer)
         raft__restart_timer(raft);
         return;
     }
+    raft->is_newborn = false;
     raft__set_hard_state(raft, term, raft->self);
     raft->is_transfer = is_transfer;
     begin_votes(raft, RAFT_ROLE_CANDIDATE);
@@ -300,6 +302,16 @@ void raft__vote_reply(struct raft *raft, const struct raft_message *message)
 }
 
 /* §3.10: the election timeout is taken to have passed; no pre-vote, the leader knows best. */
+void raft__campaign(struct raft *raft)
+{
+    bool may_stand = !raft__is_protected(raft) && raft->leader == 0 && may_campaign(raft);
+    if (may_stand && raft->role == RAFT_ROLE_CANDIDATE) {
+        ask_for_votes(raft, RAFT_MESSAGE_VOTE_REQUEST, raft->hard_state.term);
+    } else if (may_stand && raft->is_newborn) {
+        become_candidate(raft, false);
+    }
+}
+
 void raft__timeout_now(struct raft *raft, const struct raft_message *message)
 {
     if (raft->role != RAFT_ROLE_FOLLOWER || message->term != raft->hard_state.term ||

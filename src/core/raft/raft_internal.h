@@ -102,6 +102,7 @@ struct raft {
     enum raft_role role;
     raft_node leader; /* 0: unknown. */
     bool is_impaired;
+    bool is_newborn;           /* It has neither stood for election nor heard of a term. */
     uint64_t mark;             /* Of this life, if it is impaired. */
     raft_index verified_index; /* Impaired: up to here the log is what the leader has. */
     bool is_quiet;
@@ -245,6 +246,7 @@ void raft__prevote_request(struct raft *raft, const struct raft_message *message
 void raft__prevote_reply(struct raft *raft, const struct raft_message *message);
 void raft__vote_request(struct raft *raft, const struct raft_message *message);
 void raft__vote_reply(struct raft *raft, const struct raft_message *message);
+void raft__campaign(struct raft *raft);
 void raft__timeout_now(struct raft *raft, const struct raft_message *message);
 /* Become leader if there are enough votes, the own one durable. */
 void raft__count_votes(struct raft *raft);

@@ -605,6 +605,74 @@ static void configurations_survive_as_bytes(void **state)
                      ERROR_CORRUPT);
 }
 
+/* A member in its first life has promised nothing to a leader: it stands for election when it is told to,
+ * once, and asks again in the same term. Whoever has lived before waits as ever. */
+static void a_newborn_stands_for_election_once(void **state)
+{
+    struct raft_options options = {.commit_index = 7,
+                                   .last_index = 7,
+                                   .last_term = 3,
+                                   .hard_state = {.term = 3},
+                                   .configuration = three};
+    struct raft *raft = create(options);
+    struct raft_output output = step(raft, RAFT_INPUT_CAMPAIGN, 0);
+    assert_int_equal(output.role, RAFT_ROLE_FOLLOWER);
+    assert_int_equal(output.persist_count + output.send_count, 0);
+    raft_destroy(raft);
+
+    options.is_newborn = true;
+    raft = create(options);
+    output = step(raft, RAFT_INPUT_CAMPAIGN, 0);
+    assert_int_equal(output.role, RAFT_ROLE_CANDIDATE);
+    assert_int_equal(output.persists[0].hard_state.term, 4);
+    assert_int_equal(output.send_count, 2);
+    assert_int_equal(output.sends[0].message.kind, RAFT_MESSAGE_VOTE_REQUEST);
+    assert_false(output.sends[0].message.is_transfer); /* A lease of another is respected. */
+    assert_int_equal(output.sends[0].after_sequence, output.persists[0].sequence);
+    output = step(raft, RAFT_INPUT_CAMPAIGN, 0);
+    assert_int_equal(output.persist_count, 0);
+    assert_int_equal(output.send_count, 2);
+    assert_int_equal(output.sends[0].message.term, 4);
+    for (raft_node from = 2; from <= 3; from++) {
+        output = receive(
+            raft,
+            (struct raft_message){
+                .kind = RAFT_MESSAGE_VOTE_REPLY, .from = from, .term = 4, .is_rejected = true},
+            NULL);
+    }
+    assert_int_equal(output.role, RAFT_ROLE_FOLLOWER);
+    output = step(raft, RAFT_INPUT_CAMPAIGN, 0);
+    assert_int_equal(output.role, RAFT_ROLE_FOLLOWER);
+    assert_int_equal(output.send_count, 0);
+    raft_destroy(raft);
+}
+
+/* It votes at once, too; others keep the promise that they may have given before they stopped (I7). */
+static void a_newborn_votes_at_once(void **state)
+{
+    for (int is_newborn = 0; is_newborn < 2; is_newborn++) {
+        struct raft *raft = create((struct raft_options){.commit_index = 7,
+                                                         .last_index = 7,
+                                                         .last_term = 3,
+                                                         .hard_state = {.term = 3},
+                                                         .configuration = three,
+                                                         .is_newborn = is_newborn != 0});
+        struct raft_output output =
+            give(raft, (struct raft_input){.kind = RAFT_INPUT_RECEIVE,
+                                           .message = &(struct raft_message){
+                                               .kind = RAFT_MESSAGE_VOTE_REQUEST,
+                                               .from = 2,
+                                               .to = 1,
+                                               .term = 4,
+                                               .index = 7,
+                                               .index_term = 3,
+                                           }});
+        assert_int_equal(output.send_count, is_newborn);
+        assert_int_equal(output.persist_count, is_newborn);
+        raft_destroy(raft);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,6 +693,8 @@ int main(void)
         cmocka_unit_test(says_when_to_wake_it),
         cmocka_unit_test(configurations_are_valid_or_not),
         cmocka_unit_test(configurations_survive_as_bytes),
+        cmocka_unit_test(a_newborn_stands_for_election_once),
+        cmocka_unit_test(a_newborn_votes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

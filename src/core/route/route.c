@@ -203,14 +203,25 @@ static void direct_done(struct shard_request *request, int status, struct bytes 
     }
 }
 
+/* Is what the local replica has of the session for the same shard and slots? */
+static bool is_of_session(const struct route_place *place, const struct shard_session *session,
+                          const struct shard_request *request)
+{
+    return session->route.shard == place->shard &&
+           session->route.first_slot == request->first_slot &&
+           session->route.end_slot == request->end_slot;
+}
+
 int route__submit_direct(struct route_place *place, struct shard_request *request,
                          const struct reply *reply)
 {
     struct shard_session *session = request->session;
     request->route.done = request->done;
     request->done = direct_done;
-    ASSERT(session->route.local_count == 0 || session->route.shard == place->shard);
+    ASSERT(session->route.local_count == 0 || is_of_session(place, session, request));
     session->route.shard = place->shard;
+    session->route.first_slot = request->first_slot;
+    session->route.end_slot = request->end_slot;
     /* The replica may answer others of the session meanwhile. */
     session->route.local_count++;
     session->route.local_epoch = place->local_epoch;
@@ -289,6 +300,8 @@ static int keep(struct route_place *place, struct shard_request *request)
         route->statistics.busy_count++;
         return -EBUSY;
     }
+    ASSERT(request->session->route.local_count == 0 ||
+           is_of_session(place, request->session, request));
     route__hold(place, request, false);
     return SHARD_PENDING;
 }
@@ -301,8 +314,8 @@ int route_submit(struct route *route, wal_shard shard, struct shard_request *req
     identify(place, request);
     if (request->may_be_stale && !request->is_write) {
         int status = submit_stale(place, request, reply);
-        if (status != ERROR_NOT_LEADER) {
-            return status;
+        if (status != ERROR_NOT_LEADER && status != ERROR_MOVED) {
+            return status; /* A replica that lags may not know of the slots yet. */
         }
     }
     if (place->kind != ROUTE_PLACE_LOCAL && route__local_leader(place) == route->options.self) {
@@ -312,6 +325,7 @@ int route_submit(struct route *route, wal_shard shard, struct shard_request *req
         int status = route__submit_direct(place, request, reply);
         if (status != ERROR_NOT_LEADER) {
             route->statistics.local_count += status >= 0;
+            route->statistics.moved_count += status == ERROR_MOVED;
             return status;
         }
         route__place_leave(place);
@@ -334,7 +348,10 @@ int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct 
     struct route_place *place = find_place(route, decoded.shard);
     if (place == NULL) {
         PROBE("route.unknown_shard");
-        return 0; /* Its own silence makes the sender look elsewhere. */
+        if (decoded.kind == ROUTE_MESSAGE_ASK) {
+            route__asked_unknown(route, from, &decoded);
+        }
+        return 0;
     }
     switch (decoded.kind) {
     case ROUTE_MESSAGE_ASK:

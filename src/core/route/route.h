@@ -53,6 +53,9 @@
  *       identity of its own; to this rule it is a write.
  *   R4  After the leader has refused a request of a session, nothing more of the session is
  *       submitted there before the session knows of the refusal. What was on its way is returned.
+ *       It is not so when the shard turned out to have other slots than the request names: a range
+ *       that is over never comes back (decision 18), so what follows under the same range is
+ *       refused as well, each by itself.
  *
  * Writes: let a come before b. While both are at one place, the shard's own order (shard.h, I4)
  * holds, for the stream delivers without gaps and the answering side submits in order, also what a
@@ -88,13 +91,15 @@
  *
  * ---- Several shards ----
  *
- * What a session has under way is at one shard: its next request may go to another one once all have
- * been answered. That is the gateway's to keep, which holds back what comes too early; it is asserted
+ * What a session has under way is at one shard, and names the same slots of it (or none): its next
+ * request may go to another one, or name others, once all have been answered. That is the gateway's to keep, which holds back what comes too early; it is asserted
  * here. So I3 holds across shards: whatever shows that a request took effect was done after the ones
  * before it were answered, by I1 of shard.h durably so, and a read that was answered earlier cannot
  * show what came later. Nothing weaker will do. If b, at another shard, were submitted while a is under
  * way, b could be seen while a is not, and a could be lost with its leader and take effect much later,
  * when it is asked again; two reads could be answered as of moments in the wrong order.
+ * So it is when a shard splits: those that were refused go by a newer map once nothing is under way under
+ * the older one, in their order.
  * The price is a commit for each change of shard in a pipeline of writes. Sessions know nothing of each
  * other: whoever needs several answers at once from several shards, in no order, uses several.
  *
@@ -114,7 +119,10 @@
  *
  * What it needs of the replica beyond the contract of shard_submit(): requests of one leadership are
  * handed back once that ends, also those that were on their way to the log (a prefetch), and also
- * when the replica leads again; a read that already has its snapshot may be answered instead.
+ * when the replica leads again; a read that already has its snapshot may be answered instead. A split
+ * ends a leadership in this sense. A replica that has more slots than a request names lags behind a
+ * split: it refuses with -EBUSY, not with ERROR_MOVED (the session's later requests might meet a leader
+ * that takes them), or answers, if that may be stale.
  *
  * Memory: requests and their sessions are the gateway's until done; the session must live until the
  * last of its requests is done, and is then over without a word. done() may submit. An instance
@@ -190,7 +198,8 @@ MUST_USE int route_create(struct route **route, const struct route_options *opti
 /* After the shards are closed. What is still kept is not answered. */
 void route_destroy(struct route *route);
 
-/* A shard that may be named from now on; not twice. At most ROUTE_SHARD_COUNT_MAX, with numbers below
+/* A shard that may be named from now on; not twice. Also while others are in use (a child: before
+ * whoever submits can know of it). Not from within. At most ROUTE_SHARD_COUNT_MAX, with numbers below
  * ROUTE_SHARD_END. */
 void route_add_shard(struct route *route, wal_shard shard);
 #define ROUTE_SHARD_COUNT_MAX 64u
@@ -201,18 +210,23 @@ void route_add_shard(struct route *route, wal_shard shard);
  * its session submits later, and try again after the next tick); -ENOSPC; -E2BIG;
  * ERROR_STOPPED after route_stop(), unless this node leads.
  *
+ * ERROR_MOVED: the shard has other slots than the request names. Ask by a newer map, once nothing of
+ * the session is under way any more; without one, after a while.
+ *
  * The gateway fills in what is its own: command (borrowed for the call), protocol, is_write,
- * does_grow, may_be_stale, is_cheap, done, session. Identity, known_index and is_retry are the
- * route's.
+ * does_grow, may_be_stale, is_cheap, first_slot, end_slot, done, session. Identity, known_index and
+ * is_retry are the route's.
  *
  * done() has status 0 and the reply, or an empty reply and:
  *   ERROR_OUTCOME_UNKNOWN  a write that may or may not have taken effect, now or in the moments to
  *                          come; or a read whose answer is lost and cannot be had again (R3)
  *   ERROR_NOT_LEADER       no leader was found in time: nothing happened
  *   -ENOSPC, -E2BIG        the leader refused: nothing happened
+ *   ERROR_MOVED            as above: nothing happened. The command is valid during the call; what is
+ *                          submitted again is a new request
  *
  * A read that may be stale goes to the local replica, past what waits, or like any other when there
- * is none. */
+ * is none or it has other slots (it may lag). */
 MUST_USE int route_submit(struct route *route, wal_shard shard, struct shard_request *request,
                           const struct reply *reply);
 
@@ -247,7 +261,8 @@ struct route_statistics {
     uint64_t answered_count;        /* Kept ones with status 0. */
     uint64_t outcome_unknown_count; /* Given up by status: */
     uint64_t no_leader_count;
-    uint64_t refused_count;     /* The leader's refusals; */
+    uint64_t moved_count;       /* Refused, or ended, with ERROR_MOVED. */
+    uint64_t refused_count;     /* The leader's other refusals; */
     uint64_t busy_count;        /* those of route_submit() with -EBUSY. */
     uint64_t asked_count;       /* Questions who leads. */
     uint64_t granted_count;     /* Streams. */

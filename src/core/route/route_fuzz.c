@@ -43,6 +43,8 @@ static int submit_local(void *context, wal_shard shard, struct shard_request *re
 {
     struct host *host = context;
     ASSERT(shard == SHARD);
+    ASSERT(request->end_slot <= SLOTS_COUNT);
+    ASSERT_IF(request->end_slot != 0, request->first_slot < request->end_slot);
     for (uint32_t i = 0; i < request->command.argument_count; i++) {
         struct bytes argument = request->command.arguments[i];
         ASSERT(argument.size_bytes == 0 || argument.data[0] == argument.data[0]);
@@ -61,7 +63,7 @@ static int submit_local(void *context, wal_shard shard, struct shard_request *re
         buffer_append(reply->target, BYTES("answer"));
         return SHARD_ANSWERED;
     case 4:
-        return ERROR_NOT_LEADER;
+        return request->end_slot != 0 ? ERROR_MOVED : ERROR_NOT_LEADER;
     default:
         break;
     }
@@ -122,6 +124,7 @@ static void request_done(struct shard_request *request, int status, struct bytes
     struct host *host =
         LIST_ITEM(request->session, struct host, session); /* All are of that session. */
     ASSERT(host->under_way_count > 0);
+    ASSERT_IF(status == ERROR_MOVED, bytes_equal(request->command.arguments[0], BYTES("key")));
     host->under_way_count--;
 }
 
@@ -135,6 +138,8 @@ static void ask(struct host *host)
         request->protocol = 2;
         request->is_write = i % 2 == 0;
         request->is_cheap = true;
+        request->first_slot = 3;
+        request->end_slot = 9;
         request->done = request_done;
         request->session = &host->session;
         int status = route_submit(host->route, SHARD, request, &(struct reply){0});

@@ -335,6 +335,17 @@ void route__asked(struct route_place *place, raft_node from, uint64_t boot_id,
     (void)route__send(route, from, &piece, 1); /* Else it asks again. */
 }
 
+void route__asked_unknown(struct route *route, raft_node from, const struct route_message *message)
+{
+    struct route_message told = {.shard = message->shard,
+                                 .number = message->number,
+                                 .room_bytes = route->options.guest_size_bytes_max};
+    uint8_t bytes[ROUTE__TOLD_SIZE_BYTES];
+    route__encode_told(bytes, &told);
+    struct bytes piece = bytes_make(bytes, sizeof bytes);
+    (void)route__send(route, from, &piece, 1);
+}
+
 /* ---- Submitting ------------------------------------------------------------------------------ */
 
 static enum route_verdict verdict_of(int status)
@@ -348,6 +359,8 @@ static enum route_verdict verdict_of(int status)
         return ROUTE_VERDICT_TOO_LARGE;
     case ERROR_OUTCOME_UNKNOWN:
         return ROUTE_VERDICT_UNKNOWN;
+    case ERROR_MOVED:
+        return ROUTE_VERDICT_MOVED;
     default:
         return ROUTE_VERDICT_NOT_LEADER;
     }
@@ -431,7 +444,7 @@ static bool submit(struct guest_request *request, struct bytes arguments)
     struct bytes answer =
         verdict == ROUTE_VERDICT_ANSWERED ? buffer_bytes(&route->answer) : (struct bytes){0};
     add_reply(guest, shard_request->sequence, verdict, answer);
-    if (verdict >= ROUTE_VERDICT_NO_SPACE) {
+    if (route__is_refusal(verdict)) {
         note_refusal(guest, request->session);
     }
     request_free(request);
@@ -444,7 +457,8 @@ static bool may_submit(const struct guest *guest)
            guest->chunk_size_bytes <= guest->place->route->options.guest_size_bytes_max;
 }
 
-static void accept(struct guest *guest, uint64_t origin, const struct route_wire_request *wire)
+static void accept(struct guest *guest, const struct route_message *message,
+                   const struct route_wire_request *wire)
 {
     struct route *route = guest->place->route;
     if (guest->is_lost) {
@@ -472,7 +486,9 @@ static void accept(struct guest *guest, uint64_t origin, const struct route_wire
         .protocol = wire->protocol,
         .is_write = wire->is_write,
         .does_grow = wire->does_grow,
-        .origin = origin,
+        .first_slot = message->first_slot,
+        .end_slot = BUG("route.slots_lost") ? 0 : message->end_slot,
+        .origin = message->origin,
         .sequence = wire->sequence,
         .known_index = wire->known_index,
         .is_retry = wire->is_retry,
@@ -526,7 +542,7 @@ void route__requests(struct route_place *place, raft_node from, uint64_t boot_id
     for (uint32_t i = 0; i < message->item_count; i++) {
         struct route_wire_request wire;
         route__next_request(&items, &wire);
-        accept(guest, message->origin, &wire);
+        accept(guest, message, &wire);
     }
 }
 

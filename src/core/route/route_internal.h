@@ -59,8 +59,15 @@ enum route_verdict {
     ROUTE_VERDICT_TOO_LARGE = 3,
     ROUTE_VERDICT_UNKNOWN = 4,
     ROUTE_VERDICT_RETURNED = 5, /* Not submitted: something before it in its session was refused. */
+    ROUTE_VERDICT_MOVED = 6,    /* The shard has other slots. */
     ROUTE_VERDICT_COUNT,
 };
+
+/* After which nothing of the session is submitted until the asking side has seen it (R4). */
+static inline bool route__is_refusal(enum route_verdict verdict)
+{
+    return verdict >= ROUTE_VERDICT_NO_SPACE && verdict != ROUTE_VERDICT_MOVED;
+}
 
 enum {
     ROUTE__ASK_SIZE_BYTES = 16,
@@ -90,6 +97,8 @@ struct route_message {
                                 newest of REQUESTS that was accepted. */
     uint64_t origin;         /* REQUESTS */
     uint64_t seen_number;    /* REQUESTS: messages of replies that had come before it was sent. */
+    uint16_t first_slot;     /* REQUESTS: of all of them, */
+    uint16_t end_slot;       /* as in shard.h; 0: not said. */
     uint32_t item_count;     /* REQUESTS, REPLIES */
     struct bytes items;      /* For route__next_request(), route__next_reply(). */
 };
@@ -160,12 +169,14 @@ struct route_held {
 };
 
 /* The kept requests of one session, in order: `sent`, then `waiting`. There is a line while there
- * are such requests. */
+ * are such requests. All are for the same slots. */
 struct route_line {
     struct list link;  /* In the place's `lines`. */
     struct list ready; /* In the place's `ready`: may have something to send. */
     struct route_place *place;
     struct shard_session *session;
+    uint16_t first_slot;
+    uint16_t end_slot;
     struct list sent;
     struct list waiting;
     uint32_t held_count;
@@ -271,6 +282,8 @@ void route__release(struct route_held *held);
 void route__finish(struct route_held *held, int status, struct bytes reply);
 /* With what the leader, or the local replica, refused it with. */
 void route__finish_refused(struct route_held *held, int status);
+/* The shard has other slots: nothing happened, and the gateway gets the command back. */
+void route__finish_moved(struct route_held *held);
 /* What is sent goes back into the lines (R2). */
 void route__take_back(struct route_place *place);
 /* Give up what is late. Returns when the next one will be; UINT64_MAX. */
@@ -310,6 +323,8 @@ uint64_t route__place_tick(struct route_place *place, uint64_t now_ms);
 
 void route__asked(struct route_place *place, raft_node from, uint64_t boot_id,
                   const struct route_message *message);
+/* About a shard that is not known here. */
+void route__asked_unknown(struct route *route, raft_node from, const struct route_message *message);
 void route__requests(struct route_place *place, raft_node from, uint64_t boot_id,
                      const struct route_message *message);
 void route__guest_gone(struct route_place *place, raft_node node);

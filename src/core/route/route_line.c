@@ -22,16 +22,20 @@ bool route__is_logged(const struct route_held *held)
 
 /* ---- Lines ----------------------------------------------------------------------------------- */
 
-static struct route_line *line_of(struct route_place *place, struct shard_session *session)
+static struct route_line *line_of(struct route_place *place, const struct shard_request *request)
 {
+    struct shard_session *session = request->session;
     struct route_line *line = session->route.line;
     if (line != NULL) {
         ASSERT(line->place == place);
+        ASSERT(line->first_slot == request->first_slot && line->end_slot == request->end_slot);
         return line;
     }
     line = memory_allocate_zeroed(1, sizeof *line);
     line->place = place;
     line->session = session;
+    line->first_slot = request->first_slot;
+    line->end_slot = request->end_slot;
     list_init(&line->sent);
     list_init(&line->waiting);
     list_init(&line->ready);
@@ -142,7 +146,7 @@ void route__hold(struct route_place *place, struct shard_request *request, bool 
         request->known_index = route__seen_index(place); /* No log has it yet. */
     }
     set_deadline(route, request);
-    struct route_line *line = line_of(place, request->session);
+    struct route_line *line = line_of(place, request);
     ASSERT_IF(is_in_doubt, list_is_empty(&line->sent)); /* R1 */
     held->line = line;
     insert_by_sequence(line, held);
@@ -217,6 +221,23 @@ void route__finish(struct route_held *held, int status, struct bytes reply)
     statistics->no_leader_count += status == ERROR_NOT_LEADER;
     route__release(held);
     request->done(request, status, reply); /* The session may be gone. */
+}
+
+void route__finish_moved(struct route_held *held)
+{
+    PROBE("route.moved");
+    struct shard_request *request = held->request;
+    uint32_t argument_count = request->command.argument_count;
+    struct bytes *arguments = memory_allocate((argument_count + 1u) * sizeof *arguments);
+    route__decode_arguments(bytes_make(held->encoded + ROUTE__REQUEST_HEAD_SIZE_BYTES,
+                                       held->encoded_size_bytes - ROUTE__REQUEST_HEAD_SIZE_BYTES),
+                            argument_count, arguments);
+    held->line->place->route->statistics.moved_count++;
+    take_out(held);
+    request->command.arguments = arguments;
+    request->done(request, ERROR_MOVED, (struct bytes){0}); /* The session may be gone. */
+    memory_free(arguments);
+    memory_free(held);
 }
 
 void route__finish_refused(struct route_held *held, int status)

@@ -59,7 +59,8 @@ void route__encode_requests_head(uint8_t *target, const struct route_message *me
     endian_put_u64_le(target + 24, message->origin);
     endian_put_u64_le(target + 32, message->seen_number);
     endian_put_u32_le(target + 40, message->item_count);
-    endian_put_u32_le(target + 44, 0);
+    endian_put_u16_le(target + 44, message->first_slot);
+    endian_put_u16_le(target + 46, message->end_slot == 0 ? 0 : message->end_slot - 1);
 }
 
 void route__encode_replies_head(uint8_t *target, const struct route_message *message)
@@ -209,6 +210,16 @@ static bool decode_ended(struct bytes source, struct route_message *message)
     return reason >= ROUTE_ENDED_NOT_LEADER && reason <= ROUTE_ENDED_FULL;
 }
 
+/* Both 0: not said, or slot 0 alone. */
+static bool decode_slots(const uint8_t *source, struct route_message *message)
+{
+    uint16_t first = endian_get_u16_le(source);
+    uint16_t last = endian_get_u16_le(source + 2);
+    message->first_slot = first;
+    message->end_slot = last == 0 ? 0 : last + 1;
+    return first <= last && last < SLOTS_COUNT;
+}
+
 static bool decode_requests(struct bytes source, struct route_message *message)
 {
     if (source.size_bytes < ROUTE__REQUESTS_HEAD_SIZE_BYTES) {
@@ -219,7 +230,7 @@ static bool decode_requests(struct bytes source, struct route_message *message)
     message->seen_number = endian_get_u64_le(source.data + 32);
     message->item_count = endian_get_u32_le(source.data + 40);
     message->items = bytes_after(source, ROUTE__REQUESTS_HEAD_SIZE_BYTES);
-    return endian_get_u32_le(source.data + 44) == 0 && message->message_number != 0 &&
+    return decode_slots(source.data + 44, message) && message->message_number != 0 &&
            message->origin != 0 && are_requests_valid(message->items, message->item_count);
 }
 

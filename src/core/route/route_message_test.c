@@ -23,6 +23,8 @@ static void make_requests(struct sample *sample)
                                     .message_number = 8,
                                     .origin = 9,
                                     .seen_number = 3,
+                                    .first_slot = 272,
+                                    .end_slot = SLOTS_COUNT,
                                     .item_count = 2};
     route__encode_requests_head(sample->bytes, &message);
     sample->size_bytes = ROUTE__REQUESTS_HEAD_SIZE_BYTES;
@@ -116,6 +118,8 @@ static void test_items_there_and_back(void **state)
     assert_int_equal(decode(&samples[3], &message), 0);
     assert_int_equal(message.origin, 9);
     assert_int_equal(message.seen_number, 3);
+    assert_int_equal(message.first_slot, 272);
+    assert_int_equal(message.end_slot, SLOTS_COUNT);
     assert_int_equal(message.item_count, 2);
     for (uint32_t i = 0; i < 2; i++) {
         struct route_wire_request wire;
@@ -145,6 +149,24 @@ static void test_items_there_and_back(void **state)
     route__next_reply(&message.items, &wire);
     assert_int_equal(wire.verdict, ROUTE_VERDICT_NO_SPACE);
     assert_int_equal(message.items.size_bytes, 0);
+}
+
+/* Slots that are not said are two zeros, as in messages of those who did not know of them; slot 0
+ * alone looks the same, and counts as that. */
+static void test_no_slots(void **state)
+{
+    (void)state;
+    static const uint16_t ends[] = {0, 1};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sample sample = {.size_bytes = ROUTE__REQUESTS_HEAD_SIZE_BYTES};
+        struct route_message message = {
+            .shard = 6, .number = 70, .message_number = 8, .origin = 9, .end_slot = ends[i]};
+        route__encode_requests_head(sample.bytes, &message);
+        assert_memory_equal(sample.bytes + 44, "\0\0\0\0", 4);
+        assert_int_equal(decode(&sample, &message), 0);
+        assert_int_equal(message.first_slot, 0);
+        assert_int_equal(message.end_slot, 0);
+    }
 }
 
 /* A message that is cut anywhere, or longer than it says, is refused. */
@@ -184,7 +206,8 @@ static void test_wrong_value(void **state)
         {2, 20, 5},    {3, 16, 0},    /* message 0 */
         {3, 24, 0},                   /* origin 0 */
         {3, 40, 1},                   /* fewer or more requests than there are */
-        {3, 40, 3},    {3, 44, 1},    /* not zero */
+        {3, 40, 3},    {3, 45, 0x40}, /* slots that do not exist, */
+        {3, 47, 0x40}, {3, 47, 0},    /* a last one below the first */
         {3, 48, 0},                   /* session 0 */
         {3, 56, 0},                   /* sequence 0 */
         {3, 74, 1},                   /* protocols that do not exist */
@@ -199,7 +222,7 @@ static void test_wrong_value(void **state)
         {4, 32, 1},                   /* fewer or more replies than there are */
         {4, 32, 3},    {4, 36, 1},    /* not zero */
         {4, 40, 0},                   /* sequence 0 */
-        {4, 48, 6},                   /* a verdict that does not exist */
+        {4, 48, 7},                   /* a verdict that does not exist */
         {4, 48, 1},                   /* a refusal with a reply */
         {4, 52, 4},                   /* another size than the reply has */
         {4, 52, 6},
@@ -245,8 +268,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_items_there_and_back),
-        cmocka_unit_test(test_wrong_size),     cmocka_unit_test(test_wrong_value),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_no_slots),       cmocka_unit_test(test_wrong_size),
+        cmocka_unit_test(test_wrong_value),    cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests_name("route_message", tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@ struct life {
     /* Of a thousand, each millisecond. */
     uint32_t submit_permille;
     uint32_t lose_permille;
+    uint32_t split_permille;
     uint32_t kill_permille;
     uint32_t break_permille;
     uint32_t deaf_permille;
@@ -78,6 +79,7 @@ static void life_init(struct life *life, uint64_t seed)
     life->session_count = PICK(random, 1, 4, SESSION_COUNT_MAX);
     life->submit_permille = PICK(random, 20, 200, 1000);
     life->lose_permille = PICK(random, 0, 2, 10, 30);
+    life->split_permille = PICK(random, 0, 2, 10);
     life->kill_permille = PICK(random, 0, 0, 2);
     life->break_permille = PICK(random, 0, 0, 5, 20);
     life->deaf_permille = PICK(random, 0, 0, 3);
@@ -155,6 +157,9 @@ static void leaders_change(struct life *life)
     if (world_leader(world) < WORLD_NODE_COUNT) {
         if (happens(life, life->lose_permille)) {
             world_lose_leader(world);
+        } else if (world_split_count(world) < WORLD_SPLIT_COUNT_MAX &&
+                   happens(life, life->split_permille)) {
+            world_split(world);
         }
     } else if (happens(life, 50)) {
         uint32_t node = any_node(life);
@@ -306,6 +311,7 @@ static const char *const probes[] = {
     "route.handed_back",
     "route.held_full",
     "route.hints_ignored",
+    "route.moved",
     "route.not_told",
     "route.read_lost",
     "route.replies_missing",
@@ -396,7 +402,8 @@ static void test_planted_bugs(void **state)
     (void)state;
     static const char *const bugs[] = {
         "route.order_lost",       "route.read_unguarded",   "route.reply_mismatched",
-        "route.retry_not_marked", "route.retry_renumbered",
+        "route.retry_not_marked", "route.retry_renumbered", "route.slots_lost",
+        "route.slots_mixed",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};

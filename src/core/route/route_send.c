@@ -120,6 +120,9 @@ static enum submitted submit_line(struct route_place *place, struct route_line *
         case ERROR_OUTCOME_UNKNOWN:
             route__finish(held, status, (struct bytes){0});
             break;
+        case ERROR_MOVED:
+            route__finish_moved(held);
+            break;
         default:
             route__finish_refused(held, status);
             break;
@@ -236,6 +239,16 @@ static bool is_full(const struct route_place *place, const struct route_held *he
            place->sent_size_bytes + route__charge(held->encoded_size_bytes) > place->room_bytes;
 }
 
+/* Those of a message are for the same slots. */
+static bool is_of_batch(const struct route *route, uint32_t count, const struct route_line *line)
+{
+    if (count == 0 || BUG("route.slots_mixed")) {
+        return true;
+    }
+    const struct route_line *first = route->batch[0]->line;
+    return first->first_slot == line->first_slot && first->end_slot == line->end_slot;
+}
+
 /* Gather what goes into one message. */
 static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
 {
@@ -245,6 +258,9 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
     LIST_EACH(member, next, &place->ready)
     {
         struct route_line *line = LIST_ITEM(member, struct route_line, ready);
+        if (!is_of_batch(route, count, line)) {
+            continue; /* For the next message. */
+        }
         for (struct route_held *held; (held = next_to_send(place, line)) != NULL;) {
             if (is_full(place, held, count, size_bytes)) {
                 list_remove(member);
@@ -271,6 +287,8 @@ static int send_batch(struct route_place *place, uint32_t count)
         .message_number = place->sent_number + 1,
         .origin = route->options.origin,
         .seen_number = place->reply_number,
+        .first_slot = count > 0 ? route->batch[0]->line->first_slot : 0,
+        .end_slot = count > 0 ? route->batch[0]->line->end_slot : 0,
         .item_count = count,
     };
     route__encode_requests_head(head, &message);
@@ -359,7 +377,7 @@ static void take_reply(struct route_place *place, const struct route_wire_reply 
     struct route_table_item *item = route__table_find(&place->sent, wire->sequence);
     if (item == NULL) {
         PROBE("route.reply_late"); /* Given up meanwhile. */
-        if (wire->verdict >= ROUTE_VERDICT_NO_SPACE) {
+        if (route__is_refusal(wire->verdict)) {
             gather_all(place);
         }
         return;
@@ -368,7 +386,7 @@ static void take_reply(struct route_place *place, const struct route_wire_reply 
     if (BUG("route.reply_mismatched")) {
         held = LIST_ITEM(held->line->sent.next, struct route_held, link);
     }
-    if (wire->verdict >= ROUTE_VERDICT_NO_SPACE) {
+    if (route__is_refusal(wire->verdict)) {
         held->line->must_gather = true;
         place->owes_sight = true;
     }
@@ -391,6 +409,9 @@ static void take_reply(struct route_place *place, const struct route_wire_reply 
     case ROUTE_VERDICT_RETURNED:
         PROBE("route.returned");
         route__return(held);
+        return;
+    case ROUTE_VERDICT_MOVED:
+        route__finish_moved(held);
         return;
     case ROUTE_VERDICT_COUNT:
         break;

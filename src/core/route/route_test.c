@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/trace/trace.h"
+#include "core/route/route_internal.h"
 #include "core/route/route_world.h"
 
 enum { FIRST, SECOND, THIRD };
@@ -559,6 +560,135 @@ static void test_price(void **state)
     }
 }
 
+/* ---- Splits ---------------------------------------------------------------------------------- */
+
+/* The shard gets smaller while a pipeline is under way, here or elsewhere: what was before that in the
+ * log is answered, the rest is handed back, refused and asked again by the newer map; all in order (the
+ * world looks). */
+static void test_split(void **state)
+{
+    enum { COUNT = 100 };
+    for (uint32_t leader = FIRST; leader <= SECOND; leader++) {
+        struct world *world = create(&(struct world_options){.seed = 3}, leader);
+        struct world_session *session = world_connect(world, FIRST);
+        uint32_t requests[COUNT];
+        world_set_committing(world, false);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            requests[i] =
+                world_submit(world, session, i % 3 == 0 ? WORLD_CHEAP_READ : WORLD_WRITE, 10);
+        }
+        world_run(world, 5);
+        world_split(world);
+        world_set_committing(world, true);
+        (void)run_until_done(world, 100);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            int status = world_status(world, requests[i]);
+            assert_true(status == 0 || (status == ERROR_OUTCOME_UNKNOWN && i % 3 == 0));
+        }
+        struct route_statistics statistics = statistics_of(world, FIRST);
+        assert_true(statistics.moved_count > 0 && statistics.moved_count < COUNT);
+        destroy(world);
+    }
+}
+
+/* Requests under slots that the shard has no more are refused each by itself, all in one message, and
+ * nothing is returned (R4): with another message they are answered. */
+static void test_moved_pipeline(void **state)
+{
+    enum { COUNT = 50 };
+    struct world *world = create(&(struct world_options){.seed = 1}, SECOND);
+    struct world_session *session = world_connect(world, FIRST);
+    (void)world_submit(world, session, WORLD_WRITE, 10);
+    (void)run_until_done(world, 10);
+    uint64_t count = statistics_of(world, FIRST).sent_message_count;
+    count_probe("route.returned");
+    world_split(world);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        (void)world_submit(world, session, WORLD_WRITE, 10);
+    }
+    (void)run_until_done(world, 10);
+    trace_set_hooks(NULL);
+    assert_int_equal(probe_count, 0);
+    assert_int_equal(statistics_of(world, FIRST).moved_count, COUNT);
+    assert_int_equal(statistics_of(world, FIRST).retried_count, 0);
+    assert_int_equal(statistics_of(world, FIRST).sent_message_count - count, 2);
+    destroy(world);
+}
+
+static struct buffer sent_message;
+
+static uint64_t at_one(void *context)
+{
+    return 1;
+}
+
+static int refuse_all(void *context, wal_shard shard, struct shard_request *request,
+                      const struct reply *reply)
+{
+    return -EBUSY;
+}
+
+static raft_node lead(void *context, wal_shard shard)
+{
+    return 1;
+}
+
+static raft_node nobody(void *context, wal_shard shard, raft_node after)
+{
+    return 0;
+}
+
+static raft_index applied_nothing(void *context, wal_shard shard)
+{
+    return 0;
+}
+
+static int keep_sent(void *context, raft_node node, const struct bytes *pieces,
+                     uint32_t piece_count)
+{
+    buffer_clear(&sent_message);
+    for (uint32_t i = 0; i < piece_count; i++) {
+        buffer_append(&sent_message, pieces[i]);
+    }
+    return 0;
+}
+
+/* Whoever asks for a shard that is not known yet is told at once that this node does not lead it, and
+ * need not wait for silence; once it is added, while others are in use, it is granted. */
+static void test_child(void **state)
+{
+    const struct route_options options = {
+        .self = 1,
+        .origin = 5,
+        .host = {.clock = {.now_ms = at_one},
+                 .submit_local = refuse_all,
+                 .local_leader = lead,
+                 .local_applied_index = applied_nothing,
+                 .send = keep_sent,
+                 .next_node = nobody},
+    };
+    struct route *route = NULL;
+    assert_int_equal(route_create(&route, &options, NULL), 0);
+    route_add_shard(route, 3);
+    (void)route_tick(route);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint8_t ask[ROUTE__ASK_SIZE_BYTES];
+        struct route_message told;
+        route__encode_ask(ask, 4, 70 + i);
+        assert_int_equal(route_receive(route, 2, 1, bytes_make(ask, sizeof ask)), 0);
+        assert_int_equal(route__decode(buffer_bytes(&sent_message), &told), 0);
+        assert_int_equal(told.kind, ROUTE_MESSAGE_TOLD);
+        assert_int_equal(told.shard, 4);
+        assert_int_equal(told.number, 70 + i);
+        assert_int_equal(told.grant != 0, i == 1);
+        if (i == 0) {
+            route_add_shard(route, 4);
+        }
+    }
+    route_destroy(route);
+    buffer_deinit(&sent_message);
+}
+
 /* Options that contradict each other are refused. */
 static void test_options(void **state)
 {
@@ -593,6 +723,9 @@ int main(void)
         cmocka_unit_test(test_new_life),
         cmocka_unit_test(test_stale_read),
         cmocka_unit_test(test_price),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_moved_pipeline),
+        cmocka_unit_test(test_child),
         cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests_name("route", tests, NULL, NULL);

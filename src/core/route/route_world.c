@@ -53,6 +53,10 @@ static void judge_answer(struct world *world, struct world_call *call, uint64_t 
     if (call->kind == WORLD_STALE_READ) {
         return;
     }
+    if (route__world_splits_at(world, call->position) != call->split_count) {
+        route__world_fail(world, "request %llu was answered while the shard had other slots",
+                          (unsigned long long)token);
+    }
     if (call->position < call->seen_position) {
         route__world_fail(world, "request %llu was answered as of %llu, and %llu had been seen",
                           (unsigned long long)token, (unsigned long long)call->position,
@@ -216,6 +220,7 @@ struct world_session *world_connect(struct world *world, uint32_t node)
     shard_session_init(&session->session);
     session->world = world;
     session->node = node;
+    session->split_count = world->nodes[node].split_count;
     if (world->session_count == world->session_capacity) {
         world->session_capacity = world->session_capacity * 2 + 16;
         world->session_ordinals = memory_resize(
@@ -253,20 +258,76 @@ uint32_t world_pending_count(const struct world *world, const struct world_sessi
     return session != NULL ? session->live_count : world->live_count;
 }
 
+/* Behind what was submitted before it. */
+static void wait_in_order(struct world_live *live)
+{
+    struct list *busy = &live->session->busy;
+    struct list *after = busy->previous;
+    while (after != busy && LIST_ITEM(after, struct world_live, busy)->number > live->number) {
+        after = after->previous;
+    }
+    list_insert_before(after->next, &live->busy);
+}
+
+/* Its map is newer than what the request named, and it says so as a node would. */
+static void hear_of_splits(struct world_node *node, uint32_t newer_than)
+{
+    if (node->split_count <= newer_than) {
+        node->split_count = node->world->split_count;
+    }
+}
+
+static void moved(struct world *world, struct world_live *live)
+{
+    struct world_session *session = live->session;
+    const struct shard_command *command = &live->request.command;
+    if (command->argument_count != 2 || command->arguments == NULL ||
+        !bytes_equal(command->arguments[0], live->arguments[0]) ||
+        command->arguments[1].size_bytes != live->size_bytes) {
+        route__world_fail(world, "request %u has moved, and its command is gone", live->number);
+    }
+    const struct world_call *call = &world->calls[live->number];
+    if (!is_read(call) && call->effect_position != 0) {
+        route__world_fail(world, "request %u took effect, and has moved", live->number);
+    }
+    TRACE("world.moved", live->number, call->session, call->ordinal, session->split_count);
+    hear_of_splits(&world->nodes[session->node], session->split_count);
+    wait_in_order(live);
+}
+
 static void request_done(struct shard_request *request, int status, struct bytes reply)
 {
     struct world_live *live = LIST_ITEM(request, struct world_live, request);
     struct world *world = live->session->world;
     world->nodes[live->session->node].is_touched = true;
+    live->session->under_way_count--;
+    if (status == ERROR_MOVED) {
+        moved(world, live);
+        return;
+    }
     judge_done(world, live, status, reply);
     free_live(live);
+}
+
+/* All of a session that is under way names the same slots. */
+static bool may_submit(struct world_session *session)
+{
+    if (session->under_way_count == 0) {
+        session->split_count = session->world->nodes[session->node].split_count;
+    }
+    return session->split_count == session->world->nodes[session->node].split_count;
 }
 
 /* Returns whether it is out of the gateway's hands. */
 static bool try_to_submit(struct world *world, struct world_live *live)
 {
-    struct world_node *node = &world->nodes[live->session->node];
-    const struct world_call *call = &world->calls[live->number];
+    struct world_session *session = live->session;
+    struct world_node *node = &world->nodes[session->node];
+    if (!may_submit(session)) {
+        return false;
+    }
+    struct world_call *call = &world->calls[live->number];
+    call->split_count = session->split_count;
     live->request.command = (struct shard_command){
         .opcode = call->kind == WORLD_WRITE ? ROUTE__WORLD_OPCODE_WRITE : ROUTE__WORLD_OPCODE_READ,
         .argument_count = 2,
@@ -277,12 +338,19 @@ static bool try_to_submit(struct world *world, struct world_live *live)
     live->request.does_grow = call->kind == WORLD_WRITE;
     live->request.is_cheap = call->kind == WORLD_CHEAP_READ;
     live->request.may_be_stale = call->kind == WORLD_STALE_READ;
+    live->request.end_slot = route__world_end_slot(session->split_count);
     live->request.done = request_done;
-    live->request.session = &live->session->session;
+    live->request.session = &session->session;
     node->is_touched = true;
+    session->under_way_count++; /* It may be done before this returns, but for within it. */
     struct buffer answer = {0};
     struct reply reply = {&answer, 2};
     int status = route_submit(node->route, WORLD_SHARD, &live->request, &reply);
+    session->under_way_count -= status != SHARD_PENDING;
+    if (status == ERROR_MOVED) {
+        hear_of_splits(node, session->split_count);
+        status = -EBUSY;
+    }
     if (status == SHARD_PENDING || status == -EBUSY) {
         if (answer.size_bytes > 0) {
             route__world_fail(world, "request %u has a reply and none", live->number);
@@ -317,6 +385,7 @@ uint32_t world_submit(struct world *world, struct world_session *session, enum w
     live->session = session;
     live->number = number;
     live->token = number + 1;
+    live->size_bytes = size_bytes;
     live->padding = memory_allocate_zeroed(1, size_bytes + 1);
     live->arguments[0] = bytes_make(&live->token, sizeof live->token);
     live->arguments[1] = bytes_make(live->padding, size_bytes);
@@ -486,6 +555,8 @@ void world_step(struct world *world)
         struct world_node *node = &world->nodes[i];
         if (node->route != NULL) {
             route__world_replica_step(node);
+            uint32_t split_count = route__world_applied_splits(node);
+            node->split_count = split_count > node->split_count ? split_count : node->split_count;
             submit_busy(node);
             tick(node);
         }

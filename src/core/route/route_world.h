@@ -12,7 +12,9 @@
  *   - a reply is that of its request
  *   - the effects of a session come in its order, and reads show what came before, nothing after
  *   - a read shows all that was answered, to anyone, before it was submitted
- *   - every request is done exactly once, in time */
+ *   - every request is done exactly once, in time
+ *   - what is said to have moved did not take effect, and its command is whole
+ *   - what takes effect, or is read, is so while the shard has the slots that the request named */
 #ifndef CORE_ROUTE_ROUTE_WORLD_H
 #define CORE_ROUTE_ROUTE_WORLD_H
 
@@ -96,6 +98,12 @@ void world_elect(struct world *world, uint32_t node);
 void world_learn(struct world *world, uint32_t node);
 /* It has heard that nobody does. */
 void world_forget(struct world *world, uint32_t node);
+/* The shard gets smaller, by an entry of the true leader's log (decision 18): some of what is open is
+ * before it, the rest is handed back. Each node hears of it in its time; the clients' gateway asks
+ * again what is refused, by the newer map. At most WORLD_SPLIT_COUNT_MAX times. */
+void world_split(struct world *world);
+uint32_t world_split_count(const struct world *world);
+#define WORLD_SPLIT_COUNT_MAX 12u
 /* Hold back what is committed next, or go on. */
 void world_set_committing(struct world *world, bool is_committing);
 void world_set_full(struct world *world, bool is_full);

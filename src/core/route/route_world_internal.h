@@ -20,6 +20,7 @@ struct world_call {
     uint32_t ordinal; /* In its session. */
     uint64_t submitted_at_ms;
     uint64_t seen_position; /* The newest that anyone had been answered when it was submitted. */
+    uint32_t split_count;   /* That it named the slots after. */
     int status;
     uint64_t position;        /* As its client was told. */
     uint64_t effect_position; /* In the log; 0: none. */
@@ -32,6 +33,7 @@ struct world_live {
     struct list busy; /* In the session's `busy`, while refused. */
     struct world_session *session;
     uint32_t number;
+    uint32_t size_bytes;
     uint64_t token;
     struct bytes arguments[2];
     uint8_t *padding;
@@ -47,6 +49,8 @@ struct world_session {
     uint32_t index;
     uint32_t request_count;
     uint32_t live_count;
+    uint32_t under_way_count; /* Of these, not in `busy`: */
+    uint32_t split_count;     /* all name the slots after so many splits. */
 };
 
 /* What a replica keeps of a request. */
@@ -102,6 +106,7 @@ struct world_node {
     uint64_t wake_at_ms;
     bool is_touched;
     bool has_leader_changed;
+    uint32_t split_count; /* Its map is that after so many splits. */
     struct list sessions;
     struct world_replica replica;
 };
@@ -124,6 +129,8 @@ struct world {
     uint64_t effect_count;
     uint64_t effect_capacity;
     uint64_t answered_position;
+    uint64_t split_positions[WORLD_SPLIT_COUNT_MAX];
+    uint32_t split_count;
 
     struct world_call *calls;
     uint32_t call_count;
@@ -145,7 +152,14 @@ void route__world_fail(struct world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool route__world_chance(struct world *world, uint32_t permille);
 
+/* The first slot after the last one, after so many splits. */
+uint16_t route__world_end_slot(uint32_t split_count);
+/* Splits up to a position of the log. */
+uint32_t route__world_splits_at(const struct world *world, uint64_t position);
+
 /* route_world_replica.c */
+/* Splits that the replica has applied. */
+uint32_t route__world_applied_splits(const struct world_node *node);
 void route__world_replica_init(struct world_node *node);
 /* Forget everything: the node is killed. */
 void route__world_replica_drop(struct world_node *node);

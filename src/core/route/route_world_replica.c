@@ -8,13 +8,18 @@
 
 /* ---- The log --------------------------------------------------------------------------------- */
 
-static void append_effect(struct world *world, const struct shard_request *request, uint64_t token)
+static void grow_effects(struct world *world)
 {
     if (world->effect_count == world->effect_capacity) {
         world->effect_capacity = world->effect_capacity * 2 + 256;
         world->effects =
             memory_resize(world->effects, world->effect_capacity * sizeof world->effects[0]);
     }
+}
+
+static void append_effect(struct world *world, const struct shard_request *request, uint64_t token)
+{
+    grow_effects(world);
     world->effects[world->effect_count++] =
         (struct world_effect){token, request->origin, request->sequence};
     struct world_call *call = &world->calls[token - 1];
@@ -26,6 +31,10 @@ static void append_effect(struct world *world, const struct shard_request *reque
     if (call->kind == WORLD_WRITE && call->status < 0 && call->status != ERROR_OUTCOME_UNKNOWN) {
         route__world_fail(world, "request %llu had been refused (%d), and takes effect",
                           (unsigned long long)token - 1, call->status);
+    }
+    if (call->split_count != world->split_count) {
+        route__world_fail(world, "request %llu takes effect, and the shard has other slots",
+                          (unsigned long long)token - 1);
     }
     uint32_t *ordinal = &world->session_ordinals[call->session];
     if (call->ordinal < *ordinal) {
@@ -177,6 +186,44 @@ static void finish(struct world_node *node, struct world_entry *entry, int statu
     }
 }
 
+/* ---- Splits ---------------------------------------------------------------------------------- */
+
+uint16_t route__world_end_slot(uint32_t split_count)
+{
+    return (uint16_t)(SLOTS_COUNT >> split_count);
+}
+
+uint32_t route__world_splits_at(const struct world *world, uint64_t position)
+{
+    uint32_t count = 0;
+    while (count < world->split_count && world->split_positions[count] <= position) {
+        count++;
+    }
+    return count;
+}
+
+uint32_t route__world_applied_splits(const struct world_node *node)
+{
+    const struct world *world = node->world;
+    return route__world_splits_at(world, is_true_leader(node) ? world->effect_count
+                                                              : node->replica.applied_position);
+}
+
+/* A status, or 1: go on. Shards only become smaller, so a replica that has more lags: that is no reason
+ * to ask by another map, nor to let others of the session pass. */
+static int compare_slots(const struct world_node *node, const struct shard_request *request)
+{
+    ASSERT(request->end_slot == 0 || request->first_slot == 0);
+    uint16_t end_slot = route__world_end_slot(route__world_applied_splits(node));
+    if (request->end_slot == 0 || request->end_slot == end_slot) {
+        return 1;
+    }
+    if (request->end_slot > end_slot) {
+        return ERROR_MOVED;
+    }
+    return request->may_be_stale && !request->is_write ? 1 : -EBUSY;
+}
+
 /* ---- Submitting ------------------------------------------------------------------------------ */
 
 /* A status, or 1: go on. */
@@ -201,6 +248,10 @@ static int look_up(struct world_node *node, struct shard_request *request,
     if (request->is_retry && request->known_index < route__world_window_start(world)) {
         return ERROR_OUTCOME_UNKNOWN;
     }
+    int status = compare_slots(node, request);
+    if (status != 1) {
+        return status;
+    }
     if (request->command.arguments[1].size_bytes > ROUTE__WORLD_TOO_LARGE_BYTES) {
         return -E2BIG;
     }
@@ -217,17 +268,18 @@ static int submit(struct world_node *node, struct shard_request *request, const 
         if (!request->may_be_stale) {
             return ERROR_NOT_LEADER;
         }
+        if (compare_slots(node, request) == ERROR_MOVED) {
+            return ERROR_MOVED;
+        }
         write_reply(reply->target, token, node->replica.applied_position);
         return SHARD_ANSWERED;
     }
     if (world->is_busy || route__world_chance(world, world->options.busy_permille)) {
         return -EBUSY;
     }
-    if (request->is_write) {
-        int status = look_up(node, request, reply);
-        if (status != 1) {
-            return status;
-        }
+    int status = request->is_write ? look_up(node, request, reply) : compare_slots(node, request);
+    if (status != 1) {
+        return status;
     }
     struct shard_session *session = request->session;
     struct world_entry *entry = entry_create(node, request);
@@ -400,13 +452,43 @@ void world_lose_leader(struct world *world)
     }
 }
 
-static void step_down(struct world_node *node)
+static void hand_back_open(struct world_node *node)
 {
-    node->replica.does_lead = false;
     for (struct world_entry *entry; (entry = first_in(node, ENTRY_OPEN)) != NULL;) {
         entry = route__world_chance(node->world, 500) ? entry : last_in(node, ENTRY_OPEN);
         finish(node, entry, ERROR_NOT_LEADER, 0);
     }
+}
+
+static void step_down(struct world_node *node)
+{
+    node->replica.does_lead = false;
+    hand_back_open(node);
+}
+
+static void append_split(struct world *world)
+{
+    grow_effects(world);
+    world->effects[world->effect_count++] = (struct world_effect){0};
+    world->split_positions[world->split_count++] = world->effect_count;
+    TRACE("world.split", world->split_count, world->effect_count, 0, 0);
+}
+
+uint32_t world_split_count(const struct world *world)
+{
+    return world->split_count;
+}
+
+void world_split(struct world *world)
+{
+    ASSERT(world->leader < WORLD_NODE_COUNT && world->split_count < WORLD_SPLIT_COUNT_MAX);
+    struct world_node *node = &world->nodes[world->leader];
+    commit_some(node);
+    append_split(world);
+    node->replica.applied_position = world->effect_count;
+    node->replica.epoch++; /* What the leader has of before is handed back. */
+    hand_back_open(node);
+    node->has_leader_changed = true;
 }
 
 void world_learn(struct world *world, uint32_t index)

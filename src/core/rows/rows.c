@@ -568,7 +568,7 @@ void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)
     ASSERT(rows->snapshot == NULL);
     rows->changes_seen++;
     rows->cache_size_bytes = cache_size_bytes;
-    rows__evict(rows);
+    evict(rows, NULL, EVICTION_STEP_COUNT);
 }
 
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics)

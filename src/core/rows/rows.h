@@ -128,7 +128,7 @@ void rows_fetch_divide(struct rows_fetch *fetch, uint32_t part_count);
 void rows_fetch_run(struct rows_fetch *fetch, uint32_t part);
 void rows_fetch_end(struct rows_fetch *fetch);
 
-/* Bound the cache anew; rows that are too many go at once. */
+/* Bound the cache anew; rows that are too many go little by little, with later calls. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);
 
 struct rows_statistics {

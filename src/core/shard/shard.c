@@ -30,6 +30,7 @@ static void open_next_entry(struct shard *shard)
 int shard_open(struct shard **shard, const struct shard_options *options, struct error *error)
 {
     ASSERT(options->in_flight_size_bytes_max > 0);
+    ASSERT(options->first_slot < options->end_slot && options->end_slot <= SLOTS_COUNT);
     struct shard *created = memory_allocate_zeroed(1, sizeof *created);
     created->options = *options;
     created->rows = rows_create(options->store, options->cache_size_bytes);
@@ -325,6 +326,9 @@ void shard_peer_lost(struct shard *shard, raft_node node)
 
 int shard_configure(struct shard *shard, const struct raft_configuration *target)
 {
+    if (shard->is_splitting) {
+        return -EBUSY;
+    }
     struct raft_input input = {.kind = RAFT_INPUT_CONFIGURE, .configuration = target};
     int status = step_with(shard, &input, NULL);
     shard__finish_step(shard);
@@ -333,10 +337,21 @@ int shard_configure(struct shard *shard, const struct raft_configuration *target
 
 int shard_transfer(struct shard *shard, raft_node node)
 {
+    if (shard->is_splitting) {
+        return -EBUSY;
+    }
     struct raft_input input = {.kind = RAFT_INPUT_TRANSFER, .node = node};
     int status = step_with(shard, &input, NULL);
     shard__finish_step(shard);
     return status;
+}
+
+void shard_campaign(struct shard *shard)
+{
+    if (!shard->has_failed) {
+        step(shard, (struct raft_input){.kind = RAFT_INPUT_CAMPAIGN});
+        shard__finish_step(shard);
+    }
 }
 
 bool shard__is_confirmed(struct shard *shard)
@@ -465,6 +480,13 @@ static int choose_log(struct shard *shard, const struct wal_shard_state *state,
             shard->options.id, (unsigned long long)state->last_index,
             (unsigned long long)shard->applied_index);
     }
+    bool is_lost = shard->applied_index == 0 && state->first_index > 1 && !shard->is_impaired;
+    if (is_lost) {
+        return error_set(
+            error, ERROR_CORRUPT,
+            "shard %u: the log begins at entry %llu, but the store has nothing before it",
+            shard->options.id, (unsigned long long)state->first_index);
+    }
     bool does_fit = false;
     int status = check_fit(shard, state, &does_fit, error);
     if (status != 0) {
@@ -487,6 +509,15 @@ static int choose_log(struct shard *shard, const struct wal_shard_state *state,
     return 0;
 }
 
+/* It has a state, from a split or a snapshot, and has never said anything: nothing is owed to a leader.
+ * A log that need not be flushed may have forgotten what was said. */
+static bool is_newborn(const struct shard *shard, const struct wal_shard_state *state)
+{
+    bool has_past = state != NULL && (state->hard_state.term != 0 || state->last_index != 0);
+    return shard->applied_index > 0 && !has_past && !shard->is_impaired &&
+           !shard->options.may_log_end_early;
+}
+
 int shard_start(struct shard *shard, const struct wal_shard_state *state, struct error *error)
 {
     ASSERT(shard->raft == NULL);
@@ -501,6 +532,7 @@ int shard_start(struct shard *shard, const struct wal_shard_state *state, struct
         .configuration = shard->configuration,
         .configuration_index = shard->configuration_index,
         .is_impaired = shard->is_impaired,
+        .is_newborn = is_newborn(shard, state),
         .election_timeout_ms = shard->options.election_timeout_ms,
         .heartbeat_interval_ms = shard->options.heartbeat_interval_ms,
         .random_seed = random_next(&shard->random),
@@ -544,6 +576,8 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     shard->applied_term = meta->term;
     shard->applied_stamp_ms = meta->stamp_ms;
     shard->digest = meta->digest;
+    shard->range = shard__meta_range(shard, meta);
+    shard->is_narrow = false;
     if (meta->configuration.voter_count > 0) { /* Else there was none since the group began. */
         shard->configuration = meta->configuration;
         shard->configuration_index = meta->configuration_index;
@@ -602,6 +636,11 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     if (machine->background(machine->context, shard->rows, shard__time_ms(shard), &command,
                             &next_ms)) {
+        if (command.opcode == SHARD_OPCODE_SPLIT && !shard__may_split(shard)) {
+            PROBE("shard.split_later");
+            shard->background_at_ms = now_ms + BACKGROUND_INTERVAL_MS;
+            return shard->background_at_ms;
+        }
         shard->is_background_pending = true;
         shard__add_background(shard, &command);
         shard->background_at_ms = next_ms;
@@ -672,6 +711,14 @@ bool shard_wants_tick(const struct shard *shard)
 {
     return shard->open->item_count > 0 &&
            shard->in_flight_count < SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX && shard_is_ready(shard);
+}
+
+void shard_set_cache_size(struct shard *shard, uint64_t size_bytes)
+{
+    shard->options.cache_size_bytes = size_bytes;
+    if (shard->rows != NULL) {
+        rows_set_cache_size(shard->rows, size_bytes);
+    }
 }
 
 void shard_set_full(struct shard *shard, bool is_full)

@@ -48,11 +48,17 @@
 #include "core/env/env.h"
 #include "core/raft/raft.h"
 #include "core/rows/rows.h"
+#include "core/slots/slots.h"
 #include "core/wal/wal.h"
 
 /* ---- Commands and the state machine ---------------------------------------------------------- */
 
 #define SHARD_ARGUMENT_COUNT_MAX (1u << 20)
+
+/* The shard becomes two (decision 18): only the machine's background() makes this command, on the
+ * leader. Arguments: number of the child (4 bytes, little-endian), its first slot (the same). It is
+ * the last of its entry, and the leader lets nothing else go on until it is applied. */
+#define SHARD_OPCODE_SPLIT 2100
 
 struct shard_command {
     uint16_t opcode; /* Stable for ever: it is stored in the log. */
@@ -125,6 +131,14 @@ struct shard_machine {
     /* Of a write that must wait and has not waited yet: would it rather be answered? Then `reply` has
      * that, no log gets it, and a retry is asked anew. */
     bool (*declines)(void *context, const struct shard_command *command, const struct reply *reply);
+
+    /* Both or none (NULL: such a shard is never split). The slots of the shard: before load(), with what
+     * the meta row or else the options say; and when it is narrowed. */
+    void (*set_range)(void *context, uint32_t first_slot, uint32_t end_slot);
+    /* SPLIT is applied, in place of execute(): from now on the shard ends at `first_slot`. Append to
+     * `child_saved` what the machine of the child will load(). Rows stay where they are; it changes none.
+     * Any status but 0 means that the log contradicts the state (ERROR_CORRUPT) or that the store failed. */
+    int (*split)(void *context, struct rows *rows, uint32_t first_slot, struct buffer *child_saved);
 };
 
 /* ---- Requests -------------------------------------------------------------------------------- */
@@ -137,9 +151,11 @@ struct shard_session {
 
     /* core/route's own. */
     struct {
-        void *line;           /* Requests that it keeps for the session. */
-        uint64_t number;      /* Its name elsewhere; 0: none yet. */
-        wal_shard shard;      /* Of what the local replica has, */
+        void *line;          /* Requests that it keeps for the session. */
+        uint64_t number;     /* Its name elsewhere; 0: none yet. */
+        wal_shard shard;     /* Of what the local replica has, */
+        uint16_t first_slot; /* for which slots, */
+        uint16_t end_slot;
         uint32_t local_count; /* how much that is, */
         uint32_t local_epoch; /* and since when. */
         uint64_t local_write; /* The newest write that took effect there: its sequence. */
@@ -153,6 +169,11 @@ struct shard_request {
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
     bool may_be_stale;            /* A read that any replica may answer with what it has. */
     bool is_cheap;                /* A read that may go through the log (route.h, R3). */
+    /* Which slots the shard has, as whoever asks believes: ERROR_MOVED if it does not have all of them,
+     * -EBUSY if it has more, because it lags behind a split (what may be stale is answered). end_slot
+     * 0: any will do. */
+    uint16_t first_slot;
+    uint16_t end_slot; /* At most SLOTS_COUNT. */
 
     /* The identity of a write (I7): a number for the life of the gateway that asks (random, not 0)
      * and one for the request. Origin 0: it will not be retried. */
@@ -167,8 +188,11 @@ struct shard_request {
      * the shard does not know the request any more.
      *   0                 answered
      *   ERROR_NOT_LEADER  handed back, because this replica does not lead any more: a write may or
-     *                     may not take effect; submit it to the next leader with is_retry. The
-     *                     command is valid during the call. */
+     *                     may not take effect; submit it to the next leader with is_retry. Or the shard
+     *                     was split, and this one may still be the leader. The command is valid during
+     *                     the call.
+     *   ERROR_MOVED       as from shard_submit(), when the split came while it waited; the command is
+     *                     valid during the call */
     void (*done)(struct shard_request *request, int status, struct bytes reply);
     struct shard_session *session;
 
@@ -254,6 +278,11 @@ struct shard_host {
     int (*load_head)(void *context, wal_shard shard, raft_index index, uint32_t size_bytes,
                      raft_term *term, struct buffer *payload, struct error *error);
 
+    /* SPLIT was applied (also while the log is replayed): the child may be opened as soon as
+     * shard_stored_index() is the present shard_applied_index() or more, which is hastened. Called for
+     * each split that the store did not have when the shard was opened, from within. */
+    void (*split)(void *context, struct shard *shard, const struct slots_range *child);
+
     /* The store or the log contradicts itself, or an apply failed: stop the node. */
     void (*failed)(void *context, struct shard *shard, int status, const struct error *error);
 };
@@ -276,10 +305,14 @@ struct shard_options {
     /* Applied entries that are kept for replicas that lag a little; and the replies of the window. */
     uint64_t recent_size_bytes_max;
     uint64_t window_size_bytes_max;
-    /* The rows of the range: lower <= row < upper (empty: no bound). A snapshot takes and replaces
-     * all of them; the meta row is outside. */
-    struct bytes range_lower;
-    struct bytes range_upper;
+    /* The slots with which the shard was made, whatever maps say since then, unless the meta row knows
+     * of a split. Of a replica without any state: these, or what is left of them. */
+    uint32_t first_slot;
+    uint32_t end_slot; /* At most SLOTS_COUNT. */
+    /* Append the first row of a slot; of slot 0: the first one that the shard with that slot has; of
+     * SLOTS_COUNT: one behind all of them. The rows of a shard are those from its first slot on and
+     * before its end. A snapshot takes and replaces all of them; the meta row is outside. Any thread. */
+    void (*append_slot_row)(uint32_t slot, struct buffer *row);
     /* Of a new shard: its first members. No voters: this replica waits for a leader. */
     struct raft_configuration configuration;
     uint32_t election_timeout_ms; /* 0: raft's defaults. */
@@ -293,6 +326,10 @@ struct shard_options {
  * Errors: ERROR_CORRUPT, ERROR_NEWER_FORMAT, -EIO. */
 MUST_USE int shard_open(struct shard **shard, const struct shard_options *options,
                         struct error *error);
+
+/* Does the store have a meta row of the shard? -EIO, ERROR_CORRUPT: it cannot tell. */
+MUST_USE int shard_has_state(const struct env_store *store, wal_shard id, bool *has_state,
+                             struct error *error);
 
 /* Without answering what is pending. No read or write may be under way elsewhere. */
 void shard_close(struct shard *shard);
@@ -315,9 +352,32 @@ bool shard_is_stored_whole(const struct shard *shard);
 
 /* Begin with what the log holds (NULL: nothing). The only voter campaigns for the next term at
  * once, others wait for a leader or for an election timeout. ERROR_CORRUPT when the log of an only
- * voter ends before what the store has applied. */
+ * voter ends before what the store has applied; or when the log has entries that somebody without any
+ * state cannot have been given: this replica has acknowledged them and has lost its state, so it must
+ * become impaired first (shard_accept_loss()). */
 MUST_USE int shard_start(struct shard *shard, const struct wal_shard_state *state,
                          struct error *error);
+
+/* Campaign at once, without asking first whether anybody would vote (a child beside its parent's
+ * leader); once more: ask again those who were not born then. Only in the first life of a replica, and
+ * for one term: then the others have been born, and elections go as ever. */
+void shard_campaign(struct shard *shard);
+
+/* Which slots it has, after all splits that were applied. While a snapshot takes the place of its state
+ * these are still those that the state had. */
+struct slots_range shard_range(const struct shard *shard);
+/* The entry of the newest SPLIT that was applied since it was opened; 0: none. */
+raft_index shard_split_index(const struct shard *shard);
+/* Has it no state yet: nothing was ever applied, and no snapshot is being taken? Once it is started, an
+ * empty one has an empty log, too: before, nobody knows whether it will come to a split. */
+bool shard_is_empty(const struct shard *shard);
+/* Of an empty one that is started: it claims this, which is a part of its range, from now on. It takes a
+ * snapshot of that or of less, and no entries before one: the first of them are of the larger range.
+ * Nothing of this is remembered, so the caller does it again after a restart, before whoever has the
+ * other slots here writes any row. */
+void shard_narrow(struct shard *shard, uint32_t first_slot, uint32_t end_slot);
+/* For a cache of another size; it shrinks little by little, as it is used. */
+void shard_set_cache_size(struct shard *shard, uint64_t size_bytes);
 
 /* Leader of its term, with everything of earlier terms applied. */
 bool shard_is_ready(const struct shard *shard);
@@ -349,8 +409,8 @@ void shard_unreachable(struct shard *shard, raft_node node);
 /* The node is thought to be dead. */
 void shard_peer_lost(struct shard *shard, raft_node node);
 
-/* Leader: change who belongs to the group; hand leadership over. Statuses of raft_step(). Done when
- * shard_configuration() or shard_leader() says so. */
+/* Leader: change who belongs to the group; hand leadership over. Statuses of raft_step(); -EBUSY also while
+ * it splits. Done when shard_configuration() or shard_leader() says so. */
 MUST_USE int shard_configure(struct shard *shard, const struct raft_configuration *target);
 MUST_USE int shard_transfer(struct shard *shard, raft_node node);
 
@@ -362,10 +422,11 @@ void shard_persisted(struct shard *shard, uint64_t sequence);
 uint64_t shard_tick(struct shard *shard);
 
 /* Returns enum shard_submitted, or refuses with nothing changed: -EBUSY (too much in flight, or the
- * same write is on its way already, or leadership is being handed over: the caller keeps the
- * request and tries again after the next tick), -ENOSPC (full, and the request grows),
+ * same write is on its way already, leadership is being handed over, or the shard has more slots than
+ * the request names: the caller keeps the request and tries again after the next tick), -ENOSPC (full, and the request grows),
  * ERROR_NOT_LEADER (not ready, or not the leader), -E2BIG (larger than an entry may be),
- * ERROR_OUTCOME_UNKNOWN (a retry that the window cannot tell about). */
+ * ERROR_OUTCOME_UNKNOWN (a retry that the window cannot tell about), ERROR_MOVED (the request names
+ * slots that the shard does not have: it had no effect and will have none; ask by a newer map). */
 MUST_USE int shard_submit(struct shard *shard, struct shard_request *request,
                           const struct reply *reply);
 

@@ -35,6 +35,9 @@ static int execute_command(struct shard *shard, struct shard_decoder *decoder,
 {
     struct shard_decoded decoded;
     int status = shard__decode_next(shard, decoder, &decoded);
+    if (status == 0 && shard->split.child != 0) {
+        status = ERROR_CORRUPT; /* Nothing stands behind SPLIT. */
+    }
     if (status != 0) {
         return error_set(error, status, "shard %u: entry %llu, command %u", shard->options.id,
                          (unsigned long long)entry->index, ordinal);
@@ -47,7 +50,10 @@ static int execute_command(struct shard *shard, struct shard_decoder *decoder,
     size_t start = entry->replies.size_bytes;
     shard->statistics.command_count++;
     struct shard_machine *machine = &shard->options.machine;
-    status = machine->execute(machine->context, shard->rows, &stamp, &decoded.command, &reply);
+    status =
+        decoded.command.opcode == SHARD_OPCODE_SPLIT
+            ? shard__split_note(shard, &decoded.command)
+            : machine->execute(machine->context, shard->rows, &stamp, &decoded.command, &reply);
     if (status != 0) {
         return error_set(error, status, "shard %u: apply entry %llu, command %u", shard->options.id,
                          (unsigned long long)entry->index, ordinal);
@@ -202,15 +208,20 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     rows_set_tier(shard->rows, ENV_TIER_DISK);
     rows_expect_disk(shard->rows, !shard_is_ready(shard)); /* A replay. */
     int status = execute_entry(shard, entry, &error);
+    if (status == 0) {
+        shard->applied_index = entry->index;
+        shard->applied_term = entry->term;
+        shard->digest = rows_digest(shard->rows);
+    }
+    if (status == 0 && shard->split.child != 0) {
+        status = shard__split_apply(shard, &error);
+    }
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     if (status != 0) {
         shard->stalled = entry;
         shard__fail(shard, status, &error);
         return false;
     }
-    shard->applied_index = entry->index;
-    shard->applied_term = entry->term;
-    shard->digest = rows_digest(shard->rows);
     TRACE("shard.applied", shard->options.id, shard->applied_index, shard->digest,
           entry->item_count);
     return finish_entry(shard, entry);
@@ -267,6 +278,9 @@ void shard__apply_committed(struct shard *shard)
     }
     raft_index applied_index = shard->applied_index;
     apply_committed(shard);
+    if (shard->is_split_unanswered && shard->stalled == NULL) {
+        shard__split_hand_back(shard);
+    }
     if (list_is_empty(&shard->locked)) {
         return;
     }

@@ -5,7 +5,8 @@
  * there again, with the same identity (I7). What is applied already is answered as ever. Requests
  * of a session go back in their order: those in entries first, then the one that was on its way to
  * memory or waited for a quorum, then those that waited behind it. A read or prefetch that a worker
- * has goes back when the worker is done with it. */
+ * has goes back when the worker is done with it. After a split what is in no entry goes back in the same
+ * way, though the replica still leads. */
 #include "base/assert/assert.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
@@ -52,22 +53,29 @@ static void hand_back_open(struct shard *shard)
     shard__entry_give(shard, entry);
 }
 
+/* Who gets one back may submit another one, which waits there again. */
 static void hand_back_list(struct shard *shard, struct list *requests)
 {
-    for (struct list *member; (member = list_pop_front(requests)) != NULL;) {
+    struct list waiting;
+    list_init(&waiting);
+    list_append_all(&waiting, requests);
+    for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {
         struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
         request->session->is_alone = false;
-        shard__hand_back(shard, request);
+        shard__hand_back_untouched(shard, request);
     }
 }
 
 static void hand_back_cold(struct shard *shard, struct list *requests)
 {
-    for (struct list *member; (member = list_pop_front(requests)) != NULL;) {
+    struct list waiting;
+    list_init(&waiting);
+    list_append_all(&waiting, requests);
+    for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {
         struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
         shard->cold_count--;
         request->session->is_alone = false;
-        shard__hand_back(shard, request);
+        shard__hand_back_untouched(shard, request);
     }
 }
 
@@ -87,6 +95,12 @@ void shard__hand_back_all(struct shard *shard)
     if (BUG("shard.deposed_leader_answers") && !shard->is_stateless) {
         shard__answer_unconfirmed(shard);
     }
+    shard->is_splitting = false;
+    shard__hand_back_waiting(shard);
+}
+
+void shard__hand_back_waiting(struct shard *shard)
+{
     shard__forget_waiting(shard);
     hand_back_list(shard, &shard->locked);
     hand_back_list(shard, &shard->confirming);

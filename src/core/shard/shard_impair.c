@@ -56,7 +56,11 @@ static int flag_row(const struct env_store *store, struct bytes key, struct erro
 static int make_row(struct shard *shard, struct bytes key, struct error *error)
 {
     ASSERT(shard->applied_index == 0);
-    struct shard_meta meta = {.is_impaired = true, .configuration = shard->configuration};
+    struct shard_meta meta = {.is_impaired = true,
+                              .configuration = shard->configuration,
+                              .has_range = true,
+                              .first_slot = shard->range.first,
+                              .end_slot = shard->range.end};
     struct buffer row = {0};
     shard__meta_encode(&meta, &row);
     shard->options.machine.save(shard->options.machine.context, &row);
@@ -79,7 +83,7 @@ int shard_accept_loss(struct shard *shard, struct error *error)
     }
     const struct env_store *store = &shard->options.store;
     uint8_t meta_key[SHARD_META_KEY_SIZE_BYTES];
-    struct bytes key = shard__meta_key(shard, meta_key);
+    struct bytes key = shard__meta_key(shard->options.id, meta_key);
     int status = flag_row(store, key, error);
     if (status == -ENOENT && shard->install == NULL) {
         status = make_row(shard, key, error);

@@ -47,8 +47,10 @@ struct shard_install {
     uint8_t prefix[PREFIX_SIZE_BYTES];     /* Of staged rows; */
     uint8_t prefix_end[PREFIX_SIZE_BYTES]; /* and of the first key behind them. */
     uint8_t mark_key[PREFIX_SIZE_BYTES];
-    struct buffer keys; /* Of the batch. */
-    struct buffer rows; /* Copies of staged rows. */
+    struct buffer lower; /* Of the rows that go, */
+    struct buffer upper; /* and behind them. */
+    struct buffer keys;  /* Of the batch. */
+    struct buffer rows;  /* Copies of staged rows. */
     struct env_change *changes;
     uint32_t change_count;
     uint32_t change_capacity;
@@ -173,7 +175,6 @@ static int read_staged(struct shard_install *install)
 
 static void run_switching(struct shard_install *install)
 {
-    const struct shard_options *options = &install->shard->options;
     uint8_t meta_key[SHARD_META_KEY_SIZE_BYTES];
     bool is_first = install->position.size_bytes == PREFIX_SIZE_BYTES;
     size_t position_before = install->position.size_bytes;
@@ -183,8 +184,8 @@ static void run_switching(struct shard_install *install)
     install->status = read_staged(install);
     if (install->status == 0) {
         if (is_first) {
-            add_change(install, ENV_CHANGE_DELETE_RANGE, options->range_lower,
-                       options->range_upper);
+            add_change(install, ENV_CHANGE_DELETE_RANGE, buffer_bytes(&install->lower),
+                       buffer_bytes(&install->upper));
         }
         struct bytes rows = buffer_bytes(&install->rows);
         while (rows.size_bytes > 0) {
@@ -194,7 +195,8 @@ static void run_switching(struct shard_install *install)
             add_change(install, ENV_CHANGE_PUT, key, value);
         }
         if (install->is_over) {
-            add_change(install, ENV_CHANGE_PUT, shard__meta_key(install->shard, meta_key),
+            add_change(install, ENV_CHANGE_PUT,
+                       shard__meta_key(install->shard->options.id, meta_key),
                        buffer_bytes(&install->meta));
             add_change(install, ENV_CHANGE_DELETE, bytes_make(install->mark_key, PREFIX_SIZE_BYTES),
                        BYTES(""));
@@ -260,6 +262,8 @@ static void destroy(struct shard_install *install)
     buffer_deinit(&install->keys);
     buffer_deinit(&install->rows);
     buffer_deinit(&install->position);
+    buffer_deinit(&install->lower);
+    buffer_deinit(&install->upper);
     memory_free(install->changes);
     memory_free(install);
 }
@@ -309,6 +313,7 @@ static void finish(struct shard *shard)
         shard->applied_stamp_ms > shard->stamp_ms ? shard->applied_stamp_ms : shard->stamp_ms;
     shard->stored_index = shard->applied_index;
     shard->handed_index = shard->applied_index;
+    shard->split_index = 0;
     shard->stored_stamp_ms = shard->applied_stamp_ms;
     shard->statistics.snapshot_installed_count++;
     TRACE("shard.snapshot_installed", shard->options.id, install->from, shard->applied_index,
@@ -328,6 +333,9 @@ static void mark(struct shard *shard, struct shard_install *install)
         return;
     }
     install->stage = INSTALL_MARKED;
+    if (shard->stored_index == 0 && shard->handed_index == 0) {
+        shard->stored_range = shard__meta_range(shard, &meta);
+    }
     shard__adopt(shard, &meta);
     reply(shard, install->from, install->id, install->number, SHARD_SNAPSHOT_INSTALLED);
 }
@@ -398,6 +406,17 @@ static bool is_old(const struct shard *shard, const struct shard_piece *piece)
            meta.index <= shard->commit_index;
 }
 
+/* It has slots that this replica does not claim: it is from before a split. */
+static bool is_larger(const struct shard *shard, const struct shard_piece *piece)
+{
+    struct shard_meta meta;
+    if (piece->number != 0 || shard__meta_decode(piece->meta, &meta) != 0) {
+        return false;
+    }
+    struct slots_range range = shard__meta_range(shard, &meta);
+    return range.first < shard->range.first || range.end > shard->range.end;
+}
+
 int shard__install_receive(struct shard *shard, raft_node from, struct bytes message)
 {
     struct shard_piece piece;
@@ -409,6 +428,11 @@ int shard__install_receive(struct shard *shard, raft_node from, struct bytes mes
     bool is_ours = install != NULL && install->id == piece.snapshot && install->from == from;
     if (is_old(shard, &piece) || (is_ours && install->stage != INSTALL_STAGING)) {
         reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_INSTALLED);
+        return 0;
+    }
+    if (is_larger(shard, &piece)) {
+        PROBE("shard.snapshot_of_larger_range");
+        reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_REFUSED);
         return 0;
     }
     if (!is_ours && piece.number == 0) {
@@ -435,8 +459,13 @@ int shard__install_receive(struct shard *shard, raft_node from, struct bytes mes
     return 0;
 }
 
+/* The rows that the store has of this replica go. Where it has no state there are none but those of the
+ * snapshot, from an earlier attempt: what the replica might have claimed besides may be another's. */
 static void begin_switching(struct shard *shard, struct shard_install *install)
 {
+    buffer_clear(&install->lower);
+    buffer_clear(&install->upper);
+    shard__bounds_of(shard, &shard->stored_range, &install->lower, &install->upper);
     rows_destroy(shard->rows); /* Its changes are of the state that goes. */
     shard->rows = NULL;
     install->stage = INSTALL_SWITCHING;
@@ -494,6 +523,9 @@ int shard__install_resume(struct shard *shard, struct shard_meta *meta, struct e
     install->stage = INSTALL_MARKED;
     shard->install = install;
     shard->is_stateless = true;
+    if (meta->index == 0) {
+        shard->stored_range = shard__meta_range(shard, &marked);
+    }
     *meta = marked;
     meta->saved = BYTES("");
     return 0;

@@ -63,6 +63,10 @@ struct shard_log {
 /* What the meta row says; shard_meta.c. */
 struct shard_meta {
     bool is_impaired; /* I8 of raft. */
+    /* After a split (decision 18). Without: the slots that the shard was made with. */
+    bool has_range;
+    uint32_t first_slot;
+    uint32_t end_slot;
     raft_index index;
     raft_term term;
     uint64_t stamp_ms;
@@ -97,12 +101,20 @@ struct shard_write {
     struct shard *shard;
     raft_index index;  /* Of the last entry in it. */
     uint64_t stamp_ms; /* The newest up to that entry. */
+    struct slots_range range;
+    bool has_split; /* It is flushed. */
     int status;
     struct error error;
 };
 
 /* So many times a full batch may gather while a replay waits for the one before. */
 #define SHARD_STORE_EXCESS 3u
+
+/* What SPLIT says. Child 0: there is none. */
+struct shard_split {
+    wal_shard child;
+    uint32_t first_slot;
+};
 
 /* Entries that a replay has read before it applies them. */
 struct shard_ahead_item {
@@ -140,13 +152,22 @@ struct shard {
     bool is_stateless;         /* The rows are being replaced: nothing is read or applied. */
     bool is_impaired;          /* I8 of raft. */
     bool is_flag_stale;        /* The store says that it is impaired, and it is not any more. */
-    uint64_t issued_sequence;  /* The newest of what was given to be made durable. */
+    bool is_narrow; /* Without any state, and its log must not begin at the first entry. */
+    bool is_split_unanswered; /* SPLIT was applied: what waits has to be handed back. */
+    bool is_splitting; /* Leader: SPLIT was gathered, and what waited is not handed back yet. */
+    uint64_t issued_sequence; /* The newest of what was given to be made durable. */
 
     /* What the meta row says. */
     raft_index applied_index;
     raft_term applied_term;
     uint64_t applied_stamp_ms;
     uint64_t digest;
+    bool has_range; /* It tells the range, too. */
+
+    struct slots_range range;        /* As of the applied entry. */
+    struct slots_range stored_range; /* As of what the store has. */
+    struct shard_split split;        /* Of the entry that is being applied. */
+    raft_index split_index;          /* Of the newest SPLIT since the start. */
 
     uint64_t stamp_ms; /* Of the newest entry, proposed or applied. */
 
@@ -277,13 +298,18 @@ uint64_t shard__time_ms(const struct shard *shard);
 /* ---- shard_meta.c ---------------------------------------------------------------------------- */
 
 #define SHARD_META_KEY_SIZE_BYTES 6u
-struct bytes shard__meta_key(const struct shard *shard, uint8_t key[SHARD_META_KEY_SIZE_BYTES]);
+struct bytes shard__meta_key(wal_shard id, uint8_t key[SHARD_META_KEY_SIZE_BYTES]);
 /* `saved` is borrowed from the source. ERROR_CORRUPT; ERROR_NEWER_FORMAT. */
 MUST_USE int shard__meta_decode(struct bytes source, struct shard_meta *meta);
 void shard__meta_set_impaired(struct buffer *encoded);
 void shard__meta_encode(const struct shard_meta *meta, struct buffer *target);
 /* Take over what the store says. */
 MUST_USE int shard__meta_load(struct shard *shard, struct error *error);
+/* Which slots a state with that meta row has. */
+struct slots_range shard__meta_range(const struct shard *shard, const struct shard_meta *meta);
+/* The rows of a range: lower <= row < upper. Appends. Any thread. */
+void shard__bounds_of(const struct shard *shard, const struct slots_range *range,
+                      struct buffer *lower, struct buffer *upper);
 /* Put what is applied into the rows. */
 void shard__meta_store(struct shard *shard);
 
@@ -291,6 +317,21 @@ void shard__meta_store(struct shard *shard);
 
 /* Is a majority of the voters left without it? */
 bool shard__is_dispensable(const struct raft_configuration *members, raft_node self);
+
+/* ---- shard_split.c --------------------------------------------------------------------------- */
+
+/* May SPLIT go into the log now? */
+bool shard__may_split(const struct shard *shard);
+/* Note what a SPLIT of the log says. ERROR_CORRUPT: it contradicts the state. */
+MUST_USE int shard__split_note(struct shard *shard, const struct shard_command *command);
+/* The entry is applied, and this was its last command. */
+MUST_USE int shard__split_apply(struct shard *shard, struct error *error);
+/* Once the entry is answered: hand back what waits. */
+void shard__split_hand_back(struct shard *shard);
+/* Does the request name slots that the shard does not have, or not all that it has? Then it has not come
+ * to a split yet that whoever asks knows of. */
+bool shard__lags(const struct shard *shard, const struct shard_request *request);
+bool shard__has_moved(const struct shard *shard, const struct shard_request *request);
 
 /* ---- shard_store.c --------------------------------------------------------------------------- */
 
@@ -335,10 +376,14 @@ void shard__answer_unconfirmed(struct shard *shard);
 
 /* Give all requests back that were not answered. */
 void shard__hand_back_all(struct shard *shard);
+/* Those that are in no entry. */
+void shard__hand_back_waiting(struct shard *shard);
 /* Those of an entry, whose commands are in its payload. */
 void shard__hand_back_entry(struct shard *shard, struct shard_entry *entry);
 /* One that has a copy of its command, with what waits behind it in its session. */
 void shard__hand_back(struct shard *shard, struct shard_request *request);
+/* One that is in no log. */
+void shard__hand_back_untouched(struct shard *shard, struct shard_request *request);
 
 /* ---- shard_read.c ---------------------------------------------------------------------------- */
 

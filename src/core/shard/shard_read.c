@@ -289,7 +289,20 @@ static void hand_back_items(struct shard_read *read)
     for (uint32_t i = 0; i < read->item_count; i++) {
         struct shard_request *request = read->items[i].request;
         request->session->is_alone = false;
-        shard__hand_back(read->shard, request);
+        shard__hand_back_untouched(read->shard, request);
+    }
+}
+
+/* While SPLIT is in the log nothing is answered that a child could know better. */
+static void hold_reads(struct shard_read *read)
+{
+    for (uint32_t i = 0; i < read->item_count && read->shard->is_splitting; i++) {
+        struct shard_read_item *item = &read->items[i];
+        bool is_held = !item->request->is_write && !item->request->may_be_stale;
+        if (item->status == 0 && is_held && !BUG("shard.read_while_splitting")) {
+            PROBE("shard.read_held_by_split");
+            item->status = ERROR_LOCKED;
+        }
     }
 }
 
@@ -304,6 +317,7 @@ void shard_read_done(struct shard_read *read)
         PROBE("shard.read_of_an_earlier_reign");
         hand_back_items(read);
     } else {
+        hold_reads(read);
         for (uint32_t i = 0; i < read->item_count;) {
             i = finish_session(read, i);
         }

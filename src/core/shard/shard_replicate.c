@@ -349,6 +349,10 @@ static int receive_raft(struct shard *shard, raft_node from, struct bytes messag
     }
     received.message.from = from;
     received.message.to = shard->options.self;
+    if (shard->is_narrow && received.message.entry_count > 0 && received.message.index == 0) {
+        PROBE("shard.first_entries_refused");
+        return 0; /* As if they were lost: the leader will have a snapshot. */
+    }
     shard__step_received(shard, &received);
     return 0;
 }

@@ -95,6 +95,7 @@ void shard__add_background(struct shard *shard, const struct shard_command *comm
 {
     struct shard_decoded decoded = {.command = *command, .protocol = 2};
     add_command(shard, NULL, &decoded);
+    shard->is_splitting = shard->is_splitting || command->opcode == SHARD_OPCODE_SPLIT;
 }
 
 void shard__add_write(struct shard *shard, struct shard_request *request)
@@ -138,9 +139,13 @@ static bool may_be_ordered(struct shard *shard, const struct shard_request *requ
 bool shard__must_wait(const struct shard *shard, const struct shard_request *request)
 {
     const struct shard_machine *machine = &shard->options.machine;
-    bool is_exempt = machine->must_wait == NULL || (request->may_be_stale && !request->is_write);
-    return !is_exempt && machine->must_wait(machine->context, &request->command) &&
-           !BUG("shard.lock_passed");
+    if (request->may_be_stale && !request->is_write) {
+        return false;
+    }
+    bool is_held = machine->must_wait != NULL &&
+                   machine->must_wait(machine->context, &request->command) &&
+                   !BUG("shard.lock_passed");
+    return shard->is_splitting || is_held;
 }
 
 static void wait_behind(struct shard *shard, struct shard_request *request)
@@ -231,19 +236,27 @@ static void deliver(struct shard *shard, struct shard_request *request, int stat
     memory_free(copy);
 }
 
+/* Of one that has not been in a log of this leader, nor, as the window said, of another: where its range
+ * is over, that is the end of it, and nobody has to wonder what became of it. */
+static int status_without_effect(const struct shard *shard, const struct shard_request *request)
+{
+    return shard__has_moved(shard, request) ? ERROR_MOVED : ERROR_NOT_LEADER;
+}
+
 /* Start the first request that waits, or give it back. False: it has to wait on. */
 static bool start_first(struct shard *shard, struct shard_session *session)
 {
     struct shard_request *request = LIST_ITEM(session->waiting.next, struct shard_request, link);
     /* What it waited for was handed back if the reign is another. It must not come before that. */
-    bool is_overtaken = request->reign != shard->reign && !request->may_be_stale;
+    bool is_overtaken = request->reign != shard->reign &&
+                        (!request->may_be_stale || shard__has_moved(shard, request));
     if (!may_start(shard, request) || is_overtaken) {
         if (session->pending_count > 0) {
             return false; /* In their order: after those before it. */
         }
         list_remove(&request->link);
         session->pending_count++;
-        deliver(shard, request, ERROR_NOT_LEADER, BYTES(""));
+        deliver(shard, request, status_without_effect(shard, request), BYTES(""));
         return true;
     }
     if (session->pending_count > 0 && !request->is_write && !may_be_ordered(shard, request)) {
@@ -293,6 +306,11 @@ void shard__hand_back(struct shard *shard, struct shard_request *request)
     finish(shard, request, ERROR_NOT_LEADER, BYTES(""));
 }
 
+void shard__hand_back_untouched(struct shard *shard, struct shard_request *request)
+{
+    finish(shard, request, status_without_effect(shard, request), BYTES(""));
+}
+
 static int start_write(struct shard *shard, struct shard_request *request,
                        const struct reply *reply)
 {
@@ -323,6 +341,10 @@ static struct shard_moment moment_of(const struct shard *shard, const struct sha
 
 static int read_now(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
+    if (shard->is_splitting && !request->may_be_stale && !BUG("shard.read_while_splitting")) {
+        shard__wait_for_lock(shard, request);
+        return SHARD_PENDING;
+    }
     struct shard_machine *machine = &shard->options.machine;
     struct shard_moment moment = moment_of(shard, request);
     size_t before = reply->target->size_bytes;
@@ -500,6 +522,29 @@ static int look_up_identity(struct shard *shard, const struct shard_request *req
     return 0;
 }
 
+/* What took effect before a split is answered by the parent. 0: the request may go on. */
+static int admit(struct shard *shard, const struct shard_request *request,
+                 const struct reply *reply, bool *is_answered)
+{
+    int status = 0;
+    *is_answered = false;
+    if (request->is_write) {
+        status = look_up_identity(shard, request, reply, is_answered);
+    }
+    if (status != 0 || *is_answered) {
+        return status;
+    }
+    if (shard__has_moved(shard, request) && !BUG("shard.range_ignored")) {
+        PROBE("shard.request_moved");
+        return ERROR_MOVED;
+    }
+    if (shard__lags(shard, request) && (request->is_write || !request->may_be_stale)) {
+        PROBE("shard.request_ahead");
+        return -EBUSY; /* Not refused for good: what its session asks next might be taken. */
+    }
+    return request->is_write ? admit_write(shard, request) : 0;
+}
+
 int shard_submit(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
     if (!may_start(shard, request) && !BUG("shard.read_before_ready")) {
@@ -509,21 +554,15 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
     request->needed_index = shard->applied_index;
     request->reign = shard->reign;
     struct shard_session *session = request->session;
-    if (request->is_write) {
-        bool is_answered = false;
-        int status = look_up_identity(shard, request, reply, &is_answered);
-        if (status != 0 || is_answered) {
-            return status != 0 ? status : SHARD_ANSWERED;
-        }
-        status = admit_write(shard, request);
-        if (status != 0) {
-            return status;
-        }
-        if (request->origin != 0 && !BUG("shard.identity_ignored")) {
-            shard__window_add_pending(shard->window, request->origin, request->sequence);
-        }
-    } else {
+    bool is_answered = false;
+    int status = admit(shard, request, reply, &is_answered);
+    if (status != 0 || is_answered) {
+        return status != 0 ? status : SHARD_ANSWERED;
+    }
+    if (!request->is_write) {
         shard->statistics.read_count++;
+    } else if (request->origin != 0 && !BUG("shard.identity_ignored")) {
+        shard__window_add_pending(shard->window, request->origin, request->sequence);
     }
     bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     int submitted = SHARD_PENDING;

@@ -34,6 +34,8 @@ struct shard_snapshot {
     struct shard_piece piece; /* Its bytes are in `content`. */
     struct buffer content;    /* Meta row and rows. */
     struct buffer position;   /* The last row of the piece. */
+    struct buffer lower;      /* Of the rows of the range as it was then, */
+    struct buffer upper;      /* and behind them. */
     int status;
     uint32_t send_count; /* Of the piece. */
     uint64_t wake_at_ms;
@@ -73,7 +75,7 @@ static int read_meta(struct shard_snapshot *snapshot)
     const struct env_store *store = &shard->options.store;
     uint8_t key[SHARD_META_KEY_SIZE_BYTES];
     int status = store->ops->get(store->context, snapshot->store_snapshot, ENV_TIER_DISK,
-                                 shard__meta_key(shard, key), &snapshot->content);
+                                 shard__meta_key(shard->options.id, key), &snapshot->content);
     if (status != 0) {
         return status;
     }
@@ -81,6 +83,10 @@ static int read_meta(struct shard_snapshot *snapshot)
     status = shard__meta_decode(buffer_bytes(&snapshot->content), &meta);
     if (status == 0) {
         snapshot->index = meta.index;
+        struct slots_range range = shard__meta_range(shard, &meta);
+        buffer_clear(&snapshot->lower);
+        buffer_clear(&snapshot->upper);
+        shard__bounds_of(shard, &range, &snapshot->lower, &snapshot->upper);
     }
     if (status == 0 && BUG("shard.snapshot_meta_ahead_of_rows")) {
         take_meta_of_memory(snapshot, &meta);
@@ -94,8 +100,7 @@ static int seek(const struct env_store *store, struct env_iterator *iterator,
 {
     struct bytes position = buffer_bytes(&snapshot->position);
     if (position.size_bytes == 0) {
-        return store->ops->iterator_seek(store->context, iterator,
-                                         snapshot->shard->options.range_lower);
+        return store->ops->iterator_seek(store->context, iterator, buffer_bytes(&snapshot->lower));
     }
     int status = store->ops->iterator_seek(store->context, iterator, position);
     if (status == 0 && bytes_equal(store->ops->iterator_key(store->context, iterator), position)) {
@@ -106,11 +111,11 @@ static int seek(const struct env_store *store, struct env_iterator *iterator,
 
 static int read_rows(struct shard_snapshot *snapshot)
 {
-    const struct shard_options *options = &snapshot->shard->options;
-    const struct env_store *store = &options->store;
+    const struct env_store *store = &snapshot->shard->options.store;
     struct env_iterator *iterator;
     int status = store->ops->iterator_open(store->context, snapshot->store_snapshot, ENV_TIER_DISK,
-                                           options->range_lower, options->range_upper, &iterator);
+                                           buffer_bytes(&snapshot->lower),
+                                           buffer_bytes(&snapshot->upper), &iterator);
     if (status != 0) {
         return status;
     }
@@ -151,6 +156,8 @@ static void destroy(struct shard_snapshot *snapshot)
     list_remove(&snapshot->link);
     buffer_deinit(&snapshot->content);
     buffer_deinit(&snapshot->position);
+    buffer_deinit(&snapshot->lower);
+    buffer_deinit(&snapshot->upper);
     memory_free(snapshot);
 }
 

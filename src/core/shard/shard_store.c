@@ -18,7 +18,8 @@
 static void save_applied_early(struct shard *shard)
 {
     uint8_t key[SHARD_META_KEY_SIZE_BYTES];
-    struct env_change meta = {.kind = ENV_CHANGE_PUT, .key = shard__meta_key(shard, key)};
+    struct env_change meta = {.kind = ENV_CHANGE_PUT,
+                              .key = shard__meta_key(shard->options.id, key)};
     if (rows_get(shard->rows, meta.key, &meta.value) == 0) {
         const struct env_store *store = &shard->options.store;
         if (store->ops->write(store->context, &meta, 1, NULL) == 0) {
@@ -38,7 +39,12 @@ static void freeze(struct shard *shard)
     bool is_frozen = rows_commit_begin(shard->rows);
     ASSERT(is_frozen); /* The meta row at least. */
     shard->write = (struct shard_write){
-        .shard = shard, .index = shard->applied_index, .stamp_ms = shard->applied_stamp_ms};
+        .shard = shard,
+        .index = shard->applied_index,
+        .stamp_ms = shard->applied_stamp_ms,
+        .range = shard->range,
+        .has_split = shard->split_index > shard->handed_index,
+    };
     shard->handed_index = shard->applied_index;
     if (BUG("shard.stored_before_written")) {
         shard->stored_index = shard->handed_index;
@@ -110,6 +116,10 @@ uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms)
     if (shard->handed_index == shard->applied_index) {
         return UINT64_MAX;
     }
+    if (shard->handed_index < shard->split_index) {
+        (void)shard__hand_over(shard); /* The child waits for it. */
+        return UINT64_MAX;
+    }
     uint64_t old_at_ms = shard->unstored_since_ms + SHARD_STORE_DELAY_MS;
     if (now_ms >= old_at_ms) {
         (void)shard__hand_over(shard);
@@ -121,6 +131,11 @@ uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms)
 void shard_write_run(struct shard_write *write)
 {
     write->status = rows_commit_write(write->shard->rows, &write->error);
+    if (write->status == 0 && write->has_split && !BUG("shard.split_not_flushed")) {
+        const struct env_store *store = &write->shard->options.store;
+        write->status = store->ops->flush(store->context, &write->error);
+        write->status = write->status == -ENOSPC ? -EBUSY : write->status; /* All of it again. */
+    }
 }
 
 /* Returns the write's status. */
@@ -139,6 +154,7 @@ static int finish_write(struct shard *shard)
         ASSERT(write->index >= shard->stored_index);
         shard->stored_index = write->index;
         shard->stored_stamp_ms = write->stamp_ms;
+        shard->stored_range = write->range;
     }
     return write->status;
 }

@@ -5,17 +5,25 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
 
 /* ---- The machine ----------------------------------------------------------------------------- */
 
 static int toy_load(void *context, struct rows *rows, struct bytes saved, struct error *error)
 {
+    struct shard__world *world = context;
+    ASSERT(saved.size_bytes < sizeof world->loaded);
+    memset(world->loaded, 0, sizeof world->loaded);
+    if (saved.size_bytes > 0) {
+        memcpy(world->loaded, saved.data, saved.size_bytes);
+    }
     return 0;
 }
 
 static void toy_save(void *context, struct buffer *saved)
 {
+    buffer_append(saved, bytes_of_text(((struct shard__world *)context)->loaded));
 }
 
 static int toy_get(struct rows *rows, const struct shard_command *command,
@@ -85,14 +93,16 @@ static int toy_read(void *context, struct rows *rows, const struct shard_moment 
 static bool toy_must_wait(void *context, const struct shard_command *command)
 {
     const struct shard__world *world = context;
-    return is_locked(world, command) ||
+    return world->is_split_gathered || is_locked(world, command) ||
            (command->opcode == OPCODE_APPEND &&
             memchr(world->waiting, command->arguments[0].data[0], sizeof world->waiting) != NULL);
 }
 
 static void toy_gathered(void *context, const struct shard_command *command)
 {
-    ((struct shard__world *)context)->gathered_count += command != NULL;
+    struct shard__world *world = context;
+    world->gathered_count += command != NULL;
+    world->is_split_gathered = command != NULL && command->opcode == SHARD_OPCODE_SPLIT;
 }
 
 static void toy_waits(void *context, const struct shard_command *command)
@@ -121,15 +131,53 @@ static bool toy_declines(void *context, const struct shard_command *command,
 static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
 {
     struct bytes value;
+    if (command->opcode == SHARD_OPCODE_SPLIT) {
+        return 0;
+    }
     int status = rows_get(rows, command->arguments[0], &value);
     return status == ERROR_INCOMPLETE ? status : 0;
+}
+
+/* A letter has 630 slots or 631. */
+static void toy_append_slot_row(uint32_t slot, struct buffer *row)
+{
+    buffer_append_byte(row, slot == SLOTS_COUNT ? '~' : (uint8_t)('a' + slot * 26 / SLOTS_COUNT));
 }
 
 static bool toy_background(void *context, struct rows *rows, uint64_t time_ms,
                            struct shard_command *command, uint64_t *next_ms)
 {
-    *next_ms = UINT64_MAX;
-    return false;
+    struct shard__world *world = context;
+    static uint8_t numbers[2][4];
+    static const struct bytes arguments[] = {{numbers[0], 4}, {numbers[1], 4}};
+    *next_ms = time_ms;
+    if (world->split_child == 0 || world->machine_range[1] == world->split_slot) {
+        return false;
+    }
+    endian_put_u32_le(numbers[0], world->split_child);
+    endian_put_u32_le(numbers[1], world->split_slot);
+    *command = (struct shard_command){SHARD_OPCODE_SPLIT, 2, arguments};
+    return true;
+}
+
+static void toy_set_range(void *context, uint32_t first_slot, uint32_t end_slot)
+{
+    struct shard__world *world = context;
+    world->machine_range[0] = first_slot;
+    world->machine_range[1] = end_slot;
+}
+
+static int toy_split(void *context, struct rows *rows, uint32_t first_slot,
+                     struct buffer *child_saved)
+{
+    struct shard__world *world = context;
+    if (first_slot <= world->machine_range[0] || first_slot >= world->machine_range[1]) {
+        return ERROR_CORRUPT;
+    }
+    world->machine_range[1] = first_slot;
+    world->is_split_gathered = false;
+    buffer_append(child_saved, BYTES("of the child"));
+    return 0;
 }
 
 /* ---- The host -------------------------------------------------------------------------------- */
@@ -149,7 +197,15 @@ static void host_persist(void *context, struct shard *shard, const struct wal_re
         world->hard_state = record->hard_state;
         return;
     }
-    ASSERT(record->index == world->last_index + 1);
+    if (record->kind == WAL_RECORD_TRUNCATE) {
+        world->last_index = record->index - 1;
+        return;
+    }
+    if (world->last_index == 0) {
+        world->first_index = record->index;
+    }
+    ASSERT(world->last_index == 0 || record->index == world->last_index + 1);
+    ASSERT(record->index < LOG_COUNT_MAX);
     world->last_index = record->index;
     world->log[record->index].term = record->term;
     buffer_clear(&world->log[record->index].payload);
@@ -184,6 +240,23 @@ static void host_poll_writes(void *context)
 static void host_send(void *context, struct shard *shard, raft_node to, const struct bytes *pieces,
                       uint32_t piece_count)
 {
+    struct shard__world *world = context;
+    world->sent = memory_resize(world->sent, (world->sent_count + 1) * sizeof world->sent[0]);
+    struct shard__sent *sent = &world->sent[world->sent_count++];
+    *sent = (struct shard__sent){.to = to};
+    for (uint32_t i = 0; i < piece_count; i++) {
+        buffer_append(&sent->bytes, pieces[i]);
+    }
+}
+
+static int host_work_elsewhere(void *context, struct shard_work *work)
+{
+    struct shard__world *world = context;
+    if (world->work != NULL) {
+        return -EBUSY;
+    }
+    world->work = work;
+    return 0;
 }
 
 /* From the last to the first: nothing depends on their order. */
@@ -201,7 +274,7 @@ static int host_load_entry(void *context, wal_shard shard, raft_index index, raf
                            struct buffer *payload, struct error *error)
 {
     struct shard__world *world = context;
-    ASSERT(index >= 1 && index <= world->last_index);
+    ASSERT(index >= world->first_index && index <= world->last_index);
     *term = world->log[index].term;
     buffer_append(payload, buffer_bytes(&world->log[index].payload));
     return 0;
@@ -223,6 +296,14 @@ static void host_failed(void *context, struct shard *shard, int status, const st
     ((struct shard__world *)context)->failed_status = status;
 }
 
+static void host_split(void *context, struct shard *shard, const struct slots_range *child)
+{
+    struct shard__world *world = context;
+    world->child_count++;
+    world->child = *child;
+    world->child_index = shard_applied_index(shard);
+}
+
 static struct env_store host_store(struct shard__world *world)
 {
     struct env_store store = memstore_interface(world->memstore);
@@ -232,20 +313,25 @@ static struct env_store host_store(struct shard__world *world)
 
 struct shard_options shard__world_options(struct shard__world *world)
 {
+    struct raft_configuration configuration = {.voter_count = world->voter_count};
+    for (uint32_t i = 0; i < world->voter_count; i++) {
+        configuration.voters[i] = i + 1;
+    }
     return (struct shard_options){
-        .id = 1,
-        .self = 1,
+        .id = world->id,
+        .self = world->self,
         .store = host_store(world),
         .cache_size_bytes = 1 << 20,
         .store_row_count = world->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
         .recent_size_bytes_max = 1 << 20,
         .window_size_bytes_max = 1 << 20,
-        .range_lower = BYTES("a"),
-        .range_upper = BYTES("~"),
-        .configuration = {.voter_count = 1, .voters = {1}},
+        .first_slot = world->first_slot,
+        .end_slot = world->end_slot,
+        .append_slot_row = toy_append_slot_row,
+        .configuration = configuration,
         .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background,
-                    toy_must_wait, toy_gathered, toy_waits, toy_declines},
+                    toy_must_wait, toy_gathered, toy_waits, toy_declines, toy_set_range, toy_split},
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,
@@ -256,6 +342,8 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .run_parts = host_run_parts,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
+                 .work_elsewhere = host_work_elsewhere,
+                 .split = host_split,
                  .failed = host_failed},
     };
 }
@@ -267,9 +355,9 @@ void shard__world_start(struct shard__world *world, bool has_log)
     ASSERT(shard_open(&world->shard, &options, &error) == 0);
     world->persisting_sequence = 0;
     struct wal_shard_state state = {
-        .shard = 1,
+        .shard = world->id,
         .hard_state = world->hard_state,
-        .first_index = 1,
+        .first_index = world->last_index > 0 ? world->first_index : 0,
         .last_index = world->last_index,
         .last_term = world->log[world->last_index].term,
     };
@@ -322,21 +410,55 @@ void shard__world_settle(struct shard__world *world)
     shard__world_write(world);
 }
 
-struct shard__world *shard__world_create(void)
+struct shard__world *shard__world_create_bare(struct memstore *memstore)
 {
     struct shard__world *world = memory_allocate_zeroed(1, sizeof *world);
-    world->memstore = memstore_create(7);
+    world->is_memstore_borrowed = memstore != NULL;
+    world->memstore = memstore != NULL ? memstore : memstore_create(7);
+    world->id = 1;
+    world->self = 1;
+    world->voter_count = 1;
+    world->end_slot = SLOTS_COUNT;
+    world->wall_ms = 1000;
+    world->store_row_count = 1;
+    return world;
+}
+
+struct shard__world *shard__world_create(void)
+{
+    struct shard__world *world = shard__world_create_bare(NULL);
     /* A row of somebody else's: over an empty store nothing would ever be cold. */
     struct env_store store = memstore_interface(world->memstore);
     struct env_change change = {ENV_CHANGE_PUT, BYTES("\xff"), BYTES("")};
     ASSERT(store.ops->write(store.context, &change, 1, NULL) == 0);
-    world->wall_ms = 1000;
-    world->store_row_count = 1;
     shard__world_start(world, false);
     shard__world_settle(world);
     ASSERT(shard_is_ready(world->shard));
     ASSERT(shard_settle(world->shard) == 0);
     return world;
+}
+
+void shard__world_work(struct shard__world *world)
+{
+    struct shard_work *work = world->work;
+    if (work != NULL) {
+        world->work = NULL;
+        work->run(work);
+        work->done(work);
+    }
+}
+
+void shard__world_stop(struct shard__world *world)
+{
+    ASSERT(world->work == NULL && world->read == NULL);
+    if (world->write != NULL) {
+        struct shard_write *write = world->write;
+        world->write = NULL;
+        write->status = -EBUSY; /* As if it had never been tried. */
+        shard_write_done(write);
+    }
+    shard_close(world->shard);
+    world->shard = NULL;
 }
 
 void shard__world_destroy(struct shard__world *world)
@@ -345,7 +467,13 @@ void shard__world_destroy(struct shard__world *world)
         shard__world_write(world);
     }
     shard_close(world->shard);
-    memstore_destroy(world->memstore);
+    if (!world->is_memstore_borrowed) {
+        memstore_destroy(world->memstore);
+    }
+    for (uint32_t i = 0; i < world->sent_count; i++) {
+        buffer_deinit(&world->sent[i].bytes);
+    }
+    memory_free(world->sent);
     for (int i = 0; i < LOG_COUNT_MAX; i++) {
         buffer_deinit(&world->log[i].payload);
     }
@@ -396,6 +524,12 @@ void shard__world_expect(struct shard__client *client, const char *answer)
 void shard__world_expect_handed_back(const struct shard__client *client)
 {
     ASSERT(client->answer_count == 1 && client->status == ERROR_NOT_LEADER);
+    ASSERT(client->answer.size_bytes == 0);
+}
+
+void shard__world_expect_moved(const struct shard__client *client)
+{
+    ASSERT(client->answer_count == 1 && client->status == ERROR_MOVED);
     ASSERT(client->answer.size_bytes == 0);
 }
 

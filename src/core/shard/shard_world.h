@@ -7,6 +7,7 @@
 #ifndef CORE_SHARD_SHARD_WORLD_H
 #define CORE_SHARD_SHARD_WORLD_H
 
+#include "base/endian/endian.h"
 #include "core/memstore/memstore.h"
 #include "core/shard/shard.h"
 
@@ -17,18 +18,34 @@ struct log_entry {
     struct buffer payload;
 };
 
+struct shard__sent {
+    raft_node to;
+    struct buffer bytes;
+};
+
 struct shard__world {
     struct shard *shard;
     struct memstore *memstore;
+    bool is_memstore_borrowed;
     struct env_store_ops store_ops; /* The memstore's, to be replaced. */
     uint64_t wall_ms;
     uint64_t persisting_sequence;
     struct raft_hard_state hard_state;
     struct log_entry log[LOG_COUNT_MAX]; /* By index. */
+    raft_index first_index;              /* Of the log. */
     raft_index last_index;
     struct shard_read *read;
     struct shard_write *write;
     int failed_status;
+    raft_node self;
+    wal_shard id;
+    uint32_t voter_count;
+    uint32_t first_slot;
+    uint32_t end_slot;
+    struct shard_work *work;
+    /* What was sent, for the test to deliver. */
+    struct shard__sent *sent;
+    uint32_t sent_count;
     uint32_t store_row_count;
     uint32_t executed_count;
     const char *locked_key; /* What a transaction would hold; NULL: nothing. */
@@ -38,17 +55,33 @@ struct shard__world {
     bool does_decline;        /* What must wait is answered instead. */
     uint32_t run_part_count;
     bool is_write_over_when_polled;
+    /* Decision 18. */
+    wal_shard split_child; /* What background() gives; 0: nothing. */
+    uint32_t split_slot;
+    bool is_split_gathered;
+    char loaded[32];           /* What the machine of the shard was given. */
+    uint32_t machine_range[2]; /* What the machine was told, or came to. */
+    uint32_t child_count;      /* How often the host was told. */
+    struct slots_range child;
+    raft_index child_index; /* Applied then. */
 };
 
+/* Give a world without a shard, of one member, of shard 1 with all slots; fields may be changed before the
+ * start. `memstore` is borrowed; NULL: it has one of its own. */
+struct shard__world *shard__world_create_bare(struct memstore *memstore);
 /* Give a world whose shard is ready, without anything that the store lacks. Each entry that changes a
  * row is a batch. */
 struct shard__world *shard__world_create(void);
-/* What is under way ends; no read is. */
+/* What is under way ends; no read is. A memstore that was borrowed stays. */
 void shard__world_destroy(struct shard__world *world);
+/* Without ending what is under way, as in a crash. */
+void shard__world_stop(struct shard__world *world);
 struct shard_options shard__world_options(struct shard__world *world);
 /* Open and start a shard, with what the log has or without a log. */
 void shard__world_start(struct shard__world *world, bool has_log);
 
+/* Do the work for which a worker was asked, if there is some, and tell the shard. */
+void shard__world_work(struct shard__world *world);
 /* Write the batch that was handed over, if there is one, and tell the shard. */
 void shard__world_write(struct shard__world *world);
 /* A tick, with what it hands to the store written, and the tick that follows. */
@@ -79,5 +112,6 @@ void shard__world_put_and_start_cold(struct shard__world *world, struct shard_se
 void shard__world_expect(struct shard__client *client, const char *answer);
 /* It was handed back, once. */
 void shard__world_expect_handed_back(const struct shard__client *client);
+void shard__world_expect_moved(const struct shard__client *client);
 
 #endif

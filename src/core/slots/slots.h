@@ -9,6 +9,9 @@
  *   I2. No two ranges have the same shard.
  *   I3. The shard of the first range is SLOTS_FIRST_SHARD. It has the rows of the cluster itself, too
  *       (service/system).
+ *   I4. A map only changes by a shard becoming two, one of which keeps its number and the lower slots
+ *       (decision 18). So the first slot of a shard never changes, and what two maps of a cluster know
+ *       together is the union of these (slots_merge()).
  *
  * A map that nobody changes may be read by any thread. No memory of its own. */
 #ifndef CORE_SLOTS_SLOTS_H
@@ -17,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bytes/bytes.h"
 #include "base/error/error.h"
 #include "core/wal/wal.h"
 
@@ -43,6 +47,28 @@ void slots_divide(struct slots *slots, uint32_t shard_count);
 
 /* -EINVAL, and no change, unless the ranges are as I1 to I3 want them. */
 MUST_USE int slots_set(struct slots *slots, const struct slots_range *ranges, uint32_t range_count);
+
+/* `child` gets the slots of `parent` from `first` on. -EINVAL, and no change, unless both keep some,
+ * the child is new (a number above 0) and there is room for it. */
+MUST_USE int slots_split(struct slots *slots, wal_shard parent, uint32_t first, wal_shard child);
+
+/* Add what `other` knows and `slots` does not, whichever is newer in what. False, and no change: they are
+ * not of one cluster, or there is no room. */
+bool slots_merge(struct slots *slots, const struct slots *other);
+
+/* Can `newer` have come out of `older` by no or more splits? */
+bool slots_descend(const struct slots *newer, const struct slots *older);
+
+/* May a node open an empty replica of the shard, for a leader to fill? `claims`: what its replicas that
+ * have state say that they have. One of these that has slots of the shard has not come to the split
+ * yet: it will, and then the shard is born beside it. */
+bool slots_may_open(const struct slots *slots, wal_shard shard, const struct slots_range *claims,
+                    uint32_t claim_count);
+
+/* A map as bytes for another node, or from one (docs/formats/conductor.md). Appends. */
+void slots_encode(const struct slots *slots, struct buffer *target);
+/* ERROR_PROTOCOL, and no change, unless every byte is as it must be. */
+MUST_USE int slots_decode(struct slots *slots, struct bytes source);
 
 bool slots_are_equal(const struct slots *left, const struct slots *right);
 

@@ -74,12 +74,141 @@ static void test_set(void **state)
     assert_false(slots_are_equal(&slots, &other));
 }
 
+/* A child gets the upper part of its parent, wherever that stands, and nothing else changes. */
+static void test_split(void **state)
+{
+    static struct slots slots;
+    static struct slots before;
+    slots_divide(&before, 2);
+    slots = before;
+    assert_int_equal(slots_split(&slots, 1, 100, 3), 0);
+    assert_int_equal(slots.range_count, 3);
+    assert_int_equal(slots_shard_of(&slots, 99), 1);
+    assert_int_equal(slots_shard_of(&slots, 100), 3);
+    assert_int_equal(slots_shard_of(&slots, 8191), 3);
+    assert_int_equal(slots_shard_of(&slots, 8192), 2);
+    assert_int_equal(slots_split(&slots, 2, 9000, 4), 0);
+    assert_int_equal(slots_shard_of(&slots, SLOTS_COUNT - 1), 4);
+    assert_true(slots_descend(&slots, &before));
+    assert_true(slots_descend(&before, &before));
+    assert_false(slots_descend(&before, &slots));
+}
+
+/* No part is empty, no shard is there twice, and there is an end of it. */
+static void test_split_refusals(void **state)
+{
+    static struct slots slots;
+    static struct slots before;
+    slots_divide(&slots, 2);
+    before = slots;
+    assert_int_equal(slots_split(&slots, 1, 0, 3), -EINVAL);
+    assert_int_equal(slots_split(&slots, 1, 8192, 3), -EINVAL);
+    assert_int_equal(slots_split(&slots, 2, 8192, 3), -EINVAL);
+    assert_int_equal(slots_split(&slots, 1, 100, 2), -EINVAL);
+    assert_int_equal(slots_split(&slots, 1, 100, 0), -EINVAL);
+    assert_int_equal(slots_split(&slots, 3, 100, 4), -EINVAL);
+    assert_true(slots_are_equal(&slots, &before));
+    slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
+    assert_int_equal(slots_split(&slots, 1, 1, 1000), -EINVAL);
+}
+
+/* Each of two maps may know of a split that the other does not: together they know of both, either way. */
+static void test_merge(void **state)
+{
+    static struct slots left;
+    static struct slots right;
+    static struct slots both;
+    static struct slots other;
+    slots_divide(&left, 2);
+    right = left;
+    both = left;
+    assert_int_equal(slots_split(&left, 1, 4096, 3), 0);
+    assert_int_equal(slots_split(&left, 3, 6000, 5), 0);
+    assert_int_equal(slots_split(&right, 2, 12288, 4), 0);
+    assert_int_equal(slots_split(&both, 1, 4096, 3), 0);
+    assert_int_equal(slots_split(&both, 3, 6000, 5), 0);
+    assert_int_equal(slots_split(&both, 2, 12288, 4), 0);
+    other = left;
+    assert_true(slots_merge(&left, &right));
+    assert_true(slots_are_equal(&left, &both));
+    assert_true(slots_merge(&right, &other));
+    assert_true(slots_are_equal(&right, &both));
+    assert_true(slots_merge(&right, &left)); /* Nothing new. */
+    assert_true(slots_are_equal(&right, &both));
+}
+
+/* Maps of different clusters are not put together: a shard that begins elsewhere, two that begin at one
+ * slot, too many. */
+static void test_merge_refusals(void **state)
+{
+    static struct slots slots;
+    static struct slots before;
+    static struct slots other;
+    slots_divide(&slots, 2);
+    before = slots;
+    slots_divide(&other, 3);
+    assert_false(slots_merge(&slots, &other));
+    slots_divide(&other, 1);
+    assert_int_equal(slots_split(&other, 1, 8192, 3), 0);
+    assert_false(slots_merge(&slots, &other));
+    slots_divide(&other, 1);
+    assert_int_equal(slots_split(&other, 1, 77, 1000), 0);
+    slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
+    assert_false(slots_merge(&slots, &other));
+    slots_divide(&slots, 2);
+    assert_true(slots_are_equal(&slots, &before));
+}
+
+/* A child is not opened beside a replica that still has its slots; one that has others is no reason. */
+static void test_may_open(void **state)
+{
+    static struct slots slots;
+    static const struct slots_range before[] = {{1, 0, 8192}};
+    static const struct slots_range after[] = {{1, 0, 4096}, {2, 8192, SLOTS_COUNT}};
+    static const struct slots_range itself[] = {{3, 4096, 8192}};
+    slots_divide(&slots, 2);
+    assert_int_equal(slots_split(&slots, 1, 4096, 3), 0);
+    assert_false(slots_may_open(&slots, 3, before, 1));
+    assert_true(slots_may_open(&slots, 3, after, 2));
+    assert_false(slots_may_open(&slots, 3, itself, 1)); /* It is open. */
+    assert_true(slots_may_open(&slots, 2, before, 1));
+    assert_true(slots_may_open(&slots, 3, NULL, 0));
+    assert_false(slots_may_open(&slots, 4, NULL, 0)); /* No such shard. */
+}
+
+/* Another node reads the same map; what is cut off or is no map is refused, and the old one stays. */
+static void test_bytes(void **state)
+{
+    static struct slots slots;
+    static struct slots read;
+    struct buffer bytes = {0};
+    slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
+    slots_encode(&slots, &bytes);
+    assert_int_equal(slots_decode(&read, buffer_bytes(&bytes)), 0);
+    assert_true(slots_are_equal(&read, &slots));
+    for (size_t size = 0; size < bytes.size_bytes; size++) {
+        assert_int_equal(slots_decode(&read, bytes_make(bytes.data, size)), ERROR_PROTOCOL);
+    }
+    bytes.data[8]++; /* The end of the first. */
+    assert_int_equal(slots_decode(&read, buffer_bytes(&bytes)), ERROR_PROTOCOL);
+    assert_true(slots_are_equal(&read, &slots));
+    buffer_append(&bytes, BYTES("            "));
+    assert_int_equal(slots_decode(&read, buffer_bytes(&bytes)), ERROR_PROTOCOL);
+    buffer_deinit(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_divide),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_set),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_split_refusals),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_merge_refusals),
+        cmocka_unit_test(test_may_open),
+        cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

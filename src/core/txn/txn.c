@@ -201,7 +201,7 @@ void txn__try_again(struct txn *txn, struct txn_transaction *transaction, int st
 {
     uint64_t now_ms = txn__now_ms(txn);
     bool is_final = status == -ENOSPC || status == -E2BIG || status == ERROR_PROTOCOL ||
-                    status == ERROR_STOPPED;
+                    status == ERROR_STOPPED || status == ERROR_MOVED;
     /* The second attempt waits where it is decided whose turn it is. */
     bool is_at_once = status == -EBUSY && transaction->attempt_count == 1;
     uint64_t delay_ms = is_at_once ? 0 : backoff_ms(txn, transaction->attempt_count);

@@ -30,6 +30,8 @@
  * What is sent when things go wrong
  *   a part is refused: locked     tell ABORT to the others; again at once, in order
  *   a part is refused: changed    tell ABORT to the others; TXN_CHANGED
+ *   a part is refused: moved      the same; TXN_FAILED. What is told later is asked again by a newer
+ *                                 map: nothing ends because a shard was split
  *   a part does not answer        after prepare_timeout_ms as refused; TXN_FAILED at the deadline
  *   the decision does not come    ask again until the deadline; then TXN_UNKNOWN
  *   a FINISH does not answer      again until the deadline; then the recoverer's work, and the
@@ -142,7 +144,9 @@ struct txn_host {
     struct env_clock clock;
 
     /* Have the shard at `place` execute the request: as route_submit(), which it mostly is. The
-     * request is a write with its own session; identity and the like are the route's. */
+     * request is a write with its own session; identity and the like are the route's. Where slots are
+     * named (a PREPARE's part), the shard must have these: else ERROR_MOVED. Where none are, the host
+     * names those of the shard that has the place now, and is asked again after ERROR_MOVED. */
     int (*submit)(void *context, uint32_t place, struct shard_request *request,
                   const struct reply *reply);
 };
@@ -178,13 +182,17 @@ struct txn_part {
     uint32_t argument_count;       /* Of PREPARE, behind the header. */
     const struct bytes *arguments; /* Borrowed. */
     bool does_grow;
+    /* Which slots the shard has, by the map that the parts were cut by, as in shard.h; 0: any. */
+    uint16_t first_slot;
+    uint16_t end_slot;
 };
 
 enum txn_result {
     TXN_COMMITTED,
     TXN_CHANGED, /* A watched key has changed. */
     TXN_FAILED,  /* `status` says why: ERROR_NOT_LEADER (no leader in time), -EBUSY (conflicts until
-                    the deadline, or a clock is wrong), -ENOSPC, -E2BIG. */
+                    the deadline, or a clock is wrong), -ENOSPC, -E2BIG, ERROR_MOVED (a shard has
+                    other slots than its part names: cut it anew). */
     TXN_UNKNOWN,
 };
 

@@ -15,8 +15,6 @@
 #include "base/memory/memory.h"
 #include "core/txn/txn_internal.h"
 
-enum { ASK_AGAIN_DELAY_MS = 20 };
-
 struct txn_attempt *txn__attempt_create(struct txn *txn, struct txn_id id, uint32_t home,
                                         const uint32_t *places, uint32_t place_count)
 {
@@ -116,6 +114,8 @@ void txn__attempt_start(struct txn *txn, struct txn_transaction *transaction)
         const struct txn_part *part = &transaction->parts[i];
         const struct txn_call_options options = {
             .place = part->place,
+            .first_slot = part->first_slot,
+            .end_slot = part->end_slot,
             .part = i,
             .opcode = txn->options.prepare_opcode,
             .protocol = transaction->begin.protocol,
@@ -272,7 +272,7 @@ static void decide_answered(struct txn_attempt *attempt, struct txn_call *call)
             txn__attempt_over(attempt);
         } else {
             PROBE("txn.decide_asked_again");
-            txn__call_ask(call, ASK_AGAIN_DELAY_MS);
+            txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
         }
     } else if (reply.answer == TXN_ANSWER_COMMITTED) {
         txn__finish_all(attempt, TXN_COMMIT);
@@ -377,7 +377,7 @@ static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
     bool is_heard = call->status == 0 && txn_reply_decode(buffer_bytes(&call->reply), &reply);
     if (!is_heard) {
         PROBE("txn.finish_asked_again");
-        txn__call_ask(call, ASK_AGAIN_DELAY_MS);
+        txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
         return;
     }
     enum txn_answer expected =
@@ -408,6 +408,9 @@ void txn__attempt_answered(struct txn_attempt *attempt, struct txn_call *call)
         prepare_answered(attempt, call);
     } else if (is_one_of(call, attempt->finishes, attempt->part_count)) {
         finish_answered(attempt, call);
+    } else if (call == &attempt->forget && call->status == ERROR_MOVED &&
+               attempt->state == TXN_ATTEMPT_FORGETTING) {
+        txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
     } else if (call == &attempt->forget) {
         txn__attempt_over(attempt);
     } else if (attempt->is_recovery) {

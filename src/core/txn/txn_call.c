@@ -16,6 +16,8 @@ void txn__call_init(struct txn_call *call, struct txn_attempt *attempt,
         .attempt = attempt,
         .part = options->part,
         .place = options->place,
+        .first_slot = options->first_slot,
+        .end_slot = options->end_slot,
         .is_certain = true,
         .argument_count = 1 + options->other_count,
     };
@@ -110,6 +112,8 @@ static void submit(struct txn_call *call)
     /* The host may have moved them to a copy. */
     call->request.command.arguments = call->arguments;
     call->request.command.argument_count = call->argument_count;
+    call->request.first_slot = call->first_slot;
+    call->request.end_slot = call->end_slot;
     call->state = TXN_CALL_UNDER_WAY;
     call->attempt->under_way_count++;
     int status = host->submit(host->context, call->place, &call->request, &reply);

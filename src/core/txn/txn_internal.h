@@ -8,6 +8,8 @@
 #include "base/trace/trace.h"
 #include "core/txn/txn.h"
 
+enum { TXN_ASK_AGAIN_DELAY_MS = 20 };
+
 enum txn_call_state {
     TXN_CALL_IDLE,      /* Not asked for yet, or to be asked again when somebody says so. */
     TXN_CALL_WAITING,   /* In txn->waiting: to be submitted at `retry_at_ms`. */
@@ -24,6 +26,8 @@ struct txn_call {
     enum txn_call_state state;
     uint32_t part;
     uint32_t place;
+    uint16_t first_slot; /* end_slot 0: those of the shard that has the place when it is asked. */
+    uint16_t end_slot;
     uint32_t submit_count; /* Under identities of its own, each. */
     uint64_t retry_at_ms;
     int status;
@@ -105,6 +109,8 @@ uint64_t txn__now_ms(const struct txn *txn);
 
 struct txn_call_options {
     uint32_t place;
+    uint16_t first_slot;
+    uint16_t end_slot;
     uint32_t part;
     uint16_t opcode;
     uint8_t protocol; /* In the header. */

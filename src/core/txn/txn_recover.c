@@ -74,6 +74,11 @@ void txn__recovery_answered(struct txn_attempt *attempt, struct txn_call *call)
     if (attempt->state != TXN_ATTEMPT_DECIDING) {
         return;
     }
+    if (call->status == ERROR_MOVED && attempt->deadline_ms != UINT64_MAX) {
+        PROBE("txn.home_moved");
+        txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
+        return;
+    }
     if (call->status != 0 || !txn_reply_decode(buffer_bytes(&call->reply), &reply)) {
         txn__attempt_over(attempt);
         return;

@@ -89,7 +89,18 @@ static void done(void *context, const struct txn_done *result)
 static int begin(struct world *world)
 {
     const struct bytes argument = BYTES("part");
-    const struct txn_part parts[] = {{10, 1, &argument, true}, {20, 1, &argument, false}};
+    const struct txn_part parts[] = {
+        {.place = 10,
+         .end_slot = 15,
+         .argument_count = 1,
+         .arguments = &argument,
+         .does_grow = true},
+        {.place = 20,
+         .first_slot = 15,
+         .end_slot = 30,
+         .argument_count = 1,
+         .arguments = &argument},
+    };
     const struct txn_begin options = {
         .parts = parts, .part_count = 2, .protocol = 2, .context = world, .done = done};
     return txn_begin(world->txn, &options);
@@ -176,6 +187,88 @@ static void test_the_way_of_a_commit(void **state)
     teardown(&world);
 }
 
+/* A part names the slots by which it was cut, and when the shard has others, nothing happened and nothing
+ * will. What is told names none: that is looked up each time. */
+static void test_a_part_that_moved(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    assert_string_equal(said(&world), "prepare1@10 prepare1@20");
+    assert_int_equal(world.sent[0]->first_slot, 0);
+    assert_int_equal(world.sent[0]->end_slot, 15);
+    assert_int_equal(world.sent[1]->first_slot, 15);
+    assert_int_equal(world.sent[1]->end_slot, 30);
+    refuse(&world, 1, ERROR_MOVED);
+    assert_int_equal(world.done_count, 1);
+    assert_int_equal(world.done.result, TXN_FAILED);
+    assert_int_equal(world.done.status, ERROR_MOVED);
+    assert_string_equal(said(&world), "finish1@10:abort");
+    assert_int_equal(world.sent[2]->end_slot, 0);
+    answer(&world, 0, TXN_ANSWER_YES, NULL);
+    world.sent[2]->end_slot = 15; /* As the host looked up. */
+    refuse(&world, 2, ERROR_MOVED);
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "finish1@10:abort");
+    assert_int_equal(world.sent[3]->end_slot, 0);
+    answer(&world, 3, TXN_ANSWER_ABORTED, NULL);
+    struct txn_statistics statistics;
+    txn_get_statistics(world.txn, &statistics);
+    assert_int_equal(statistics.attempt_open_count, 0);
+    teardown(&world);
+}
+
+/* What is decided is told until it is heard, wherever the places are by then. */
+static void test_no_step_ends_with_a_split(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    assert_int_equal(begin(&world), 0);
+    answer(&world, 0, TXN_ANSWER_YES, NULL);
+    answer(&world, 1, TXN_ANSWER_YES, NULL);
+    (void)said(&world);
+    refuse(&world, 2, ERROR_MOVED);
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "decide1@10:commit");
+    answer(&world, 3, TXN_ANSWER_COMMITTED, NULL);
+    assert_string_equal(said(&world), "finish1@10:commit finish1@20:commit");
+    refuse(&world, 4, ERROR_MOVED);
+    answer(&world, 5, TXN_ANSWER_COMMITTED, "+B\r\n");
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "finish1@10:commit");
+    answer(&world, 6, TXN_ANSWER_COMMITTED, "+A\r\n");
+    assert_string_equal(world.replies, "+A\r\n;+B\r\n;");
+    assert_string_equal(said(&world), "forget1@10:commit");
+    refuse(&world, 7, ERROR_MOVED);
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "forget1@10:commit");
+    answer(&world, 8, TXN_ANSWER_DONE, NULL);
+    struct txn_statistics statistics;
+    txn_get_statistics(world.txn, &statistics);
+    assert_int_equal(statistics.attempt_open_count, 0);
+    teardown(&world);
+}
+
+/* A recoverer asks the home again, too. */
+static void test_a_recovery_whose_home_moved(void **state)
+{
+    (void)state;
+    struct world world;
+    setup(&world);
+    const struct txn_unfinished unfinished = {.id = {5, 6, 7}, .place = 20, .home = 10};
+    txn_recover(world.txn, &unfinished);
+    wait_ms(&world, 1);
+    assert_string_equal(said(&world), "decide6@10:abort");
+    refuse(&world, 0, ERROR_MOVED);
+    wait_ms(&world, 30);
+    assert_string_equal(said(&world), "decide6@10:abort");
+    answer(&world, 1, TXN_ANSWER_COMMITTED, NULL);
+    assert_string_equal(said(&world), "finish6@20:commit");
+    teardown(&world);
+}
+
 static void test_a_lock_means_abort_and_again_in_order(void **state)
 {
     (void)state;
@@ -226,7 +319,7 @@ static void test_a_single_part_waits_at_once(void **state)
     struct world world;
     setup(&world);
     const struct bytes argument = BYTES("part");
-    const struct txn_part part = {10, 1, &argument, true};
+    const struct txn_part part = {10, 1, &argument, true, 0, 0};
     const struct txn_begin options = {
         .parts = &part, .part_count = 1, .protocol = 2, .context = &world, .done = done};
     assert_int_equal(txn_begin(world.txn, &options), 0);
@@ -449,7 +542,8 @@ static void test_too_much_is_not_copied(void **state)
     uint8_t *much = calloc(1, MUCH);
     const struct bytes nowhere = bytes_make((const uint8_t *)16, (size_t)1 << 45);
     struct bytes argument = bytes_make(much, MUCH);
-    const struct txn_part part = {10, 1, &argument, true};
+    const struct txn_part part = {
+        .place = 10, .argument_count = 1, .arguments = &argument, .does_grow = true};
     const struct txn_begin options = {
         .parts = &part, .part_count = 1, .protocol = 2, .context = &world, .done = done};
     assert_true(txn_has_room(world.txn, MUCH));
@@ -474,6 +568,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_way_of_a_commit),
+        cmocka_unit_test(test_a_part_that_moved),
+        cmocka_unit_test(test_no_step_ends_with_a_split),
+        cmocka_unit_test(test_a_recovery_whose_home_moved),
         cmocka_unit_test(test_a_lock_means_abort_and_again_in_order),
         cmocka_unit_test(test_who_waits_has_time_until_the_deadline),
         cmocka_unit_test(test_a_single_part_waits_at_once),

@@ -132,8 +132,8 @@ static const struct config_option options[] = {
         .default_note = "1",
         .help =
             "Into how many shards the data of a new cluster is divided, 1 to 64: each with its own "
-            "log entries, replicas and leader. Counts when the first node makes the cluster, and "
-            "never again.",
+            "log entries, replicas and leader. Counts when the first node makes the cluster; "
+            "`tutti split` makes more of them later.",
         .parse = config_parse_number,
         .lowest = 1,
         .largest = SLOTS_SHARD_COUNT_MAX,

@@ -20,7 +20,7 @@
  *       together can, by client_memory_bytes_max.
  *   I4. Idle connections hold no buffers.
  *   I5. The commands of a connection take effect in their order, and none shows what a later one did,
- *       whichever shards they are of. See resp_spread.c.
+ *       whichever shards they are of, and also while these split. See resp_spread.c, resp_moved.c.
  *
  * Threads. A group is made and ended on one thread while no loop runs; servers are created after
  * the group and before their loops run, and belong to their loops. Any thread may read statistics.
@@ -116,12 +116,16 @@ struct resp_place {
 struct resp_backend {
     void *context;
 
-    /* Which shard has which slots; NULL: there is one. Complete before the first request, and never
-     * changes. */
-    const struct slots *slots;
+    /* The newest map of shards. It may be asked for by any thread and for each command, so it should be
+     * a load; what it gave stays valid, and as it is, as long as the servers exist. NULL: there is one
+     * shard, for ever. */
+    const struct slots *(*slots)(void *context);
 
     /* As route_submit() to that shard: SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
-     * done() is called on the server's loop, with the answer or with why there is none. */
+     * done() is called on the server's loop, with the answer or with why there is none. Requests name
+     * the slots that the shard has in the map by which it was chosen; after ERROR_MOVED (the command is
+     * valid during done()) they are asked again by a newer one. What a session has under way is at one
+     * shard and names the same slots. */
     int (*submit)(void *context, wal_shard shard, struct shard_request *request,
                   const struct reply *reply);
 

@@ -28,12 +28,23 @@ static uint64_t wall_ms(void *context)
     return os_wall_clock_ms();
 }
 
+/* A part was cut by a map, and must not go by another one. */
+static bool is_cut_otherwise(const struct shard_request *request, const struct slots_range *range)
+{
+    return request->end_slot != 0 &&
+           (request->first_slot != range->first || request->end_slot != range->end);
+}
+
 static int submit(void *context, uint32_t place, struct shard_request *request,
                   const struct reply *reply)
 {
     const struct resp_server *server = context;
-    wal_shard shard = resp__shard_of_slot(server, (uint16_t)place);
-    return server->backend->submit(server->backend->context, shard, request, reply);
+    const struct slots_range range = resp__range_of_slot(resp__slots(server), place);
+    if (is_cut_otherwise(request, &range)) {
+        return ERROR_MOVED;
+    }
+    resp__name_slots(request, &range);
+    return server->backend->submit(server->backend->context, range.shard, request, reply);
 }
 
 static void wake(void *context)
@@ -109,6 +120,8 @@ void resp__across_reply_failed(const struct command_entry *entry, const struct t
 {
     if (done->result == TXN_UNKNOWN) {
         resp__reply_failure(entry, true, ERROR_OUTCOME_UNKNOWN, reply);
+    } else if (done->result == TXN_FAILED && done->status == ERROR_MOVED) {
+        reply_error(reply, RESP_SPLIT_TEXT);
     } else if (done->result == TXN_FAILED && done->status != -EBUSY) {
         resp__reply_failure(entry, true, done->status, reply);
     } else {
@@ -187,18 +200,17 @@ static void across_done(void *context, const struct txn_done *done)
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
-uint32_t resp__group_of_slot(void *context, uint32_t slot)
-{
-    return resp__shard_of_slot(context, (uint16_t)slot);
-}
-
-int resp__across_begin(struct resp_server *server, struct kv_split *split, uint8_t protocol,
+int resp__across_begin(struct resp_server *server, const struct slots *slots,
+                       struct kv_split *split, uint8_t protocol,
                        void (*done)(void *context, const struct txn_done *done), void *context)
 {
     uint32_t count = kv_split_part_count(split);
     struct txn_part *parts = memory_allocate((count + 1u) * sizeof parts[0]);
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(split, i);
+        const struct slots_range range = resp__range_of_slot(slots, parts[i].place);
+        parts[i].first_slot = (uint16_t)range.first;
+        parts[i].end_slot = (uint16_t)range.end;
     }
     const struct txn_begin options = {
         .parts = parts,
@@ -218,7 +230,7 @@ int resp__across_begin(struct resp_server *server, struct kv_split *split, uint8
 /* May it begin, as far as that can be told before it is copied and cut? HANDLED_DONE: yes. */
 static enum handled may_begin(struct connection *connection, uint64_t size_bytes)
 {
-    if (connection->slot_count > 0) {
+    if (connection->under_way_count > 0) {
         return HANDLED_AFTER;
     }
     bool has_room = txn_has_room(coordinator_of(connection->server), size_bytes);
@@ -243,16 +255,17 @@ enum handled resp__across(struct connection *connection, const struct command_en
     if (handled != HANDLED_DONE) {
         return handled;
     }
+    const struct slots *slots = resp__slots(connection->server);
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;
     int status =
-        kv_split_create(&across->split, transaction, resp__group_of_slot, connection->server);
+        kv_split_create(&across->split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
     if (status == 0 && answer_at_once(across, reply)) {
         across_free(across);
         return HANDLED_DONE;
     }
     if (status == 0) {
-        status = resp__across_begin(connection->server, across->split,
+        status = resp__across_begin(connection->server, slots, across->split,
                                     (uint8_t)connection->protocol, across_done, across);
     }
     if (status != 0) {

@@ -441,7 +441,7 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
     ASSERT(is_number); /* is_slot() */
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("cluster")),
-        .shard = resp__shard_of_slot(connection->server, (uint16_t)slot),
+        .range = resp__range_of_slot(resp__slots(connection->server), (uint32_t)slot),
         .command = {.opcode = opcode, .argument_count = count - 2, .arguments = arguments + 2},
     };
     int refused;

@@ -11,6 +11,7 @@
  *   the client does not read        the stream has drained
  *   the next needs the last (WATCH) its answer
  *   the backend is busy             each tick tries again
+ *   a shard had other slots         what was refused is answered, or on its way again
  *   CLIENT PAUSE                    it is over
  *
  * Out. Replies gather in `output` and are written once, at the end of the tick. */
@@ -88,6 +89,8 @@ struct connection_extra *resp__connection_extra(struct connection *connection)
 {
     if (connection->extra == NULL) {
         connection->extra = memory_allocate_zeroed(1, sizeof *connection->extra);
+        connection->extra->connection = connection;
+        list_init(&connection->extra->moved_link);
     }
     return connection->extra;
 }
@@ -226,7 +229,7 @@ static bool may_proceed(const struct connection *connection)
         return false;
     }
     return !connection->is_closing && !connection->is_blocked && !connection->is_choked &&
-           connection->slot_count < options->pipeline_count_max &&
+           !connection->has_moved && connection->slot_count < options->pipeline_count_max &&
            connection->pending_size_bytes < options->pipeline_size_bytes_max &&
            connection->output.size_bytes + connection->held_size_bytes <
                options->output_pause_bytes;

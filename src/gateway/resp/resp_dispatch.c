@@ -90,8 +90,8 @@ static enum handled wait_in(struct connection *connection, struct list *waiting)
     return HANDLED_LATER;
 }
 
-static enum handled run(struct connection *connection, const struct command_entry *entry,
-                        const struct bytes *arguments, uint32_t count, const struct reply *reply)
+enum handled resp__run(struct connection *connection, const struct command_entry *entry,
+                       const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
     if (entry->handler != NULL) {
         return entry->handler(connection, arguments, count, reply);
@@ -100,13 +100,13 @@ static enum handled run(struct connection *connection, const struct command_entr
         !resp__server_may_read(connection->server)) {
         return HANDLED_LATER;
     }
-    wal_shard shard;
-    if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
+    struct slots_range range;
+    if (!resp__find_range(resp__slots(connection->server), entry, arguments, count, &range)) {
         return resp__spread(connection, entry, arguments, count, reply);
     }
     struct submission submission = {
         .entry = entry,
-        .shard = shard,
+        .range = range,
         .command = {.opcode = entry->command->opcode,
                     .argument_count = count - 1,
                     .arguments = arguments + 1},
@@ -130,10 +130,10 @@ static enum handled run_timed(struct connection *connection, const struct comman
     struct resp_server *server = connection->server;
     uint16_t untimed = KV_FLAG_FAST | KV_FLAG_WRITE;
     if ((entry->command->flags & untimed) != 0) {
-        return run(connection, entry, arguments, count, reply);
+        return resp__run(connection, entry, arguments, count, reply);
     }
     uint64_t start_ns = os_monotonic_ns();
-    enum handled handled = run(connection, entry, arguments, count, reply);
+    enum handled handled = resp__run(connection, entry, arguments, count, reply);
     uint64_t took_ns = os_monotonic_ns() - start_ns;
     COUNTER_ADD(server->counters[entry->index].time_ns, took_ns);
     int64_t threshold_us =

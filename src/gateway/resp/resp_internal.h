@@ -6,6 +6,7 @@
  *   resp_request.c       requests under way, and replies in order
  *   resp_dispatch.c      from a parsed command to who executes it
  *   resp_spread.c        which shard has a command's keys; commands of several shards
+ *   resp_moved.c         commands whose shard had other slots
  *   resp_across.c        transactions over several shards
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
@@ -161,6 +162,7 @@ struct resp_server {
     struct os_timer *txn_timer;
     struct list spreads; /* With parts that the backend refused for now. */
     struct list moves;   /* The same, of what is to be moved. */
+    struct list moved;   /* Connections with commands that have to be dispatched anew. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -249,7 +251,16 @@ struct connection_extra {
     uint64_t own_size_bytes; /* Of `queued`. */
     struct buffer watching;  /* Keys of the WATCH under way. */
     uint32_t watching_count;
-    wal_shard shard; /* Of all keys that are watched or queued for; 0: none yet. */
+    wal_shard shard;           /* Of all keys that are watched or queued for; 0: none yet. */
+    const struct slots *slots; /* By this map; NULL: nothing was looked up. */
+
+    /* See resp_moved.c. */
+    struct connection *connection;
+    struct list moved_link;    /* server->moved */
+    uint32_t moved_count;      /* Slots that have moved. */
+    wal_shard refused_shard;   /* The newest that had other slots, */
+    uint32_t refused_end_slot; /* than those up to here. */
+    uint64_t refused_at_ms;
 };
 
 struct connection {
@@ -263,7 +274,8 @@ struct connection {
     struct spread *spread;  /* Under way; NULL: none. See resp_spread.c. */
     uint64_t id;
     struct shard_session session;
-    wal_shard shard; /* Of what the session has under way. */
+    wal_shard shard;   /* Of what the session has under way, */
+    uint32_t end_slot; /* and its end, as all of that names it. */
     struct resp_parser parser;
     struct buffer input;            /* Bytes of commands that are not executed yet. */
     struct buffer output;           /* Replies for the end of the tick. */
@@ -275,7 +287,8 @@ struct connection {
     uint64_t held_size_bytes;    /* Of replies that wait for earlier ones. */
     uint64_t charged_bytes;      /* To the budget. */
     uint32_t slot_count;
-    uint16_t last_command; /* Index + 1; 0: none yet. */
+    uint32_t under_way_count; /* Of these, with somebody who will answer. */
+    uint16_t last_command;    /* Index + 1; 0: none yet. */
     uint8_t protocol;
     uint8_t reply_mode; /* enum reply_mode */
     bool is_authenticated;
@@ -283,6 +296,7 @@ struct connection {
     bool is_choked;  /* The client does not read: nothing more for now. */
     bool is_blocked; /* The next command needs the answer of the last (WATCH). */
     bool must_drain; /* The next command waits until no reply is under way. */
+    bool has_moved;  /* There are commands to be dispatched anew, before the next one. */
     bool is_closing; /* After the replies under way; no more input. */
     bool is_hung_up; /* The stream may not be used any more. */
     bool is_stream_closed;
@@ -337,7 +351,10 @@ struct slot {
     bool is_done;
     bool is_read; /* May have a large answer. */
     bool is_silent;
-    uint32_t key_size_bytes; /* For the slow log: the first argument. */
+    bool is_moved;                      /* To be dispatched anew: */
+    struct bytes *arguments;            /* the command, with its name; argument_count of them. */
+    struct kv_transaction *transaction; /* Of an EXEC in one shard; else NULL. */
+    uint32_t key_size_bytes;            /* For the slow log: the first argument. */
     uint8_t key[SLOW_ARGUMENT_SIZE_MAX];
 };
 
@@ -349,7 +366,7 @@ void resp__reply_written(struct connection *connection, const struct reply *repl
 
 struct submission {
     const struct command_entry *entry;
-    wal_shard shard;
+    struct slots_range range;
     struct shard_command command;
     bool is_write;
     bool does_grow;
@@ -360,11 +377,13 @@ struct submission {
     void (*complete)(struct slot *slot, int status, struct bytes answer, const struct reply *reply);
 };
 
-/* Hand a request to the backend. HANDLED_LATER: it is busy; HANDLED_AFTER: the connection has
- * something under way at another shard. `*refused` is 0 or why it refused: then
- * a reply is owed by the caller. */
+/* Hand a request to the backend. HANDLED_LATER: it is busy, or the shard has other slots; HANDLED_AFTER:
+ * the connection has something under way at another shard, or by another map. `*refused` is 0 or why it
+ * refused: then a reply is owed by the caller. */
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused);
+/* `slot` has what `old` had: its place in the order, and what is to be sent behind it. */
+void resp__slot_replace(struct slot *old, struct slot *slot);
 /* The text for a refusal by the backend, or NULL; and the whole reply. */
 const char *resp__refusal_text(int refused);
 void resp__reply_refusal(const struct reply *reply, int refused);
@@ -388,6 +407,10 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer);
 
 /* Execute one command of a client: `server->arguments`. */
 enum handled resp__dispatch(struct connection *connection);
+
+/* Have it executed by the gateway or a shard, whatever the state of the connection. */
+enum handled resp__run(struct connection *connection, const struct command_entry *entry,
+                       const struct bytes *arguments, uint32_t count, const struct reply *reply);
 
 void resp__reply_arity(const struct reply *reply, const char *name);
 void resp__reply_syntax(const struct reply *reply);
@@ -418,6 +441,10 @@ uint64_t resp__transaction_size_bytes(const struct connection *connection);
 /* The key had this version when it was watched. A WATCH that fails is none: where the keys of the
  * transaction are is learned here. */
 void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version);
+/* An EXEC of one shard that has other slots now: once more, by the newest map. Takes the transaction, or
+ * has to be tried again. */
+enum handled resp__exec_again(struct connection *connection, struct kv_transaction **transaction,
+                              const struct reply *reply);
 
 /* ---- Cluster mode ---------------------------------------------------------------------------- */
 
@@ -429,23 +456,34 @@ bool resp__cluster_redirect(const struct connection *connection, const struct kv
 
 /* ---- Shards ---------------------------------------------------------------------------------- */
 
-static inline bool resp__has_one_shard(const struct resp_server *server)
+/* The newest map; NULL: there is one shard. */
+static inline const struct slots *resp__slots(const struct resp_server *server)
 {
-    const struct slots *slots = server->backend->slots;
-    return slots == NULL || slots->range_count <= 1;
+    const struct resp_backend *backend = server->backend;
+    return backend->slots == NULL ? NULL : backend->slots(backend->context);
 }
 
-wal_shard resp__shard_of_slot(const struct resp_server *server, uint16_t slot);
-/* Of all keys of a command: SLOTS_FIRST_SHARD when it has none. False: they are in several, or it is
+/* The shard that has a slot, and its slots; with an end of 0 when there is no map. */
+static inline struct slots_range resp__range_of_slot(const struct slots *slots, uint32_t slot)
+{
+    return slots == NULL ? (struct slots_range){.shard = SLOTS_FIRST_SHARD}
+                         : slots->ranges[slots_place_of(slots, slot)];
+}
+
+/* Of all keys of a command: the first shard's when it has none. False: they are in several, or it is
  * about all keys. `arguments` with the name. */
-MUST_USE bool resp__find_shard(const struct resp_server *server, const struct command_entry *entry,
-                               const struct bytes *arguments, uint32_t count, wal_shard *shard);
+MUST_USE bool resp__find_range(const struct slots *slots, const struct command_entry *entry,
+                               const struct bytes *arguments, uint32_t count,
+                               struct slots_range *range);
+/* For kv_split_create(), with a map. */
+uint32_t resp__group_of_slot(void *slots, uint32_t slot);
+void resp__name_slots(struct shard_request *request, const struct slots_range *range);
 void resp__reply_cross(const struct reply *reply);
 enum spread_kind resp__spread_kind(struct bytes name);
 /* A copy of arguments with their bytes in one piece, for memory_free(); and its size. */
 struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count);
 uint64_t resp__arguments_size_bytes(const struct bytes *arguments, uint32_t count);
-/* For a command of which resp__find_shard() said no. */
+/* For a command of which resp__find_range() said no. */
 enum handled resp__spread(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count, const struct reply *reply);
 /* Nobody wants its answer any more. */
@@ -463,13 +501,12 @@ enum handled resp__across(struct connection *connection, const struct command_en
 enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
                                   const struct bytes *arguments, uint32_t count,
                                   const struct reply *reply);
-/* Have the parts committed: txn_begin(), which copies them, so that the split lets them go. */
-MUST_USE int resp__across_begin(struct resp_server *server, struct kv_split *split,
-                                uint8_t protocol,
+/* Have the parts, cut by this map, committed: txn_begin(), which copies them, so that the split lets them
+ * go. */
+MUST_USE int resp__across_begin(struct resp_server *server, const struct slots *slots,
+                                struct kv_split *split, uint8_t protocol,
                                 void (*done)(void *context, const struct txn_done *done),
                                 void *context);
-/* For kv_split_create(), with the server. */
-uint32_t resp__group_of_slot(void *context, uint32_t slot);
 /* What the client is told of what was not committed, or may not have been. */
 void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
                                const struct reply *reply);
@@ -483,6 +520,20 @@ enum handled resp__move(struct connection *connection, const struct command_entr
                         const struct bytes *arguments, uint32_t count);
 /* Each tick: what was refused as busy, once more. */
 void resp__moves_retry(struct resp_server *server);
+
+/* ---- Commands that have moved ---------------------------------------------------------------- */
+
+#define RESP_SPLIT_TEXT "TRYAGAIN The shard was split while the transaction began; nothing was done"
+
+/* The shard had other slots, and nothing happened. Keeps the command, and dispatches it anew. */
+void resp__moved(struct slot *slot);
+/* It is answered, or another slot has its place. */
+void resp__moved_over(struct slot *slot);
+/* What the connection asked its shard under this map was refused; was it, a moment ago? */
+void resp__note_refused(struct connection *connection);
+bool resp__is_refused(const struct connection *connection);
+/* Each tick. Returns whether something has to be tried again soon. */
+bool resp__moved_retry(struct resp_server *server);
 
 /* ---- Errands --------------------------------------------------------------------------------- */
 

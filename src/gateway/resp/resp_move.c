@@ -43,9 +43,10 @@ struct move {
     uint32_t attempt_count;
     bool is_submitting;
     struct side sides[2];
-    struct kv_split *split;   /* NULL: it is not planned, or the coordinator has it. */
-    uint64_t plan_size_bytes; /* Whoever has it. */
-    struct buffer answer;     /* Planned. */
+    struct kv_split *split;    /* NULL: it is not planned, or the coordinator has it. */
+    const struct slots *slots; /* By which it is cut. */
+    uint64_t plan_size_bytes;  /* Whoever has it. */
+    struct buffer answer;      /* Planned. */
 };
 
 static struct resp_server *server_of(const struct move *move)
@@ -96,7 +97,9 @@ static void read_both(struct move *move);
 static void committed(void *context, const struct txn_done *done)
 {
     struct move *move = context;
-    bool is_again = done->result == TXN_CHANGED && ++move->attempt_count < ATTEMPT_COUNT_MAX;
+    bool is_moved = done->result == TXN_FAILED && done->status == ERROR_MOVED;
+    bool is_again =
+        (done->result == TXN_CHANGED || is_moved) && ++move->attempt_count < ATTEMPT_COUNT_MAX;
     move->plan_size_bytes = 0;
     if (is_again) {
         buffer_clear(&move->answer);
@@ -114,8 +117,8 @@ static void committed(void *context, const struct txn_done *done)
 static void commit(struct move *move)
 {
     struct resp_server *server = server_of(move);
-    int status =
-        resp__across_begin(server, move->split, move->slot->request.protocol, committed, move);
+    int status = resp__across_begin(server, move->slots, move->split, move->slot->request.protocol,
+                                    committed, move);
     if (status == -EBUSY) {
         list_push_back(&server->moves, &move->link);
     } else if (status != 0) {
@@ -158,7 +161,9 @@ static void plan(struct move *move)
     struct kv_transaction *transaction = kv_transaction_create();
     enum kv_move planned = kv_move_plan(&request, transaction, &reply);
     if (planned == KV_MOVE_COMMIT) {
-        int status = kv_split_create(&move->split, transaction, resp__group_of_slot, server);
+        move->slots = resp__slots(server);
+        int status = kv_split_create(&move->split, transaction, resp__group_of_slot,
+                                     (void *)(uintptr_t)move->slots);
         ASSERT(status == 0); /* Each of its commands has one key. */
         move->plan_size_bytes = kv_split_size_bytes(move->split);
     } else if (planned == KV_MOVE_MALFORMED) {
@@ -186,6 +191,15 @@ static void answered(struct shard_request *request, int status, struct bytes ans
     struct side *side = LIST_ITEM(request, struct side, request);
     struct move *move = side->move;
     resp__server_read_answered(server_of(move), answer.size_bytes);
+    if (status == ERROR_MOVED) {
+        struct resp_server *server = server_of(move);
+        side->state = SIDE_READY;
+        if (list_is_empty(&move->link)) {
+            list_push_back(&server->moves, &move->link);
+        }
+        os_loop_tick_again(server->loop);
+        return;
+    }
     buffer_append(&side->answer, answer);
     side->status = status;
     side->state = SIDE_DONE;
@@ -201,11 +215,13 @@ static void submit_side(struct side *side)
     struct resp_server *server = server_of(side->move);
     const struct resp_backend *backend = server->backend;
     const struct reply reply = {.target = &side->answer, .protocol = 2};
-    wal_shard shard = resp__shard_of_slot(server, kv_slot_of_key(side->arguments[0]));
+    const struct slots_range range =
+        resp__range_of_slot(resp__slots(server), kv_slot_of_key(side->arguments[0]));
     side->request.command.arguments = side->arguments;
     side->state = SIDE_SUBMITTED;
-    int status = backend->submit(backend->context, shard, &side->request, &reply);
-    if (status == -EBUSY) {
+    resp__name_slots(&side->request, &range);
+    int status = backend->submit(backend->context, range.shard, &side->request, &reply);
+    if (status == -EBUSY || status == ERROR_MOVED) {
         side->state = SIDE_READY;
     } else if (status == SHARD_PENDING) {
         server->pending_read_count++;
@@ -236,7 +252,7 @@ static void submit_sides(struct move *move)
         return;
     }
     charge(move);
-    if (is_any_ready) {
+    if (is_any_ready && list_is_empty(&move->link)) {
         list_push_back(&server->moves, &move->link);
     }
 }
@@ -283,7 +299,7 @@ enum handled resp__move(struct connection *connection, const struct command_entr
                         const struct bytes *arguments, uint32_t count)
 {
     struct resp_server *server = connection->server;
-    if (connection->slot_count > 0) {
+    if (connection->under_way_count > 0) {
         return HANDLED_AFTER;
     }
     /* What waits already holds what it has read: nothing more is read before that has gone on. */

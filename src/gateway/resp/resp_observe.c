@@ -225,7 +225,7 @@ static enum handled memory_usage(struct connection *connection, const struct byt
     }
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("memory")),
-        .shard = resp__shard_of_slot(connection->server, kv_slot_of_key(arguments[2])),
+        .range = resp__range_of_slot(resp__slots(connection->server), kv_slot_of_key(arguments[2])),
         .command = {.opcode = command->opcode,
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

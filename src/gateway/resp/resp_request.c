@@ -29,6 +29,12 @@ static void slot_give(struct resp_server *server, struct slot *slot)
 {
     resp__pool_give(server, &slot->answer);
     resp__pool_give(server, &slot->following);
+    memory_free(slot->arguments);
+    slot->arguments = NULL;
+    if (slot->transaction != NULL) {
+        kv_transaction_destroy(slot->transaction);
+        slot->transaction = NULL;
+    }
     if (server->pooled_slot_count == POOLED_SLOT_COUNT_MAX) {
         memory_free(slot);
         return;
@@ -67,12 +73,14 @@ static void append_slot(struct connection *connection, struct slot *slot, uint64
     slot->is_new = true;
     slot->is_done = false;
     slot->is_read = false;
+    slot->is_moved = false;
     slot->is_silent =
         connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP;
     slot->size_bytes = size_bytes;
     slot->started_at_ns = os_loop_now_ns(server->loop);
     list_push_back(&connection->slots, &slot->link);
     connection->slot_count++;
+    connection->under_way_count++;
     connection->pending_size_bytes += slot->size_bytes;
     COUNTER_ADD(server->pending_count, 1);
 }
@@ -175,9 +183,38 @@ static void send_at_once(struct connection *connection)
     }
 }
 
+/* Answers may have come: they go out, or the connection. */
+static void settle_slots(struct connection *connection)
+{
+    struct list *first = connection->slots.next;
+    if (!list_is_empty(&connection->slots) && LIST_ITEM(first, struct slot, link)->is_done) {
+        release_slots(connection);
+        if (connection->is_hung_up) {
+            buffer_clear(&connection->output);
+        }
+    }
+    if (connection->stream == NULL) {
+        resp__connection_release_if_done(connection);
+        return;
+    }
+    if (connection->is_hung_up) {
+        return;
+    }
+    resp__connection_mark_dirty(connection);
+    resp__connection_make_ready(connection);
+    if (connection->output.size_bytes > OUTPUT_AT_ONCE_BYTES) {
+        send_at_once(connection);
+    }
+}
+
 void resp__slot_close(struct slot *slot, int status, struct bytes answer)
 {
     struct connection *connection = slot->connection;
+    if (slot->is_moved) {
+        resp__moved_over(slot);
+    } else {
+        connection->under_way_count--;
+    }
     if (!slot->is_new) {
         note_answer(slot, answer);
     }
@@ -193,26 +230,23 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer)
     }
     slot->is_done = true;
     connection->server->tick_output_bytes += answer.size_bytes;
-    if (connection->slots.next == &slot->link) {
-        release_slots(connection);
-        if (connection->is_hung_up) {
-            buffer_clear(&connection->output);
-        }
-    } else {
-        connection->held_size_bytes += slot->answer.size_bytes;
-    }
-    if (connection->stream == NULL) {
-        resp__connection_release_if_done(connection);
-        return;
-    }
-    if (connection->is_hung_up) {
-        return;
-    }
-    resp__connection_mark_dirty(connection);
-    resp__connection_make_ready(connection);
-    if (connection->output.size_bytes > OUTPUT_AT_ONCE_BYTES) {
-        send_at_once(connection);
-    }
+    connection->held_size_bytes += slot->answer.size_bytes;
+    settle_slots(connection);
+}
+
+void resp__slot_replace(struct slot *old, struct slot *slot)
+{
+    struct connection *connection = old->connection;
+    slot->started_at_ns = old->started_at_ns;
+    slot->is_new = false;
+    resp__pool_give(connection->server, &slot->following);
+    slot->following = old->following;
+    old->following = (struct buffer){0};
+    list_remove(&slot->link);
+    list_insert_before(&old->link, &slot->link);
+    resp__moved_over(old);
+    retire_slot(connection, old);
+    settle_slots(connection);
 }
 
 void resp__reply_failure(const struct command_entry *entry, bool is_write, int status,
@@ -244,6 +278,10 @@ static void request_done(struct shard_request *request, int status, struct bytes
     struct slot *slot = LIST_ITEM(request, struct slot, request);
     if (status == 0) {
         resp__slot_close(slot, 0, answer);
+        return;
+    }
+    if (status == ERROR_MOVED && !slot->connection->is_hung_up) {
+        resp__moved(slot);
         return;
     }
     struct buffer failure = {0};
@@ -293,16 +331,34 @@ static void keep_for_slow_log(struct slot *slot, const struct shard_command *com
     }
 }
 
+/* What the connection has under way is at one shard, and by one map (I5). */
+static enum handled enter_shard(struct connection *connection, const struct slots_range *range)
+{
+    if (connection->shard != range->shard || connection->end_slot != range->end) {
+        if (connection->under_way_count > 0) {
+            return HANDLED_AFTER;
+        }
+        connection->shard = range->shard;
+        connection->end_slot = range->end;
+    }
+    bool must_wait = connection->has_moved && resp__is_refused(connection);
+    return must_wait ? HANDLED_LATER : HANDLED_DONE;
+}
+
+void resp__name_slots(struct shard_request *request, const struct slots_range *range)
+{
+    request->first_slot = (uint16_t)range->first;
+    request->end_slot = (uint16_t)range->end;
+}
+
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused)
 {
     struct resp_server *server = connection->server;
     *refused = 0;
-    if (connection->shard != submission->shard) {
-        if (connection->slot_count > 0) {
-            return HANDLED_AFTER; /* I5. */
-        }
-        connection->shard = submission->shard;
+    enum handled entered = enter_shard(connection, &submission->range);
+    if (entered != HANDLED_DONE) {
+        return entered;
     }
     struct slot *slot = slot_take(server);
     slot->entry = submission->entry;
@@ -316,6 +372,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
     slot->request.session = &connection->session;
+    resp__name_slots(&slot->request, &submission->range);
 
     /* An answer on the spot that must be looked at first goes elsewhere. */
     struct buffer answer = {0};
@@ -324,7 +381,7 @@ enum handled resp__submit(struct connection *connection, const struct submission
         direct.target = &answer;
     }
     size_t before = direct.target->size_bytes;
-    int status = server->backend->submit(server->backend->context, submission->shard,
+    int status = server->backend->submit(server->backend->context, submission->range.shard,
                                          &slot->request, &direct);
     if (status == SHARD_PENDING) {
         ASSERT(direct.target->size_bytes == before);
@@ -344,7 +401,10 @@ enum handled resp__submit(struct connection *connection, const struct submission
         direct.target->size_bytes = submission->complete != NULL ? 0 : before;
         *refused = status;
     }
-    return status == -EBUSY ? HANDLED_LATER : HANDLED_DONE;
+    if (status == ERROR_MOVED && connection->has_moved) {
+        resp__note_refused(connection);
+    }
+    return status == -EBUSY || status == ERROR_MOVED ? HANDLED_LATER : HANDLED_DONE;
 }
 
 const char *resp__refusal_text(int refused)

@@ -261,6 +261,7 @@ static void end_of_tick(void *context)
     list_init(&ready);
     resp__spreads_retry(server);
     resp__moves_retry(server);
+    bool has_moved = resp__moved_retry(server);
     resp__across_tick(server);
     list_append_all(&ready, &server->busy);
     if (!list_is_empty(&server->ready)) {
@@ -274,7 +275,7 @@ static void end_of_tick(void *context)
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
     if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads) ||
-        !list_is_empty(&server->moves)) {
+        !list_is_empty(&server->moves) || has_moved) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
@@ -386,6 +387,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->held);
     list_init(&server->spreads);
     list_init(&server->moves);
+    list_init(&server->moved);
     list_init(&server->pooled_slots);
     server->timer = os_timer_create(loop, each_second, server);
     server->pause_timer = os_timer_create(loop, pause_over, server);
@@ -416,6 +418,7 @@ static void close_listeners(struct resp_server *server)
 void resp_server_destroy(struct resp_server *server)
 {
     ASSERT(list_is_empty(&server->connections));
+    ASSERT(server->pending_read_count == 0);
     close_listeners(server);
     resp__across_deinit(server);
     destroy_timers(server);

@@ -14,13 +14,15 @@
  * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
  * of its own, and the connection goes on when all are answered. Each part happens at one moment, and
- * different parts at different moments (docs/redis.md says so). What must be all or nothing is a
+ * different parts at different moments (docs/redis.md says so). A part whose shard has other slots by then
+ * (it was split) did nothing; it is cut anew by a newer map. What must be all or nothing is a
  * transaction (MSET, MSETNX, LCS: resp_across.c; RENAME, COPY: resp_move.c). */
 #include <stdlib.h>
 
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "base/trace/trace.h"
 #include "gateway/resp/resp_internal.h"
 
 enum { VERSION_SIZE = 8 };
@@ -29,10 +31,9 @@ enum { VERSION_SIZE = 8 };
 
 /* ---- Where a command goes -------------------------------------------------------------------- */
 
-wal_shard resp__shard_of_slot(const struct resp_server *server, uint16_t slot)
+uint32_t resp__group_of_slot(void *slots, uint32_t slot)
 {
-    return resp__has_one_shard(server) ? SLOTS_FIRST_SHARD
-                                       : slots_shard_of(server->backend->slots, slot);
+    return resp__range_of_slot(slots, slot).shard;
 }
 
 enum spread_kind resp__spread_kind(struct bytes name)
@@ -73,33 +74,29 @@ static struct positions positions_of(const struct kv_command *command, uint32_t 
                               (uint32_t)keys.step};
 }
 
-static wal_shard shard_of_key(const struct slots *slots, struct bytes key)
+bool resp__find_range(const struct slots *slots, const struct command_entry *entry,
+                      const struct bytes *arguments, uint32_t count, struct slots_range *range)
 {
-    return slots_shard_of(slots, kv_slot_of_key(key));
-}
-
-bool resp__find_shard(const struct resp_server *server, const struct command_entry *entry,
-                      const struct bytes *arguments, uint32_t count, wal_shard *shard)
-{
-    *shard = SLOTS_FIRST_SHARD;
-    if (resp__has_one_shard(server)) {
+    *range = resp__range_of_slot(slots, 0);
+    if (slots == NULL || slots->range_count == 1) {
         return true;
     }
-    const struct slots *slots = server->backend->slots;
     struct positions keys = positions_of(entry->command, count);
     if (keys.first == 0) {
         if (entry->spread == SPREAD_NONE && count > 1 && resp__is(arguments[0], "scan")) {
-            *shard = slots_shard_of(slots, kv_scan_slot(arguments[1]));
+            *range = resp__range_of_slot(slots, kv_scan_slot(arguments[1]));
         }
         return entry->spread == SPREAD_NONE;
     }
+    uint32_t place = 0;
     for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
-        wal_shard found = shard_of_key(slots, arguments[i]);
-        if (i > keys.first && found != *shard) {
+        uint32_t found = slots_place_of(slots, kv_slot_of_key(arguments[i]));
+        if (i > keys.first && found != place) {
             return false;
         }
-        *shard = found;
+        place = found;
     }
+    *range = slots->ranges[place];
     return true;
 }
 
@@ -118,7 +115,7 @@ struct part {
     struct shard_request request; /* First: done() finds the part. */
     struct shard_session session;
     struct spread *spread;
-    wal_shard shard;
+    struct slots_range range;
     enum part_state state;
     int status;
     struct buffer answer;
@@ -139,7 +136,7 @@ struct spread {
     struct bytes *copies; /* Of all arguments; their bytes stand behind the array. */
     struct bytes *items;  /* The arguments of the parts, one part after the other. */
     uint32_t part_count;
-    struct part parts[];
+    struct part parts[]; /* There is room for SLOTS_SHARD_COUNT_MAX: they may become more. */
 };
 
 _Static_assert(SLOTS_SHARD_COUNT_MAX <= UINT8_MAX, "a part's number is a byte");
@@ -351,6 +348,8 @@ static void part_is_done(struct part *part, int status)
     part->spread->open_count--;
 }
 
+static void cut_anew(struct part *part);
+
 void resp__spread_drop(struct spread *spread)
 {
     for (uint32_t i = 0; i < spread->part_count; i++) {
@@ -370,6 +369,14 @@ static void answered(struct shard_request *request, int status, struct bytes ans
     if (!part->request.is_write) {
         resp__server_read_answered(connection->server, answer.size_bytes);
     }
+    if (status == ERROR_MOVED) {
+        cut_anew(part);
+        if (list_is_empty(&spread->link)) {
+            list_push_back(&connection->server->spreads, &spread->link);
+        }
+        os_loop_tick_again(connection->server->loop);
+        return;
+    }
     if (!connection->is_hung_up) {
         buffer_append(&part->answer, answer);
     }
@@ -387,9 +394,12 @@ static void submit_part(struct part *part)
     struct reply reply = {.target = &part->answer, .protocol = part->request.protocol};
     part->request.command.arguments = part->arguments;
     part->state = PART_SUBMITTED;
-    int status = backend->submit(backend->context, part->shard, &part->request, &reply);
+    resp__name_slots(&part->request, &part->range);
+    int status = backend->submit(backend->context, part->range.shard, &part->request, &reply);
     if (status == -EBUSY) {
         part->state = PART_READY;
+    } else if (status == ERROR_MOVED) {
+        cut_anew(part);
     } else if (status == SHARD_PENDING) {
         server->pending_read_count += !part->request.is_write;
     } else {
@@ -418,7 +428,7 @@ static void submit_parts(struct spread *spread)
         return;
     }
     resp__slot_charge(spread->slot, spread->size_bytes);
-    if (is_any_ready) {
+    if (is_any_ready && list_is_empty(&spread->link)) {
         list_push_back(&server->spreads, &spread->link);
     }
 }
@@ -521,12 +531,106 @@ static void prepare_parts(struct spread *spread, const struct connection *connec
     }
 }
 
+static bool is_within(struct bytes key, const struct slots_range *range)
+{
+    uint16_t slot = kv_slot_of_key(key);
+    return slot >= range->first && slot < range->end;
+}
+
+/* The keys of a part that are in the range of another one go there; both keep their order. */
+static void move_keys(struct part *part, struct part *other)
+{
+    struct spread *spread = part->spread;
+    struct bytes *moved = memory_allocate((part->argument_count + 1u) * sizeof moved[0]);
+    uint32_t kept_count = 0;
+    uint32_t moved_count = 0;
+    for (uint32_t i = 0; i < part->argument_count; i++) {
+        if (is_within(part->arguments[i], &other->range)) {
+            moved[moved_count++] = part->arguments[i];
+        } else {
+            part->arguments[kept_count++] = part->arguments[i];
+        }
+    }
+    memcpy(part->arguments + kept_count, moved, moved_count * sizeof moved[0]);
+    memory_free(moved);
+    part->argument_count = kept_count;
+    other->arguments = part->arguments + kept_count;
+    other->argument_count = moved_count;
+    other->request.command.argument_count = moved_count;
+    for (uint32_t i = 0; i < spread->key_count; i++) {
+        if (spread->key_parts[i] == part - spread->parts &&
+            is_within(spread->copies[i], &other->range)) {
+            spread->key_parts[i] = (uint8_t)(other - spread->parts);
+        }
+    }
+}
+
+/* Another part, for slots that this one had. */
+static struct part *branch_off(struct part *part, const struct slots_range *range)
+{
+    struct spread *spread = part->spread;
+    ASSERT(spread->part_count < SLOTS_SHARD_COUNT_MAX); /* Each has slots of its own. */
+    struct part *other = &spread->parts[spread->part_count++];
+    *other = (struct part){.spread = spread,
+                           .range = *range,
+                           .state = PART_READY,
+                           .request = part->request,
+                           .arguments = part->arguments,
+                           .argument_count = part->argument_count};
+    list_init(&other->request.link);
+    shard_session_init(&other->session);
+    other->request.session = &other->session;
+    spread->open_count++;
+    return other;
+}
+
+static bool has_key_within(const struct part *part, const struct slots_range *range)
+{
+    for (uint32_t i = 0; i < part->argument_count; i++) {
+        if (is_within(part->arguments[i], range)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The part's shard has other slots, and the part did nothing: by the newest map, several shards may have
+ * what it is about. When there is no newer map yet, it is asked again as it is. */
+static void cut_anew(struct part *part)
+{
+    struct spread *spread = part->spread;
+    const struct slots *slots = resp__slots(spread->slot->connection->server);
+    const struct slots_range old = part->range;
+    bool has_keys = spread->key_count > 0;
+    PROBE("resp.part_moved");
+    part->state = PART_READY;
+    part->range =
+        resp__range_of_slot(slots, has_keys ? kv_slot_of_key(part->arguments[0]) : old.first);
+    if (slots == NULL) {
+        return;
+    }
+    for (uint32_t i = slots_place_of(slots, old.first);
+         i < slots->range_count && slots->ranges[i].first < old.end; i++) {
+        const struct slots_range *range = &slots->ranges[i];
+        if (range->shard == part->range.shard || (has_keys && !has_key_within(part, range))) {
+            continue;
+        }
+        struct part *other = branch_off(part, range);
+        if (has_keys) {
+            move_keys(part, other);
+        }
+    }
+    part->request.command.argument_count = part->argument_count;
+}
+
 static struct spread *cut(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count)
 {
-    const struct slots *slots = connection->server->backend->slots;
+    const struct slots *slots = resp__slots(connection->server);
     size_t size = sizeof(struct spread) + slots->range_count * sizeof(struct part);
-    struct spread *spread = memory_allocate_zeroed(1, size);
+    struct spread *spread =
+        memory_allocate(sizeof(struct spread) + SLOTS_SHARD_COUNT_MAX * sizeof(struct part));
+    memset(spread, 0, size);
     list_init(&spread->link);
     spread->entry = entry;
     spread->part_count = slots->range_count;
@@ -535,7 +639,7 @@ static struct spread *cut(struct connection *connection, const struct command_en
     spread->size_bytes =
         size + resp__arguments_size_bytes(arguments, count) + (count + 1) * sizeof(struct bytes);
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        spread->parts[i].shard = slots->ranges[i].shard;
+        spread->parts[i].range = slots->ranges[i];
         spread->parts[i].arguments = spread->copies;
         spread->parts[i].argument_count = count;
     }
@@ -566,7 +670,7 @@ enum handled resp__spread(struct connection *connection, const struct command_en
         resp__reply_cross(reply);
         return HANDLED_DONE;
     }
-    if (connection->slot_count > 0) {
+    if (connection->under_way_count > 0) {
         return HANDLED_AFTER;
     }
     struct spread *spread = cut(connection, entry, arguments + 1, count - 1);

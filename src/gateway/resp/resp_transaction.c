@@ -12,6 +12,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "base/trace/trace.h"
 #include "gateway/resp/resp_internal.h"
 
 enum { QUEUED_COUNT_MAX = 65535, QUEUED_OVERHEAD_BYTES = 64, VERSION_SIZE = 8 };
@@ -51,6 +52,7 @@ void resp__transaction_drop(struct connection *connection)
     }
     extra->command_count = 0;
     extra->shard = 0;
+    extra->slots = NULL;
     extra->is_across = false;
 }
 
@@ -76,7 +78,9 @@ static struct kv_transaction *transaction_of(struct connection *connection)
 void resp__transaction_watch(struct connection *connection, struct bytes key, uint64_t version)
 {
     struct connection_extra *extra = resp__connection_extra(connection);
-    wal_shard shard = resp__shard_of_slot(connection->server, kv_slot_of_key(key));
+    const struct slots *slots = resp__slots(connection->server);
+    wal_shard shard = resp__range_of_slot(slots, kv_slot_of_key(key)).shard;
+    extra->slots = extra->slots == NULL ? slots : extra->slots;
     kv_transaction_watch(transaction_of(connection), key, version);
     extra->is_across |= extra->shard != 0 && extra->shard != shard;
     extra->shard = shard;
@@ -126,19 +130,21 @@ static bool is_same_shard(struct connection *connection, const struct command_en
                           const struct bytes *arguments, uint32_t count)
 {
     struct connection_extra *extra = resp__connection_extra(connection);
-    wal_shard shard;
-    if (resp__has_one_shard(connection->server)) {
+    const struct slots *slots = resp__slots(connection->server);
+    struct slots_range range;
+    extra->slots = extra->slots == NULL ? slots : extra->slots;
+    if (slots == NULL || slots->range_count == 1) {
         return true;
     }
     bool has_keys = entry->command->keys.first > 0;
     if (entry->handler != NULL && !has_keys) {
         return true;
     }
-    if (!resp__find_shard(connection->server, entry, arguments, count, &shard) ||
-        (has_keys && extra->shard != 0 && extra->shard != shard)) {
+    if (!resp__find_range(slots, entry, arguments, count, &range) ||
+        (has_keys && extra->shard != 0 && extra->shard != range.shard)) {
         return false;
     }
-    extra->shard = has_keys ? shard : extra->shard;
+    extra->shard = has_keys ? range.shard : extra->shard;
     return true;
 }
 
@@ -146,9 +152,9 @@ static bool is_same_shard(struct connection *connection, const struct command_en
 static bool may_be_across(struct connection *connection, const struct command_entry *entry,
                           const struct bytes *arguments, uint32_t count)
 {
-    wal_shard shard;
+    struct slots_range range;
     return entry->command->keys.first > 0 &&
-           (resp__find_shard(connection->server, entry, arguments, count, &shard) ||
+           (resp__find_range(resp__slots(connection->server), entry, arguments, count, &range) ||
             kv_command_may_be_split(entry->command));
 }
 
@@ -241,6 +247,95 @@ RESP_HANDLER(discard)
     return HANDLED_DONE;
 }
 
+/* How many shards have the keys, by the newest map, and where the first one is; or -EXDEV: what it does
+ * cannot be cut. */
+static int find_keys(const struct resp_server *server, struct kv_transaction *transaction,
+                     struct slots_range *range)
+{
+    const struct slots *slots = resp__slots(server);
+    struct kv_split *split = NULL;
+    int status =
+        kv_split_create(&split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
+    if (status != 0) {
+        return status;
+    }
+    uint32_t count = kv_split_part_count(split);
+    *range = resp__range_of_slot(slots, count > 0 ? kv_split_part(split, 0).place : 0);
+    kv_split_destroy(split);
+    return (int)count;
+}
+
+/* As find_keys(), for what was queued; mostly nothing has changed since, and that is known. */
+static int find_queued(const struct connection *connection, struct slots_range *range)
+{
+    const struct connection_extra *extra = connection->extra;
+    const struct slots *slots = resp__slots(connection->server);
+    if (extra->slots != NULL && extra->slots != slots) {
+        PROBE("resp.map_changed_in_multi");
+        return find_keys(connection->server, extra->transaction, range);
+    }
+    *range = resp__range_of_slot(slots, 0);
+    if (slots != NULL && extra->shard != 0) {
+        *range = slots->ranges[slots_find(slots, extra->shard)];
+    }
+    return extra->is_across ? 2 : 1;
+}
+
+/* Have it executed by one shard; takes it when that will answer. */
+static enum handled submit_transaction(struct connection *connection,
+                                       struct kv_transaction **transaction,
+                                       const struct slots_range *range, const struct reply *reply)
+{
+    struct submission submission = {
+        .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
+        .range = *range,
+        .is_write = true,
+    };
+    submission.command = kv_transaction_command(*transaction, &submission.does_grow);
+    uint32_t slot_count = connection->slot_count;
+    int refused;
+    enum handled handled = resp__submit(connection, &submission, reply, &refused);
+    if (handled == HANDLED_DONE && refused != 0) {
+        const char *text = resp__refusal_text(refused);
+        reply_error(reply, "EXECABORT Transaction discarded because of: %s",
+                    text != NULL ? text : error_text(refused));
+    }
+    if (connection->slot_count > slot_count) {
+        LIST_ITEM(connection->slots.previous, struct slot, link)->transaction = *transaction;
+        *transaction = NULL;
+    }
+    return handled;
+}
+
+static enum handled execute_queue(struct connection *connection, int shard_count,
+                                  struct kv_transaction **transaction,
+                                  const struct slots_range *range, const struct reply *reply)
+{
+    if (shard_count < 0) {
+        reply_error(reply, RESP_SPLIT_TEXT);
+        return HANDLED_DONE;
+    }
+    if (shard_count <= 1) {
+        return submit_transaction(connection, transaction, range, reply);
+    }
+    const struct command_entry *entry =
+        resp__command_find(&connection->server->group->commands, BYTES("exec"));
+    enum handled handled = resp__across(connection, entry, *transaction, reply);
+    if (handled == HANDLED_DONE) { /* It is copied. */
+        kv_transaction_destroy(*transaction);
+        *transaction = NULL;
+    }
+    return handled;
+}
+
+enum handled resp__exec_again(struct connection *connection, struct kv_transaction **transaction,
+                              const struct reply *reply)
+{
+    struct slots_range range;
+    int shard_count = find_keys(connection->server, *transaction, &range);
+    return execute_queue(connection, shard_count, transaction, &range, reply);
+}
+
 RESP_HANDLER(exec)
 {
     if (!connection->is_in_multi) {
@@ -259,33 +354,14 @@ RESP_HANDLER(exec)
         return HANDLED_DONE;
     }
     settle_queue(connection);
-    const struct command_entry *entry =
-        resp__command_find(&connection->server->group->commands, BYTES("exec"));
-    if (extra->is_across) {
-        enum handled handled = resp__across(connection, entry, extra->transaction, reply);
-        if (handled == HANDLED_DONE) {
-            resp__transaction_drop(connection);
-        }
-        return handled;
+    struct slots_range range;
+    int shard_count = find_queued(connection, &range);
+    enum handled handled =
+        execute_queue(connection, shard_count, &extra->transaction, &range, reply);
+    if (handled == HANDLED_DONE) {
+        resp__transaction_drop(connection);
     }
-    struct submission submission = {
-        .entry = entry,
-        .shard = extra->shard == 0 ? SLOTS_FIRST_SHARD : extra->shard,
-        .is_write = true,
-    };
-    submission.command = kv_transaction_command(extra->transaction, &submission.does_grow);
-    int refused;
-    enum handled handled = resp__submit(connection, &submission, reply, &refused);
-    if (handled != HANDLED_DONE) {
-        return handled; /* The transaction stays complete for the next try. */
-    }
-    if (refused != 0) {
-        const char *text = resp__refusal_text(refused);
-        reply_error(reply, "EXECABORT Transaction discarded because of: %s",
-                    text != NULL ? text : error_text(refused));
-    }
-    resp__transaction_drop(connection);
-    return HANDLED_DONE;
+    return handled; /* Else the transaction stays complete for the next try. */
 }
 
 /* ---- WATCH ----------------------------------------------------------------------------------- */
@@ -326,8 +402,8 @@ RESP_HANDLER(watch)
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
-    wal_shard shard;
-    if (!resp__find_shard(connection->server, entry, arguments, count, &shard)) {
+    struct slots_range range;
+    if (!resp__find_range(resp__slots(connection->server), entry, arguments, count, &range)) {
         return resp__spread(connection, entry, arguments, count, reply);
     }
     buffer_clear(&extra->watching);
@@ -339,7 +415,7 @@ RESP_HANDLER(watch)
     }
     struct submission submission = {
         .entry = entry,
-        .shard = shard,
+        .range = range,
         .command = {.opcode = kv_versions_opcode(),
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

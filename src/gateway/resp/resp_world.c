@@ -12,7 +12,7 @@
 #include "base/memory/memory.h"
 #include "core/txn/txn.h"
 
-enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4 };
+enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16 };
 
 struct pair {
     struct buffer key;
@@ -34,17 +34,24 @@ struct place {
     uint64_t version;
 };
 
+/* Executed when it is answered. */
 struct later {
     struct list link;
     struct shard_request *request;
     wal_shard shard;
-    int status;
-    struct buffer answer;
+    bool will_fail;
+    struct bytes *arguments; /* Copied, with their bytes behind. */
 };
 
 struct world {
     struct resp_group *group;
-    struct slots slots;
+    /* Maps by age; of these the shards are as the one, and the gateway knows the other. */
+    struct slots maps[SPLIT_COUNT_MAX + 1];
+    _Atomic int split_count;
+    _Atomic int shown_count;
+    _Atomic int split_after; /* So many answers; 0: no split is planned. */
+    _Atomic uint32_t split_slot;
+    _Atomic int moved_count;
     struct place places[SERVER_COUNT_MAX];
     uint32_t place_count;
     uint16_t port;
@@ -83,11 +90,16 @@ static bool is_opcode(const struct shard_command *command, const char *name)
     return command->opcode == kv_command_find(bytes_of_text(name))->opcode;
 }
 
+static const struct slots *true_slots(const struct world *world)
+{
+    return &world->maps[atomic_load(&world->split_count)];
+}
+
 /* Of several shards: commands about some keys, or about all of the shard. */
 static bool execute_some(struct place *place, wal_shard shard, const struct shard_command *command,
                          const struct reply *reply)
 {
-    const struct slots *slots = &place->world->slots;
+    const struct slots *slots = true_slots(place->world);
     bool is_deleting = is_opcode(command, "del");
     bool is_flushing = is_opcode(command, "flushall");
     bool is_listing = is_opcode(command, "keys");
@@ -197,7 +209,7 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
         reply_bulk(reply, command->arguments[1]);
         return;
     }
-    if (place->world->slots.range_count > 1 && execute_some(place, shard, command, reply)) {
+    if (true_slots(place->world)->range_count > 1 && execute_some(place, shard, command, reply)) {
         return;
     }
     struct pair *pair = pair_of(place, command->arguments[0]);
@@ -227,12 +239,17 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
 /* What a gateway has to keep. */
 static void check(const struct place *place, wal_shard shard, const struct shard_request *request)
 {
-    const struct slots *slots = &place->world->slots;
+    const struct slots *slots = true_slots(place->world);
     ASSERT(slots_find(slots, shard) < slots->range_count);
+    ASSERT(request->first_slot < request->end_slot && request->end_slot <= SLOTS_COUNT);
     LIST_EACH(member, next, &place->waiting)
     {
         const struct later *later = LIST_ITEM(member, struct later, link);
-        ASSERT_IF(later->request->session == request->session, later->shard == shard);
+        if (later->request->session == request->session) {
+            ASSERT(later->shard == shard);
+            ASSERT(later->request->first_slot == request->first_slot);
+            ASSERT(later->request->end_slot == request->end_slot);
+        }
     }
     const struct shard_command *command = &request->command;
     bool are_keys =
@@ -242,9 +259,38 @@ static void check(const struct place *place, wal_shard shard, const struct shard
     uint32_t count = are_keys ? command->argument_count : 1;
     if (is_key || are_keys) {
         for (uint32_t i = 0; i < count; i++) {
-            ASSERT(slots_shard_of(slots, kv_slot_of_key(command->arguments[i])) == shard);
+            uint16_t slot = kv_slot_of_key(command->arguments[i]);
+            ASSERT(slot >= request->first_slot && slot < request->end_slot);
         }
     }
+}
+
+/* The shard has other slots than the request names. */
+static bool has_moved(const struct world *world, wal_shard shard,
+                      const struct shard_request *request)
+{
+    const struct slots *slots = true_slots(world);
+    const struct slots_range *range = &slots->ranges[slots_find(slots, shard)];
+    return request->first_slot != range->first || request->end_slot != range->end;
+}
+
+static struct bytes *copy_arguments(const struct shard_command *command)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        size += sizeof(struct bytes) + command->arguments[i].size_bytes;
+    }
+    struct bytes *copies = memory_allocate(size + 1);
+    uint8_t *place = (uint8_t *)(copies + command->argument_count);
+    for (uint32_t i = 0; i < command->argument_count; i++) {
+        struct bytes argument = command->arguments[i];
+        copies[i] = bytes_make(place, argument.size_bytes);
+        if (argument.size_bytes > 0) {
+            memcpy(place, argument.data, argument.size_bytes);
+        }
+        place += argument.size_bytes;
+    }
+    return copies;
 }
 
 static int submit(void *context, wal_shard shard, struct shard_request *request,
@@ -259,6 +305,10 @@ static int submit(void *context, wal_shard shard, struct shard_request *request,
         (void)atomic_fetch_sub(&world->refusal_count, 1);
         return atomic_load(&world->refusal_status);
     }
+    if (has_moved(world, shard, request) && list_is_empty(&place->waiting)) {
+        (void)atomic_fetch_add(&world->moved_count, 1);
+        return ERROR_MOVED;
+    }
     bool will_fail = atomic_load(&world->failure_count) > 0;
     if (!request->is_write && list_is_empty(&place->waiting) && !will_fail &&
         !atomic_load(&world->is_reading_late)) {
@@ -268,16 +318,41 @@ static int submit(void *context, wal_shard shard, struct shard_request *request,
     struct later *later = memory_allocate_zeroed(1, sizeof *later);
     later->request = request;
     later->shard = shard;
-    struct reply held = {.target = &later->answer, .protocol = request->protocol};
-    if (will_fail) {
-        (void)atomic_fetch_sub(&world->failure_count, 1);
-        later->status = atomic_load(&world->failure_status);
-    } else {
-        execute(place, shard, &request->command, &held);
-    }
+    later->will_fail = will_fail;
+    later->arguments = copy_arguments(&request->command);
+    request->command.arguments = NULL;
+    (void)atomic_fetch_sub(&world->failure_count, will_fail);
     list_push_back(&place->waiting, &later->link);
     os_timer_start(place->timer, 1, 1);
     return SHARD_PENDING;
+}
+
+static void split_if_planned(struct world *world)
+{
+    if (atomic_load(&world->split_after) > 0 && atomic_fetch_sub(&world->split_after, 1) == 1) {
+        world_split(world, atomic_load(&world->split_slot));
+    }
+}
+
+static void answer_one(struct place *place, struct later *later)
+{
+    struct world *world = place->world;
+    struct shard_request *request = later->request;
+    struct buffer answer = {0};
+    const struct reply reply = {.target = &answer, .protocol = request->protocol};
+    int status = later->will_fail ? atomic_load(&world->failure_status) : 0;
+    request->command.arguments = later->arguments;
+    if (status == 0 && has_moved(world, later->shard, request)) {
+        status = ERROR_MOVED;
+        (void)atomic_fetch_add(&world->moved_count, 1);
+    } else if (status == 0) {
+        execute(place, later->shard, &request->command, &reply);
+        split_if_planned(world);
+    }
+    request->done(request, status, buffer_bytes(&answer));
+    buffer_deinit(&answer);
+    memory_free(later->arguments);
+    memory_free(later);
 }
 
 static void answer_waiting(void *context)
@@ -291,12 +366,15 @@ static void answer_waiting(void *context)
         }
         (void)atomic_fetch_sub(&world->let_count, is_let);
         struct list *member = list_pop_front(&place->waiting);
-        struct later *later = LIST_ITEM(member, struct later, link);
-        later->request->done(later->request, later->status, buffer_bytes(&later->answer));
-        buffer_deinit(&later->answer);
-        memory_free(later);
+        answer_one(place, LIST_ITEM(member, struct later, link));
     }
     os_timer_stop(place->timer);
+}
+
+static const struct slots *newest_slots(void *context)
+{
+    const struct world *world = ((struct place *)context)->world;
+    return &world->maps[atomic_load(&world->shown_count)];
 }
 
 static void get_information(void *context, struct resp_information *information)
@@ -406,7 +484,7 @@ struct world *world_create(const struct world_options *options)
     struct resp_options resp = options->resp;
     struct error error;
     os_ignore_broken_pipes();
-    slots_divide(&world->slots, options->shard_count == 0 ? 1 : options->shard_count);
+    slots_divide(&world->maps[0], options->shard_count == 0 ? 1 : options->shard_count);
     world->place_count = options->server_count == 0 ? 1 : options->server_count;
     resp.server_count = world->place_count;
     ASSERT(resp_group_create(&world->group, &resp, &error) == 0);
@@ -417,7 +495,7 @@ struct world *world_create(const struct world_options *options)
         ASSERT(os_loop_create(&place->loop, &error) == 0);
         place->timer = os_timer_create(place->loop, answer_waiting, place);
         place->backend = (struct resp_backend){.context = place,
-                                               .slots = &world->slots,
+                                               .slots = newest_slots,
                                                .submit = submit,
                                                .get_information = get_information,
                                                .setting_at = setting_at,
@@ -463,6 +541,39 @@ void world_destroy(struct world *world)
     }
     resp_group_destroy(world->group);
     memory_free(world);
+}
+
+void world_split_unseen(struct world *world, uint32_t first_slot)
+{
+    int count = atomic_load(&world->split_count);
+    ASSERT(count < SPLIT_COUNT_MAX);
+    struct slots *slots = &world->maps[count + 1];
+    *slots = world->maps[count];
+    wal_shard parent = slots_shard_of(slots, first_slot);
+    ASSERT(slots_split(slots, parent, first_slot, slots->range_count + 1) == 0);
+    atomic_store(&world->split_count, count + 1);
+}
+
+void world_show_splits(struct world *world)
+{
+    atomic_store(&world->shown_count, atomic_load(&world->split_count));
+}
+
+void world_split(struct world *world, uint32_t first_slot)
+{
+    world_split_unseen(world, first_slot);
+    world_show_splits(world);
+}
+
+void world_split_after(struct world *world, uint32_t first_slot, int answer_count)
+{
+    atomic_store(&world->split_slot, first_slot);
+    atomic_store(&world->split_after, answer_count);
+}
+
+int world_moved_count(const struct world *world)
+{
+    return atomic_load(&world->moved_count);
 }
 
 void world_let(struct world *world, int count)

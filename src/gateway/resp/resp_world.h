@@ -33,6 +33,16 @@ void world_let(struct world *world, int count);
 void world_set_reading_late(struct world *world, bool is_reading_late);
 /* Refuse so many next requests with this status. */
 void world_refuse(struct world *world, int status, int count);
+/* The shard that has the slot becomes two, and what names its old slots is refused from now on, what
+ * waits too. The gateway knows the new map at once; or later, when it is shown. The child's number is
+ * that of shards. */
+void world_split(struct world *world, uint32_t first_slot);
+void world_split_unseen(struct world *world, uint32_t first_slot);
+void world_show_splits(struct world *world);
+/* It does so when so many more of those that wait are answered. */
+void world_split_after(struct world *world, uint32_t first_slot, int answer_count);
+/* How often something was refused because of it. */
+int world_moved_count(const struct world *world);
 /* Be node 1 of three instead of alone:
  *   slots 0 to 5470       led by 1, replicas on 2 and 3
  *   slots 5470 to 10922   led by 2 (10.0.0.2:6379), replicas on 1 and 3

@@ -242,6 +242,15 @@ void kv_destroy(struct kv *kv);
 /* The machine for shard_open(); borrows `kv`. */
 struct shard_machine kv_machine(struct kv *kv);
 
+/* The shard shall become two (decision 18): `child` gets the slots from `first_slot` on. Not replicated,
+ * and forgotten with the leadership; so it is told again and again, to whichever replica. Nothing happens
+ * unless both would keep some slots; the newest wish counts. Then background() of the leader counts
+ * what the child will have, a little at a time, has what would be prepared wait (2 s at most, and again
+ * later), and gives SHARD_OPCODE_SPLIT. */
+void kv_want_split(struct kv *kv, uint32_t first_slot, uint32_t child);
+/* Is there such a wish, not carried out yet? */
+bool kv_wants_split(const struct kv *kv);
+
 struct kv_statistics {
     uint64_t key_count; /* Expired ones that are not removed yet included, as in Redis. */
     uint64_t expiring_key_count;
@@ -257,5 +266,10 @@ void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics);
  * with what is wrong. */
 MUST_USE int kv_verify(struct env_store store, const struct env_store_snapshot *snapshot,
                        uint64_t expected_key_count, struct error *error);
+
+/* Are what the machine counts, and what a census of it has, the rows of its slots? The store has all that
+ * it executed. ERROR_CORRUPT with what is wrong. */
+MUST_USE int kv_verify_counts(const struct kv *kv, struct env_store store,
+                              const struct env_store_snapshot *snapshot, struct error *error);
 
 #endif

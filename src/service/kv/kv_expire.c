@@ -239,6 +239,13 @@ void kv__sweep_hints_reset(struct kv *kv)
     memset(kv->group_expiry_ms, 0xff, sizeof kv->group_expiry_ms);
 }
 
+void kv__sweep_hints_cut(struct kv *kv)
+{
+    for (uint32_t slot = kv->end_slot; slot < KV_SLOT_COUNT; slot++) {
+        hint_set(kv, (uint16_t)slot, UINT64_MAX);
+    }
+}
+
 /* At each turn the iterator is sent to the expiry rows of a slot; where it lands tells which slot
  * is next, so empty slots cost nothing. */
 int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error)

@@ -57,7 +57,10 @@ MUST_USE int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key
 /* After loading: any slot may have garbage when the saved count says that some has. */
 void kv__garbage_hints_reset(struct kv *kv);
 
-/* After all rows are gone. */
+/* The shard has fewer slots now: what is behind them is not ours to collect. */
+void kv__garbage_hints_cut(struct kv *kv);
+
+/* After all rows are gone, and the count of garbage is 0. */
 void kv__garbage_reset(struct kv *kv);
 
 /* Is there something to collect? Then `command` (its arguments are `kv`'s) does the next step. Else

@@ -14,6 +14,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_participant.h"
 
 /* Behind every row: none. */
@@ -70,6 +71,13 @@ void kv__record_hint(struct kv *kv, uint32_t place, enum kv_row_kind kind, struc
     }
     struct txn_id *first = &forgetting->firsts[list_of(kv, place, kind)];
     *first = is_before(id, *first) ? id : *first;
+}
+
+void kv__forgetting_cut(struct kv *kv)
+{
+    if (kv->forgetting.next_list >= list_count(kv)) {
+        kv->forgetting.next_list = 0;
+    }
 }
 
 void kv__forgetting_deinit(struct kv *kv)
@@ -198,9 +206,13 @@ static int remove_noted(struct kv_call *call)
         return ERROR_CORRUPT;
     }
     for (size_t at = 0; at < kv->work.size_bytes; at += KV_RECORD_ROW_SIZE_BYTES) {
-        rows_delete(call->rows, bytes_make(kv->work.data + at, KV_RECORD_ROW_SIZE_BYTES));
+        struct kv_row_name name;
+        struct bytes row = bytes_make(kv->work.data + at, KV_RECORD_ROW_SIZE_BYTES);
+        bool is_parsed = kv__row_parse(row, &name);
+        ASSERT(is_parsed); /* It stood in a list. */
+        rows_delete(call->rows, row);
+        kv__record_count_change(kv, name.slot, -1);
     }
-    kv->record_count -= count;
     if (kv->record_count == 0) {
         memset(kv->record_hints, 0, sizeof kv->record_hints);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claim: whatever bytes the log, the store or the saved state hold, kv refuses them or keeps its
- * invariants; it never reads past them and never contradicts itself.
+ * invariants; it never reads past them and never contradicts itself. Where a census was begun the shard
+ * is split at last, and both halves count what they have.
  *
  * The first byte of an input chooses: 0 the value of a key row, 1 the name of a row, 2 the saved
  * state, anything else commands: each has a size byte per argument, and the opcode is the argument
@@ -125,6 +126,30 @@ static bool run_command(struct world *world, const struct shard_command *command
     return true;
 }
 
+/* Count what the census has not counted, and split the shard there. */
+static void fuzz_split(struct world *world)
+{
+    struct error error = {0};
+    uint32_t first_slot = world->kv->census.first_slot;
+    uint8_t numbers[12];
+    endian_put_u32_le(numbers, first_slot);
+    endian_put_u64_le(numbers + 4, UINT64_MAX);
+    const struct bytes arguments[] = {bytes_make(numbers, 4), bytes_make(numbers + 4, 8)};
+    const struct shard_command command = {KV_OPCODE_CENSUS, 2, arguments};
+    ASSERT(run_command(world, &command));
+    struct env_store store = memstore_interface(world->memstore);
+    struct shard_machine machine = kv_machine(world->kv);
+    struct buffer saved = {0};
+    ASSERT(machine.split(machine.context, world->rows, first_slot, &saved) == 0);
+    struct kv *child = kv_create_range(first_slot, KV_SLOT_COUNT);
+    machine = kv_machine(child);
+    ASSERT(machine.load(machine.context, world->rows, buffer_bytes(&saved), &error) == 0);
+    ASSERT(kv_verify_counts(world->kv, store, NULL, &error) == 0);
+    ASSERT(kv_verify_counts(child, store, NULL, &error) == 0);
+    kv_destroy(child);
+    buffer_deinit(&saved);
+}
+
 static void fuzz_commands(struct world *world, struct bytes input)
 {
     struct bytes arguments[ARGUMENT_COUNT_MAX];
@@ -140,6 +165,10 @@ static void fuzz_commands(struct world *world, struct bytes input)
     }
     kv_get_statistics(world->kv, &statistics);
     ASSERT(kv_verify(memstore_interface(world->memstore), NULL, statistics.key_count, &error) == 0);
+    ASSERT(kv_verify_counts(world->kv, memstore_interface(world->memstore), NULL, &error) == 0);
+    if (world->kv->census.first_slot != 0 && statistics.locked_key_count == 0) {
+        fuzz_split(world);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)

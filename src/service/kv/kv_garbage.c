@@ -7,6 +7,7 @@
  * or none. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_field.h"
 
 struct discard {
@@ -120,7 +121,7 @@ int kv__discards_finish(struct kv_call *call)
         }
         uint8_t row[KV_GARBAGE_ROW_SIZE_BYTES];
         rows_put(call->rows, kv__garbage_row(row, discard.slot, discard.generation), BYTES(""));
-        kv->garbage_count++;
+        kv__garbage_count_change(kv, discard.slot, 1);
         mark(kv, discard.slot, true);
     }
     buffer_clear(&kv->discards);
@@ -165,10 +166,20 @@ void kv__garbage_hints_reset(struct kv *kv)
     kv->garbage_next_slot = kv->first_slot;
 }
 
+void kv__garbage_hints_cut(struct kv *kv)
+{
+    for (uint32_t slot = kv->end_slot; slot < KV_SLOT_COUNT; slot++) {
+        mark(kv, slot, false);
+    }
+    if (kv->garbage_next_slot >= kv->end_slot) {
+        kv->garbage_next_slot = kv->first_slot;
+    }
+}
+
 void kv__garbage_reset(struct kv *kv)
 {
+    ASSERT(kv->garbage_count == 0);
     buffer_clear(&kv->discards);
-    kv->garbage_count = 0;
     kv__garbage_hints_reset(kv);
 }
 
@@ -230,7 +241,7 @@ static int collect_slot(struct kv_call *call, uint16_t slot, uint64_t *row_count
         if (call->kv->garbage_count == 0) {
             return ERROR_CORRUPT;
         }
-        call->kv->garbage_count--;
+        kv__garbage_count_change(call->kv, slot, -1);
     }
     *row_count = deletion.row_count;
     return 0;

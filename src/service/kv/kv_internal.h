@@ -148,6 +148,7 @@ enum {
     /* 1011 had other arguments, before any release. */
     KV_OPCODE_CONTENT = 1012,
     KV_OPCODE_FORGET_OLD = 1013,
+    KV_OPCODE_CENSUS = 1014,
     KV_OPCODE_COUNT = 1024, /* All are below. */
 };
 
@@ -276,6 +277,37 @@ struct kv__unfinished {
     uint32_t place_count;
 };
 
+/* What the machine counts (kv_census.h). */
+struct kv__counts {
+    uint64_t key_count;
+    uint64_t expiring_key_count;
+    uint64_t garbage_count; /* Garbage rows. */
+    uint64_t record_count;  /* Records and decisions of transactions over several shards. */
+};
+
+/* How much of it is in a part of the slots. */
+struct kv__census {
+    uint32_t first_slot; /* 0: there is no census. */
+    uint32_t next_slot;  /* Those before it are counted. */
+    struct kv__counts counts;
+};
+
+/* A split that somebody wishes, and how far the leader is with it (kv_range.h). */
+struct kv__wish {
+    uint32_t first_slot; /* Of the child; 0: there is no wish. */
+    uint32_t child;
+    bool is_holding;        /* What would be prepared waits. */
+    uint64_t hold_began_ms; /* Since then. */
+    uint64_t clock_ms;      /* Of the leader, while it wishes; */
+    uint64_t seen_ms;       /* and the time of the log when it was last looked at. */
+    uint64_t asked_ms;      /* After so long it wanted to be looked at again. */
+    uint64_t not_before_ms; /* The next step. */
+    uint64_t delay_ms;      /* How long before that it was set. */
+    bool was_last;          /* Its step was what background() gave last. */
+    uint8_t numbers[12];    /* Its arguments. */
+    struct bytes arguments[2];
+};
+
 /* Of this replica alone: it says what background() asks for, never what a command does. A *list* is
  * the records of a slot, or its decisions. */
 struct kv__forgetting {
@@ -291,7 +323,7 @@ struct kv__forgetting {
 };
 
 struct kv {
-    uint32_t first_slot; /* The range of the shard. */
+    uint32_t first_slot; /* The range of the shard: relaxed atomics. */
     uint32_t end_slot;
 
     /* Saved with the applied index: part of the replicated state. */
@@ -300,6 +332,7 @@ struct kv {
     uint64_t generation_last; /* The newest generation that was given. */
     uint64_t garbage_count;   /* Garbage rows. */
     uint64_t record_count;    /* Records and decisions of transactions over several shards. */
+    struct kv__census census;
 
     /* Memory only. */
     uint64_t expired_key_count;
@@ -339,15 +372,29 @@ struct kv {
     uint64_t record_hints[KV_SLOT_COUNT / 64];
     struct kv__forgetting forgetting;
 
+    struct kv__wish wish;
+
     /* Arguments of what background() gave. */
     uint8_t sweep_numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
     struct bytes sweep_arguments[KV_SWEEP_ARGUMENT_COUNT_MAX];
     uint32_t sweep_argument_count;
 };
 
+/* The range, for what may run on another thread. */
+static inline uint32_t kv__first_slot(const struct kv *kv)
+{
+    return __atomic_load_n(&kv->first_slot, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t kv__end_slot(const struct kv *kv)
+{
+    return __atomic_load_n(&kv->end_slot, __ATOMIC_RELAXED);
+}
+
 /* The sweep of expired keys (kv_expire.c). */
 void kv__sweep_hint(struct kv *kv, uint16_t slot, uint64_t expire_ms); /* Lowers it. */
 void kv__sweep_hints_reset(struct kv *kv);
+void kv__sweep_hints_cut(struct kv *kv); /* Those behind the range. */
 MUST_USE int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error);
 bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
                           uint64_t *delay_ms);
@@ -358,6 +405,9 @@ kv__handler kv__execute_transaction;
 kv__handler kv__prefetch_transaction;
 kv__handler kv__execute_versions;
 kv__handler kv__execute_answer;
+
+/* How much is in the slots of a child to be (kv_census.c). */
+kv__handler kv__execute_census;
 
 /* Keys that go to another shard (kv_move.c). */
 kv__handler kv__execute_content;

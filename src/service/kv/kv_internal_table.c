@@ -159,6 +159,18 @@ static const struct kv__entry entries[] = {
       "O(N) for N fields"},
      kv__execute_collect,
      NULL},
+    {{"census",
+      KV_OPCODE_CENSUS,
+      3,
+      KV_FLAG_WRITE | KV_FLAG_INTERNAL,
+      KV_FAMILY_KEY,
+      {0, 0, 0},
+      "slot count",
+      "Counts what a child of the shard will have.",
+      "7.0.0",
+      "O(N) for N keys"},
+     kv__execute_census,
+     NULL},
 };
 
 const struct kv__table kv__internal_table = {entries, sizeof entries / sizeof entries[0]};

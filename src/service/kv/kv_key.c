@@ -3,6 +3,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/number/number.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_field.h"
 #include "service/kv/kv_participant.h"
 
@@ -357,8 +358,7 @@ int kv__command_flushall(struct kv_call *call)
     if (status != 0) {
         return status;
     }
-    call->kv->key_count = 0;
-    call->kv->expiring_key_count = 0;
+    kv__counts_flush(call->kv);
     kv__sweep_hints_reset(call->kv);
     kv__garbage_reset(call->kv);
     reply_ok(call->reply);

@@ -227,7 +227,7 @@ static bool prepare_must_wait(struct kv *kv, const struct shard_command *command
     if (!parse_prepare(kv, command, &call, &part)) {
         return false;
     }
-    if (kv->awaited_flush_count > 0) {
+    if (kv->awaited_flush_count > 0 || kv->wish.is_holding) {
         return true;
     }
     struct question question = {.call = &call, .intents = &kv->intents, .awaited = &kv->awaited};
@@ -246,7 +246,8 @@ bool kv__must_wait(void *context, const struct shard_command *command)
     struct kv *kv = context;
     bool is_anything_held = kv->locks.count > 0 || kv->intents.count > 0;
     if (command->opcode == KV_OPCODE_PREPARE) {
-        bool is_anybody_waiting = kv->awaited.count > 0 || kv->awaited_flush_count > 0;
+        bool is_anybody_waiting =
+            kv->awaited.count > 0 || kv->awaited_flush_count > 0 || kv->wish.is_holding;
         return (is_anything_held || is_anybody_waiting) && prepare_must_wait(kv, command);
     }
     if (!is_anything_held) {
@@ -286,6 +287,7 @@ void kv__gathered(void *context, const struct shard_command *command)
         if (BUG("kv.locks_end_with_reign")) {
             kv__key_set_deinit(&kv->locks);
         }
+        kv->wish = (struct kv__wish){0}; /* The next leader is told. */
     } else if (command->opcode == KV_OPCODE_PREPARE) {
         visit_claims(kv, command, add_key, &kv->intents);
     }

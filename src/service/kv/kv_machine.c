@@ -1,30 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The machine: what the shard calls, and the way of a command to its handler.
- *
- * State saved with the applied index; integers are little-endian:
- *
- *   offset  size  meaning
- *        0     1  version of this format: 1, or 3 when there are records of transactions; 2 had the
- *                 names of their rows in another order
- *        1     7  zero
- *        8     8  count of keys (I5)
- *       16     8  count of keys that expire
- *       24     8  newest generation given
- *       32     8  count of garbage rows
- *       40     8  count of records and decisions, above 0; only in version 3 */
+ * What it saves is in kv_census.c. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_field.h"
 #include "service/kv/kv_participant.h"
+#include "service/kv/kv_range.h"
 
-enum {
-    SAVED_VERSION = 3,
-    SAVED_VERSION_OF_OTHER_ROWS = 2, /* Of no release: what has records in this order is refused. */
-    SAVED_SIZE_BYTES = 40,           /* Of version 1. */
-    BACKGROUND_DELAY_MS = 100,       /* Between two looks when nothing is due. */
-};
+enum { BACKGROUND_DELAY_MS = 100 }; /* Between two looks when nothing is due. */
 
 struct kv *kv_create(void)
 {
@@ -33,10 +19,8 @@ struct kv *kv_create(void)
 
 struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
 {
-    ASSERT(first_slot < end_slot && end_slot <= KV_SLOT_COUNT);
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
-    kv->first_slot = first_slot;
-    kv->end_slot = end_slot;
+    kv__set_range(kv, first_slot, end_slot);
     kv__sweep_hints_reset(kv);
     return kv;
 }
@@ -56,41 +40,33 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     if (saved.size_bytes == 0) {
         return 0; /* A new shard. */
     }
-    uint8_t version = saved.data[0];
-    if (version > SAVED_VERSION) {
-        return error_set(error, ERROR_NEWER_FORMAT, "state of kv");
+    struct kv__saved state;
+    int status = kv__saved_decode(saved, &state);
+    if (status == 0 && !kv__census_fits(&state.census, kv)) {
+        status = ERROR_CORRUPT;
     }
-    if (version == SAVED_VERSION_OF_OTHER_ROWS) {
-        return error_say(error, ERROR_NEWER_FORMAT,
-                         "state of kv: transactions over several shards as no release wrote them");
+    if (status != 0) {
+        bool is_other = saved.data[0] == KV__SAVED_VERSION_OF_OTHER_ROWS;
+        return is_other ? error_say(error, status,
+                                    "state of kv: transactions over several shards as no release "
+                                    "wrote them")
+                        : error_set(error, status, "state of kv");
     }
-    if (version == 0 || saved.size_bytes != SAVED_SIZE_BYTES + (version == 1 ? 0u : 8u)) {
-        return error_set(error, ERROR_CORRUPT, "state of kv");
-    }
-    kv->key_count = endian_get_u64_le(saved.data + 8);
-    kv->expiring_key_count = endian_get_u64_le(saved.data + 16);
-    kv->generation_last = endian_get_u64_le(saved.data + 24);
-    kv->garbage_count = endian_get_u64_le(saved.data + 32);
-    kv->record_count = version == 1 ? 0 : endian_get_u64_le(saved.data + 40);
+    kv->key_count = state.counts.key_count;
+    kv->expiring_key_count = state.counts.expiring_key_count;
+    kv->generation_last = state.generation_last;
+    kv->garbage_count = state.counts.garbage_count;
+    kv->record_count = state.counts.record_count;
+    kv->census = state.census;
     kv__garbage_hints_reset(kv);
-    int status = kv__records_load(kv, rows, error);
+    status = kv__records_load(kv, rows, error);
     return status == 0 ? kv__sweep_hints_load(kv, rows, error) : status;
 }
 
 static void save(void *context, struct buffer *saved)
 {
-    const struct kv *kv = context;
-    bool has_records = kv->record_count > 0;
-    uint8_t *target = buffer_extend(saved, SAVED_SIZE_BYTES + (has_records ? 8 : 0));
-    memset(target, 0, SAVED_SIZE_BYTES);
-    target[0] = has_records ? SAVED_VERSION : 1;
-    if (has_records) {
-        endian_put_u64_le(target + 40, kv->record_count);
-    }
-    endian_put_u64_le(target + 8, kv->key_count);
-    endian_put_u64_le(target + 16, kv->expiring_key_count);
-    endian_put_u64_le(target + 24, kv->generation_last);
-    endian_put_u64_le(target + 32, kv->garbage_count);
+    const struct kv__saved state = kv__saved_of(context);
+    kv__saved_encode(&state, saved);
 }
 
 void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
@@ -295,15 +271,23 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
 static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
-    uint64_t delay_ms = BACKGROUND_DELAY_MS;
     struct kv *kv = context;
-    /* The collection waits between its steps; the other two, which may have much to do, take turns. */
+    uint64_t delay_ms = BACKGROUND_DELAY_MS;
+    /* A split, for which all rows may have to be counted, takes turns with the rest. */
+    bool is_turn = !kv->wish.was_last;
     bool does_forget_first = !kv->forgetting.was_last;
-    bool has_work = kv__collect_background(kv, rows, time_ms, command, &delay_ms) ||
-                    (does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms)) ||
-                    kv__sweep_background(kv, time_ms, command, &delay_ms) ||
-                    (!does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms));
-    kv->forgetting.was_last = has_work && command->opcode == KV_OPCODE_FORGET_OLD;
+    /* The collection waits between its steps; the other two, which may have much to do, take turns. */
+    bool has_work =
+        (is_turn && kv__split_background(kv, rows, time_ms, command, &delay_ms)) ||
+        kv__collect_background(kv, rows, time_ms, command, &delay_ms) ||
+        (does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms)) ||
+        kv__sweep_background(kv, time_ms, command, &delay_ms) ||
+        (!does_forget_first && kv__forget_background(kv, time_ms, command, &delay_ms)) ||
+        (!is_turn && kv__split_background(kv, rows, time_ms, command, &delay_ms));
+    kv->wish.was_last = has_work && kv__is_step_to_split(command);
+    if (!kv->wish.was_last) {
+        kv->forgetting.was_last = has_work && command->opcode == KV_OPCODE_FORGET_OLD;
+    }
     *next_ms += has_work ? 0 : delay_ms;
     return has_work;
 }
@@ -322,6 +306,8 @@ struct shard_machine kv_machine(struct kv *kv)
         .gathered = kv__gathered,
         .waits = kv__waits,
         .declines = kv__declines,
+        .set_range = kv__set_range,
+        .split = kv__split,
     };
 }
 

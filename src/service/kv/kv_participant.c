@@ -14,6 +14,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_part.h"
 
 static void answer(const struct kv_call *call, enum txn_answer answer)
@@ -58,7 +59,7 @@ static void put_record(struct kv_call *call, const struct txn_header *header,
     kv__record_encode(record, arguments, &kv->row);
     rows_put(call->rows, kv__record_row(row, header->place, KV_ROW_RECORD, header->id),
              buffer_bytes(&kv->row));
-    kv->record_count += is_new;
+    kv__record_count_change(kv, header->place, is_new ? 1 : 0);
     kv__record_hint(kv, header->place, KV_ROW_RECORD, header->id);
 }
 
@@ -66,8 +67,7 @@ static void delete_row(struct kv_call *call, const struct txn_header *header, en
 {
     uint8_t row[KV_RECORD_ROW_SIZE_BYTES];
     rows_delete(call->rows, kv__record_row(row, header->place, kind, header->id));
-    ASSERT(call->kv->record_count > 0);
-    call->kv->record_count--;
+    kv__record_count_change(call->kv, header->place, -1);
 }
 
 /* ---- Locks ----------------------------------------------------------------------------------- */
@@ -442,7 +442,7 @@ int kv__execute_decide(struct kv_call *call)
         decision = (struct kv_decision){.is_commit = is_commit, .stamp_ms = call->time_ms};
         decision.places = is_commit ? call->arguments[1] : BYTES("");
         put_decision(call, &header, &decision);
-        call->kv->record_count++;
+        kv__record_count_change(call->kv, header.home, 1);
         if (is_commit) {
             kv__decision_open(call->kv, header.id, header.home, &decision);
         }

@@ -15,6 +15,9 @@ void kv__records_deinit(struct kv *kv);
 bool kv__forget_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
                            uint64_t *delay_ms);
 
+/* The shard has fewer slots now: what is behind them is forgotten, here. */
+void kv__records_cut(struct kv *kv);
+
 /* FLUSHALL: all rows go but the records and decisions. No key is locked. */
 MUST_USE int kv__records_keep(struct kv_call *call, struct bytes lower, struct bytes upper);
 

@@ -24,6 +24,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_participant.h"
 
 enum {
@@ -233,6 +234,20 @@ void kv__records_deinit(struct kv *kv)
     kv__waits(kv, NULL);
     buffer_deinit(&kv->part);
     kv__forgetting_deinit(kv);
+}
+
+void kv__records_cut(struct kv *kv)
+{
+    for (uint32_t i = kv->unfinished_count; i-- > 0;) {
+        const struct kv__unfinished at = kv->unfinished[i];
+        if (at.place >= kv->end_slot) {
+            kv__unfinished_remove(kv, at.id, at.place, at.is_decision);
+        }
+    }
+    for (uint32_t slot = kv->end_slot; slot < KV_SLOT_COUNT; slot++) {
+        kv->record_hints[slot / 64] &= ~(1ull << (slot % 64));
+    }
+    kv__forgetting_cut(kv);
 }
 
 bool kv_visit_unfinished(struct kv *kv, const struct kv_visit *visit)

@@ -59,5 +59,7 @@ void kv__unfinished_remove(struct kv *kv, struct txn_id id, uint32_t place, bool
 /* A record or decision was written, or found. */
 void kv__record_hint(struct kv *kv, uint32_t place, enum kv_row_kind kind, struct txn_id id);
 void kv__forgetting_deinit(struct kv *kv);
+/* The range has ended earlier since. */
+void kv__forgetting_cut(struct kv *kv);
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/endian/endian.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_field.h"
 #include "service/kv/kv_record.h"
 
@@ -60,8 +61,8 @@ void kv__row_prefix(uint8_t *target, uint32_t slot, enum kv_row_kind kind)
 
 void kv__row_bounds(const struct kv *kv, uint8_t *lower, uint8_t *upper)
 {
-    kv__row_prefix(lower, kv->first_slot, KV_ROW_KEY);
-    kv__row_prefix(upper, kv->end_slot, KV_ROW_KEY);
+    kv__row_prefix(lower, kv__first_slot(kv), KV_ROW_KEY);
+    kv__row_prefix(upper, kv__end_slot(kv), KV_ROW_KEY);
 }
 
 struct bytes kv_slot_row(uint32_t slot, uint8_t *target)
@@ -211,11 +212,11 @@ static void change_expiry_row(struct kv_call *call, const struct kv_key *key, ui
            key->name.size_bytes);
     if (!is_put) {
         rows_delete(call->rows, bytes_make(row, size));
-        call->kv->expiring_key_count--;
+        kv__expiring_key_count_change(call->kv, key->slot, -1);
         return;
     }
     rows_put(call->rows, bytes_make(row, size), BYTES(""));
-    call->kv->expiring_key_count++;
+    kv__expiring_key_count_change(call->kv, key->slot, 1);
     kv__sweep_hint(call->kv, key->slot, expire_ms);
 }
 
@@ -229,15 +230,14 @@ void kv__key_write(struct kv_call *call, const struct kv_key *key, const struct 
             return;
         }
         rows_delete(call->rows, key->row);
-        ASSERT(kv->key_count > 0);
-        kv->key_count--; /* I5 */
+        kv__key_count_change(kv, key->slot, -1);
     } else {
         struct kv_value stored = *after;
         stored.version = call->version; /* I1 */
         /* Encoding copies the data, so it may be borrowed from the row that is replaced. */
         kv__value_encode(&kv->row, &stored);
         rows_put(call->rows, key->row, buffer_bytes(&kv->row));
-        kv->key_count += before->type == KV_TYPE_NONE; /* I5 */
+        kv__key_count_change(kv, key->slot, before->type == KV_TYPE_NONE ? 1 : 0);
     }
     uint64_t expire_ms = after->type == KV_TYPE_NONE ? 0 : after->expire_ms;
     if (before->expire_ms != expire_ms) { /* I2 */

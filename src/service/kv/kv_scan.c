@@ -65,7 +65,8 @@ static int is_alive(struct kv_call *call, const struct rows_iterator *iterator, 
 /* Where a walk goes on that has come to the end of the shard's slots. */
 static uint64_t cursor_behind(const struct kv *kv)
 {
-    return kv->end_slot == KV_SLOT_COUNT ? 0 : kv__cursor_make(kv->end_slot, 0);
+    uint32_t end_slot = kv__end_slot(kv);
+    return end_slot == KV_SLOT_COUNT ? 0 : kv__cursor_make(end_slot, 0);
 }
 
 /* Append the keys of one page; `*cursor` (at first: where to begin) is where to go on, 0 at the
@@ -276,8 +277,9 @@ static int find_random(struct kv_call *call, struct rows_iterator *iterator)
 {
     uint64_t number = kv__random(call);
     const struct kv *kv = call->kv;
-    uint64_t start = kv__cursor_make(kv->first_slot, 0) +
-                     number % kv__cursor_make(kv->end_slot - kv->first_slot, 0);
+    uint32_t first_slot = kv__first_slot(kv);
+    uint64_t start =
+        kv__cursor_make(first_slot, 0) + number % kv__cursor_make(kv__end_slot(kv) - first_slot, 0);
     uint32_t step_count = (uint32_t)(number >> 48) % RANDOM_STEP_COUNT;
     int status = find_alive(call, iterator, seek_position(iterator, start));
     for (uint32_t i = 0; status == 0 || status == -ENOENT; i++) {

@@ -163,8 +163,10 @@ static void begin_transaction(struct client *client)
         }
         bool does_grow;
         struct shard_command command = kv_transaction_command(transaction, &does_grow);
-        parts[client->part_count] =
-            (struct txn_part){place, command.argument_count, command.arguments, does_grow};
+        parts[client->part_count] = (struct txn_part){.place = place,
+                                                      .argument_count = command.argument_count,
+                                                      .arguments = command.arguments,
+                                                      .does_grow = does_grow};
         transactions[client->part_count] = transaction;
         client->part_shards[client->part_count++] = shard;
     }

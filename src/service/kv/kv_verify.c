@@ -8,6 +8,7 @@
 
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "service/kv/kv_census.h"
 #include "service/kv/kv_record.h"
 #include "service/kv/kv_verify.h"
 
@@ -269,6 +270,99 @@ int kv_verify(struct env_store store, const struct env_store_snapshot *snapshot,
         status = error_say(
             error, ERROR_CORRUPT, "%llu keys, but the state of the machine says %llu",
             (unsigned long long)verification.key_count, (unsigned long long)expected_key_count);
+    }
+    return status;
+}
+
+/* ---- Counts ---------------------------------------------------------------------------------- */
+
+/* Fields, which nobody counts, are passed over. */
+static int count_rows(const struct env_store *store, struct env_iterator *iterator,
+                      struct bytes lower, struct kv__counts *counts)
+{
+    uint8_t target[KV_ROW_PREFIX_SIZE_BYTES];
+    int status = store->ops->iterator_seek(store->context, iterator, lower);
+    while (status == 0) {
+        struct kv_row_name name;
+        if (!kv__row_parse(store->ops->iterator_key(store->context, iterator), &name)) {
+            return ERROR_CORRUPT;
+        }
+        if (name.kind == KV_ROW_FIELD) {
+            kv__row_prefix(target, name.slot, KV_ROW_EXPIRY);
+            status = store->ops->iterator_seek(store->context, iterator,
+                                               bytes_make(target, sizeof target));
+        } else {
+            kv__count_row(counts, name.kind);
+            status = store->ops->iterator_next(store->context, iterator);
+        }
+    }
+    return status == -ENOENT ? 0 : status;
+}
+
+struct count_check {
+    struct env_store store;
+    const struct env_store_snapshot *snapshot;
+    uint32_t first_slot;
+    uint32_t end_slot;
+    const char *whose;
+};
+
+static int say_counts(const struct count_check *check, const struct kv__counts *found,
+                      const struct kv__counts *expected, struct error *error)
+{
+    const struct {
+        const char *name;
+        uint64_t found;
+        uint64_t expected;
+    } counts[] = {
+        {"keys", found->key_count, expected->key_count},
+        {"keys that expire", found->expiring_key_count, expected->expiring_key_count},
+        {"rows of garbage", found->garbage_count, expected->garbage_count},
+        {"records of transactions", found->record_count, expected->record_count},
+    };
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        if (counts[i].found != counts[i].expected) {
+            return error_say(error, ERROR_CORRUPT, "slots %u to %u: %llu %s, but %s says %llu",
+                             check->first_slot, check->end_slot - 1,
+                             (unsigned long long)counts[i].found, counts[i].name, check->whose,
+                             (unsigned long long)counts[i].expected);
+        }
+    }
+    return 0;
+}
+
+static int verify_counts(const struct count_check *check, const struct kv__counts *expected,
+                         struct error *error)
+{
+    const struct env_store *store = &check->store;
+    uint8_t lower[KV_ROW_PREFIX_SIZE_BYTES];
+    uint8_t upper[KV_ROW_PREFIX_SIZE_BYTES];
+    struct kv__counts counts = {0};
+    struct env_iterator *iterator;
+    kv__row_prefix(lower, check->first_slot, KV_ROW_KEY);
+    kv__row_prefix(upper, check->end_slot, KV_ROW_KEY);
+    struct bytes from = bytes_make(lower, sizeof lower);
+    int status = store->ops->iterator_open(store->context, check->snapshot, ENV_TIER_DISK, from,
+                                           bytes_make(upper, sizeof upper), &iterator);
+    if (status == 0) {
+        status = count_rows(store, iterator, from, &counts);
+        store->ops->iterator_close(store->context, iterator);
+    }
+    return status == 0 ? say_counts(check, &counts, expected, error)
+                       : error_set(error, status, "count the rows of kv");
+}
+
+int kv_verify_counts(const struct kv *kv, struct env_store store,
+                     const struct env_store_snapshot *snapshot, struct error *error)
+{
+    const struct kv__saved state = kv__saved_of(kv);
+    const struct count_check all = {store, snapshot, kv->first_slot, kv->end_slot,
+                                    "the state of the machine"};
+    const struct count_check census = {store, snapshot, state.census.first_slot,
+                                       state.census.next_slot, "the census"};
+    int status = verify_counts(&all, &state.counts, error);
+    if (status == 0 && census.first_slot < census.end_slot) {
+        status = verify_counts(&census, &state.census.counts, error);
     }
     return status;
 }

@@ -12,7 +12,8 @@
  *   0x02 | node id BE32  a node
  *   0x03 | hash          a join token: the SHA-256 of its secret
  *   0x04 | number BE64   a record of what was done (audit)
- *   0x05 | shard BE32    a data shard and its slots; none: there is one, with all slots
+ *   0x05 | shard BE32    a data shard and its slots; none: there is one, with all slots. Or a planned
+ *                        one: a split was decided, and is not known to be carried out
  *
  * Invariants
  *   I1. Before SYSTEM.BOOTSTRAP the space is empty, and every other command is refused.
@@ -24,11 +25,16 @@
  *       the same id, as long as the token's row is there.
  *   I6. The agreed feature version never goes back, and every node that is not removed has software
  *       that knows it.
- *   I7. The generation grows with each change of settings or nodes, and only then.
+ *   I7. The generation grows with each change of settings, nodes or shards, and only then.
  *   I8. Records are numbered without gaps; the newest SYSTEM_AUDIT_COUNT_MAX are there.
  *   I9. All of the state is in rows; what is held in memory is what they say.
- *   I10. The rows of shards, if there are any, are a map as core/slots wants it, made with the
- *       cluster; the agreed feature version is then SYSTEM_FEATURE_SHARDS at least.
+ *   I10. The rows of shards that are not planned, if there are any, are a map as core/slots wants it; the
+ *       agreed feature version is then SYSTEM_FEATURE_SHARDS at least. It changes only by a planned
+ *       shard becoming one that is (decision 18).
+ *   I11. A planned shard has a number that no other has, above those of all others when it was planned,
+ *       and the upper slots of one that is not planned, which has slots below them. Each shard has one
+ *       planned child at most. With planned ones there are SLOTS_SHARD_COUNT_MAX shards at most, and
+ *       the agreed feature version is SYSTEM_FEATURE_SPLIT at least.
  *
  * Time is the stamp of the entry, nothing else. No client of Redis can send these commands: they are
  * in no table of a gateway. Driven by the shard through the machine that system_machine_over()
@@ -61,9 +67,11 @@
 #define SYSTEM_AUDIT_TEXT_SIZE 201 /* UTF-8; control characters become blanks. */
 
 /* The highest feature version that this software knows. */
-#define SYSTEM_FEATURE_MAX 2
-/* From this one on there may be several data shards. */
+#define SYSTEM_FEATURE_MAX 3
+/* From this one on there may be several data shards, */
 #define SYSTEM_FEATURE_SHARDS 2
+/* and from this one on a shard may be split. */
+#define SYSTEM_FEATURE_SPLIT 3
 
 enum system_node_state {
     SYSTEM_NODE_ACTIVE = 1,
@@ -123,8 +131,9 @@ enum system_audit_kind {
     SYSTEM_AUDIT_CONFIGURATION = 10,
     SYSTEM_AUDIT_RECOVERY = 11,
     SYSTEM_AUDIT_CERTIFICATE = 12,
+    SYSTEM_AUDIT_SPLIT = 13,
 };
-#define SYSTEM_AUDIT_KIND_COUNT 13
+#define SYSTEM_AUDIT_KIND_COUNT 14
 /* "join", …; "?" for what is none. */
 const char *system_audit_kind_name(enum system_audit_kind kind);
 
@@ -136,6 +145,14 @@ struct system_audit {
     enum system_audit_kind kind;
     uint32_t node; /* Whom it concerns; 0: nobody. */
     char text[SYSTEM_AUDIT_TEXT_SIZE];
+};
+
+/* A split that was decided: `child` gets the slots that `parent` has from `first` on. */
+struct system_planned {
+    wal_shard parent;
+    wal_shard child;
+    uint32_t first;
+    uint64_t planned_at_ms;
 };
 
 /* ---- The machine ----------------------------------------------------------------------------- */
@@ -156,17 +173,22 @@ bool system_is_write(uint16_t opcode);
 
 /* ---- Questions, on the shard's thread -------------------------------------------------------- */
 
-/* Another value than before: settings or nodes have changed (or were replaced by a snapshot). A
- * number in memory, so it may be asked each tick. 0: there is no cluster yet. */
+/* Another value than before: settings, nodes or shards have changed (or were replaced by a snapshot).
+ * A number in memory, so it may be asked each tick. 0: there is no cluster yet. */
 uint64_t system_generation(const struct system *system);
 /* Borrow until the next command is applied. Nodes are in the order of their ids. */
 const struct system_settings *system_settings(const struct system *system);
 uint32_t system_node_count(const struct system *system);
 const struct system_node *system_node_at(const struct system *system, uint32_t index);
-/* The data shards. Before SYSTEM.BOOTSTRAP, as if there were one. */
-const struct slots *system_slots(const struct system *system);
 /* NULL: there is none, or none any more. */
 const struct system_node *system_node_find(const struct system *system, uint32_t id);
+/* The first node, removed ones aside, whose software does not know a feature version; NULL: all do. */
+const struct system_node *system_node_below(const struct system *system, uint32_t feature);
+/* The data shards, without planned ones. Before SYSTEM.BOOTSTRAP, as if there were one. */
+const struct slots *system_slots(const struct system *system);
+/* The planned ones, in the order of the child's number. */
+uint32_t system_planned_count(const struct system *system);
+void system_planned_at(const struct system *system, uint32_t place, struct system_planned *planned);
 
 /* ---- Commands -------------------------------------------------------------------------------- */
 
@@ -226,6 +248,15 @@ void system_node_state_command(struct system_command *command, uint32_t node,
 /* Change what was agreed on; 0: leave it. Answers 1, or 0 when nothing was new. */
 void system_setting_command(struct system_command *command, uint32_t replicas, uint32_t feature);
 
+/* The shard that has `slot`, and slots below it, is to be split there. Answers the number that the child
+ * will have; the same again while it is planned. The agreed feature version becomes
+ * SYSTEM_FEATURE_SPLIT, if it was lower. Refused when a shard begins there, another split of the shard
+ * is planned, or a node's software does not know what a split is. */
+void system_split_command(struct system_command *command, uint32_t slot);
+
+/* The planned shard `child` was made by its parent. Answers 1, or 0 when it was not planned any more. */
+void system_split_done_command(struct system_command *command, wal_shard child);
+
 /* Write a record of what was done elsewhere. Answers its number. */
 void system_audit_command(struct system_command *command, enum system_audit_kind kind,
                           uint32_t node, const char *text);
@@ -239,8 +270,8 @@ void system_auditlog_command(struct system_command *command, uint32_t count_max)
 /* ---- Replies --------------------------------------------------------------------------------- */
 
 /* The number that a command answered. Errors, with the text for a person: -EACCES: the token is not
- * known, used up or expired; -ENOENT: no such node, or no cluster yet; -EEXIST: the key, the address
- * or the cluster is another's; -EPERM: the state does not allow it; -ENOSPC: a limit is reached;
+ * known, used up or expired; -ENOENT: no such node or shard, or no cluster yet; -EEXIST: the key, the
+ * address, the cluster or the slot is another's; -EPERM: the state does not allow it; -ENOSPC: a limit is reached;
  * -EINVAL: the arguments; -EAGAIN: not refused by this module (the shard is not ready, the disk is
  * full); ERROR_PROTOCOL: no reply of these commands. */
 MUST_USE int system_reply_number(struct bytes reply, uint64_t *number, struct error *error);

@@ -38,8 +38,12 @@ static const struct {
     [SYSTEM_FIELD_REDIS] = {"redis", FORM_TEXT, 0, SYSTEM_ADDRESS_SIZE,
                             "redis is not an address of at most 120 characters"},
     [SYSTEM_FIELD_REPLICAS] = {"replicas", FORM_NUMBER, 1, 5, "replicas are 1, 3 or 5"},
+    [SYSTEM_FIELD_SHARD] = {"shard", FORM_NUMBER, 1, UINT32_MAX,
+                            "shard is not the number of a shard"},
     [SYSTEM_FIELD_SHARDS] = {"shards", FORM_NUMBER, 1, SLOTS_SHARD_COUNT_MAX,
                              "shards are not between 1 and 64"},
+    [SYSTEM_FIELD_SLOT] = {"slot", FORM_NUMBER, 1, SLOTS_COUNT - 1,
+                           "slot is not between 1 and 16383"},
     [SYSTEM_FIELD_SOFTWARE] = {"software", FORM_TEXT, 0, SYSTEM_SOFTWARE_SIZE,
                                "software is not a version of at most 63 characters"},
     [SYSTEM_FIELD_STATE] = {"state", FORM_STATE, 0, 0,
@@ -60,7 +64,7 @@ const char *system__field_name(enum system__field field)
     return fields[field].name;
 }
 
-_Static_assert(SLOTS_SHARD_COUNT_MAX == 64, "as the text says");
+_Static_assert(SLOTS_SHARD_COUNT_MAX == 64 && SLOTS_COUNT == 16384, "as the texts say");
 
 static bool parse_state(struct bytes text, uint64_t *number)
 {

@@ -37,6 +37,16 @@ void system__node_write(struct system__call *call, const struct system_node *nod
     rows_put(call->rows, row.key, buffer_bytes(&system->value));
 }
 
+void system__shard_write(struct system__call *call, const struct system__shard *shard)
+{
+    struct system *system = call->system;
+    struct system__row row;
+    system__row_shard(&row, shard->range.shard);
+    buffer_clear(&system->value);
+    system__shard_encode(&system->value, shard);
+    rows_put(call->rows, row.key, buffer_bytes(&system->value));
+}
+
 /* The removed node with the lowest id makes room for another. */
 static void forget_one(struct system__call *call)
 {
@@ -243,12 +253,8 @@ static void write_shards(struct system__call *call, uint32_t shard_count)
     struct system *system = call->system;
     slots_divide(&system->slots, shard_count);
     for (uint32_t i = 0; i < shard_count && shard_count > 1; i++) {
-        const struct slots_range *range = &system->slots.ranges[i];
-        struct system__row row;
-        system__row_shard(&row, range->shard);
-        buffer_clear(&system->value);
-        system__shard_encode(&system->value, range);
-        rows_put(call->rows, row.key, buffer_bytes(&system->value));
+        const struct system__shard shard = {.range = system->slots.ranges[i]};
+        system__shard_write(call, &shard);
     }
 }
 
@@ -418,17 +424,14 @@ static bool may_agree_on(struct system__call *call, uint32_t feature)
                     system->state.settings.feature);
         return false;
     }
-    for (uint32_t i = 0; i < system->node_count; i++) {
-        const struct system_node *node = &system->nodes[i];
-        if (node->state != SYSTEM_NODE_REMOVED && node->feature_max < feature) {
-            reply_error(call->reply,
-                        "STATE node %" PRIu32 " has software that knows feature version %" PRIu32
-                        " at most",
-                        node->id, node->feature_max);
-            return false;
-        }
+    const struct system_node *node = system_node_below(system, feature);
+    if (node != NULL) {
+        reply_error(call->reply,
+                    "STATE node %" PRIu32 " has software that knows feature version %" PRIu32
+                    " at most",
+                    node->id, node->feature_max);
     }
-    return true;
+    return node == NULL;
 }
 
 int system__execute_setting(struct system__call *call)

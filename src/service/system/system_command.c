@@ -142,6 +142,18 @@ void system_setting_command(struct system_command *command, uint32_t replicas, u
     }
 }
 
+void system_split_command(struct system_command *command, uint32_t slot)
+{
+    begin(command, SYSTEM_OPCODE_SPLIT);
+    add_number(command, SYSTEM_FIELD_SLOT, slot);
+}
+
+void system_split_done_command(struct system_command *command, wal_shard child)
+{
+    begin(command, SYSTEM_OPCODE_SPLITDONE);
+    add_number(command, SYSTEM_FIELD_SHARD, child);
+}
+
 void system_audit_command(struct system_command *command, enum system_audit_kind kind,
                           uint32_t node, const char *text)
 {

@@ -46,7 +46,7 @@ static void fuzz_value(uint8_t kind, struct bytes input)
     struct system_node node;
     struct system__token token;
     struct system_audit audit;
-    struct slots_range range;
+    struct system__shard shard;
     struct buffer encoded = {0};
     if (kind == SYSTEM_ROW_SETTINGS && system__settings_decode(input, &settings) == 0) {
         system__settings_encode(&encoded, &settings);
@@ -56,8 +56,8 @@ static void fuzz_value(uint8_t kind, struct bytes input)
         system__token_encode(&encoded, &token);
     } else if (kind == SYSTEM_ROW_AUDIT && system__audit_decode(input, 1, &audit) == 0) {
         system__audit_encode(&encoded, &audit);
-    } else if (kind == SYSTEM_ROW_SHARD && system__shard_decode(input, 1, &range) == 0) {
-        system__shard_encode(&encoded, &range);
+    } else if (kind == SYSTEM_ROW_SHARD && system__shard_decode(input, 1, &shard) == 0) {
+        system__shard_encode(&encoded, &shard);
     }
     ASSERT(encoded.size_bytes == 0 || bytes_equal(buffer_bytes(&encoded), input));
     buffer_deinit(&encoded);

@@ -27,6 +27,8 @@ enum {
     SYSTEM_OPCODE_SETTING = 2005,
     SYSTEM_OPCODE_AUDIT = 2006,
     SYSTEM_OPCODE_TOKENSWEEP = 2007,
+    SYSTEM_OPCODE_SPLIT = 2008,
+    SYSTEM_OPCODE_SPLITDONE = 2009,
     SYSTEM_OPCODE_READ_FIRST = 2050,
     SYSTEM_OPCODE_NODES = 2050,
     SYSTEM_OPCODE_SETTINGS = 2051,
@@ -81,12 +83,19 @@ struct system__settings {
     uint64_t audit_next; /* The number of the next record; the first is 1. */
 };
 
+/* What the row of a shard holds. */
+struct system__shard {
+    struct slots_range range;
+    bool is_planned;
+    uint64_t planned_at_ms; /* 0 unless it is. */
+};
+
 /* Append the value of a row. */
 void system__settings_encode(struct buffer *value, const struct system__settings *settings);
 void system__node_encode(struct buffer *value, const struct system_node *node);
 void system__token_encode(struct buffer *value, const struct system__token *token);
 void system__audit_encode(struct buffer *value, const struct system_audit *audit);
-void system__shard_encode(struct buffer *value, const struct slots_range *range);
+void system__shard_encode(struct buffer *value, const struct system__shard *shard);
 
 /* ERROR_CORRUPT: no value that this module writes; ERROR_NEWER_FORMAT. The number or hash comes from
  * the key. */
@@ -95,17 +104,28 @@ MUST_USE int system__node_decode(struct bytes value, uint32_t id, struct system_
 MUST_USE int system__token_decode(struct bytes value, const struct system_digest *hash,
                                   struct system__token *token);
 MUST_USE int system__audit_decode(struct bytes value, uint64_t number, struct system_audit *audit);
-MUST_USE int system__shard_decode(struct bytes value, wal_shard shard, struct slots_range *range);
+MUST_USE int system__shard_decode(struct bytes value, wal_shard number,
+                                  struct system__shard *shard);
 
-/* Ranges as they are read from rows, by first slot. */
+/* Shards as they are read from rows. */
 struct system__ranges {
-    struct slots_range items[SLOTS_SHARD_COUNT_MAX];
+    struct slots_range items[SLOTS_SHARD_COUNT_MAX]; /* By first slot. */
+    uint32_t count;
+    struct system__shard planned[SLOTS_SHARD_COUNT_MAX]; /* By number. */
+    uint32_t planned_count;
+};
+/* Shards, in the order of their numbers. ERROR_CORRUPT when there are too many. */
+MUST_USE int system__ranges_add(struct system__ranges *ranges, const struct system__shard *shard);
+
+/* Planned splits, by the child's number. */
+struct system__plans {
+    struct system_planned items[SLOTS_SHARD_COUNT_MAX];
     uint32_t count;
 };
-/* ERROR_CORRUPT when there are too many. */
-MUST_USE int system__ranges_add(struct system__ranges *ranges, const struct slots_range *range);
-/* Make the map; of no ranges, that of one shard. ERROR_CORRUPT: they are no map. */
-MUST_USE int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots);
+/* Make the map, which of no ranges is that of one shard, and what is planned. ERROR_CORRUPT: they are no
+ * map; -EINVAL: they are, but what is planned does not fit (I11). */
+MUST_USE int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots,
+                                   struct system__plans *plans);
 
 bool system__node_state_is_valid(uint32_t state);
 bool system__audit_kind_is_valid(uint32_t kind);
@@ -132,7 +152,9 @@ enum system__field {
     SYSTEM_FIELD_PEER,
     SYSTEM_FIELD_REDIS,
     SYSTEM_FIELD_REPLICAS,
+    SYSTEM_FIELD_SHARD,
     SYSTEM_FIELD_SHARDS,
+    SYSTEM_FIELD_SLOT,
     SYSTEM_FIELD_SOFTWARE,
     SYSTEM_FIELD_STATE,
     SYSTEM_FIELD_TEXT,
@@ -141,7 +163,7 @@ enum system__field {
     SYSTEM_FIELD_USES,
     SYSTEM_FIELD_ZONE,
 };
-#define SYSTEM_FIELD_COUNT_ALL 18
+#define SYSTEM_FIELD_COUNT_ALL 20
 #define SYSTEM_FIELD_BIT(name) (1u << SYSTEM_FIELD_##name)
 
 const char *system__field_name(enum system__field field);
@@ -176,6 +198,7 @@ struct system {
     uint32_t node_capacity;
     uint64_t token_expires_at_ms; /* The first; UINT64_MAX: none does. */
     struct slots slots;
+    struct system__plans plans;
     struct system__ranges ranges; /* While loading. */
 
     struct buffer value; /* Of a row being written. */
@@ -195,13 +218,19 @@ typedef int system__handler(struct system__call *call);
 system__handler system__execute_bootstrap, system__execute_node_set, system__execute_node_state;
 system__handler system__execute_setting, system__execute_audit; /* system_change.c */
 system__handler system__execute_token_add, system__execute_join;
-system__handler system__execute_token_sweep; /* system_token.c */
+system__handler system__execute_token_sweep;                       /* system_token.c */
+system__handler system__execute_split, system__execute_split_done; /* system_split.c */
+
+/* Is it a command that some node's software would not understand? Then no log may have it. */
+bool system__is_foreign(const struct system *system, uint16_t opcode);
+void system__refuse_foreign(const struct system *system, const struct reply *reply);
 
 /* The words that begin a refusal. */
 #define SYSTEM_REFUSAL_TABLE(X) \
     X(INVALID, -EINVAL)         \
     X(NOTOKEN, -EACCES)         \
     X(NONODE, -ENOENT)          \
+    X(NOSHARD, -ENOENT)         \
     X(NOCLUSTER, -ENOENT)       \
     X(EXISTS, -EEXIST)          \
     X(STATE, -EPERM)            \
@@ -211,7 +240,7 @@ system__handler system__execute_token_sweep; /* system_token.c */
 
 /* Write the row of settings; call after every change of `state`. */
 void system__settings_write(struct system__call *call);
-/* Settings or nodes changed (I7). */
+/* Settings, nodes or shards changed (I7). */
 void system__generation_raise(struct system__call *call);
 
 /* The node of that id, for changing; NULL. */
@@ -223,6 +252,8 @@ void system__node_write(struct system__call *call, const struct system_node *nod
 /* Add a node at the end, with the next id, and write it; may forget an old one. Gives its place,
  * until nodes are added. */
 struct system_node *system__node_add(struct system__call *call, const struct system_node *node);
+/* Write the row of a shard. */
+void system__shard_write(struct system__call *call, const struct system__shard *shard);
 /* Fill in what the arguments say of a node; true when something is new. */
 bool system__node_take_facts(struct system_node *node, const struct system__arguments *arguments);
 /* Is there another node, not removed, with the key or the peer address of this one? Then EXISTS is

@@ -45,9 +45,31 @@ const struct system_node *system_node_at(const struct system *system, uint32_t i
     return &system->nodes[index];
 }
 
+const struct system_node *system_node_below(const struct system *system, uint32_t feature)
+{
+    for (uint32_t i = 0; i < system->node_count; i++) {
+        const struct system_node *node = &system->nodes[i];
+        if (node->state != SYSTEM_NODE_REMOVED && node->feature_max < feature) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
 const struct slots *system_slots(const struct system *system)
 {
     return &system->slots;
+}
+
+uint32_t system_planned_count(const struct system *system)
+{
+    return system->plans.count;
+}
+
+void system_planned_at(const struct system *system, uint32_t place, struct system_planned *planned)
+{
+    ASSERT(place < system->plans.count);
+    *planned = system->plans.items[place];
 }
 
 /* Where a node of that id is, or would be. */
@@ -103,9 +125,9 @@ static int load_row(void *context, struct bytes key, struct bytes value)
         return system__settings_decode(value, &system->state);
     }
     if (name.kind == SYSTEM_ROW_SHARD) {
-        struct slots_range range;
-        int decoded = system__shard_decode(value, (wal_shard)name.number, &range);
-        return decoded != 0 ? decoded : system__ranges_add(&system->ranges, &range);
+        struct system__shard shard;
+        int decoded = system__shard_decode(value, (wal_shard)name.number, &shard);
+        return decoded != 0 ? decoded : system__ranges_add(&system->ranges, &shard);
     }
     if (name.kind != SYSTEM_ROW_NODE) {
         return 0;
@@ -129,6 +151,7 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     system->node_count = 0;
     system->token_expires_at_ms = UINT64_MAX;
     system->ranges.count = 0;
+    system->ranges.planned_count = 0;
     /* Settings come first, so a node's id can be compared with what they say. */
     int status = system__rows_each(rows, SYSTEM_ROW_SETTINGS, load_row, system);
     if (status == 0) {
@@ -137,8 +160,9 @@ static int load(void *context, struct rows *rows, struct bytes saved, struct err
     if (status == 0) {
         status = system__rows_each(rows, SYSTEM_ROW_SHARD, load_row, system);
     }
-    if (status == 0) {
-        status = system__ranges_settle(&system->ranges, &system->slots);
+    if (status == 0 &&
+        system__ranges_settle(&system->ranges, &system->slots, &system->plans) != 0) {
+        status = ERROR_CORRUPT;
     }
     if (status == 0) {
         status = system__tokens_look(system, rows);
@@ -179,6 +203,8 @@ static const struct {
     {SYSTEM_OPCODE_SETTING, 0, BIT(REPLICAS) | BIT(FEATURE), system__execute_setting},
     {SYSTEM_OPCODE_AUDIT, BIT(KIND) | BIT(NODE) | BIT(TEXT), 0, system__execute_audit},
     {SYSTEM_OPCODE_TOKENSWEEP, 0, 0, system__execute_token_sweep},
+    {SYSTEM_OPCODE_SPLIT, BIT(SLOT), 0, system__execute_split},
+    {SYSTEM_OPCODE_SPLITDONE, BIT(SHARD), 0, system__execute_split_done},
 };
 enum { WRITE_COUNT = sizeof writes / sizeof writes[0] };
 
@@ -349,11 +375,14 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
     return system->data.background(system->data.context, rows, time_ms, command, next_ms);
 }
 
+/* A command that other nodes would not understand is said to wait, so that it can be declined: it is
+ * refused before the log has it, which they would have to read. */
 static bool must_wait(void *context, const struct shard_command *command)
 {
     const struct system *system = context;
-    return !system_is_opcode(command->opcode) &&
-           system->data.must_wait(system->data.context, command);
+    return system_is_opcode(command->opcode)
+               ? system__is_foreign(system, command->opcode)
+               : system->data.must_wait(system->data.context, command);
 }
 
 static void gathered(void *context, const struct shard_command *command)
@@ -375,8 +404,27 @@ static void waits(void *context, const struct shard_command *command)
 static bool declines(void *context, const struct shard_command *command, const struct reply *reply)
 {
     const struct system *system = context;
-    return !system_is_opcode(command->opcode) &&
-           system->data.declines(system->data.context, command, reply);
+    if (system_is_opcode(command->opcode)) {
+        bool is_foreign = system__is_foreign(system, command->opcode);
+        if (is_foreign) { /* Else it waits for something else. */
+            system__refuse_foreign(system, reply);
+        }
+        return is_foreign;
+    }
+    return system->data.declines(system->data.context, command, reply);
+}
+
+static void set_range(void *context, uint32_t first_slot, uint32_t end_slot)
+{
+    const struct system *system = context;
+    system->data.set_range(system->data.context, first_slot, end_slot);
+}
+
+/* The rows of the cluster itself stay with the slots that are before the child's. */
+static int split(void *context, struct rows *rows, uint32_t first_slot, struct buffer *child_saved)
+{
+    const struct system *system = context;
+    return system->data.split(system->data.context, rows, first_slot, child_saved);
 }
 
 struct shard_machine system_machine_over(struct system *system, const struct shard_machine *data)
@@ -394,5 +442,7 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .gathered = system->data.gathered == NULL ? NULL : gathered,
         .waits = system->data.waits == NULL ? NULL : waits,
         .declines = system->data.declines == NULL ? NULL : declines,
+        .set_range = system->data.set_range == NULL ? NULL : set_range,
+        .split = system->data.split == NULL ? NULL : split,
     };
 }

@@ -23,16 +23,21 @@ static struct system_digest digest_of(uint64_t number)
     return digest;
 }
 
-static void bootstrap(struct system__world *world)
+static void bootstrap_with(struct system__world *world, uint32_t feature)
 {
     struct system_digest key = digest_of(1);
-    struct system_node_facts facts = {.peer = "h:1", .feature_max = 1, .key = &key};
+    struct system_node_facts facts = {.peer = "h:1", .feature_max = feature, .key = &key};
     struct system_command command;
     struct system_birth birth = {.cluster = cluster};
     system_bootstrap_command(&command, &birth, &facts);
     uint64_t id = 0;
     assert_int_equal(system_reply_number(system__world_run(world, &command), &id, NULL), 0);
     assert_int_equal(id, 1);
+}
+
+static void bootstrap(struct system__world *world)
+{
+    bootstrap_with(world, 1);
 }
 
 static int run_number(struct system__world *world, const struct system_command *command,
@@ -99,7 +104,7 @@ static void test_foreign_opcodes(void **state)
     struct shard_machine data = kv_machine(kv);
     system__world_init(&world, &data);
     bootstrap(&world);
-    static const uint16_t opcodes[] = {900, 1999, 2008, 2099, 2100, 65535};
+    static const uint16_t opcodes[] = {900, 1999, 2010, 2099, 2100, 65535};
     for (size_t i = 0; i < sizeof opcodes / sizeof opcodes[0]; i++) {
         const struct shard_command command = {.opcode = opcodes[i]};
         assert_int_equal(system__world_execute(&world, &command), ERROR_NEWER_FORMAT);
@@ -122,6 +127,78 @@ static void test_foreign_opcodes(void **state)
     system__world_init(&world, NULL);
     const struct shard_command get = {.opcode = kv_command_find(BYTES("get"))->opcode};
     assert_int_equal(system__world_execute(&world, &get), ERROR_NEWER_FORMAT);
+    system__world_deinit(&world);
+}
+
+/* Claim: of a split, which older software would not understand, the leader says so before a log has it;
+ * it may have it when all nodes know what a split is. */
+static void test_a_split_is_not_logged_for_older_software(void **state)
+{
+    (void)state;
+    struct system__world world;
+    struct kv *kv = kv_create();
+    struct shard_machine data = kv_machine(kv);
+    struct system_command command;
+    struct buffer answer = {0};
+    const struct reply reply = {&answer, 2};
+    struct error error = {0};
+    uint64_t number = 0;
+    system__world_init(&world, &data);
+    const struct shard_machine *machine = &world.machine;
+    system_split_command(&command, 8192);
+    assert_false(machine->must_wait(machine->context, &command.command)); /* No cluster: refused. */
+    bootstrap_with(&world, 2);
+    assert_true(machine->must_wait(machine->context, &command.command));
+    assert_true(machine->declines(machine->context, &command.command, &reply));
+    assert_int_equal(system_reply_number(buffer_bytes(&answer), &number, &error), -EPERM);
+    assert_non_null(strstr(error.message, "node 1 has software that knows feature version 2"));
+    system_split_done_command(&command, 2);
+    assert_true(machine->must_wait(machine->context, &command.command));
+    system_setting_command(&command, 5, 0);
+    assert_false(machine->must_wait(machine->context, &command.command));
+    system_node_set_command(&command, 1, &(struct system_node_facts){.feature_max = 3});
+    assert_int_equal(run_number(&world, &command, &number), 0);
+    system_split_command(&command, 8192);
+    assert_false(machine->must_wait(machine->context, &command.command));
+    assert_int_equal(run_number(&world, &command, &number), 0);
+    assert_int_equal(number, 2);
+    assert_int_equal(system_settings(world.system)->feature, 3);
+    buffer_deinit(&answer);
+    system__world_deinit(&world);
+    kv_destroy(kv);
+}
+
+/* Claim: a planned split is told with its parent and its child, and is part of the map when it is
+ * done. */
+static void test_split(void **state)
+{
+    (void)state;
+    struct system__world world;
+    struct system_command command;
+    struct system_planned planned;
+    uint64_t number = 0;
+    system__world_init(&world, NULL);
+    bootstrap_with(&world, 3);
+    assert_int_equal(system_planned_count(world.system), 0);
+    system_split_command(&command, 4096);
+    assert_int_equal(run_number(&world, &command, &number), 0);
+    assert_int_equal(number, 2);
+    system__world_restart(&world);
+    assert_int_equal(system_planned_count(world.system), 1);
+    system_planned_at(world.system, 0, &planned);
+    assert_int_equal(planned.parent, 1);
+    assert_int_equal(planned.child, 2);
+    assert_int_equal(planned.first, 4096);
+    assert_int_equal(planned.planned_at_ms, world.time_ms);
+    assert_int_equal(system_slots(world.system)->range_count, 1);
+    system_split_done_command(&command, 2);
+    assert_int_equal(run_number(&world, &command, &number), 0);
+    assert_int_equal(number, 1);
+    system__world_restart(&world);
+    assert_int_equal(system_planned_count(world.system), 0);
+    assert_int_equal(system_slots(world.system)->range_count, 2);
+    assert_int_equal(slots_shard_of(system_slots(world.system), 4096), 2);
+    assert_int_equal(slots_shard_of(system_slots(world.system), 4095), 1);
     system__world_deinit(&world);
 }
 
@@ -156,6 +233,51 @@ static void test_background(void **state)
     assert_int_equal(system_reply_tokens(system__world_run(&world, &command), &tokens, NULL), 0);
     assert_int_equal(tokens.token_count, 0);
     system_tokens_deinit(&tokens);
+    system__world_deinit(&world);
+    kv_destroy(kv);
+}
+
+/* Claim: the range and a split are those of the data; the rows of the cluster stay with the parent. */
+static void test_split_of_the_data(void **state)
+{
+    (void)state;
+    struct system__world world;
+    struct kv *kv = kv_create();
+    struct kv_statistics statistics;
+    struct shard_machine data = kv_machine(kv);
+    struct shard_machine machine;
+    struct buffer child = {0};
+    system__world_init(&world, &data);
+    machine = system_machine_over(world.system, &data);
+    bootstrap(&world);
+    assert_int_equal(kv_say(&world, "set", "bar", "v"), 0); /* Slot 5061. */
+    assert_int_equal(kv_say(&world, "set", "foo", "v"), 0); /* Slot 12182. */
+    kv_want_split(kv, 10000, 7);
+    assert_int_equal(machine.split(machine.context, world.rows, 10000, &child), ERROR_CORRUPT);
+    assert_true(system__world_background(&world)); /* It is counted. */
+    assert_int_equal(machine.split(machine.context, world.rows, 10000, &child), 0);
+    kv_get_statistics(kv, &statistics);
+    assert_int_equal(statistics.key_count, 1);
+    struct kv *other = kv_create();
+    struct shard_machine other_data = kv_machine(other);
+    struct system *other_system = system_create();
+    machine = system_machine_over(other_system, &other_data);
+    machine.set_range(machine.context, 10000, KV_SLOT_COUNT);
+    kv_want_split(other, 10000, 8);
+    assert_false(kv_wants_split(other)); /* Its range begins there. */
+    kv_want_split(other, 10001, 8);
+    assert_true(kv_wants_split(other));
+    assert_int_equal(other_data.load(other_data.context, world.rows, buffer_bytes(&child), NULL),
+                     0);
+    kv_get_statistics(other, &statistics);
+    assert_int_equal(statistics.key_count, 1);
+    system__world_restart(&world);
+    assert_int_equal(system_node_count(world.system), 1);
+    machine = system_machine_over(other_system, NULL);
+    assert_true(machine.set_range == NULL && machine.split == NULL);
+    system_destroy(other_system);
+    kv_destroy(other);
+    buffer_deinit(&child);
     system__world_deinit(&world);
     kv_destroy(kv);
 }
@@ -284,6 +406,12 @@ static void test_load_refuses(void **state)
         {"\x02\x02\x00\x00\x00\x01", 6, "\x09", 1, ERROR_NEWER_FORMAT},
         {"\x02\x02\x00\x00\x01", 5, "\x01", 1, ERROR_CORRUPT},
         {"\x02\x03xx", 4, "\x01", 1, ERROR_CORRUPT},
+        {"\x02\x05\0\0\0\x02", 6, "\x01", 1, ERROR_CORRUPT},
+        {"\x02\x05\0\0\0\x02", 6, "\x02", 1, ERROR_CORRUPT},
+        {"\x02\x05\0\0\0\x02", 6, "\x03", 1, ERROR_NEWER_FORMAT},
+        /* Planned, but of no shard that has a row. */
+        {"\x02\x05\0\0\0\x02", 6, "\x02\x01\0\0\0\x20\0\0\0\x40\0\0\x01\0\0\0\0\0\0\0", 20,
+         ERROR_CORRUPT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct system__world world;
@@ -355,7 +483,13 @@ static void random_command(struct system_command *command, struct random *random
                                         .feature_max = 1 + (uint32_t)random_below(random, 3),
                                         .key = &digests[1]};
     uint32_t node = (uint32_t)random_below(random, 8);
-    switch (random_below(random, 7)) {
+    switch (random_below(random, 9)) {
+    case 7:
+        system_split_command(command, SLOTS_COUNT / 8 * (1 + (uint32_t)random_below(random, 7)));
+        return;
+    case 8:
+        system_split_done_command(command, 1 + (wal_shard)random_below(random, 9));
+        return;
     case 0:
         system_token_add_command(command, &digests[0], 1 + random_below(random, 200),
                                  1 + (uint32_t)random_below(random, 4));
@@ -387,14 +521,16 @@ static void test_random_histories(void **state)
     (void)state;
     uint32_t refused_count = 0;
     uint32_t done_count = 0;
+    uint32_t split_count = 0;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         struct random random;
         struct system__world world;
         struct system_command command;
         random_init(&random, seed);
         system__world_init(&world, NULL);
-        bootstrap(&world);
+        bootstrap_with(&world, 1 + (uint32_t)random_below(&random, 3));
         for (uint32_t i = 0; i < 150; i++) {
+            struct slots before = *system_slots(world.system);
             struct system_digest digests[2];
             struct system_node_facts facts;
             uint64_t number;
@@ -405,8 +541,10 @@ static void test_random_histories(void **state)
             assert_int_not_equal(status, ERROR_PROTOCOL);
             assert_int_not_equal(status, -EINVAL);
             assert_true(system_generation(world.system) - generation <= (status == 0));
+            assert_true(slots_descend(system_slots(world.system), &before));
             refused_count += status != 0;
             done_count += status == 0;
+            split_count += system_slots(world.system)->range_count - before.range_count;
             while (random_below(&random, 4) == 0 && system__world_background(&world)) {
             }
             system__world_restart(&world);
@@ -415,6 +553,7 @@ static void test_random_histories(void **state)
     }
     assert_true(refused_count > 1000);
     assert_true(done_count > 1000);
+    assert_true(split_count > 50);
 }
 
 int main(void)
@@ -422,7 +561,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_over_data),
         cmocka_unit_test(test_foreign_opcodes),
+        cmocka_unit_test(test_a_split_is_not_logged_for_older_software),
+        cmocka_unit_test(test_split),
         cmocka_unit_test(test_background),
+        cmocka_unit_test(test_split_of_the_data),
         cmocka_unit_test(test_commands_and_replies),
         cmocka_unit_test(test_malformed_replies),
         cmocka_unit_test(test_load_refuses),

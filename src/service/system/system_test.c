@@ -9,7 +9,8 @@
  *
  *   time N       set the clock to N milliseconds
  *   background   do all background work that is due, and count the commands
- *   state        what the machine holds
+ *   state        what the machine holds of settings and nodes
+ *   shards       and of shards
  *   repeat N …   a command N times, with % as the number of the turn; shows the last answer */
 #include <dirent.h>
 #include <inttypes.h>
@@ -36,6 +37,7 @@ static const struct {
     {"JOIN", SYSTEM_OPCODE_JOIN},           {"NODESET", SYSTEM_OPCODE_NODESET},
     {"NODESTATE", SYSTEM_OPCODE_NODESTATE}, {"SETTING", SYSTEM_OPCODE_SETTING},
     {"AUDIT", SYSTEM_OPCODE_AUDIT},         {"TOKENSWEEP", SYSTEM_OPCODE_TOKENSWEEP},
+    {"SPLIT", SYSTEM_OPCODE_SPLIT},         {"SPLITDONE", SYSTEM_OPCODE_SPLITDONE},
     {"NODES", SYSTEM_OPCODE_NODES},         {"SETTINGS", SYSTEM_OPCODE_SETTINGS},
     {"TOKENS", SYSTEM_OPCODE_TOKENS},       {"AUDITLOG", SYSTEM_OPCODE_AUDITLOG},
 };
@@ -156,6 +158,22 @@ static void show_state(struct buffer *output, const struct system *system)
     }
 }
 
+static void show_shards(struct buffer *output, const struct system *system)
+{
+    const struct slots *slots = system_slots(system);
+    for (uint32_t i = 0; i < slots->range_count; i++) {
+        const struct slots_range *range = &slots->ranges[i];
+        buffer_append_format(output, "shard %u slots %u to %u\n", range->shard, range->first,
+                             range->end - 1);
+    }
+    for (uint32_t i = 0; i < system_planned_count(system); i++) {
+        struct system_planned planned;
+        system_planned_at(system, i, &planned);
+        buffer_append_format(output, "planned %u from shard %u at %u, since %" PRIu64 "\n",
+                             planned.child, planned.parent, planned.first, planned.planned_at_ms);
+    }
+}
+
 /* ---- Running --------------------------------------------------------------------------------- */
 
 /* Cut a line into words; `storage` holds what "~a" stands for, and words with blanks in quotes. */
@@ -252,6 +270,10 @@ static void run_line(struct system__world *world, const char *line, struct buffe
     }
     if (bytes_equal(words[0], BYTES("state"))) {
         show_state(output, world->system);
+        return;
+    }
+    if (bytes_equal(words[0], BYTES("shards"))) {
+        show_shards(output, world->system);
         return;
     }
     if (bytes_equal(words[0], BYTES("background"))) {

@@ -38,22 +38,26 @@
  *                            24     8  time of the last
  *                            32        text
  *
- * A shard                     0     1  version of this format, 1
- *                             1     3  zero
+ * A shard                     0     1  version of this format, 1; of a planned one 2
+ *                             1     1  0; of a planned one 1
+ *                             2     2  zero
  *                             4     4  first slot
- *                             8     4  the slot behind the last one */
+ *                             8     4  the slot behind the last one
+ *                            12     8  of a planned one: when that was */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "service/system/system_internal.h"
 
 enum {
     VERSION = 1,
+    PLANNED_VERSION = 2,
     SETTINGS_SIZE_BYTES = 72,
     NODE_HEAD_SIZE_BYTES = 56,
     TOKEN_HEAD_SIZE_BYTES = 24,
     USE_SIZE_BYTES = SYSTEM_DIGEST_SIZE_BYTES + 4,
     AUDIT_HEAD_SIZE_BYTES = 32,
     SHARD_SIZE_BYTES = 12,
+    PLANNED_SIZE_BYTES = 20,
 };
 
 /* ---- Kinds of values ------------------------------------------------------------------------- */
@@ -100,6 +104,8 @@ const char *system_audit_kind_name(enum system_audit_kind kind)
         return "recovery";
     case SYSTEM_AUDIT_CERTIFICATE:
         return "certificate";
+    case SYSTEM_AUDIT_SPLIT:
+        return "split";
     }
     return "?";
 }
@@ -399,49 +405,96 @@ int system__audit_decode(struct bytes value, uint64_t number, struct system_audi
 
 /* ---- Shards ---------------------------------------------------------------------------------- */
 
-void system__shard_encode(struct buffer *value, const struct slots_range *range)
+/* Software that does not know of planned shards refuses their rows as newer. */
+void system__shard_encode(struct buffer *value, const struct system__shard *shard)
 {
-    uint8_t *target = begin(value, SHARD_SIZE_BYTES);
-    endian_put_u32_le(target + 4, range->first);
-    endian_put_u32_le(target + 8, range->end);
+    uint8_t *target = begin(value, shard->is_planned ? PLANNED_SIZE_BYTES : SHARD_SIZE_BYTES);
+    if (shard->is_planned) {
+        target[0] = PLANNED_VERSION;
+        target[1] = 1;
+        endian_put_u64_le(target + 12, shard->planned_at_ms);
+    }
+    endian_put_u32_le(target + 4, shard->range.first);
+    endian_put_u32_le(target + 8, shard->range.end);
 }
 
-int system__shard_decode(struct bytes value, wal_shard shard, struct slots_range *range)
+int system__shard_decode(struct bytes value, wal_shard number, struct system__shard *shard)
 {
-    int status = check_head(value, SHARD_SIZE_BYTES);
+    bool is_planned = value.size_bytes > 0 && value.data[0] == PLANNED_VERSION;
+    int status = is_planned ? 0 : check_head(value, SHARD_SIZE_BYTES);
     if (status != 0) {
         return status;
     }
-    if (value.size_bytes != SHARD_SIZE_BYTES || !is_zero(value.data + 1, 3)) {
+    if (value.size_bytes != (is_planned ? PLANNED_SIZE_BYTES : SHARD_SIZE_BYTES) ||
+        value.data[1] != is_planned || !is_zero(value.data + 2, 2)) {
         return ERROR_CORRUPT;
     }
-    *range = (struct slots_range){
-        .shard = shard,
-        .first = endian_get_u32_le(value.data + 4),
-        .end = endian_get_u32_le(value.data + 8),
+    *shard = (struct system__shard){
+        .range = {.shard = number,
+                  .first = endian_get_u32_le(value.data + 4),
+                  .end = endian_get_u32_le(value.data + 8)},
+        .is_planned = is_planned,
+        .planned_at_ms = is_planned ? endian_get_u64_le(value.data + 12) : 0,
     };
     return 0;
 }
 
-int system__ranges_add(struct system__ranges *ranges, const struct slots_range *range)
+int system__ranges_add(struct system__ranges *ranges, const struct system__shard *shard)
 {
-    if (ranges->count == SLOTS_SHARD_COUNT_MAX) {
+    if (ranges->count + ranges->planned_count == SLOTS_SHARD_COUNT_MAX) {
         return ERROR_CORRUPT;
     }
+    if (shard->is_planned) {
+        ranges->planned[ranges->planned_count++] = *shard;
+        return 0;
+    }
     uint32_t place = ranges->count++;
-    while (place > 0 && ranges->items[place - 1].first > range->first) {
+    while (place > 0 && ranges->items[place - 1].first > shard->range.first) {
         ranges->items[place] = ranges->items[place - 1];
         place--;
     }
-    ranges->items[place] = *range;
+    ranges->items[place] = shard->range;
     return 0;
 }
 
-int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots)
+/* I11 */
+static int add_plan(const struct slots *slots, const struct system__shard *shard,
+                    struct system__plans *plans)
 {
+    const struct slots_range *child = &shard->range;
+    if (child->first >= SLOTS_COUNT) {
+        return -EINVAL;
+    }
+    const struct slots_range *parent = &slots->ranges[slots_place_of(slots, child->first)];
+    if (child->first == parent->first || child->end != parent->end) {
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < plans->count; i++) {
+        if (plans->items[i].parent == parent->shard) {
+            return -EINVAL;
+        }
+    }
+    plans->items[plans->count++] = (struct system_planned){.parent = parent->shard,
+                                                           .child = child->shard,
+                                                           .first = child->first,
+                                                           .planned_at_ms = shard->planned_at_ms};
+    return 0;
+}
+
+int system__ranges_settle(const struct system__ranges *ranges, struct slots *slots,
+                          struct system__plans *plans)
+{
+    int status = 0;
+    plans->count = 0;
     if (ranges->count == 0) {
         slots_divide(slots, 1);
-        return 0;
+        return ranges->planned_count == 0 ? 0 : -EINVAL;
     }
-    return slots_set(slots, ranges->items, ranges->count) == 0 ? 0 : ERROR_CORRUPT;
+    if (slots_set(slots, ranges->items, ranges->count) != 0) {
+        return ERROR_CORRUPT;
+    }
+    for (uint32_t i = 0; i < ranges->planned_count && status == 0; i++) {
+        status = add_plan(slots, &ranges->planned[i], plans);
+    }
+    return status;
 }

@@ -16,6 +16,7 @@ struct verification {
     uint64_t audit_last;
     struct system__ranges ranges;
     struct slots slots;
+    struct system__plans plans;
 };
 
 #define CORRUPT(verification, ...) error_say((verification)->error, ERROR_CORRUPT, __VA_ARGS__)
@@ -94,12 +95,12 @@ static int verify_audit(struct verification *verification, const struct system__
 static int verify_shard(struct verification *verification, const struct system__row_name *name,
                         struct bytes value)
 {
-    struct slots_range range;
-    int status = system__shard_decode(value, (wal_shard)name->number, &range);
+    struct system__shard shard;
+    int status = system__shard_decode(value, (wal_shard)name->number, &shard);
     if (status != 0) {
         return unreadable(verification, status, "a shard");
     }
-    if (system__ranges_add(&verification->ranges, &range) != 0) {
+    if (system__ranges_add(&verification->ranges, &shard) != 0) {
         return CORRUPT(verification, "more than %u shards", SLOTS_SHARD_COUNT_MAX);
     }
     return 0;
@@ -132,6 +133,28 @@ static int verify_row(struct verification *verification, struct bytes key, struc
     return 0;
 }
 
+/* I10, I11 */
+static int settle_shards(struct verification *verification)
+{
+    uint32_t feature = verification->state.settings.feature;
+    switch (
+        system__ranges_settle(&verification->ranges, &verification->slots, &verification->plans)) {
+    case 0:
+        break;
+    case -EINVAL:
+        return CORRUPT(verification, "a planned shard is no part of another one");
+    default:
+        return CORRUPT(verification, "the shards do not have each slot once");
+    }
+    if (verification->ranges.count > 0 && feature < SYSTEM_FEATURE_SHARDS) {
+        return CORRUPT(verification, "several shards in a cluster that does not know of them");
+    }
+    if (verification->plans.count > 0 && feature < SYSTEM_FEATURE_SPLIT) {
+        return CORRUPT(verification, "a planned shard in a cluster that does not know of them");
+    }
+    return 0;
+}
+
 /* What only all rows together can tell. */
 static int settle(struct verification *verification)
 {
@@ -159,12 +182,9 @@ static int settle(struct verification *verification)
         return CORRUPT(verification, "%" PRIu32 " nodes, %" PRIu32 " of them active", member_count,
                        active_count);
     }
-    if (system__ranges_settle(&verification->ranges, &verification->slots) != 0) {
-        return CORRUPT(verification, "the shards do not have each slot once");
-    }
-    if (verification->ranges.count > 0 &&
-        verification->state.settings.feature < SYSTEM_FEATURE_SHARDS) {
-        return CORRUPT(verification, "several shards in a cluster that does not know of them");
+    int status = settle_shards(verification);
+    if (status != 0) {
+        return status;
     }
     uint64_t given = verification->state.audit_next - 1;
     uint64_t expected = given < SYSTEM_AUDIT_COUNT_MAX ? given : SYSTEM_AUDIT_COUNT_MAX;

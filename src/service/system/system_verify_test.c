@@ -135,16 +135,21 @@ static void test_settings(void **state)
 }
 
 /* Four shards; then what one of them says is lost, or other than it was. */
-static void build_shards(struct system__world *world)
+static void build_shards_knowing(struct system__world *world, uint32_t feature)
 {
     struct system_digest first = {{1}};
-    struct system_node_facts facts = {.peer = "h:1", .feature_max = 2, .key = &first};
+    struct system_node_facts facts = {.peer = "h:1", .feature_max = feature, .key = &first};
     struct system_birth birth = {.cluster = cluster, .shard_count = 4};
     struct system_command command;
     uint64_t number;
     system__world_init(world, NULL);
     system_bootstrap_command(&command, &birth, &facts);
     assert_int_equal(system_reply_number(system__world_run(world, &command), &number, NULL), 0);
+}
+
+static void build_shards(struct system__world *world)
+{
+    build_shards_knowing(world, SYSTEM_FEATURE_SHARDS);
 }
 
 static void test_shards(void **state)
@@ -164,8 +169,8 @@ static void test_shards(void **state)
     write_row(&world, ENV_CHANGE_DELETE, row.key, BYTES(""));
     expect(&world, ERROR_CORRUPT, "the shards do not have each slot once");
     build_shards(&world);
-    struct slots_range range = {.shard = 2, .first = 4096, .end = 8193};
-    system__shard_encode(&value, &range);
+    struct system__shard shard = {.range = {.shard = 2, .first = 4096, .end = 8193}};
+    system__shard_encode(&value, &shard);
     write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
     expect(&world, ERROR_CORRUPT, "the shards do not have each slot once");
     build_shards(&world);
@@ -174,15 +179,72 @@ static void test_shards(void **state)
     build_shards(&world);
     value.data[0] = 2;
     write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
+    expect(&world, ERROR_CORRUPT, "a shard cannot be read");
+    build_shards(&world);
+    value.data[0] = 3;
+    write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
     expect(&world, ERROR_NEWER_FORMAT, "a shard");
     build(&world);
     buffer_clear(&value);
-    range = (struct slots_range){.shard = 1, .end = SLOTS_COUNT};
-    system__shard_encode(&value, &range);
+    shard.range = (struct slots_range){.shard = 1, .end = SLOTS_COUNT};
+    system__shard_encode(&value, &shard);
     system__row_shard(&row, 1);
     write_row(&world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
     expect(&world, ERROR_CORRUPT, "in a cluster that does not know of them");
     buffer_deinit(&value);
+}
+
+static void put_planned(struct system__world *world, struct slots_range range)
+{
+    struct system__shard shard = {.range = range, .is_planned = true, .planned_at_ms = 1};
+    struct system__row row;
+    struct buffer value = {0};
+    system__row_shard(&row, range.shard);
+    system__shard_encode(&value, &shard);
+    write_row(world, ENV_CHANGE_PUT, row.key, buffer_bytes(&value));
+    buffer_deinit(&value);
+}
+
+/* Claim: what is planned is a part of a shard that there is, and of each shard one part only. */
+static void test_planned(void **state)
+{
+    (void)state;
+    static const char misfit[] = "a planned shard is no part of another one";
+    static const struct slots_range misfits[] = {
+        {5, 4096, 8192},        /* All of a shard, */
+        {5, 5000, 8191},        /* not up to its end, */
+        {5, 5000, 12288},       /* of two, */
+        {5, SLOTS_COUNT, 8192}, /* or of none. */
+        {5, UINT32_MAX, 8192},
+    };
+    struct system__world world;
+    build_shards_knowing(&world, 3);
+    put_planned(&world, (struct slots_range){5, 5000, 8192});
+    put_planned(&world, (struct slots_range){6, 1, 4096});
+    expect(&world, 0, "");
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
+        build_shards_knowing(&world, 3);
+        put_planned(&world, misfits[i]);
+        expect(&world, ERROR_CORRUPT, misfit);
+    }
+    build_shards_knowing(&world, 3);
+    put_planned(&world, (struct slots_range){5, 5000, 8192});
+    put_planned(&world, (struct slots_range){6, 6000, 8192});
+    expect(&world, ERROR_CORRUPT, misfit);
+    build_shards_knowing(&world, 3);
+    put_planned(&world, (struct slots_range){2, 5000, 8192}); /* It took the row of a real one. */
+    expect(&world, ERROR_CORRUPT, "the shards do not have each slot once");
+    build_shards(&world);
+    put_planned(&world, (struct slots_range){5, 5000, 8192});
+    expect(&world, ERROR_CORRUPT, "a planned shard in a cluster that does not know of them");
+    build(&world);
+    put_planned(&world, (struct slots_range){2, 5000, SLOTS_COUNT});
+    expect(&world, ERROR_CORRUPT, misfit);
+    build_shards_knowing(&world, 3);
+    for (uint32_t i = 0; i <= SLOTS_SHARD_COUNT_MAX - 4; i++) {
+        put_planned(&world, (struct slots_range){5 + i, 100 + i, 4096});
+    }
+    expect(&world, ERROR_CORRUPT, "more than 64 shards");
 }
 
 static void put_token(struct system__world *world, uint8_t number,
@@ -246,7 +308,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepts),  cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_settings), cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_tokens),   cmocka_unit_test(test_records),
+        cmocka_unit_test(test_planned),  cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

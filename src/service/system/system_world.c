@@ -111,6 +111,12 @@ bool system__world_is_same_node(const struct system_node *left, const struct sys
     return is_same;
 }
 
+static bool is_same_plan(const struct system_planned *left, const struct system_planned *right)
+{
+    return left->parent == right->parent && left->child == right->child &&
+           left->first == right->first && left->planned_at_ms == right->planned_at_ms;
+}
+
 bool system__world_is_same(const struct system *left, const struct system *right)
 {
     struct buffer values[2] = {{0}};
@@ -119,7 +125,11 @@ bool system__world_is_same(const struct system *left, const struct system *right
     bool is_same = bytes_equal(buffer_bytes(&values[0]), buffer_bytes(&values[1])) &&
                    left->node_count == right->node_count &&
                    left->token_expires_at_ms == right->token_expires_at_ms &&
-                   slots_are_equal(&left->slots, &right->slots);
+                   slots_are_equal(&left->slots, &right->slots) &&
+                   left->plans.count == right->plans.count;
+    for (uint32_t i = 0; i < left->plans.count && is_same; i++) {
+        is_same = is_same_plan(&left->plans.items[i], &right->plans.items[i]);
+    }
     for (uint32_t i = 0; i < left->node_count && is_same; i++) {
         is_same = system__world_is_same_node(&left->nodes[i], &right->nodes[i]);
     }

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Replicas of children: born beside the parent's, or opened empty where the map knows of a shard that
+ * this node has nothing of (decision 18). */
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "base/assert/assert.h"
+#include "node/node_recovery.h"
+
+enum {
+    LOOK_INTERVAL_MS = 50,
+    CAMPAIGN_MS = 3000, /* Then an election timeout decides, as anywhere. */
+    CAMPAIGN_INTERVAL_MS = 20,
+};
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+static const struct wal_shard_state *found_in_log(const struct node_shards *shards, wal_shard id)
+{
+    for (uint32_t i = 0; i < shards->found_count; i++) {
+        if (shards->found[i].shard == id) {
+            return &shards->found[i];
+        }
+    }
+    return NULL;
+}
+
+void node__keep_found(struct node_shards *shards)
+{
+    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX; id++) {
+        struct wal_shard_state state;
+        if (node_shards_find(shards, id) == NULL && wal_get_shard_state(shards->wal, id, &state)) {
+            shards->found[shards->found_count++] = state;
+        }
+    }
+}
+
+/* While serving: with what the log had of it when the node started. */
+static void begin(struct node_shard *shard)
+{
+    struct node_shards *shards = shard->host;
+    struct error error = {0};
+    const struct wal_shard_state *state = found_in_log(shards, shard->id);
+    uint64_t bit = 1ull << node_place_of(shard->id);
+    bool is_lost = (shards->lost_unopened & bit) != 0 || (state != NULL && state->last_index > 0);
+    int status = 0;
+    shards->lost_unopened &= ~bit;
+    if (is_lost && shard_is_empty(shard->shard)) {
+        status = shard_accept_loss(shard->shard, &error); /* It may have voted, or acknowledged. */
+    }
+    if (status == 0) {
+        status = shard_start(shard->shard, state, &error);
+    }
+    if (status != 0) {
+        OS_LOG_ERROR(shards->log, "node.shard_failed", "shard=%" PRIu32 " reason=%s action=%s",
+                     shard->id, error.message, "check the disk and run: tutti check");
+        _exit(NODE_EXIT_STORAGE);
+    }
+    shard->client.wake = shards->durable;
+    shard->is_touched = true;
+}
+
+static struct node_shard *open_or_die(struct node_shards *shards, const struct slots_range *range,
+                                      uint64_t memory_size_bytes)
+{
+    struct error error = {0};
+    struct node_shard *shard = node__open_replica(shards, range, memory_size_bytes, &error);
+    if (shard == NULL) {
+        OS_LOG_ERROR(shards->log, "node.shard_failed", "shard=%" PRIu32 " reason=%s action=%s",
+                     range->shard, error.message, "check the disk and run: tutti check");
+        _exit(NODE_EXIT_STORAGE);
+    }
+    begin(shard);
+    atomic_fetch_add(&shards->count, 1);
+    return shard;
+}
+
+/* ---- Births ---------------------------------------------------------------------------------- */
+
+/* Parent and child share what the parent had; but none has less than it would have with as many shards as
+ * there may be. At the next start all have the same. */
+static uint64_t take_half(struct node_shard *parent)
+{
+    uint64_t least = parent->host->options->memory_size_bytes / SLOTS_SHARD_COUNT_MAX;
+    uint64_t half = parent->memory_size_bytes / 2;
+    parent->memory_size_bytes = half > least ? half : least;
+    shard_set_cache_size(parent->shard, node__cache_size_bytes(parent->memory_size_bytes));
+    return parent->memory_size_bytes;
+}
+
+static bool is_due(const struct node_birth *birth)
+{
+    return shard_stored_index(birth->parent->shard) >= birth->index;
+}
+
+static void drop_birth(struct node_shards *shards, uint32_t place)
+{
+    shards->birth_count--;
+    memmove(&shards->births[place], &shards->births[place + 1],
+            (shards->birth_count - place) * sizeof shards->births[0]);
+}
+
+int node__bear_before_service(struct node_shards *shards, struct error *error)
+{
+    for (uint32_t i = 0; i < shards->birth_count;) {
+        struct node_birth birth = shards->births[i];
+        if (!is_due(&birth)) {
+            i++;
+            continue;
+        }
+        drop_birth(shards, i);
+        if (node_shards_find(shards, birth.child.shard) == NULL) {
+            uint64_t memory = take_half(birth.parent);
+            if (node__open_replica(shards, &birth.child, memory, error) == NULL) {
+                return error->code;
+            }
+            atomic_fetch_add(&shards->count, 1);
+        }
+    }
+    return 0;
+}
+
+static void bear(struct node_shards *shards, const struct node_birth *birth, uint64_t now)
+{
+    if (node_shards_find(shards, birth->child.shard) != NULL) {
+        return;
+    }
+    struct node_shard *child = open_or_die(shards, &birth->child, take_half(birth->parent));
+    if (shard_is_ready(birth->parent->shard)) {
+        child->campaign_until_ms = now + CAMPAIGN_MS;
+    }
+    OS_LOG_INFO(shards->log, "node.born", "shard=%" PRIu32 " parent=%" PRIu32, child->id,
+                birth->parent->id);
+}
+
+/* ---- Empty ones ------------------------------------------------------------------------------ */
+
+/* An empty replica claims no more than the map gives it; one that has something, what it has. */
+static uint32_t list_claims(struct node_shards *shards, const struct slots *map,
+                            struct slots_range *claims)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct shard *shard = shards->items[i].shard;
+        struct slots_range range = shard_range(shard);
+        uint32_t place = slots_find(map, shards->items[i].id);
+        bool is_wider = place < map->range_count && map->ranges[place].end < range.end;
+        if (is_wider && shard_is_empty(shard)) {
+            shard_narrow(shard, range.first, map->ranges[place].end);
+            range.end = map->ranges[place].end;
+        }
+        claims[count++] = range;
+    }
+    return count;
+}
+
+static void open_empty_ones(struct node_shards *shards)
+{
+    const struct slots *map = node_shards_map(shards);
+    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
+    if (shards->count == map->range_count && shards->map_looked_at_ms != 0) {
+        return;
+    }
+    uint32_t claim_count = list_claims(shards, map, claims);
+    for (uint32_t i = 0; i < map->range_count; i++) {
+        const struct slots_range *range = &map->ranges[i];
+        if (slots_may_open(map, range->shard, claims, claim_count)) {
+            const struct node_shard *shard =
+                open_or_die(shards, range, shards->options->memory_size_bytes / map->range_count);
+            claims[claim_count++] = *range;
+            OS_LOG_INFO(shards->log, "node.shard_opened", "shard=%" PRIu32, shard->id);
+        }
+    }
+}
+
+/* ---- Ticks ----------------------------------------------------------------------------------- */
+
+static uint64_t campaign(struct node_shards *shards, uint64_t now)
+{
+    uint64_t wake_at_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < shards->count; i++) {
+        struct node_shard *shard = &shards->items[i];
+        if (shard->campaign_until_ms == 0) {
+            continue;
+        }
+        if (shard_leader(shard->shard) != 0 || now >= shard->campaign_until_ms) {
+            shard->campaign_until_ms = 0;
+            continue;
+        }
+        if (now >= shard->campaign_at_ms) {
+            shard->campaign_at_ms = now + CAMPAIGN_INTERVAL_MS;
+            shard->is_touched = true;
+            shard_campaign(shard->shard);
+        }
+        wake_at_ms = shard->campaign_at_ms < wake_at_ms ? shard->campaign_at_ms : wake_at_ms;
+    }
+    return wake_at_ms;
+}
+
+uint64_t node__look_at_map(struct node_shards *shards, uint64_t now)
+{
+    for (uint32_t i = 0; i < shards->birth_count;) {
+        if (is_due(&shards->births[i])) {
+            struct node_birth birth = shards->births[i];
+            drop_birth(shards, i);
+            bear(shards, &birth, now);
+        } else {
+            i++;
+        }
+    }
+    if (shards->stop_until_ms == 0 && now >= shards->map_looked_at_ms + LOOK_INTERVAL_MS) {
+        open_empty_ones(shards);
+        shards->map_looked_at_ms = now;
+    }
+    return campaign(shards, now);
+}
