@@ -246,3 +246,26 @@ def test_a_node_alone_tells_of_itself(node):
     assert shown["memory_bytes"] > 0 and shown["lag_ms"] == 0 and shown["write_p99_us"] > 0
     assert ask(node, "shards")["shards"][0]["replicas"] == [{"node": 1, "role": "voter", "lag_entries": 0, "lag_ms": 0, "state": "ok"}]
     wait_for(lambda: ask(node, "nodes")["nodes"][0]["writes_per_s"] == 0, "rates are of the last seconds", seconds=15)
+
+
+# ---- Who is there ---------------------------------------------------------------------------------
+
+
+def test_who_slept_hears_of_a_newcomer_that_leads_the_first_shard(four):
+    """It has no replica of that shard, so it asks who is there; but only that leader, whom it does not know, would answer."""
+    first = whole_view(four.nodes[0])[0]
+    members = {each["node"] for each in first["replicas"]}
+    sleeper = four.nodes[({1, 2, 3, 4} - members).pop() - 1]
+    asked = four.nodes[first["leader"] - 1]
+    sleeper.process.send_signal(signal.SIGSTOP)
+    try:
+        four.add(["--zone", "e"])
+        leaving = next(node for node in sorted(members) if node != first["leader"])
+        assert "error" not in ask(asked, "drain", str(leaving))
+        wait_for(lambda: any(each["node"] == 5 and each["role"] == "voter" for each in ask(asked, "shards")["shards"][0]["replicas"]),
+                 "the newcomer has a replica")
+        wait_for(lambda: tutti(asked, "transfer", "1", "5").returncode == 0, "the newcomer leads")
+    finally:
+        sleeper.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: ask(sleeper, "shards")["shards"][0]["leader"] == 5, "the one that slept sees it", seconds=20)
+    assert sleeper.client(socket_timeout=20).set("a", "1")

@@ -105,8 +105,7 @@ static void save_roster(struct node_cluster *cluster)
     buffer_deinit(&text);
 }
 
-/* Lines of "id address". */
-static void read_roster(struct node_cluster *cluster, struct bytes text)
+void node_cluster_read_roster(struct node_cluster *cluster, struct bytes text, bool are_known_kept)
 {
     while (text.size_bytes > 0) {
         const uint8_t *end = memchr(text.data, '\n', text.size_bytes);
@@ -114,7 +113,9 @@ static void read_roster(struct node_cluster *cluster, struct bytes text)
         const uint8_t *space = memchr(text.data, ' ', length);
         uint64_t id = 0;
         if (space != NULL &&
-            number_parse_unsigned(bytes_make(text.data, (size_t)(space - text.data)), &id)) {
+            number_parse_unsigned(bytes_make(text.data, (size_t)(space - text.data)), &id) &&
+            id <= UINT32_MAX &&
+            !(are_known_kept && node_cluster_find(cluster, (uint32_t)id) != NULL)) {
             char address[SYSTEM_ADDRESS_SIZE] = {0};
             size_t size = length - (size_t)(space - text.data) - 1;
             if (size < sizeof address) {
@@ -132,7 +133,7 @@ static void load_roster(struct node_cluster *cluster)
     struct buffer text = {0};
     if (os_file_read(node_data_path(cluster->data, NODE_FILE_ROSTER), ROSTER_SIZE_BYTES_MAX, &text,
                      NULL) == 0) {
-        read_roster(cluster, buffer_bytes(&text));
+        node_cluster_read_roster(cluster, buffer_bytes(&text), false);
     }
     buffer_deinit(&text);
 }
@@ -184,6 +185,7 @@ static void look_at_roster(struct node_cluster *cluster)
         take_node(cluster, system_node_at(system, i));
     }
     save_roster(cluster);
+    node_roster_tell(cluster);
 }
 
 static void roster_came(void *context, int status, struct bytes reply)
@@ -200,7 +202,7 @@ static void roster_came(void *context, int status, struct bytes reply)
     system_nodes_deinit(&nodes);
 }
 
-static bool is_member(const struct node_cluster *cluster)
+bool node_cluster_has_rows(const struct node_cluster *cluster)
 {
     const struct raft_configuration *members =
         shard_configuration(node_shards_first(cluster->shards)->shard);
@@ -210,7 +212,8 @@ static bool is_member(const struct node_cluster *cluster)
 
 static void ask_for_roster(struct node_cluster *cluster, uint64_t now_ms)
 {
-    if (is_member(cluster) || now_ms < cluster->roster_asked_at_ms + ROSTER_ASK_INTERVAL_MS) {
+    if (node_cluster_has_rows(cluster) ||
+        now_ms < cluster->roster_asked_at_ms + ROSTER_ASK_INTERVAL_MS) {
         return;
     }
     cluster->roster_asked_at_ms = now_ms;
@@ -370,6 +373,11 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
     case NODE_FRAME_PLACEMENT:
         node_conductor_receive(cluster, remote->node_id, payload);
         return;
+    case NODE_FRAME_ROSTER:
+        if (!node_cluster_has_rows(cluster)) {
+            node_cluster_read_roster(cluster, payload, true);
+        }
+        return;
     case NODE_FRAME_INQUIRY:
         node_inquiry_receive(cluster, remote->node_id, payload);
         return;
@@ -389,6 +397,7 @@ static void connected(const struct wire_remote *remote, void *context)
         route_leader_changed(cluster->route, cluster->shards->items[i].id);
     }
     node_conductor_tell_map_to(cluster, remote->node_id);
+    node_roster_tell_to(cluster, remote->node_id);
 }
 
 static void disconnected(uint32_t node_id, void *context)

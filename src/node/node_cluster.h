@@ -6,6 +6,7 @@
  *   node_conductor.c   what the leader does about the cluster: steps of core/placement
  *   node_pace.c        whether the disk is slow
  *   node_admit.c       letting strangers in
+ *   node_roster.c      telling others where nodes are
  *   node_view.c        what gateways tell clients of it
  *   node_errand.c      commands of service/system, sent like those of any client
  *   node_transactions.c  the end of transactions that nobody finishes
@@ -33,6 +34,7 @@ enum node_frame {
     NODE_FRAME_OTHER_SHARD = 5, /* As NODE_FRAME_SHARD, of another than the first. */
     NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders, and maps: node_conductor.c. */
     NODE_FRAME_INQUIRY = 7,     /* On behalf of an operator: node_inquiry.c. */
+    NODE_FRAME_ROSTER = 8,      /* Where nodes are: node_roster.c. */
 };
 
 #define NODE_PEER_COUNT_MAX 256u
@@ -137,6 +139,19 @@ void node_cluster_route_map(struct node_cluster *cluster);
 /* May clients be served: does this node know who leads each shard? */
 bool node_cluster_is_ready(const struct node_cluster *cluster);
 
+/* Of each line "number address", if that node is not known here: it is there. */
+void node_cluster_read_roster(struct node_cluster *cluster, struct bytes text, bool are_known_kept);
+/* Has this node a replica of the first shard, with the rows of the cluster? */
+bool node_cluster_has_rows(const struct node_cluster *cluster);
+
+/* ---- node_roster.c --------------------------------------------------------------------------- */
+
+/* Whoever has the rows of the cluster tells those who have not, when nodes change and when they connect.
+ * They ask, too, but only the leader of the first shard answers; were that a node that they have not heard
+ * of yet, they would never learn. */
+void node_roster_tell(struct node_cluster *cluster);
+void node_roster_tell_to(struct node_cluster *cluster, uint32_t node);
+
 /* ---- node_pace.c ----------------------------------------------------------------------------- */
 
 void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms);
@@ -150,6 +165,7 @@ void node_cluster_send_member(struct node_cluster *cluster, uint32_t to, struct 
 void node_cluster_send_shard(struct node_cluster *cluster, wal_shard shard, raft_node to,
                              const struct bytes *pieces, uint32_t piece_count);
 void node_cluster_send_placement(struct node_cluster *cluster, raft_node to, struct bytes message);
+void node_cluster_send_roster(struct node_cluster *cluster, uint32_t to, struct bytes text);
 void node_cluster_send_inquiry(struct node_cluster *cluster, raft_node to, struct bytes message);
 /* A whole message of a shard. */
 void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_t kind,

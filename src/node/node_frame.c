@@ -61,6 +61,11 @@ void node_cluster_send_shard(struct node_cluster *cluster, wal_shard shard, raft
     send_or_lose(cluster, to, NODE_FRAME_OTHER_SHARD, all, piece_count + 1, is_urgent);
 }
 
+void node_cluster_send_roster(struct node_cluster *cluster, uint32_t to, struct bytes text)
+{
+    send_or_lose(cluster, to, NODE_FRAME_ROSTER, &text, 1, false);
+}
+
 void node_cluster_send_inquiry(struct node_cluster *cluster, raft_node to, struct bytes message)
 {
     send_or_lose(cluster, to, NODE_FRAME_INQUIRY, &message, 1, false);
