@@ -231,10 +231,10 @@ def test_a_newer_format_is_refused(make_node):
     node = make_node().start()
     assert node.stop() == 0
     conf = node.data / "node.conf"
-    conf.write_text(conf.read_text().replace("format = 1", "format = 3"))
+    conf.write_text(conf.read_text().replace("format = 1", "format = 4"))
     node.launch()
     assert node.process.wait(timeout=10) == 1
-    assert "format 3" in node.log()
+    assert "format 4" in node.log()
 
 
 def test_a_missing_log_is_refused(make_node):

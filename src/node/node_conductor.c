@@ -156,7 +156,8 @@ static void become_voter(struct raft_configuration *target, raft_node node)
 }
 
 /* Would the node leave the group before it has come to the split, though it could? It would claim for ever
- * what its replica has now, and no child of it be opened there (decision 18). */
+ * what its replica has now, and no child of it be opened there (decision 18). A learner that has nothing
+ * claims nothing. */
 static bool leaves_too_early(const struct node_shard *node_shard, raft_node node)
 {
     struct member_view view = {.state = MEMBER_STATE_SUSPECT};
@@ -165,7 +166,8 @@ static bool leaves_too_early(const struct node_shard *node_shard, raft_node node
     (void)member_state(node_shard->host->cluster->member, node, &view);
     for (uint32_t i = 0; i < count; i++) {
         if (peers[i].node == node) {
-            return view.state == MEMBER_STATE_ALIVE &&
+            bool has_something = peers[i].is_voter || peers[i].match_index > 0;
+            return view.state == MEMBER_STATE_ALIVE && has_something &&
                    peers[i].match_index < shard_split_index(node_shard->shard);
         }
     }
@@ -288,7 +290,11 @@ static void see_to_split(struct node_cluster *cluster, const struct system_plann
     const struct slots *map = node_shards_map(cluster->shards);
     const struct conductor_split split = {planned->parent, planned->child, planned->first};
     uint32_t place = node_place_of(split.parent);
-    if (slots_find(map, split.child) < map->range_count) {
+    uint32_t child = slots_find(map, split.child);
+    if (child < map->range_count && map->ranges[child].first != split.first) {
+        return; /* The number is that of another split: nothing is written down that is not so. */
+    }
+    if (child < map->range_count) {
         struct system_command command;
         system_split_done_command(&command, split.child);
         node_errand_send(cluster, &command, nothing_to_hear, NULL);

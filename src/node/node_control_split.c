@@ -134,8 +134,9 @@ static void look(void *context)
         system_split_done_command(&command, split->child);
         stop_waiting(split);
         node_errand_send(split->cluster, &command, is_marked, split);
-    } else if (!split->is_waiting || os_monotonic_ms() >= split->started_at_ms + WAIT_MS) {
-        answer_planned(split);
+    } else if (!split->is_waiting || split->cluster->is_leaving ||
+               os_monotonic_ms() >= split->started_at_ms + WAIT_MS) {
+        answer_planned(split); /* While stopping, nobody waits any more. */
     } else {
         if (split->timer == NULL) {
             split->timer = os_timer_create(split->cluster->loop, look, split);

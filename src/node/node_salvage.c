@@ -77,6 +77,18 @@ static int no_whole_replica(wal_shard id, struct error *error)
         id);
 }
 
+/* Has a replica here the slots still? Then the child is born beside it, when its log comes to the split. */
+static bool is_to_be_born(const struct node_salvage *salvage, const struct slots_range *child)
+{
+    for (uint32_t i = 0; i < salvage->shards.count; i++) {
+        struct slots_range claim = shard_range(salvage->shards.items[i].shard);
+        if (claim.first <= child->first && child->end <= claim.end) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Has it a replica of every shard that it knows of? */
 static int judge_map(struct node_salvage *salvage, struct error *error)
 {
@@ -86,7 +98,8 @@ static int judge_map(struct node_salvage *salvage, struct error *error)
                          "what the directory tells of shards does not fit what the cluster does");
     }
     for (uint32_t i = 0; i < map.range_count; i++) {
-        if (node_shards_find(&salvage->shards, map.ranges[i].shard) == NULL) {
+        if (node_shards_find(&salvage->shards, map.ranges[i].shard) == NULL &&
+            !is_to_be_born(salvage, &map.ranges[i])) {
             return no_whole_replica(map.ranges[i].shard, error);
         }
     }
