@@ -547,6 +547,10 @@ void world_split_unseen(struct world *world, uint32_t first_slot)
 {
     int count = atomic_load(&world->split_count);
     ASSERT(count < SPLIT_COUNT_MAX);
+    if (slots_shard_of(&world->maps[count], first_slot) !=
+        slots_shard_of(&world->maps[count], first_slot - 1)) {
+        return;
+    }
     struct slots *slots = &world->maps[count + 1];
     *slots = world->maps[count];
     wal_shard parent = slots_shard_of(slots, first_slot);
@@ -567,7 +571,9 @@ void world_split(struct world *world, uint32_t first_slot)
 
 void world_split_after(struct world *world, uint32_t first_slot, int answer_count)
 {
-    atomic_store(&world->split_slot, first_slot);
+    if (answer_count > 0) {
+        atomic_store(&world->split_slot, first_slot);
+    }
     atomic_store(&world->split_after, answer_count);
 }
 

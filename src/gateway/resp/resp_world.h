@@ -35,11 +35,11 @@ void world_set_reading_late(struct world *world, bool is_reading_late);
 void world_refuse(struct world *world, int status, int count);
 /* The shard that has the slot becomes two, and what names its old slots is refused from now on, what
  * waits too. The gateway knows the new map at once; or later, when it is shown. The child's number is
- * that of shards. */
+ * that of shards. Nothing when a shard begins with the slot. */
 void world_split(struct world *world, uint32_t first_slot);
 void world_split_unseen(struct world *world, uint32_t first_slot);
 void world_show_splits(struct world *world);
-/* It does so when so many more of those that wait are answered. */
+/* It does so when so many more of those that wait are answered; 0: not any more. */
 void world_split_after(struct world *world, uint32_t first_slot, int answer_count);
 /* How often something was refused because of it. */
 int world_moved_count(const struct world *world);
