@@ -212,7 +212,8 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
     if (true_slots(place->world)->range_count > 1 && execute_some(place, shard, command, reply)) {
         return;
     }
-    struct pair *pair = pair_of(place, command->arguments[0]);
+    struct pair *pair =
+        pair_of(place, command->argument_count > 0 ? command->arguments[0] : BYTES(""));
     if (is_opcode(command, "set")) {
         buffer_clear(&pair->key);
         buffer_append(&pair->key, command->arguments[0]);

@@ -70,8 +70,10 @@ static void close_open(struct kv__world *world, uint32_t place, struct txn_id id
 
 static int64_t removed_count(const struct kv__world *world)
 {
-    assert_int_equal(world->answer.data[0], ':');
-    return strtoll((const char *)world->answer.data + 1, NULL, 10);
+    struct bytes rest = buffer_bytes(&world->answer);
+    int64_t count = -1;
+    assert_true(kv_reply_take_number(&rest, ':', &count));
+    return count;
 }
 
 static bool ask(struct kv__world *world, struct shard_command *command)
