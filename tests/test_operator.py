@@ -130,7 +130,8 @@ def test_leadership_is_handed_over_at_any_node(four):
         target = next(each["node"] for each in known["replicas"] if each["node"] not in leaders)
         shown = tutti(node, "transfer", str(shard), str(target))
         assert (shown.returncode, shown.stderr) == (0, ""), shown
-        assert shown.stdout == f"node {target} leads shard {shard} now\n"
+        # The conductor may have been about to do the same.
+        assert shown.stdout in (f"node {target} leads shard {shard} now\n", f"node {target} leads shard {shard} already\n")
         assert leader_of(four.nodes[target - 1], shard) == target, "it is said when it is done"
         again = tutti(node, "transfer", str(shard), str(target))
         assert (again.returncode, again.stdout) == (0, f"node {target} leads shard {shard} already\n")
