@@ -7,7 +7,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SEEDS   ?= 10000
-CLUSTER_SEEDS ?= 2000
+CLUSTER_SEEDS ?= 1000
 TIME    ?= 60
 # SEED=n runs that one seed, CLUSTER=1 of a cluster; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
 # data-driven tests.
