@@ -406,7 +406,7 @@ struct node_sample {
         uint64_t size_bytes;
         uint64_t reads_per_1000_s;
         uint64_t writes_per_1000_s;
-    } shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    } shards[SLOTS_SHARD_COUNT_MAX]; /* By place among the replicas. */
 };
 
 struct node_sampler *node_sampler_create(void);

@@ -301,7 +301,7 @@ void raft__vote_reply(struct raft *raft, const struct raft_message *message)
     raft__count_votes(raft);
 }
 
-/* §3.10: the election timeout is taken to have passed; no pre-vote, the leader knows best. */
+/* A newborn beside its parent's leader; once more: those who were not born then are asked again. */
 void raft__campaign(struct raft *raft)
 {
     bool may_stand = !raft__is_protected(raft) && raft->leader == 0 && may_campaign(raft);
@@ -312,6 +312,7 @@ void raft__campaign(struct raft *raft)
     }
 }
 
+/* §3.10: the election timeout is taken to have passed; no pre-vote, the leader knows best. */
 void raft__timeout_now(struct raft *raft, const struct raft_message *message)
 {
     if (raft->role != RAFT_ROLE_FOLLOWER || message->term != raft->hard_state.term ||
