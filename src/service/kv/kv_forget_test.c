@@ -16,19 +16,6 @@
 
 enum { BEGUN_MS = 1000000, KEY_PLACE = 100 };
 
-static void execute(struct kv__world *world, const struct shard_command *command)
-{
-    struct shard_machine machine = kv_machine(world->kv);
-    const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, 2};
-    buffer_clear(&world->answer);
-    rows_set_tier(world->rows, ENV_TIER_DISK);
-    assert_int_equal(machine.execute(machine.context, world->rows, &stamp, command, &reply), 0);
-    assert_int_equal(rows_commit(world->rows, NULL), 0);
-    buffer_clear(&world->saved);
-    machine.save(machine.context, &world->saved);
-}
-
 static struct txn_id id_of(uint64_t number, uint64_t begun_ms)
 {
     return (struct txn_id){.origin = 5, .number = number, .begun_ms = begun_ms};
@@ -42,7 +29,7 @@ static void step(struct kv__world *world, uint16_t opcode, const struct txn_head
     txn_header_encode(header, bytes);
     const struct bytes arguments[] = {bytes_make(bytes, sizeof bytes), argument};
     const struct shard_command command = {opcode, argument.size_bytes > 0 ? 2 : 1, arguments};
-    execute(world, &command);
+    kv__world_execute(world, &command);
 }
 
 /* Leave a record (an abort that overtakes its PREPARE) or a decision. */
@@ -93,11 +80,11 @@ static uint32_t forget(struct kv__world *world, struct kv__world *other)
         assert_int_equal(command.opcode, KV_OPCODE_FORGET_OLD);
         assert_in_range(command.argument_count, 2, 1 + KV_FORGET_LIST_COUNT);
         assert_int_equal(endian_get_u64_le(command.arguments[0].data), KV_FORGET_ROW_COUNT);
-        execute(world, &command);
+        kv__world_execute(world, &command);
         assert_in_range(removed_count(world), 0, KV_FORGET_ROW_COUNT);
         if (other != NULL) {
             other->time_ms = world->time_ms;
-            execute(other, &command);
+            kv__world_execute(other, &command);
             assert_int_equal(removed_count(other), removed_count(world));
             assert_int_equal(memstore_row_count(other->store), memstore_row_count(world->store));
             assert_true(bytes_equal(buffer_bytes(&other->saved), buffer_bytes(&world->saved)));
@@ -118,7 +105,7 @@ static int64_t forget_from(struct kv__world *world, uint64_t row_count, enum kv_
     const struct bytes arguments[] = {bytes_make(limit, sizeof limit),
                                       kv__record_row(row, KEY_PLACE, kind, id)};
     const struct shard_command command = {KV_OPCODE_FORGET_OLD, 2, arguments};
-    execute(world, &command);
+    kv__world_execute(world, &command);
     return removed_count(world);
 }
 
@@ -262,7 +249,7 @@ static void test_nothing_is_looked_for_twice(void **state)
         assert_true(ask(&world, &command));
         assert_int_equal(command.argument_count, 2);
         assert_int_equal(kv__record_id(command.arguments[1]).number, i);
-        execute(&world, &command);
+        kv__world_execute(&world, &command);
         assert_int_equal(removed_count(&world), KV_FORGET_ROW_COUNT);
     }
     world.time_ms += KV_FORGET_DELAY_MS;
@@ -286,10 +273,10 @@ static void test_what_is_finished_late_goes(void **state)
     }
     world.time_ms = BEGUN_MS + TXN_HORIZON_MS + 10;
     assert_true(ask(&world, &command));
-    execute(&world, &command);
+    kv__world_execute(&world, &command);
     assert_true(ask(&world, &command));
     close_open(&world, KEY_PLACE, id_of(0, BEGUN_MS));
-    execute(&world, &command);
+    kv__world_execute(&world, &command);
     world.time_ms += KV_FORGET_DELAY_MS;
     (void)forget(&world, NULL);
     assert_int_equal(world.kv->record_count, 0);
@@ -386,10 +373,10 @@ static void test_the_sweep_gets_its_turn(void **state)
     world.time_ms = BEGUN_MS + TXN_HORIZON_MS + 1;
     assert_true(ask(&world, &command));
     assert_int_equal(command.opcode, KV_OPCODE_FORGET_OLD);
-    execute(&world, &command);
+    kv__world_execute(&world, &command);
     assert_true(ask(&world, &command));
     assert_int_equal(command.opcode, KV_OPCODE_EXPIRE_SWEEP);
-    execute(&world, &command);
+    kv__world_execute(&world, &command);
     assert_int_equal(forget(&world, NULL), 4);
     kv__world_deinit(&world);
 }

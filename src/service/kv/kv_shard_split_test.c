@@ -26,19 +26,6 @@ static const char *const high = "{foo}";
 
 /* ---- Driving --------------------------------------------------------------------------------- */
 
-static void execute(struct kv__world *world, const struct shard_command *command)
-{
-    struct shard_machine machine = kv_machine(world->kv);
-    const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, 2};
-    buffer_clear(&world->answer);
-    rows_set_tier(world->rows, ENV_TIER_DISK);
-    assert_int_equal(machine.execute(machine.context, world->rows, &stamp, command, &reply), 0);
-    assert_int_equal(rows_commit(world->rows, NULL), 0);
-    buffer_clear(&world->saved);
-    machine.save(machine.context, &world->saved);
-}
-
 /* What background() asks for now, but for the forgetting of transactions, which is done; opcode 0:
  * nothing. */
 static struct shard_command ask(struct kv__world *world, uint64_t *delay_ms)
@@ -51,7 +38,7 @@ static struct shard_command ask(struct kv__world *world, uint64_t *delay_ms)
         if (!machine.background(machine.context, world->rows, world->time_ms, &command, delay_ms)) {
             command.opcode = 0;
         } else if (command.opcode == KV_OPCODE_FORGET_OLD) {
-            execute(world, &command);
+            kv__world_execute(world, &command);
         }
     }
     return command;
@@ -67,7 +54,7 @@ static struct shard_command work_until_counted(struct kv__world *world, uint32_t
         command = ask(world, &delay_ms);
         if (command.opcode == KV_OPCODE_CENSUS) {
             ++*step_count;
-            execute(world, &command);
+            kv__world_execute(world, &command);
         } else if (command.opcode != 0) {
             return command;
         }
@@ -170,7 +157,7 @@ static char step(struct kv__world *world, uint16_t opcode, uint64_t number, cons
                  enum txn_outcome outcome)
 {
     struct request request;
-    execute(world, make(&request, world, opcode, number, key, outcome));
+    kv__world_execute(world, make(&request, world, opcode, number, key, outcome));
     kv_transaction_destroy(request.transaction);
     return (char)('0' + world->answer.data[0]);
 }
@@ -269,7 +256,7 @@ static void test_the_newest_wish_counts(void **state)
     struct shard_command command = ask(&world, &delay_ms);
     assert_int_equal(command.opcode, KV_OPCODE_CENSUS);
     assert_int_equal(endian_get_u64_le(command.arguments[1].data), 1000);
-    execute(&world, &command);
+    kv__world_execute(&world, &command);
     assert_true(bytes_equal(buffer_bytes(&world.answer), BYTES(":1000\r\n")));
     assert_int_equal(world.kv->census.first_slot, BORDER - 1000);
     assert_int_equal(world.kv->census.counts.key_count, 1000);
@@ -312,7 +299,7 @@ static void test_prepares_wait_for_it(void **state)
     world.time_ms += 5;
     assert_int_equal(ask(&world, &delay_ms).opcode, 0);
     assert_in_range(delay_ms, 1, 5);
-    execute(&world, &request.command);
+    kv__world_execute(&world, &request.command);
     world.time_ms += 5;
     assert_int_equal(ask(&world, &delay_ms).opcode, 0);
     assert_int_equal(step(&world, KV_OPCODE_FINISH, 3, low, TXN_ABORT), '6');
@@ -349,7 +336,7 @@ static void test_a_split_that_passes_a_prepare_is_seen(void **state)
     struct shard_command command = work_until_counted(&world, &step_count);
     trace_set_hooks(NULL);
     assert_is_split(&command, CHILD, BORDER);
-    execute(&world, &request.command);
+    kv__world_execute(&world, &request.command);
     assert_int_equal(split(&world, BORDER, &child), ERROR_CORRUPT);
     kv_transaction_destroy(request.transaction);
     kv__world_deinit(&world);
@@ -381,7 +368,7 @@ static void test_nobody_waits_for_ever(void **state)
         assert_false(prepare_must_wait(&world, 2, low));
         /* A command, so that they are asked again; it changes nothing. */
         struct kv__census census = world.kv->census;
-        execute(&world, &command);
+        kv__world_execute(&world, &command);
         assert_memory_equal(&census, &world.kv->census, sizeof census);
         uint64_t rest_ms = 0;
         for (; !prepare_must_wait(&world, 2, low); rest_ms++) {
@@ -417,7 +404,7 @@ static void test_they_take_turns(void **state)
         struct shard_command command = ask(&world, &delay_ms);
         assert_true(command.opcode == KV_OPCODE_CENSUS || command.opcode == KV_OPCODE_EXPIRE_SWEEP);
         counts[command.opcode == KV_OPCODE_CENSUS]++;
-        execute(&world, &command);
+        kv__world_execute(&world, &command);
         world.time_ms += 20; /* Slow disks: both are due again. */
     }
     assert_int_equal(counts[0], 5);
@@ -534,7 +521,7 @@ static void test_each_half_remembers_its_own(void **state)
     while (!kv__census_is_complete(world.kv, BORDER)) {
         command = ask(&world, &delay_ms);
         if (command.opcode == KV_OPCODE_CENSUS) {
-            execute(&world, &command);
+            kv__world_execute(&world, &command);
         }
         world.kv->garbage_not_before_ms = world.time_ms + 10;
     }

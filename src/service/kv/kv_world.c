@@ -39,7 +39,7 @@ void kv__world_restart(struct kv__world *world)
     ASSERT(machine.load(machine.context, world->rows, buffer_bytes(&world->saved), NULL) == 0);
 }
 
-static void execute(struct kv__world *world, const struct shard_command *command)
+void kv__world_execute(struct kv__world *world, const struct shard_command *command)
 {
     struct shard_machine machine = kv_machine(world->kv);
     world->index++;
@@ -76,7 +76,7 @@ static void read_command(struct kv__world *world, const struct shard_command *co
         store.ops->snapshot_release(store.context, snapshot);
     }
     if (status == ERROR_EXPIRED_SEEN) {
-        execute(world, command);
+        kv__world_execute(world, command);
         return;
     }
     ASSERT(status == 0);
@@ -93,7 +93,7 @@ void kv__world_run(struct kv__world *world, const struct bytes *words, uint32_t 
         rows_set_tier(world->rows, ENV_TIER_MEMORY);
         int status = machine.prefetch(machine.context, world->rows, &command);
         ASSERT(status == 0 || status == ERROR_INCOMPLETE);
-        execute(world, &command);
+        kv__world_execute(world, &command);
     } else {
         read_command(world, &command);
     }
@@ -137,6 +137,6 @@ bool kv__world_background(struct kv__world *world)
     if (!machine.background(machine.context, world->rows, world->time_ms, &command, &next_ms)) {
         return false;
     }
-    execute(world, &command);
+    kv__world_execute(world, &command);
     return true;
 }

@@ -37,4 +37,7 @@ bool kv__world_background(struct kv__world *world);
 /* Forget everything that is not stored, and load again. */
 void kv__world_restart(struct kv__world *world);
 
+/* Execute a command of the log, at a new index; the answer is in `answer`, the state in `saved`. */
+void kv__world_execute(struct kv__world *world, const struct shard_command *command);
+
 #endif
