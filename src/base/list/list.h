@@ -9,13 +9,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/memory/memory.h"
+
 struct list {
     struct list *next;
     struct list *previous;
 };
 
 /* The struct that contains a member. */
-#define LIST_ITEM(member, type, field) ((type *)(void *)((char *)(member)-offsetof(type, field)))
+#define LIST_ITEM(member, type, field) CONTAINER_OF(member, type, field)
 
 /* Visit members in order; the visited one may be removed. `next` is a second cursor. */
 #define LIST_EACH(member, next_member, head)                                                \

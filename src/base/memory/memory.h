@@ -9,6 +9,10 @@
 
 #include <stddef.h>
 
+/* The struct of `type` whose `field` that is. */
+#define CONTAINER_OF(pointer, type, field) \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
+
 /* Give `size_bytes` (above 0) of uninitialised memory. Never NULL. */
 void *memory_allocate(size_t size_bytes) __attribute__((malloc, returns_nonnull));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* number: strict conversion between numbers and decimal text. Layer: base.
+/* number: strict conversion between numbers and decimal text, and the lesser and the greater of two. Layer: base.
  *
  * Strict as Redis is (string2ll): no leading zeros, plus signs, spaces or trailing characters. */
 #ifndef BASE_NUMBER_NUMBER_H
@@ -15,6 +15,16 @@
 #define NUMBER_INTEGER_SIZE_MAX 20
 /* Longest text that number_format_double() and number_format_long_double() write. */
 #define NUMBER_DOUBLE_SIZE_MAX 5200
+
+static inline uint64_t number_min(uint64_t left, uint64_t right)
+{
+    return left < right ? left : right;
+}
+
+static inline uint64_t number_max(uint64_t left, uint64_t right)
+{
+    return left > right ? left : right;
+}
 
 /* False, and `*value` untouched, when `text` is not the canonical text of a signed 64-bit
  * integer. */

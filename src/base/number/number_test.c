@@ -196,6 +196,15 @@ static void test_doubles_read_back_as_what_they_were(void **state)
     check_double((double)NAN, "nan");
 }
 
+static void test_the_lesser_and_the_greater(void **state)
+{
+    assert_int_equal(number_min(3, UINT64_MAX), 3);
+    assert_int_equal(number_min(UINT64_MAX, 0), 0);
+    assert_int_equal(number_max(3, UINT64_MAX), UINT64_MAX);
+    assert_int_equal(number_max(7, 0), 7);
+    assert_int_equal(number_min(5, 5), number_max(5, 5));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_sizes_have_the_units_of_redis),
         cmocka_unit_test(test_floats_are_written_as_incrbyfloat_answers),
         cmocka_unit_test(test_doubles_read_back_as_what_they_were),
+        cmocka_unit_test(test_the_lesser_and_the_greater),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
