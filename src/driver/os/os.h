@@ -94,7 +94,11 @@ void os_loop_stop(struct os_loop *loop);
  * order of this registration. Cheap when there is nothing to do, please. */
 void os_loop_at_end_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context);
 
-/* No longer. Not inside such a callback. */
+/* As that, when all of those have been called: for work that may be done while others, whom they have set
+ * to work, do theirs. */
+void os_loop_at_last_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context);
+
+/* Neither, any more. Not inside such a callback. */
 void os_loop_forget_end_of_tick(struct os_loop *loop, void (*callback)(void *context),
                                 void *context);
 
@@ -405,6 +409,11 @@ void os_files_destroy(struct os_files *files);
 /* From now on, allocate() answers -ENOSPC rather than leave less than this free in the file system.
  * Before other threads use the files. */
 void os_files_keep_free(struct os_files *files, uint64_t size_bytes);
+
+/* From now on, write() goes around the page cache where it begins and ends at a sector, and where the
+ * file system can do it: cheaper if each write is flushed at once and rarely read. Durable is what
+ * was flushed, as ever. Before other threads use the files. */
+void os_files_write_directly(struct os_files *files);
 
 /* The interface; borrows `files`. One file is used by one thread at a time. */
 struct env_files os_files_env(struct os_files *files);

@@ -248,6 +248,42 @@ static void test_files_errors(void **state)
     assert_int_equal(os_files_create(&others, path_of("f"), &problem), -ENOTDIR);
 }
 
+/* Claim: what is written around the cache and what is not, over each other and larger than what is
+ * written at a time, is read back as the last of both left it. */
+static void test_files_write_directly(void **state)
+{
+    (void)state;
+    enum { SECTOR = 512, SIZE = (2 << 20) + 4 * SECTOR };
+    static uint8_t expected[SIZE + SECTOR];
+    static uint8_t back[SIZE + SECTOR];
+    os_files_write_directly(files);
+    struct env_file *file = open_file("1.log", ENV_FILE_CREATE);
+    for (size_t i = 0; i < SIZE; i++) {
+        expected[i] = (uint8_t)(i * 7 + (i >> 9));
+    }
+    struct bytes pieces[] = {bytes_make(expected, 100), bytes_make(expected + 100, 0),
+                             bytes_make(expected + 100, (1 << 20) + 1),
+                             bytes_make(expected + (1 << 20) + 101, SIZE - (1 << 20) - 101)};
+    assert_int_equal(env.ops->write(env.context, file, 0, pieces, 4, &problem), 0);
+    static const struct {
+        uint32_t offset;
+        uint32_t size_bytes;
+    } writes[] = {{SECTOR, SECTOR}, {700, 9}, {3 * SECTOR, 2 * SECTOR}, {SIZE, 3}, {4096, 4096}};
+    for (uint32_t i = 0; i < sizeof writes / sizeof writes[0]; i++) {
+        memset(expected + writes[i].offset, (int)(200 + i), writes[i].size_bytes);
+        struct bytes piece = bytes_make(expected + writes[i].offset, writes[i].size_bytes);
+        assert_int_equal(env.ops->write(env.context, file, writes[i].offset, &piece, 1, &problem),
+                         0);
+        assert_int_equal(env.ops->flush(env.context, file, &problem), 0);
+        size_t count = 0;
+        assert_int_equal(env.ops->read(env.context, file, 0, back, sizeof back, &count, &problem),
+                         0);
+        assert_true(count >= SIZE);
+        assert_memory_equal(back, expected, count);
+    }
+    env.ops->close(env.context, file);
+}
+
 /* Claim: reserving leaves what is to be kept free. */
 static void test_files_keep_free(void **state)
 {
@@ -300,6 +336,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_space, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_write_and_read, files_setup, files_teardown),
+        cmocka_unit_test_setup_teardown(test_files_write_directly, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_allocate, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_names, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_errors, files_setup, files_teardown),

@@ -37,6 +37,7 @@ struct os_loop {
     struct end_of_tick {
         void (*callback)(void *context);
         void *context;
+        bool is_last;
     } ends_of_tick[OS_END_OF_TICK_MAX];
     uint32_t end_of_tick_count;
 

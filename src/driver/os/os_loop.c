@@ -113,11 +113,19 @@ static void after_poll(uv_check_t *handle)
     }
 }
 
-static void end_tick(struct os_loop *loop)
+static void call_ends(struct os_loop *loop, bool is_last)
 {
     for (uint32_t i = 0; i < loop->end_of_tick_count; i++) {
-        loop->ends_of_tick[i].callback(loop->ends_of_tick[i].context);
+        if (loop->ends_of_tick[i].is_last == is_last) {
+            loop->ends_of_tick[i].callback(loop->ends_of_tick[i].context);
+        }
     }
+}
+
+static void end_tick(struct os_loop *loop)
+{
+    call_ends(loop, false);
+    call_ends(loop, true);
 }
 
 static bool is_anything_sent(struct os_loop *loop)
@@ -220,11 +228,20 @@ void os_loop_run(struct os_loop *loop)
     atomic_store(&loop->is_stopping, false);
 }
 
-void os_loop_at_end_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context)
+static void add_end(struct os_loop *loop, struct end_of_tick end)
 {
     ASSERT(loop->end_of_tick_count < OS_END_OF_TICK_MAX);
-    loop->ends_of_tick[loop->end_of_tick_count++] =
-        (struct end_of_tick){.callback = callback, .context = context};
+    loop->ends_of_tick[loop->end_of_tick_count++] = end;
+}
+
+void os_loop_at_end_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context)
+{
+    add_end(loop, (struct end_of_tick){.callback = callback, .context = context});
+}
+
+void os_loop_at_last_of_tick(struct os_loop *loop, void (*callback)(void *context), void *context)
+{
+    add_end(loop, (struct end_of_tick){.callback = callback, .context = context, .is_last = true});
 }
 
 void os_loop_forget_end_of_tick(struct os_loop *loop, void (*callback)(void *context),

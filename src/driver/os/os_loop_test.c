@@ -70,6 +70,11 @@ static void note_second(void *context)
     note(context, '2');
 }
 
+static void note_last(void *context)
+{
+    note(context, '3');
+}
+
 static void note_timer(void *context)
 {
     struct tick_log *log = context;
@@ -80,11 +85,13 @@ static void note_timer(void *context)
     }
 }
 
-/* Claim: after timers, and before sleeping, every end-of-tick callback runs in its order. */
+/* Claim: after timers, and before sleeping, every end-of-tick callback runs in its order, and those that
+ * are to be last after all others, though registered before them. */
 static void test_end_of_tick_follows_timers(void **state)
 {
     (void)state;
     struct tick_log log = {.loop = make_loop()};
+    os_loop_at_last_of_tick(log.loop, note_last, &log);
     os_loop_at_end_of_tick(log.loop, note_first, &log);
     os_loop_at_end_of_tick(log.loop, note_second, &log);
     struct os_timer *timer = os_timer_create(log.loop, note_timer, &log);
@@ -92,8 +99,8 @@ static void test_end_of_tick_follows_timers(void **state)
     os_loop_run(log.loop);
     const char *timed = strchr(log.text, 't');
     assert_non_null(timed);
-    assert_int_equal(strncmp(log.text, "12", 2), 0);
-    assert_int_equal(strncmp(timed, "t12", 3), 0);
+    assert_int_equal(strncmp(log.text, "123", 3), 0);
+    assert_int_equal(strncmp(timed, "t123", 4), 0);
     assert_null(strstr(log.text, "tt"));
     os_timer_destroy(timer);
     os_loop_destroy(log.loop);
