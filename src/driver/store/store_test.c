@@ -166,6 +166,53 @@ static void test_batches_and_iterators(void **state)
     place_remove(&place);
 }
 
+/* Rows and ranges in turn, in any order of keys, in many batches: what is left is what a plain array
+ * has. (RocksDB remembers where it inserted last, and must not take a range's place for a row's.) */
+static void test_rows_and_ranges(void **state)
+{
+    (void)state;
+    enum { KEY_COUNT = 200, BATCH_COUNT = 300, CHANGE_COUNT_MAX = 40 };
+    struct place place;
+    place_make(&place);
+    place_open(&place);
+    uint32_t values[KEY_COUNT] = {0}; /* 0: there is none. */
+    struct random random;
+    random_init(&random, 7);
+    for (uint32_t batch = 1; batch <= BATCH_COUNT; batch++) {
+        uint8_t keys[2 * CHANGE_COUNT_MAX];
+        struct env_change changes[CHANGE_COUNT_MAX];
+        uint32_t count = 1 + (uint32_t)random_below(&random, CHANGE_COUNT_MAX);
+        bool may_delete = random_below(&random, 2) == 0;
+        for (uint32_t i = 0; i < count; i++) {
+            uint8_t *key = &keys[2 * i];
+            key[0] = (uint8_t)random_below(&random, KEY_COUNT);
+            key[1] = (uint8_t)(key[0] + random_below(&random, KEY_COUNT - key[0]));
+            if (may_delete && random_below(&random, 4) == 0) {
+                changes[i] = (struct env_change){ENV_CHANGE_DELETE_RANGE, bytes_make(key, 1),
+                                                 bytes_make(key + 1, 1)};
+                memset(values + key[0], 0, (size_t)(key[1] - key[0]) * sizeof values[0]);
+            } else {
+                changes[i] = (struct env_change){ENV_CHANGE_PUT, bytes_make(key, 1),
+                                                 bytes_make(&batch, sizeof batch)};
+                values[key[0]] = batch;
+            }
+        }
+        const struct env_store *store = &place.interface;
+        assert_int_equal(store->ops->write(store->context, changes, count, NULL), 0);
+    }
+    for (uint32_t i = 0; i < KEY_COUNT; i++) {
+        uint8_t key = (uint8_t)i;
+        struct bytes value = bytes_make(&values[i], values[i] == 0 ? 0 : sizeof values[i]);
+        struct buffer found = {0};
+        int status = place.interface.ops->get(place.interface.context, NULL, ENV_TIER_DISK,
+                                              bytes_make(&key, 1), &found);
+        assert_int_equal(status, values[i] == 0 ? -ENOENT : 0);
+        assert_true(bytes_equal(buffer_bytes(&found), value));
+        buffer_deinit(&found);
+    }
+    place_remove(&place);
+}
+
 static bool all_got[300];
 
 static void got(void *context, uint32_t position, int status, struct bytes value)
@@ -213,21 +260,21 @@ static void test_deferred_compaction(void **state)
     place_make(&place);
     place.is_compaction_deferred = true;
     place_open(&place);
-    for (uint32_t i = 0; i < 12; i++) { /* Their ranges overlap, so none can just be moved. */
+    for (uint32_t i = 0; i < 24; i++) { /* Their ranges overlap, so none can just be moved. */
         assert_int_equal(put(&place, BYTES("a"), bytes_make(&i, sizeof i)), 0);
         assert_int_equal(put(&place, BYTES("z"), bytes_make(&i, sizeof i)), 0);
         assert_int_equal(store_flush(place.store, NULL), 0);
     }
     struct store_statistics statistics;
     store_get_statistics(place.store, &statistics);
-    assert_int_equal(statistics.table_count, 12);
+    assert_int_equal(statistics.table_count, 24);
     store_begin_compaction(place.store);
     store_begin_compaction(place.store);
-    for (int i = 0; i < 1000 && statistics.table_count > 8; i++) {
+    for (int i = 0; i < 1000 && statistics.table_count > 16; i++) {
         (void)usleep(10000);
         store_get_statistics(place.store, &statistics);
     }
-    assert_in_range(statistics.table_count, 1, 8);
+    assert_in_range(statistics.table_count, 1, 16);
     place_remove(&place);
 }
 
@@ -701,7 +748,8 @@ static void test_sizes_of_ranges(void **state)
         assert_int_equal(put_noise(&place, i, ROW_SIZE), 0);
     }
     uint64_t buffered = store_estimate_size_bytes(place.store, BYTES(""), BYTES("\xff"));
-    assert_in_range(buffered, SIZE / 2, SIZE * 2);
+    /* Of what is in memory RocksDB knows by steps that its skip list takes, which are drawn by lot. */
+    assert_in_range(buffered, SIZE / 4, SIZE * 4);
     assert_int_equal(store_flush(place.store, NULL), 0);
     uint64_t all = store_estimate_size_bytes(place.store, BYTES(""), BYTES("\xff"));
     uint64_t first = store_estimate_size_bytes(place.store, BYTES(""), middle);
@@ -716,6 +764,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches_and_iterators),
+        cmocka_unit_test(test_rows_and_ranges),
         cmocka_unit_test(test_get_many),
         cmocka_unit_test(test_deferred_compaction),
         cmocka_unit_test(test_snapshots),
