@@ -262,9 +262,18 @@ static int judge(struct tls_session *session, int result, struct error *error)
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
+/* What OpenSSL says of a call takes older errors for its own. To clear none is dear: as much as to encrypt
+ * 1 KB. */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error();
+    }
+}
+
 static int run_handshake(struct tls_session *session, struct error *error)
 {
-    ERR_clear_error();
+    forget_errors();
     int result = SSL_do_handshake(session->openssl);
     if (result != 1) {
         int status = judge(session, result, error);
@@ -286,11 +295,14 @@ static int run_reading(struct tls_session *session, struct buffer *plain, struct
     for (;;) {
         size_t count = 0;
         buffer_reserve(plain, RECORD_PLAIN_BYTES_MAX);
-        ERR_clear_error();
+        forget_errors();
         int result = SSL_read_ex(session->openssl, plain->data + plain->size_bytes,
                                  RECORD_PLAIN_BYTES_MAX, &count);
         if (result == 1) {
             plain->size_bytes += count;
+            if (session->received.size_bytes == 0 && SSL_has_pending(session->openssl) == 0) {
+                return 0; /* To ask for more would cost as much as half a record. */
+            }
             continue;
         }
         int status = judge(session, result, error);
@@ -363,7 +375,7 @@ int tls_session_send(struct tls_session *session, struct bytes plain, struct buf
     size_t written_bytes = 0;
     buffer_reserve(outgoing, tls_sealed_size_bytes_max(plain.size_bytes));
     session->outgoing = outgoing;
-    ERR_clear_error();
+    forget_errors();
     count_records(session, plain.size_bytes);
     int result = SSL_write_ex(session->openssl, plain.data, plain.size_bytes, &written_bytes);
     session->outgoing = NULL;

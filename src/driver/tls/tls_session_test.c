@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <string.h>
@@ -254,6 +255,29 @@ static void test_change_of_keys(void **state)
     assert_int_equal(world.client.plain.size_bytes, TURNS * MESSAGE_BYTES);
     struct bytes last = bytes_make(world.server.plain.data + (TURNS - 1) * MESSAGE_BYTES, 5);
     assert_true(bytes_equal(last, BYTES("hello")));
+}
+
+/* Claim: errors that others left behind on this thread are not the session's, whether it has all it needs or
+ * waits for more. */
+static void test_errors_of_others(void **state)
+{
+    (void)state;
+    connect_ends((struct tls_session_options){0}, 0);
+    for (world.step_bytes = 0; world.step_bytes < 2; world.step_bytes++) {
+        send_text(&world.client, BYTES("hello"));
+        bool has_moved = true;
+        while (has_moved) {
+            ERR_raise(ERR_LIB_USER, ERR_R_INTERNAL_ERROR);
+            has_moved = carry(&world.client, &world.server);
+        }
+        ERR_raise(ERR_LIB_USER, ERR_R_INTERNAL_ERROR);
+        send_text(&world.server, BYTES("world"));
+        pump();
+        assert_true(is_open());
+    }
+    assert_true(bytes_equal(buffer_bytes(&world.server.plain), BYTES("hellohello")));
+    assert_true(bytes_equal(buffer_bytes(&world.client.plain), BYTES("worldworld")));
+    ERR_clear_error();
 }
 
 /* Claim: who finished is told apart from who vanished, and can still be written to. */
@@ -619,6 +643,7 @@ int main(void)
         TEST(test_large),
         TEST(test_no_tickets),
         TEST(test_change_of_keys),
+        TEST(test_errors_of_others),
         TEST(test_finish),
         TEST(test_wrong_authority),
         TEST(test_no_certificate),
