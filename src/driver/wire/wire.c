@@ -192,6 +192,13 @@ void wire_hang_up(struct wire *wire, uint32_t node_id)
     wire__node_release(node);
 }
 
+void wire_set_version_min(struct wire *wire, uint32_t version_min)
+{
+    ASSERT(version_min >= wire->hello.version_min);
+    ASSERT(version_min <= wire->hello.version_max);
+    wire->hello.version_min = version_min;
+}
+
 void wire_set_admits_strangers(struct wire *wire, bool admits_strangers)
 {
     wire->options.admits_strangers = admits_strangers;

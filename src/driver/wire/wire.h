@@ -154,6 +154,9 @@ void wire_remove_peer(struct wire *wire, uint32_t node_id);
  * about by `admits`. */
 void wire_hang_up(struct wire *wire, uint32_t node_id);
 
+/* Connections from now on need this version at least; it is one that we speak. Those that are there stay. */
+void wire_set_version_min(struct wire *wire, uint32_t version_min);
+
 /* Whether we may admit strangers from now on. */
 void wire_set_admits_strangers(struct wire *wire, bool admits_strangers);
 

@@ -238,6 +238,13 @@ static void test_versions(void **state)
     assert_false(has_text(&old->heard, "removed")); /* It was refused for another reason. */
     assert_true(has_text(&young->told, "wire.accept.refused 127.0.0.1:"));
     assert_false(wire_is_connected(old->wire, 3));
+    /* Whoever needs a newer one from now on keeps what is there, and takes nothing older. */
+    wire_set_version_min(middle->wire, 2);
+    assert_true(wire_is_connected(old->wire, 2));
+    wire_hang_up(middle->wire, 1);
+    UNTIL(has_text(&old->told, "it refuses us: node 1 (tutti 0.0.1) speaks versions 1 to 1 of the "
+                               "protocol, node 2 (tutti 0.0.1) versions 2 to 2"));
+    assert_true(wire_is_connected(middle->wire, 3));
 }
 
 /* ---- Wrong bytes ----------------------------------------------------------------------------- */
