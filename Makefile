@@ -7,7 +7,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SEEDS   ?= 10000
-CLUSTER_SEEDS ?= 1000
+CLUSTER_SEEDS ?= 700
 TIME    ?= 60
 # SEED=n runs that one seed, CLUSTER=1 of a cluster; TRACE=1 prints its trace; UPDATE=1 rewrites the expected text of
 # data-driven tests.
@@ -47,10 +47,10 @@ unit: all ## Seconds: the unit tests alone (UPDATE=1 rewrites the expected text 
 	@meson test -C build --no-rebuild --print-errorlogs
 
 .PHONY: sim
-sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE=1 prints what happened); CLUSTER=1: of clusters
+sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE=1 prints what happened, SHRINK=1 the least that fails); CLUSTER=1: of clusters
 	$(call need,build/tutti-sim,no src/sim yet)
-	@build/tutti-sim $(if $(CLUSTER),--cluster) $(if $(SEED),--seed $(SEED),--seeds $(if $(CLUSTER),$(CLUSTER_SEEDS),$(SEEDS))) \
-	    $(if $(TRACE),--trace)
+	@$(if $(SHRINK),tools/shrink,build/tutti-sim) $(if $(CLUSTER),--cluster) $(if $(SEED),--seed $(SEED),--seeds $(if $(CLUSTER),$(CLUSTER_SEEDS),$(SEEDS))) \
+	    $(if $(TRACE),$(if $(SHRINK),,--trace))
 
 .PHONY: bugs
 bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds

@@ -29,10 +29,12 @@ def free_ports(count):
 
 
 class Node:
-    """`arguments` are appended to `tutti start`. Use as a context manager, or stop() it."""
+    """`arguments` are appended to `tutti start`. Use as a context manager, or stop() it. Between two starts
+    `binary` may become that of another version."""
 
-    def __init__(self, data, arguments=(), environment=None, wrapper=()):
+    def __init__(self, data, arguments=(), environment=None, wrapper=(), binary=BINARY):
         self.data = pathlib.Path(data)
+        self.binary = binary
         self.redis_port, self.admin_port, self.peer_port = free_ports(3)
         self.arguments = list(arguments)
         self.environment = dict(environment or {})
@@ -41,7 +43,7 @@ class Node:
         self.process = None
 
     def command(self):
-        return self.wrapper + [str(BINARY), "start", "--data", str(self.data),
+        return self.wrapper + [str(self.binary), "start", "--data", str(self.data),
                                "--redis", f"127.0.0.1:{self.redis_port}",
                                "--admin", f"127.0.0.1:{self.admin_port}",
                                "--peer", f"127.0.0.1:{self.peer_port}"] + self.arguments

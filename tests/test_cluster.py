@@ -16,14 +16,15 @@ JOIN_SECONDS_MAX = 60
 class Cluster:
     """Nodes that join the first one, each with a token of its own."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, binary=BINARY):
         self.directory = directory
+        self.binary = binary
         self.nodes = []
 
     def ask(self, *words, node=None):
         """What `tutti WORDS --json` of a node says."""
-        data = (node or self.nodes[0]).data
-        answer = subprocess.run([BINARY, *words, "--data", str(data), "--json"], capture_output=True, text=True,
+        node = node or self.nodes[0]
+        answer = subprocess.run([node.binary, *words, "--data", str(node.data), "--json"], capture_output=True, text=True,
                                 timeout=60, check=False)
         return json.loads(answer.stdout) if answer.stdout.strip() else {"error": answer.stderr}
 
@@ -33,7 +34,7 @@ class Cluster:
         if self.nodes:
             token = token or self.ask("token")["token"]
             arguments += ["--join", f"127.0.0.1:{self.nodes[0].peer_port}", "--token", token]
-        node = Node(self.directory / f"node{number}", arguments, environment)
+        node = Node(self.directory / f"node{number}", arguments, environment, binary=self.binary)
         self.nodes.append(node)
         node.start()
         return node
@@ -87,7 +88,8 @@ class Load:
         self.errors = []
         self.longest = 0.0
         self.is_over = False
-        self.threads = [threading.Thread(target=self.run, args=(i, node)) for i, node in enumerate(nodes)]
+        # They end with a test that fails before it has ended them.
+        self.threads = [threading.Thread(target=self.run, args=(i, node), daemon=True) for i, node in enumerate(nodes)]
         for thread in self.threads:
             thread.start()
 
@@ -100,6 +102,7 @@ class Load:
                 self.acknowledged[number] += 1
             except redis.RedisError as error:
                 self.errors.append(repr(error))
+                time.sleep(0.01)
             self.longest = max(self.longest, time.monotonic() - started)
 
     def end(self):
@@ -188,6 +191,10 @@ def test_a_leader_dies_and_nothing_is_lost(three):
     assert not load.errors and all(load.acknowledged)
     assert counters(others[0], 2) == load.acknowledged, "each INCR counts once"
     assert load.longest < 10
+    # What happened can be read whether or not all is well; `nodes` says by its exit code that it is not.
+    for verb, code in (("audit", 0), ("nodes", 1)):
+        assert subprocess.run([BINARY, verb, "--data", str(others[0].data)], capture_output=True, timeout=60,
+                              check=False).returncode == code
     leader.start()
     three.wait(lambda shard: all(each["state"] == "ok" for each in shard["replicas"]), "the node is back",
                node=others[0])

@@ -54,9 +54,11 @@ def ended(node, seconds=20):
 
 def test_one_node_goes_on_and_the_others_never_come_back(three):
     survivor, second, third = three.nodes[2], three.nodes[0], three.nodes[1]
+
+    def nobody_lags():
+        return all(each["lag_entries"] == 0 for shard in ask(second, "shards")["shards"] for each in shard["replicas"])
     fill(second.client(socket_timeout=30), "both", 500)
-    wait_for(lambda: all(each["lag_entries"] == 0 for shard in ask(second, "shards")["shards"] for each in shard["replicas"]),
-             "the survivor has it")
+    wait_for(nobody_lags, "the survivor has it")
     survivor.kill()
     fill(second.client(socket_timeout=30), "lost", 500)  # Acknowledged, and never on the survivor.
     second.kill()
@@ -83,6 +85,7 @@ def test_one_node_goes_on_and_the_others_never_come_back(three):
     assert "node.recovery_void" in survivor.log() and (survivor.data / "fence").read_text() == ""
     wait_for(lambda: tutti(survivor, "nodes").stdout.startswith("healthy"), "as before", seconds=30)
     assert values(survivor.client(socket_timeout=30), "lost", 500) == expected(500)
+    wait_for(nobody_lags, "the survivor has it, too")
     survivor.kill()
     fill(second.client(socket_timeout=30), "gone", 500)
     for node in (second, third):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several data shards: one node that has them all, and three that share them. What a client sees is one keyspace and one
-order of its commands."""
+"""Several data shards: one node that has them all, and three that share them. What a client sees is one keyspace, in which
+each key has the order of its commands."""
 import json
 import subprocess
 import threading
@@ -98,18 +98,28 @@ def test_what_cannot_be_cut_is_refused_across_shards(client):
         transaction.execute()
 
 
-def test_a_pipeline_keeps_its_order_across_shards(client):
-    """One client writes the data, then says so, in other shards; who sees the word sees the data."""
+@pytest.mark.parametrize("order", ["connection", "shard"])
+def test_the_order_of_a_pipeline_across_shards(make_node, order):
+    """One client writes the data, then says so, in other shards; who sees the word sees the data. In the order of shards that
+    takes transactions, for which all before them is done, and a reader that waits; each key has its order anyhow."""
+    node = make_node("--shards", "16", "--reactors", "2", "--pipeline-order", order).start()
+    client = node.client(decode_responses=True)
+    assert client.config_get("pipeline-order") == {"pipeline-order": order}
     is_over = False
     wrong = []
 
+    def read(reader, keys):
+        if order == "shard":
+            return [reader.get(key) for key in keys]
+        with reader.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.get(key)
+            return pipeline.execute()
+
     def watch():
-        reader = redis.Redis(**client.get_connection_kwargs())
+        reader = node.client(decode_responses=True)
         while not is_over:
-            with reader.pipeline(transaction=False) as pipeline:
-                for key in ("w:3", "w:2", "w:1", "w:0"):
-                    pipeline.get(key)
-                values = [int(value or 0) for value in pipeline.execute()]
+            values = [int(value or 0) for value in read(reader, ("w:3", "w:2", "w:1", "w:0"))]
             if values != sorted(values):
                 wrong.append(values)
 
@@ -119,13 +129,46 @@ def test_a_pipeline_keeps_its_order_across_shards(client):
     for number in range(1, 300):
         with client.pipeline(transaction=False) as pipeline:
             for key in ("w:0", "w:1", "w:2", "w:3"):
+                if order == "shard":
+                    pipeline.execute_command("MULTI")
                 pipeline.set(key, number)
+                if order == "shard":
+                    pipeline.execute_command("EXEC")
                 pipeline.get(key)
-            assert pipeline.execute()[1::2] == [str(number)] * 4
+            replies = pipeline.execute()
+        assert replies[len(replies) // 4 - 1::len(replies) // 4] == [str(number)] * 4
     is_over = True
     for thread in watchers:
         thread.join()
     assert not wrong, wrong[:3]
+
+
+def test_pipelines_of_many_clients_keep_the_order_of_each_key(make_node):
+    node = make_node("--shards", "16", "--reactors", "2").start()
+    wrong = []
+
+    def run(number):
+        client = node.client(decode_responses=True)
+        keys = [f"o:{number}:{i}" for i in range(20)]
+        for turn in range(30):
+            with client.pipeline(transaction=False) as pipeline:
+                for _ in range(3):
+                    for key in keys:
+                        pipeline.incr(key)
+                for key in keys:
+                    pipeline.get(key)
+                pipeline.mget(keys)
+                replies = pipeline.execute()
+            expected = [3 * turn + i for i in (1, 2, 3) for _ in keys] + [str(3 * turn + 3)] * 20
+            if replies != expected + [[str(3 * turn + 3)] * 20]:
+                wrong.append(replies)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:1]
 
 
 def test_values_that_expire_do_so_in_every_shard(client):
@@ -203,14 +246,15 @@ def wait_for(claim, what, seconds=60):
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def settle(cluster, count=4, nodes=(1, 2, 3)):
+def settle(cluster, count=4, nodes=(1, 2, 3), is_spread=True):
+    """`is_spread`: each of them leads something."""
     def is_settled():
         shards = shards_of(cluster)
-        leaders = [shard["leader"] for shard in shards]
+        leading = [shard["leader"] for shard in shards]
         return (len(shards) == count
                 and all(sorted(each["node"] for each in shard["replicas"] if each["role"] == "voter") == list(nodes)
                         and not shard["is_moving"] for shard in shards)
-                and set(leaders) == set(nodes))
+                and 0 not in leading and (not is_spread or set(leading) == set(nodes)))
     wait_for(is_settled, "every shard on every node, led by all of them")
 
 
@@ -319,3 +363,22 @@ def test_a_node_that_comes_late_gets_every_shard_and_a_drained_one_has_none(thre
     wait_for(lambda: {node["id"]: node["state"] for node in three.ask("nodes")["nodes"]}[2] == "drained", "2 is empty")
     three.nodes[1].kill()
     assert three.nodes[3].client(decode_responses=True).mget(KEYS) == [str(i) for i in range(len(KEYS))]
+
+
+def test_a_node_without_a_replica_of_the_first_shard_drains(three):
+    """It does not know who leads that, and is told, so that what it leads is known."""
+    fill(three.nodes[0].client())
+    three.add()
+    three.add()
+
+    def strangers():
+        shards = shards_of(three)
+        members = {each["node"] for shard in shards if shard["id"] == 1 for each in shard["replicas"]}
+        return sorted({shard["leader"] for shard in shards} - members - {0})
+
+    wait_for(lambda: len(strangers()) > 0 and not any(shard["is_moving"] for shard in shards_of(three)),
+             "it leads something", seconds=90)
+    drained = strangers()[0]
+    three.ask("drain", str(drained), node=three.nodes[drained % 5])
+    wait_for(lambda: {node["id"]: node["state"] for node in three.ask("nodes")["nodes"]}[drained] == "drained",
+             "it is empty")

@@ -18,9 +18,14 @@ VALUES = [str(i) for i in range(len(KEYS))]
 
 
 def split(node, *arguments):
-    """What `tutti split` says, as a program hears it."""
-    answer = subprocess.run([BINARY, "split", *arguments, "--data", str(node.data), "--json"], capture_output=True, text=True,
-                            timeout=60, check=False)
+    """What `tutti split` says, as a program hears it. A node that has just been started has to say what it runs, first."""
+    deadline = time.monotonic() + 20
+    while True:
+        answer = subprocess.run([BINARY, "split", *arguments, "--data", str(node.data), "--json"], capture_output=True,
+                                text=True, timeout=60, check=False)
+        if "bring it up to date first" not in answer.stdout or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return json.loads(answer.stdout)
 
@@ -41,6 +46,10 @@ def count(node):
     return len(shards(node)["shards"])
 
 
+def is_lost_read(reply):
+    return str(reply).startswith("UNKNOWN the answer was lost with its leader")
+
+
 class Pipelines:
     """Clients whose pipelines write to keys of all slots, some that read what they wrote, and say how it went."""
 
@@ -49,7 +58,7 @@ class Pipelines:
         self.count = 0
         self.longest = 0.0
         self.is_over = False
-        self.threads = [threading.Thread(target=self.run, args=(i, node)) for i, node in enumerate(nodes)]
+        self.threads = [threading.Thread(target=self.run, args=(i, node), daemon=True) for i, node in enumerate(nodes)]
         for thread in self.threads:
             thread.start()
 
@@ -68,9 +77,12 @@ class Pipelines:
                         pipeline.get(key)
                     pipeline.mget(keys)
                     pipeline.exists(*keys)
+                    # A write with keys in several slots counts as one of all keys, when a leader that lives has lost its
+                    # office (docs/redis.md): reads before it may then be answered -UNKNOWN.
+                    replies = pipeline.execute(raise_on_error=False) if turn % 2 else []
                     pipeline.mset({key + ":m": turn for key in keys})
                     pipeline.mget([key + ":m" for key in keys])
-                    replies = pipeline.execute(raise_on_error=False)
+                    replies += pipeline.execute(raise_on_error=False)
             except redis.RedisError as error:
                 self.wrong.append(repr(error))
                 return
@@ -78,8 +90,10 @@ class Pipelines:
             for _ in keys:
                 expected += [turn, str(turn)]
             expected += [[str(turn)] * 12, 12]
-            if replies[:26] != expected:
-                self.wrong.append((turn, replies, expected))
+            wrong = [(place, reply, wanted) for place, (reply, wanted) in enumerate(zip(replies, expected)) if reply != wanted]
+            is_read = [place % 2 == 1 or place >= 24 for place in range(26)]
+            if not all(turn % 2 == 0 and is_read[place] and is_lost_read(reply) for place, reply, _ in wrong):
+                self.wrong.append((turn, wrong))
                 return
             # A transaction over shards may be refused while one of them splits; then it did nothing.
             is_refused = str(replies[26]).startswith("TRYAGAIN")
@@ -341,3 +355,33 @@ def test_a_node_that_joins_after_splits_gets_every_shard(three):
     three.nodes[1].kill()
     assert late.client(decode_responses=True).mget(KEYS) == VALUES
     assert late.client().dbsize() == len(KEYS)
+
+
+def test_a_replica_that_was_replaced_while_it_was_away_is_given_up(three):
+    """Node 2 is away while another takes its place and the shard splits. It comes back with the old range, gives that up, and can
+    be given both shards again."""
+    away = three.nodes[1]
+    fill(three.nodes[0].client())
+    late = three.add()
+    away.kill()
+    three.ask("drain", "2", node=three.nodes[0])
+    settle(three, count=1, nodes=(1, 3, 4), is_spread=False)
+    split(three.nodes[0], "--shard", "1")
+    settle(three, count=2, nodes=(1, 3, 4), is_spread=False)
+    with three.nodes[0].client().pipeline(transaction=False) as pipeline:
+        for number, key in enumerate(KEYS):
+            pipeline.set(key, number + 1)
+        pipeline.execute()
+    away.start()
+    wait_for(lambda: "node.replica_discarded shard=1" in away.log(), "node 2 gives up what it had")
+    three.ask("drain", "2", "--cancel", node=three.nodes[0])
+    three.ask("drain", "4", node=three.nodes[0])
+    settle(three, count=2, nodes=(1, 2, 3), is_spread=False)
+    wait_for(lambda: late.log().count("node.replica_discarded") == 2, "node 4 gives up both")
+    # What it has is what the others have, without them, too.
+    three.nodes[2].kill()
+    expected = [str(number + 1) for number in range(len(KEYS))]
+    assert away.client(decode_responses=True, socket_timeout=30).mget(KEYS) == expected
+    for node in (away, late):
+        assert node.stop() == 0
+        check(node)

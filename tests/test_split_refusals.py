@@ -79,16 +79,16 @@ def test_looking_for_a_child(four):
     connection.close()
 
 
-def test_no_more_shards_than_there_may_be(make_node):
-    node = make_node("--shards", "64").start()
+def test_no_more_shards_than_there_are_slots(make_node):
+    node = make_node("--shards", "16384").start()
 
     def is_refused_for_that():
         """Not before the node has told the cluster what its software knows."""
         shown = tutti(node, "split", "--shard", "1")
         assert shown.returncode == REFUSED and shown.stdout == ""
-        return shown.stderr == "tutti split: there are 64 shards already\n"
-    wait_for(is_refused_for_that, "the limit")
-    assert json.loads(tutti(node, "split", "--shard", "1", "--json").stdout)["code"] == "limit"
+        return "shard 1 has slot 0 only, and a slot cannot be split" in shown.stderr
+    wait_for(is_refused_for_that, "the refusal")
+    assert json.loads(tutti(node, "split", "--shard", "1", "--json").stdout)["code"] == "state"
 
 
 def test_a_node_stops_while_somebody_waits(make_node):
@@ -106,3 +106,17 @@ def test_waiting_ends_by_itself(four):
     begin = time.monotonic()
     status, answer = post(four, "split", {"new_shard": 9, "wait": True})
     assert status == 200 and not answer["is_done"] and 9 < time.monotonic() - begin < 20 and answer["took_ms"] >= 10000
+
+
+def test_a_number_alone_is_not_the_split(make_node):
+    """Whoever waits for a shard with the slot that it was to have is not told of another one with its number."""
+    node = make_node().start()
+    wait_for(lambda: tutti(node, "split", "--shard", "1", "--at", "1000").returncode == 0, "it has said what its software knows")
+    assert post(node, "split", {"new_shard": 2, "shard": 1, "slot": 1000, "wait": True})[1]["is_done"]
+    status, answer = post(node, "split", {"new_shard": 2, "shard": 1, "slot": 999, "wait": True})
+    assert (status, answer["code"]) == (409, "state")
+    assert "shard 2 was to begin at slot 999, but has slots 1000 to 16383: its number was given twice" in answer["error"]
+    # The shard that it was split off is named, not the one that came in between.
+    assert tutti(node, "split", "--shard", "1", "--at", "500").returncode == 0
+    answer = post(node, "split", {"new_shard": 2, "shard": 1, "slot": 1000})[1]
+    assert answer["shard"] == 1 and answer["text"] == "Shard 1 has slots 0 to 499 now, shard 2 has slots 1000 to 16383."

@@ -206,6 +206,8 @@ int cli__split(const struct cli__options *options)
         }
         bool is_done = json_flag(json_get(answer, "is_done"), true);
         double child = json_number(json_get(answer, "new_shard"), 0);
+        double parent = json_number(json_get(answer, "shard"), 0);
+        double slot = json_number(json_get(answer, "slot"), 0);
         bool is_late = os_monotonic_ms() >= started_at_ms + SPLIT_WAIT_MS;
         if (is_done || options->is_not_waiting || (is_late && options->is_json)) {
             say(options, answer, &text);
@@ -225,6 +227,10 @@ int cli__split(const struct cli__options *options)
         }
         arguments = json_object_create();
         json_set_unsigned(arguments, "new_shard", (uint64_t)child);
+        if (parent > 0 && slot > 0) { /* A number alone may be another's. */
+            json_set_unsigned(arguments, "shard", (uint64_t)parent);
+            json_set_unsigned(arguments, "slot", (uint64_t)slot);
+        }
         json_set_boolean(arguments, "wait", true);
     }
 }

@@ -62,12 +62,15 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
         .join_token = text_or_null(configuration.token),
         .replica_count = (uint32_t)configuration.replicas,
         .shard_count = (uint32_t)configuration.shards,
+        .split_size_bytes = configuration.split_size,
+        .split_load_per_s = configuration.split_load,
         .reactor_count = configuration.reactors != 0
                              ? (uint32_t)configuration.reactors
                              : node_default_reactor_count(os_processor_count()),
         .memory_size_bytes = configuration.memory,
         .password = text_or_null(configuration.requirepass),
         .is_flush_always = configuration.flush == CONFIG_FLUSH_ALWAYS,
+        .is_connection_ordered = configuration.pipeline_order == CONFIG_ORDER_CONNECTION,
         .log = log,
     };
     int exit_code = node_run(&options, &error);

@@ -14,6 +14,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "node/node_cluster.h"
 #include "node/node_control.h"
 #include "node/node_parts.h"
@@ -50,11 +51,6 @@ uint32_t node_default_reactor_count(uint32_t processor_count)
     return half < 1 ? 1 : half > NODE_REACTOR_COUNT_MAX ? NODE_REACTOR_COUNT_MAX : half;
 }
 
-static uint64_t at_most(uint64_t value, uint64_t limit)
-{
-    return value < limit ? value : limit;
-}
-
 /* ---- Open files ------------------------------------------------------------------------------ */
 
 /* A client that takes the last file would have the store fail when it opens a table. So what the
@@ -73,7 +69,7 @@ enum {
 static int share_out_files(struct node *node, struct error *error)
 {
     uint64_t limit = os_open_files_raise();
-    uint64_t store = at_most(limit / OPEN_FILES_STORE_SHARE, OPEN_FILES_STORE_MAX);
+    uint64_t store = number_min(limit / OPEN_FILES_STORE_SHARE, OPEN_FILES_STORE_MAX);
     uint64_t others =
         store + OPEN_FILES_OTHERS + node->options.reactor_count * OPEN_FILES_PER_REACTOR;
     if (limit < OPEN_FILES_MIN || limit <= others) {
@@ -83,7 +79,7 @@ static int share_out_files(struct node *node, struct error *error)
                          limit, others < OPEN_FILES_MIN ? OPEN_FILES_MIN : others + 1);
     }
     node->table_file_count_max = (uint32_t)store;
-    node->client_count_limit = (uint32_t)at_most(limit - others, INT32_MAX);
+    node->client_count_limit = (uint32_t)number_min(limit - others, INT32_MAX);
     if (node->client_count_limit < CLIENT_COUNT_MAX) {
         OS_LOG_WARN(node->options.log, "node.few_clients",
                     "clients=%u open_files=%" PRIu64 " action=%s", node->client_count_limit, limit,
@@ -180,6 +176,12 @@ static void stop_node(void *context)
     node_request_stop(((struct reactor *)context)->node);
 }
 
+static void let_go_of_map(void *context)
+{
+    const struct reactor *reactor = context;
+    node_map_let_go(&reactor->node->shards.map, reactor->map_reader);
+}
+
 static int reactor_open(struct node *node, uint32_t index, struct error *error)
 {
     struct reactor *reactor = &node->reactors[index];
@@ -200,6 +202,8 @@ static int reactor_open(struct node *node, uint32_t index, struct error *error)
         .event = gateway_event,
     };
     reactor->server = resp_server_create(node->group, reactor->loop, &reactor->backend);
+    reactor->map_reader = node_map_add_reader(&node->shards.map);
+    os_loop_at_end_of_tick(reactor->loop, let_go_of_map, reactor);
     struct os_listener_options listener = {
         .address = node->options.redis,
         .sibling = index == 0 ? NULL : resp_server_listener(node->reactors[0].server),
@@ -319,9 +323,10 @@ static int open_listeners(struct node *node, struct error *error)
     struct resp_options resp_options = {
         .server_count = options->reactor_count,
         .password = options->password,
+        .is_connection_ordered = options->is_connection_ordered,
         .client_count_limit = node->client_count_limit,
         .value_size_bytes_max =
-            at_most(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
+            number_min(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
         .client_memory_bytes_max =
             options->memory_size_bytes / CLIENT_MEMORY_SHARE + CLIENT_MEMORY_EXTRA_BYTES,
         .output_size_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,
@@ -343,15 +348,15 @@ static int open_listeners(struct node *node, struct error *error)
 static uint64_t write_buffer_size_bytes(const struct node_options *options)
 {
     uint64_t size_bytes =
-        at_most(options->memory_size_bytes / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX);
+        number_min(options->memory_size_bytes / WRITE_BUFFER_SHARE, WRITE_BUFFER_SIZE_BYTES_MAX);
     uint64_t free_bytes;
     uint64_t total_bytes;
     if (os_disk_space(options->data_directory, &free_bytes, &total_bytes, NULL) != 0) {
         return size_bytes;
     }
     uint64_t share = total_bytes / WRITE_BUFFER_DISK_SHARE;
-    return at_most(size_bytes,
-                   share < WRITE_BUFFER_SMALL_SIZE_BYTES ? WRITE_BUFFER_SMALL_SIZE_BYTES : share);
+    return number_min(
+        size_bytes, share < WRITE_BUFFER_SMALL_SIZE_BYTES ? WRITE_BUFFER_SMALL_SIZE_BYTES : share);
 }
 
 static int open_storage(struct node *node, struct error *error)
@@ -403,6 +408,7 @@ static int open_cluster(struct node *node, struct error *error)
         .redis = redis_address(node, redis),
         .admin = os_address_format(&admin_address, admin),
         .sampler = node->sampler,
+        .halver = node->halver,
         .started_at_ms = node->started_at_ms,
         .removed = removed,
         .context = node,
@@ -557,6 +563,7 @@ static void node_close(struct node *node)
         node_data_close(node->data);
     }
     node_sampler_destroy(node->sampler);
+    node_halver_destroy(node->halver);
     memory_free(node);
 }
 
@@ -597,16 +604,28 @@ static void new_run_id(struct node *node)
     }
 }
 
+/* By default malloc gives each thread a heap of its own. Blocks of the store's cache are allocated by
+ * one thread and freed by another, so every heap kept its own peak: 242 MB resident for a cache of 134
+ * MB. With one heap it is 149 MB, and no slower.
+ *
+ * What is as large as a piece of the store's write buffers, 1 MB, is to be given back to the system once
+ * it is freed. By default malloc learns from the first such piece that it had better be kept, and then it
+ * comes to lie among rows that live long. The other threshold would be learnt, too. */
+static void set_up_malloc(void)
+{
+    (void)mallopt(M_ARENA_MAX, 1);
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
 int node_run(const struct node_options *options, struct error *error)
 {
-    /* By default malloc gives each thread a heap of its own. Blocks of the store's cache are
-     * allocated by one thread and freed by another, so every heap kept its own peak: 242 MB
-     * resident for a cache of 134 MB. With one heap it is 149 MB, and no slower. */
-    (void)mallopt(M_ARENA_MAX, 1);
+    set_up_malloc();
     struct node *node = memory_allocate_zeroed(1, sizeof *node);
     node->options = *options;
     node->started_at_ms = os_monotonic_ms();
     node->sampler = node_sampler_create();
+    node->halver = node_halver_create();
     new_run_id(node);
     int status = share_out_files(node, error);
     if (status == 0) {

@@ -35,17 +35,20 @@ struct node_options {
     const char *data_directory;
     struct os_address redis;
     struct os_address admin;
-    struct os_address peer; /* Where other nodes reach this one. */
-    const char *advertise;  /* HOST:PORT that they are told; NULL: `peer`. */
-    const char *zone;       /* "": none. */
-    const char *join;       /* HOST:PORT with commas between; NULL: none. */
-    const char *join_token; /* With `join`. */
-    uint32_t replica_count; /* 1, 3 or 5; 0: as it is. */
-    uint32_t shard_count;   /* Of a cluster that is made now; 0: 1. */
+    struct os_address peer;    /* Where other nodes reach this one. */
+    const char *advertise;     /* HOST:PORT that they are told; NULL: `peer`. */
+    const char *zone;          /* "": none. */
+    const char *join;          /* HOST:PORT with commas between; NULL: none. */
+    const char *join_token;    /* With `join`. */
+    uint32_t replica_count;    /* 1, 3 or 5; 0: as it is. */
+    uint32_t shard_count;      /* Of a cluster that is made now; 0: 1. */
+    uint64_t split_size_bytes; /* A shard that is larger becomes two; 0: none does. */
+    uint64_t split_load_per_s; /* The same, by requests per second. */
     uint32_t reactor_count;
     uint64_t memory_size_bytes; /* Caches and buffers together. */
     const char *password;       /* NULL: none. */
     bool is_flush_always;       /* False: about once a second, at the risk of that second. */
+    bool is_connection_ordered; /* Of a pipeline over several shards: decision 19. */
     struct os_log *log;
 };
 

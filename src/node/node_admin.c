@@ -24,7 +24,7 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-enum { SIGNAL_COUNT = 2 };
+enum { SIGNAL_COUNT = 2, REPLICA_METRICS_MAX = 64 };
 
 struct node_admin {
     struct node *node;
@@ -35,6 +35,7 @@ struct node_admin {
     struct os_signal *signals[SIGNAL_COUNT];
     struct os_timer *timer; /* Of samples. */
     bool is_sampling;
+    uint32_t map_reader; /* Its number. */
 };
 
 /* ---- The verdict ----------------------------------------------------------------------------- */
@@ -185,11 +186,13 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
     GAUGE("tutti_rows_cached", "Rows in the cache of hot rows.", shard->rows.cached_row_count);
 }
 
-/* What differs from shard to shard. */
+/* What differs from shard to shard. Of many that would be more than anybody wants to keep. */
 static void collect_replicas(const struct node *node, struct metrics *metrics)
 {
     const struct node_shards *shards = &node->shards;
-    for (uint32_t i = 0; i < shards->count; i++) {
+    GAUGE("tutti_node_replicas", "Replicas of shards on this node.", shards->count);
+    GAUGE("tutti_node_leaders", "Shards that this node leads.", node_shards_leading_count(shards));
+    for (uint32_t i = 0; i < shards->count && shards->count <= REPLICA_METRICS_MAX; i++) {
         struct node_figures figures;
         char text[16];
         node_shards_get_figures(shards, i, &figures);
@@ -270,6 +273,8 @@ static void collect_memory(const struct node *node, const struct node_figures *f
     GAUGE("tutti_memory_resident_bytes", "Resident memory of the process.",
           os_memory_resident_bytes());
     GAUGE("tutti_memory_rows_bytes", "Cache of hot rows.", figures->shard.rows.cached_size_bytes);
+    GAUGE("tutti_memory_window_bytes", "Answers of writes that may be asked for again.",
+          figures->shard.window_size_bytes);
     GAUGE("tutti_memory_store_bytes", "Cache of the store, with its write buffers.",
           store->cache_used_bytes);
 }
@@ -341,6 +346,13 @@ static void sample(void *context)
         os_timer_start(admin->timer, NODE_SAMPLE_INTERVAL_MS, NODE_SAMPLE_INTERVAL_MS);
     }
     node_sampler_take(admin->node->sampler, admin->node);
+    node_halver_run(admin->node->halver, admin->node->store);
+}
+
+static void let_go_of_map(void *context)
+{
+    const struct node_admin *admin = context;
+    node_map_let_go(&admin->node->shards.map, admin->map_reader);
 }
 
 static void close_all(struct node_admin *admin)
@@ -382,6 +394,8 @@ int node_admin_start(struct node_admin **admin, struct node *node, struct error 
     if (status != 0) {
         goto failed;
     }
+    started->map_reader = node_map_add_reader(&node->shards.map);
+    os_loop_at_end_of_tick(started->loop, let_go_of_map, started);
     started->timer = os_timer_create(started->loop, sample, started);
     os_timer_start(started->timer, NODE_SAMPLE_WAIT_MS, NODE_SAMPLE_WAIT_MS);
     status = os_thread_start(&started->thread, "admin", run, started, error);

@@ -5,24 +5,33 @@
 #include <unistd.h>
 
 #include "base/assert/assert.h"
+#include "base/memory/memory.h"
 #include "node/node_recovery.h"
 
 enum {
     LOOK_INTERVAL_MS = 50,
+    OPENED_COUNT_MAX =
+        256,            /* In one look: whoever learns a large map has other things to do, too. */
     CAMPAIGN_MS = 3000, /* Then an election timeout decides, as anywhere. */
     CAMPAIGN_INTERVAL_MS = 20,
 };
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
+/* They are in the order of their numbers. */
 static const struct wal_shard_state *found_in_log(const struct node_shards *shards, wal_shard id)
 {
-    for (uint32_t i = 0; i < shards->found_count; i++) {
-        if (shards->found[i].shard == id) {
-            return &shards->found[i];
+    uint32_t low = 0;
+    uint32_t high = shards->found_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (shards->found[middle].shard < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return NULL;
+    return low < shards->found_count && shards->found[low].shard == id ? &shards->found[low] : NULL;
 }
 
 void node__keep_found(struct node_shards *shards)
@@ -41,11 +50,11 @@ static void begin(struct node_shard *shard)
     struct node_shards *shards = shard->host;
     struct error error = {0};
     const struct wal_shard_state *state = found_in_log(shards, shard->id);
-    uint64_t bit = 1ull << node_place_of(shard->id);
-    bool is_lost = (shards->lost_unopened & bit) != 0 || (state != NULL && state->last_index > 0);
-    int status = 0;
-    shards->lost_unopened &= ~bit;
-    if (is_lost && shard_is_empty(shard->shard)) {
+    struct env_store store = store_interface(shards->store);
+    bool has_lost = false;
+    int status = shard_has_lost(&store, shard->id, &has_lost, &error);
+    bool is_lost = has_lost || (state != NULL && state->last_index > 0);
+    if (status == 0 && is_lost && shard_is_empty(shard->shard)) {
         status = shard_accept_loss(shard->shard, &error); /* It may have voted, or acknowledged. */
     }
     if (status == 0) {
@@ -56,15 +65,14 @@ static void begin(struct node_shard *shard)
                      shard->id, error.message, "check the disk and run: tutti check");
         _exit(NODE_EXIT_STORAGE);
     }
-    shard->client.wake = shards->durable;
-    shard->is_touched = true;
+    shard->client.done = &shards->durable;
+    node_shard_touch(shard);
 }
 
-static struct node_shard *open_or_die(struct node_shards *shards, const struct slots_range *range,
-                                      uint64_t memory_size_bytes)
+static struct node_shard *open_or_die(struct node_shards *shards, const struct slots_range *range)
 {
     struct error error = {0};
-    struct node_shard *shard = node__open_replica(shards, range, memory_size_bytes, &error);
+    struct node_shard *shard = node__open_replica(shards, range, &error);
     if (shard == NULL) {
         OS_LOG_ERROR(shards->log, "node.shard_failed", "shard=%" PRIu32 " reason=%s action=%s",
                      range->shard, error.message, "check the disk and run: tutti check");
@@ -77,20 +85,11 @@ static struct node_shard *open_or_die(struct node_shards *shards, const struct s
 
 /* ---- Births ---------------------------------------------------------------------------------- */
 
-/* Parent and child share what the parent had; but none has less than it would have with as many shards as
- * there may be. At the next start all have the same. */
-static uint64_t take_half(struct node_shard *parent)
-{
-    uint64_t least = parent->host->options->memory_size_bytes / SLOTS_SHARD_COUNT_MAX;
-    uint64_t half = parent->memory_size_bytes / 2;
-    parent->memory_size_bytes = half > least ? half : least;
-    shard_set_cache_size(parent->shard, node__cache_size_bytes(parent->memory_size_bytes));
-    return parent->memory_size_bytes;
-}
-
+/* A parent that was emptied since had stored everything before. */
 static bool is_due(const struct node_birth *birth)
 {
-    return shard_stored_index(birth->parent->shard) >= birth->index;
+    return shard_stored_index(birth->parent->shard) >= birth->index ||
+           shard_is_empty(birth->parent->shard);
 }
 
 static void drop_birth(struct node_shards *shards, uint32_t place)
@@ -110,8 +109,7 @@ int node__bear_before_service(struct node_shards *shards, struct error *error)
         }
         drop_birth(shards, i);
         if (node_shards_find(shards, birth.child.shard) == NULL) {
-            uint64_t memory = take_half(birth.parent);
-            if (node__open_replica(shards, &birth.child, memory, error) == NULL) {
+            if (node__open_replica(shards, &birth.child, error) == NULL) {
                 return error->code;
             }
             atomic_fetch_add(&shards->count, 1);
@@ -125,9 +123,10 @@ static void bear(struct node_shards *shards, const struct node_birth *birth, uin
     if (node_shards_find(shards, birth->child.shard) != NULL) {
         return;
     }
-    struct node_shard *child = open_or_die(shards, &birth->child, take_half(birth->parent));
+    struct node_shard *child = open_or_die(shards, &birth->child);
     if (shard_is_ready(birth->parent->shard)) {
         child->campaign_until_ms = now + CAMPAIGN_MS;
+        shards->campaign_count++;
     }
     OS_LOG_INFO(shards->log, "node.born", "shard=%" PRIu32 " parent=%" PRIu32, child->id,
                 birth->parent->id);
@@ -157,20 +156,23 @@ static uint32_t list_claims(struct node_shards *shards, const struct slots *map,
 static void open_empty_ones(struct node_shards *shards)
 {
     const struct slots *map = node_shards_map(shards);
-    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
     if (shards->count == map->range_count && shards->map_looked_at_ms != 0) {
         return;
     }
+    struct slots_range *claims = memory_allocate(SLOTS_SHARD_COUNT_MAX * sizeof claims[0]);
     uint32_t claim_count = list_claims(shards, map, claims);
-    for (uint32_t i = 0; i < map->range_count; i++) {
+    uint32_t opened_count = 0;
+    for (uint32_t i = 0; i < map->range_count && opened_count < OPENED_COUNT_MAX; i++) {
         const struct slots_range *range = &map->ranges[i];
-        if (slots_may_open(map, range->shard, claims, claim_count)) {
-            const struct node_shard *shard =
-                open_or_die(shards, range, shards->options->memory_size_bytes / map->range_count);
+        if (node_shards_find(shards, range->shard) == NULL &&
+            slots_may_open(map, range->shard, claims, claim_count)) {
+            const struct node_shard *shard = open_or_die(shards, range);
             claims[claim_count++] = *range;
+            opened_count++;
             OS_LOG_INFO(shards->log, "node.shard_opened", "shard=%" PRIu32, shard->id);
         }
     }
+    memory_free(claims);
 }
 
 /* ---- Ticks ----------------------------------------------------------------------------------- */
@@ -178,18 +180,19 @@ static void open_empty_ones(struct node_shards *shards)
 static uint64_t campaign(struct node_shards *shards, uint64_t now)
 {
     uint64_t wake_at_ms = UINT64_MAX;
-    for (uint32_t i = 0; i < shards->count; i++) {
+    for (uint32_t i = 0; i < shards->count && shards->campaign_count > 0; i++) {
         struct node_shard *shard = &shards->items[i];
         if (shard->campaign_until_ms == 0) {
             continue;
         }
         if (shard_leader(shard->shard) != 0 || now >= shard->campaign_until_ms) {
             shard->campaign_until_ms = 0;
+            shards->campaign_count--;
             continue;
         }
         if (now >= shard->campaign_at_ms) {
             shard->campaign_at_ms = now + CAMPAIGN_INTERVAL_MS;
-            shard->is_touched = true;
+            node_shard_touch(shard);
             shard_campaign(shard->shard);
         }
         wake_at_ms = shard->campaign_at_ms < wake_at_ms ? shard->campaign_at_ms : wake_at_ms;

@@ -14,6 +14,7 @@ struct check {
     struct node_data *data;
     struct store *store;
     struct slots map; /* As the directory has it; then with what the store has. */
+    /* Of those that are open, in the order of their numbers. */
     wal_shard ids[SLOTS_SHARD_COUNT_MAX];
     struct kv *kvs[SLOTS_SHARD_COUNT_MAX];
     struct shard *shards[SLOTS_SHARD_COUNT_MAX];
@@ -38,12 +39,17 @@ static void report(struct check *check, const char *part, int status, const stru
 
 static struct shard *find(const struct check *check, wal_shard id)
 {
-    for (uint32_t i = 0; i < check->shard_count; i++) {
-        if (check->ids[i] == id) {
-            return check->shards[i];
+    uint32_t low = 0;
+    uint32_t high = check->shard_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (check->ids[middle] < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return NULL;
+    return low < check->shard_count && check->ids[low] == id ? check->shards[low] : NULL;
 }
 
 static raft_index first_needed(void *context, wal_shard id)
@@ -101,24 +107,44 @@ static int open_shard(struct check *check, const struct slots_range *range, stru
     return 0;
 }
 
-/* Those that the store has, and those that the cluster was made with. */
+static int open_children(struct check *check, struct error *error)
+{
+    struct env_store store = store_interface(check->store);
+    wal_shard *ids = memory_allocate(SLOTS_SHARD_COUNT_MAX * sizeof ids[0]);
+    uint32_t count = 0;
+    int status = shard_list_states(&store, SLOTS_FIRST_SHARD + node_data_shard_count(check->data),
+                                   ids, SLOTS_SHARD_COUNT_MAX, &count, error);
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        status = node_place_of(ids[i]) < SLOTS_SHARD_COUNT_MAX
+                     ? open_shard(check, &(struct slots_range){ids[i], 0, 1}, error)
+                     : error_say(error, ERROR_CORRUPT, "there is a shard %" PRIu32, ids[i]);
+    }
+    memory_free(ids);
+    return status;
+}
+
+/* Those that the cluster was made with, and those that the store has besides. */
 static int open_shards(struct check *check, struct error *error)
 {
-    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
+    struct slots made = {0};
     int status = 0;
-    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX && status == 0; id++) {
-        struct slots_range range;
-        bool does_open = false;
-        status = node_map_range_at_start(check->store, id, node_data_shard_count(check->data),
-                                         &range, &does_open, error);
-        if (status == 0 && does_open) {
-            status = open_shard(check, &range, error);
-        }
+    slots_divide(&made, node_data_shard_count(check->data));
+    for (uint32_t i = 0; i < made.range_count && status == 0; i++) {
+        status = open_shard(check, &made.ranges[i], error);
     }
+    slots_deinit(&made);
+    if (status == 0) {
+        status = open_children(check, error);
+    }
+    struct slots_range *claims = memory_allocate((check->shard_count + 1) * sizeof claims[0]);
     for (uint32_t i = 0; i < check->shard_count; i++) {
         claims[i] = shard_range(check->shards[i]);
     }
-    node_map_amend(&check->map, claims, check->shard_count);
+    if (status == 0 && !node_map_amend(&check->map, claims, check->shard_count)) {
+        status = error_say(error, ERROR_CORRUPT,
+                           "the store has shards that do not fit what the directory tells of them");
+    }
+    memory_free(claims);
     return status;
 }
 
@@ -131,13 +157,15 @@ static int check_map(struct check *check, struct error *error)
     rows_set_tier(rows, ENV_TIER_DISK);
     int status = machine.load(machine.context, rows, BYTES(""), error);
     const struct slots *agreed = system_slots(system);
-    struct slots merged = check->map;
+    struct slots merged = {0};
+    slots_copy(&merged, &check->map);
     if (status == 0 && system_generation(system) != 0 && !slots_merge(&merged, agreed)) {
         status = error_say(error, ERROR_CORRUPT,
                            "the directory tells of %" PRIu32 " shards, the cluster has %" PRIu32
                            ", and they are not of one map",
                            check->map.range_count, agreed->range_count);
     }
+    slots_deinit(&merged);
     rows_destroy(rows);
     system_destroy(system);
     return status;
@@ -335,6 +363,7 @@ int node_check(const char *data_directory, struct error *error)
     if (check.store != NULL) {
         store_close(check.store);
     }
+    slots_deinit(&check.map);
     node_data_close(check.data);
     if (check.worst == 0 && check.is_repairable) {
         return error_say(error, ERROR_CORRUPT,

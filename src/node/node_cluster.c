@@ -17,7 +17,7 @@ enum {
     ROSTER_SIZE_BYTES_MAX = 1 << 20,
     ROSTER_ASK_INTERVAL_MS = 2000,
     RENEWAL_INTERVAL_MS = 3600 * 1000,
-    SAY_WHO_INTERVAL_MS = 2000,
+    TICK_INTERVAL_MS = 50, /* What is done now and then looks at the time itself. */
 };
 
 /* ---- Peers ----------------------------------------------------------------------------------- */
@@ -40,6 +40,7 @@ static void remove_peer(struct node_cluster *cluster, uint32_t place)
     route_peer_gone(cluster->route, peer->id);
     struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
     node_cluster_step_member(cluster, &input);
+    beats_deinit(&peer->beats);
     cluster->peer_count--;
     memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
 }
@@ -114,7 +115,7 @@ void node_cluster_read_roster(struct node_cluster *cluster, struct bytes text, b
         uint64_t id = 0;
         if (space != NULL &&
             number_parse_unsigned(bytes_make(text.data, (size_t)(space - text.data)), &id) &&
-            id <= UINT32_MAX &&
+            id <= UINT32_MAX && !node_roster_is_removed(cluster, (uint32_t)id) &&
             !(are_known_kept && node_cluster_find(cluster, (uint32_t)id) != NULL)) {
             char address[SYSTEM_ADDRESS_SIZE] = {0};
             size_t size = length - (size_t)(space - text.data) - 1;
@@ -140,6 +141,7 @@ static void load_roster(struct node_cluster *cluster)
 
 static void take_node(struct node_cluster *cluster, const struct system_node *node)
 {
+    node_roster_note(cluster, node->id, node->state == SYSTEM_NODE_REMOVED);
     if (node->state == SYSTEM_NODE_REMOVED) {
         for (uint32_t i = 0; i < cluster->peer_count; i++) {
             if (cluster->peers[i].id == node->id) {
@@ -222,79 +224,18 @@ static void ask_for_roster(struct node_cluster *cluster, uint64_t now_ms)
     node_errand_send(cluster, &command, roster_came, cluster);
 }
 
-/* ---- What this node says of itself ----------------------------------------------------------- */
-
-static void who_was_said(void *context, int status, struct bytes reply)
-{
-    struct node_cluster *cluster = context;
-    struct error error = {0};
-    uint64_t number = 0;
-    cluster->is_saying_who = false;
-    if (status != 0) {
-        return; /* Again, later. */
-    }
-    status = system_reply_number(reply, &number, &error);
-    if (status == 0) {
-        /* The founder has said what the cluster agrees on; next, what its software knows. */
-        cluster->has_said_who = !cluster->is_founding;
-        cluster->said_at_ms = 0;
-    } else if (status != -EAGAIN) {
-        OS_LOG_WARN(cluster->log, "node.facts_refused", "reason=%s", error.message);
-    }
-}
-
-/* The founder makes the cluster; everybody's addresses may be other ones after a start. */
-static void say_who(struct node_cluster *cluster, uint64_t now_ms)
-{
-    if (cluster->has_said_who || cluster->is_saying_who || cluster->is_leaving ||
-        now_ms < cluster->said_at_ms + SAY_WHO_INTERVAL_MS) {
-        return;
-    }
-    struct tls_digest digest;
-    struct system_digest key;
-    if (tls_fingerprint(&digest, buffer_bytes(&cluster->identity.own.certificate), NULL) != 0) {
-        return;
-    }
-    memcpy(key.bytes, digest.bytes, sizeof key.bytes);
-    struct system_node_facts facts = {
-        .peer = cluster->peer_text,
-        .redis = cluster->redis_text,
-        .admin = cluster->admin_text,
-        .zone = cluster->options->zone,
-        .software = TUTTI_VERSION,
-        .feature_max = SYSTEM_FEATURE_MAX,
-    };
-    struct system_command command;
-    cluster->is_founding = cluster->self == NODE_FOUNDER &&
-                           shard_is_ready(node_shards_first(cluster->shards)->shard) &&
-                           system_generation(cluster->shards->system) == 0;
-    if (cluster->is_founding) {
-        /* What the cluster agrees on; older software may join one that does not need more. */
-        struct system_birth birth = {
-            .cluster = node_data_cluster_id(cluster->data),
-            .replicas = cluster->options->replica_count,
-            .shard_count = cluster->shards->map.made_count,
-        };
-        facts.feature_max = birth.shard_count > 1 ? SYSTEM_FEATURE_SHARDS : 1;
-        facts.key = &key;
-        system_bootstrap_command(&command, &birth, &facts);
-    } else {
-        system_node_set_command(&command, cluster->self, &facts);
-    }
-    cluster->is_saying_who = true;
-    cluster->said_at_ms = now_ms;
-    node_errand_send(cluster, &command, who_was_said, cluster);
-}
-
 /* ---- Gossip ---------------------------------------------------------------------------------- */
 
 /* A follower of it need not wait longer than it has promised. */
 static void peer_lost(struct node_cluster *cluster, uint32_t node)
 {
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        shard_peer_lost(cluster->shards->items[i].shard, node);
-    }
-    node_shards_touch_all(cluster->shards);
+    node_news_add(cluster, node, true);
+}
+
+/* Groups may have fallen quiet without it. */
+static void peer_found(struct node_cluster *cluster, uint32_t node)
+{
+    node_news_add(cluster, node, false);
 }
 
 static void hear_of(struct node_cluster *cluster, const struct member_event *event)
@@ -306,6 +247,8 @@ static void hear_of(struct node_cluster *cluster, const struct member_event *eve
     }
     if (event->state == MEMBER_STATE_DEAD || event->state == MEMBER_STATE_LEFT) {
         peer_lost(cluster, event->node);
+    } else if (event->state == MEMBER_STATE_ALIVE && event->before != event->state) {
+        peer_found(cluster, event->node);
     }
 }
 
@@ -361,6 +304,9 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
     case NODE_FRAME_OTHER_SHARD:
         node_frame_shard_came(cluster, remote->node_id, kind, payload);
         return;
+    case NODE_FRAME_BEATS:
+        node_beats_came(cluster, remote->node_id, payload);
+        return;
     case NODE_FRAME_ROUTE:
         if (route_receive(cluster->route, remote->node_id, remote->boot_id, payload) != 0) {
             OS_LOG_WARN(cluster->log, "node.malformed", "node=%" PRIu32 " kind=%s", remote->node_id,
@@ -391,8 +337,11 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
 static void connected(const struct wire_remote *remote, void *context)
 {
     struct node_cluster *cluster = context;
-    OS_LOG_INFO(cluster->log, "node.peer_connected", "node=%" PRIu32 " software=%s",
-                remote->node_id, remote->software);
+    OS_LOG_INFO(cluster->log, "node.peer_connected",
+                "node=%" PRIu32 " software=%s protocol=%" PRIu32, remote->node_id, remote->software,
+                remote->version);
+    node_versions_note(cluster, remote);
+    peer_found(cluster, remote->node_id);
     for (uint32_t i = 0; i < cluster->shards->count; i++) { /* It may know who leads. */
         route_leader_changed(cluster->route, cluster->shards->items[i].id);
     }
@@ -404,10 +353,17 @@ static void disconnected(uint32_t node_id, void *context)
 {
     struct node_cluster *cluster = context;
     OS_LOG_INFO(cluster->log, "node.peer_disconnected", "node=%" PRIu32, node_id);
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        shard_unreachable(cluster->shards->items[i].shard, node_id);
+    struct node_peer *peer = node_cluster_find(cluster, node_id);
+    if (peer != NULL) {
+        beats_clear(&peer->beats); /* The next connection may be to older software. */
     }
-    node_shards_touch_all(cluster->shards);
+    for (uint32_t i = 0; i < cluster->shards->count; i++) {
+        struct node_shard *shard = &cluster->shards->items[i];
+        if (!shard_is_quiet(shard->shard)) { /* Else nothing is on its way there. */
+            shard_unreachable(shard->shard, node_id);
+            node_shard_touch(shard);
+        }
+    }
     route_peer_gone(cluster->route, node_id);
 }
 
@@ -505,7 +461,11 @@ static int submit_local(void *context, wal_shard id, struct shard_request *reque
     if (shard == NULL) {
         return status;
     }
-    shard->is_touched |= status != SHARD_ANSWERED;
+    if (status != SHARD_ANSWERED) {
+        node_shard_touch(shard);
+    } else {
+        node_shard_note(shard);
+    }
     return status;
 }
 
@@ -522,6 +482,15 @@ static raft_index local_applied_index(void *context, wal_shard id)
     struct node_cluster *cluster = context;
     const struct node_shard *shard = node_shards_find(cluster->shards, id);
     return shard != NULL ? shard_applied_index(shard->shard) : 0;
+}
+
+static void set_floor(void *context, wal_shard id, const struct shard_floor *floor)
+{
+    struct node_cluster *cluster = context;
+    const struct node_shard *shard = node_shards_find(cluster->shards, id);
+    if (shard != NULL) {
+        shard_set_floor(shard->shard, floor); /* What follows has time until its next tick. */
+    }
 }
 
 static int route_send(void *context, raft_node node, const struct bytes *pieces,
@@ -549,11 +518,8 @@ static raft_node next_node(void *context, wal_shard id, raft_node after)
 void node_cluster_route_map(struct node_cluster *cluster)
 {
     const struct slots *map = node_shards_map(cluster->shards);
-    _Static_assert(SLOTS_SHARD_COUNT_MAX <= 64, "a bit for each");
     for (uint32_t i = 0; i < map->range_count; i++) {
-        uint64_t bit = 1ull << node_place_of(map->ranges[i].shard);
-        if ((cluster->routed & bit) == 0) {
-            cluster->routed |= bit;
+        if (!route_has_shard(cluster->route, map->ranges[i].shard)) {
             route_add_shard(cluster->route, map->ranges[i].shard);
         }
     }
@@ -568,8 +534,11 @@ static int open_route(struct node_cluster *cluster, struct error *error)
                  .submit_local = submit_local,
                  .local_leader = local_leader,
                  .local_applied_index = local_applied_index,
+                 .set_floor = set_floor,
                  .send = route_send,
-                 .next_node = next_node},
+                 .next_node = next_node,
+                 .knows_slots = node_versions_know_slots,
+                 .knows_floors = node_versions_know_floors},
         .origin = cluster->boot_id,
         .random_seed = cluster->boot_id ^ 0x726f757465,
     };
@@ -600,6 +569,18 @@ static void renew(struct node_cluster *cluster, uint64_t now)
     }
 }
 
+/* A new leader is to fall quiet without those that are gone. */
+static void tell_lost(struct node_cluster *cluster, struct node_shard *shard)
+{
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        struct member_view view = {.state = MEMBER_STATE_SUSPECT};
+        (void)member_state(cluster->member, cluster->peers[i].id, &view);
+        if (view.state == MEMBER_STATE_DEAD || view.state == MEMBER_STATE_LEFT) {
+            shard_peer_lost(shard->shard, cluster->peers[i].id);
+        }
+    }
+}
+
 /* Has the shard another leader than before, or a leader that is ready, or none any more? */
 static void look_at_leader(struct node_cluster *cluster, struct node_shard *shard)
 {
@@ -607,6 +588,9 @@ static void look_at_leader(struct node_cluster *cluster, struct node_shard *shar
     bool is_ready = shard_is_ready(shard->shard);
     if (leader == shard->leader && is_ready == shard->was_ready) {
         return;
+    }
+    if (leader == cluster->self && is_ready) {
+        tell_lost(cluster, shard);
     }
     if (leader != shard->leader) {
         OS_LOG_INFO(cluster->log, "node.leader", "shard=%u leader=%" PRIu32, shard->id, leader);
@@ -621,6 +605,16 @@ static void look_at_leader(struct node_cluster *cluster, struct node_shard *shar
     route_leader_changed(cluster->route, shard->id);
 }
 
+/* What may have changed of shards at which something happened. */
+static void look_at(struct node_cluster *cluster, struct node_shard *const *shards,
+                    uint32_t shard_count)
+{
+    for (uint32_t i = 0; i < shard_count; i++) {
+        look_at_leader(cluster, shards[i]);
+        node_view_note(cluster->view, shards[i]);
+    }
+}
+
 uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
 {
     if (now >= cluster->member_wake_at_ms) {
@@ -628,22 +622,26 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
         node_cluster_step_member(cluster, &input);
     }
     look_at_roster(cluster);
-    for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        if (cluster->shards->items[i].was_ticked || cluster->shards->items[i].is_touched) {
-            look_at_leader(cluster, &cluster->shards->items[i]);
-        }
-    }
+    look_at(cluster, cluster->shards->ticked, cluster->shards->ticked_count);
+    look_at(cluster, cluster->shards->touched, cluster->shards->touched_count);
     ask_for_roster(cluster, now);
-    say_who(cluster, now);
+    node_facts_tick(cluster, now);
+    node_news_tick(cluster, now);
     node_fence_tick(cluster, now);
     renew(cluster, now);
     node_pace_tick(cluster, now);
     node_conductor_tick(cluster, now);
     node_view_update(cluster->view, cluster, now);
-    uint64_t transactions_at_ms = node_transactions_tick(cluster, now);
+    uint64_t others_at_ms[] = {node_transactions_tick(cluster, now),
+                               node_cluster_tell_map_again(cluster, now)};
     uint64_t wake_at_ms = route_tick(cluster->route);
-    wake_at_ms = transactions_at_ms < wake_at_ms ? transactions_at_ms : wake_at_ms;
-    return wake_at_ms < cluster->member_wake_at_ms ? wake_at_ms : cluster->member_wake_at_ms;
+    node_beats_send(cluster); /* Of all that was woken, too. */
+    uint64_t news_at_ms = node_news_wake_at_ms(cluster);
+    wake_at_ms = news_at_ms < wake_at_ms ? news_at_ms : wake_at_ms;
+    wake_at_ms = others_at_ms[0] < wake_at_ms ? others_at_ms[0] : wake_at_ms;
+    wake_at_ms = others_at_ms[1] < wake_at_ms ? others_at_ms[1] : wake_at_ms;
+    wake_at_ms = wake_at_ms < cluster->member_wake_at_ms ? wake_at_ms : cluster->member_wake_at_ms;
+    return wake_at_ms < now + TICK_INTERVAL_MS ? wake_at_ms : now + TICK_INTERVAL_MS;
 }
 
 bool node_cluster_is_ready(const struct node_cluster *cluster)
@@ -656,12 +654,9 @@ bool node_cluster_is_ready(const struct node_cluster *cluster)
     return true;
 }
 
-/* Hand the shard to the one that has most of it. True: it is not led here, or there is nobody. */
+/* Hand the shard, which is led here, to the one that has most of it. True: there is nobody. */
 static bool hand_over(struct node_cluster *cluster, struct shard *shard)
 {
-    if (!shard_is_ready(shard)) {
-        return true;
-    }
     struct raft_peer peers[RAFT_PEER_COUNT_MAX];
     uint32_t count = shard_get_peers(shard, peers);
     const struct raft_peer *best = NULL;
@@ -682,9 +677,12 @@ bool node_cluster_leave(struct node_cluster *cluster)
         node_cluster_step_member(cluster, &input);
     }
     bool is_done = true;
-    node_shards_touch_all(cluster->shards);
     for (uint32_t i = 0; i < cluster->shards->count; i++) {
-        is_done &= hand_over(cluster, cluster->shards->items[i].shard);
+        struct node_shard *shard = &cluster->shards->items[i];
+        if (shard_is_ready(shard->shard)) {
+            node_shard_touch(shard);
+            is_done &= hand_over(cluster, shard->shard);
+        }
     }
     return is_done;
 }
@@ -699,7 +697,7 @@ static int open_wire(struct node_cluster *cluster, struct error *error)
         .node_id = cluster->self,
         .boot_id = cluster->boot_id,
         .tls = cluster->identity.tls,
-        .version_min = NODE_PROTOCOL_MIN,
+        .version_min = node_versions_min(cluster),
         .version_max = NODE_PROTOCOL_MAX,
         .software = TUTTI_VERSION,
         .admits_strangers = true,
@@ -729,6 +727,8 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     created->loop = options->loop;
     created->log = options->options->log;
     created->self = node_data_node_id(options->data);
+    created->sampler = options->sampler;
+    created->halver = options->halver;
     created->stop = options->removed;
     created->stop_context = options->context;
     (void)snprintf(created->redis_text, sizeof created->redis_text, "%s", options->redis);
@@ -760,6 +760,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     }
     load_roster(created);
     options->shards->cluster = created;
+    node_news_add(created, 0, true); /* Replicas begin quiet. */
     *cluster = created;
     return 0;
 }
@@ -791,5 +792,9 @@ void node_cluster_close(struct node_cluster *cluster)
     node_conductor_close(cluster);
     node_view_destroy(cluster->view);
     node_identity_close(&cluster->identity);
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        beats_deinit(&cluster->peers[i].beats);
+    }
+    memory_free(cluster->removed);
     memory_free(cluster);
 }

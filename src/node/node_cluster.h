@@ -3,10 +3,14 @@
  *
  *   node_cluster.c     the peer port, and which frame goes where; gossip; who else is there
  *   node_frame.c       messages of shards as frames
- *   node_conductor.c   what the leader does about the cluster: steps of core/placement
- *   node_pace.c        whether the disk is slow
+ *   node_beats.c       heartbeats, those of many shards together
+ *   node_conductor.c   has core/conductor decide, and does what it says
+ *   node_pace.c        whether the disk is slow, and how full
  *   node_admit.c       letting strangers in
- *   node_roster.c      telling others where nodes are
+ *   node_versions.c    what others do not understand
+ *   node_roster.c      telling others where nodes are, and who is removed
+ *   node_news.c        telling shards who is gone, and who is back
+ *   node_facts.c       what this node says of itself
  *   node_view.c        what gateways tell clients of it
  *   node_errand.c      commands of service/system, sent like those of any client
  *   node_transactions.c  the end of transactions that nobody finishes
@@ -18,6 +22,7 @@
 #ifndef NODE_NODE_CLUSTER_H
 #define NODE_NODE_CLUSTER_H
 
+#include "core/beats/beats.h"
 #include "core/member/member.h"
 #include "core/placement/placement.h"
 #include "core/route/route.h"
@@ -35,6 +40,7 @@ enum node_frame {
     NODE_FRAME_PLACEMENT = 6,   /* Between the conductor and leaders, and maps: node_conductor.c. */
     NODE_FRAME_INQUIRY = 7,     /* On behalf of an operator: node_inquiry.c. */
     NODE_FRAME_ROSTER = 8,      /* Where nodes are: node_roster.c. */
+    NODE_FRAME_BEATS = 9,       /* Heartbeats of all shards: core/beats. */
 };
 
 #define NODE_PEER_COUNT_MAX 256u
@@ -47,10 +53,28 @@ struct node_peer {
     char zone[SYSTEM_ZONE_SIZE];
     char redis[SYSTEM_ADDRESS_SIZE];
     char admin[SYSTEM_ADDRESS_SIZE];
-    uint64_t boot_id; /* Of its newest connection. */
+    uint64_t boot_id;   /* Of its newest connection. */
+    bool must_hear_map; /* It was not told of the newest one: too much was under way to it. */
+    uint32_t version;   /* Of the protocol, on the one that was dialled last. */
+    struct beats beats; /* What its replicas are to hear at the end of the tick. */
 };
 
-/* How fast the disk was: node_pace.c. */
+/* What shards are still to be told: node_news.c. */
+#define NODE_NEWS_COUNT_MAX 16u
+struct node_news_item {
+    uint32_t node; /* 0: nothing but that they are to wake. */
+    bool is_lost;
+    /* Those without a leader, or with that node, are; then come those led here. */
+    bool are_orphans_told;
+    uint32_t next_place;
+};
+struct node_news {
+    struct node_news_item items[NODE_NEWS_COUNT_MAX];
+    uint32_t item_count;
+    uint64_t told_at_ms;
+};
+
+/* How fast the disk was, and what was told of its space: node_pace.c. */
 struct node_pace {
     uint64_t looked_at_ms;
     uint64_t flush_count; /* As of then. */
@@ -58,6 +82,8 @@ struct node_pace {
     uint32_t late_count;
     uint32_t in_time_count;
     bool is_slow;
+    uint64_t capacity_bytes;
+    uint64_t used_bytes;
 };
 
 struct node_cluster {
@@ -85,6 +111,9 @@ struct node_cluster {
 
     struct node_peer peers[NODE_PEER_COUNT_MAX]; /* In the order of their ids. */
     uint32_t peer_count;
+    bool has_beats;    /* For one of them or more. */
+    uint32_t *removed; /* Nodes that the rows of the cluster said are removed. */
+    uint32_t removed_count;
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
     uint64_t renewal_looked_at_ms;
@@ -98,11 +127,14 @@ struct node_cluster {
     void *stop_context;
     struct node_fence *fence; /* NULL: there is nothing to fence. */
 
-    uint64_t routed; /* A bit for each shard that the route knows of. */
     struct node_view *view;
     uint64_t epoch; /* The sum of the terms: grows with each change of a leader. */
 
     struct node_pace pace;
+    struct node_sampler *sampler;
+    struct node_halver *halver;
+    struct node_news news;
+    uint64_t map_told_at_ms; /* Again, to those with must_hear_map. */
     struct node_conductor *conductor;
     struct node_inquiries *inquiries;
 };
@@ -117,6 +149,7 @@ struct node_cluster_options {
     const char *redis;
     const char *admin;
     struct node_sampler *sampler;
+    struct node_halver *halver;
     uint64_t started_at_ms;
     /* The node must stop: it was removed. */
     void (*removed)(void *context);
@@ -151,6 +184,23 @@ bool node_cluster_has_rows(const struct node_cluster *cluster);
  * of yet, they would never learn. */
 void node_roster_tell(struct node_cluster *cluster);
 void node_roster_tell_to(struct node_cluster *cluster, uint32_t node);
+/* What the rows of the cluster say: whoever is removed stays so, whatever a roster says that is older. */
+void node_roster_note(struct node_cluster *cluster, uint32_t node, bool is_removed);
+bool node_roster_is_removed(const struct node_cluster *cluster, uint32_t node);
+
+/* ---- node_versions.c ------------------------------------------------------------------------- */
+
+/* A connection to that node is there. */
+void node_versions_note(struct node_cluster *cluster, const struct wire_remote *remote);
+/* Does its software know that shards become two? `context`: the cluster. */
+bool node_versions_know_slots(void *context, raft_node node);
+bool node_versions_know_beats(const struct node_peer *peer);
+/* Does it understand floors? */
+bool node_versions_know_floors(void *context, raft_node node);
+/* Of the protocol, for connections from now on. */
+uint32_t node_versions_min(const struct node_cluster *cluster);
+/* A shard has split. */
+void node_versions_split(struct node_cluster *cluster);
 
 /* ---- node_pace.c ----------------------------------------------------------------------------- */
 
@@ -165,11 +215,42 @@ void node_cluster_send_member(struct node_cluster *cluster, uint32_t to, struct 
 void node_cluster_send_shard(struct node_cluster *cluster, wal_shard shard, raft_node to,
                              const struct bytes *pieces, uint32_t piece_count);
 void node_cluster_send_placement(struct node_cluster *cluster, raft_node to, struct bytes message);
+/* Of the map; one that could not be sent is told again, until the connection ends: another one begins
+ * with the map. */
+void node_cluster_send_map(struct node_cluster *cluster, raft_node to, struct bytes message);
+/* Returns when to be called again. */
+uint64_t node_cluster_tell_map_again(struct node_cluster *cluster, uint64_t now_ms);
 void node_cluster_send_roster(struct node_cluster *cluster, uint32_t to, struct bytes text);
 void node_cluster_send_inquiry(struct node_cluster *cluster, raft_node to, struct bytes message);
+/* Of core/beats. */
+void node_cluster_send_beats(struct node_cluster *cluster, uint32_t to, struct bytes message);
 /* A whole message of a shard. */
 void node_frame_shard_came(struct node_cluster *cluster, raft_node from, uint16_t kind,
                            struct bytes payload);
+
+/* ---- node_beats.c ---------------------------------------------------------------------------- */
+
+/* Of struct shard_options; */
+uint32_t node_beats_phase_ms(wal_shard id);
+/* of struct shard_host: gathers them. */
+bool node_beats_add(void *context, struct shard *shard, const struct raft_message *message);
+/* The end of a tick: send what was gathered. */
+void node_beats_send(struct node_cluster *cluster);
+void node_beats_came(struct node_cluster *cluster, raft_node from, struct bytes payload);
+/* Each tick: are many groups awake? */
+void node_beats_look(struct node_shards *shards);
+
+/* ---- node_news.c ----------------------------------------------------------------------------- */
+
+void node_news_add(struct node_cluster *cluster, uint32_t node, bool is_lost);
+/* Each tick. */
+void node_news_tick(struct node_cluster *cluster, uint64_t now_ms);
+uint64_t node_news_wake_at_ms(const struct node_cluster *cluster);
+
+/* ---- node_facts.c ---------------------------------------------------------------------------- */
+
+/* Each tick, until the cluster knows it. */
+void node_facts_tick(struct node_cluster *cluster, uint64_t now_ms);
 
 /* ---- node_view.c ----------------------------------------------------------------------------- */
 
@@ -178,6 +259,8 @@ struct node_view *node_view_create(const char *cluster_id, uint32_t self,
 void node_view_destroy(struct node_view *view);
 /* As soon as it is known. */
 void node_view_set_leader(struct node_view *view, wal_shard shard, raft_node leader);
+/* Of a replica at which something happened. */
+void node_view_note(struct node_view *view, const struct node_shard *shard);
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms);
 /* Any thread. */
 void node_view_describe(struct node_view *view, struct resp_cluster *target);

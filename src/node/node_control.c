@@ -19,6 +19,7 @@ struct node_control {
     struct node_cluster *cluster;
     struct control *control;
     struct list splits; /* Those that are waited for. */
+    struct list transfers;
 };
 
 /* ---- Questions ------------------------------------------------------------------------------- */
@@ -27,9 +28,9 @@ struct node_control {
 struct question {
     struct control_call *call;
     struct node_cluster *cluster;
-    /* With what they said; takes the call. */
+    /* With what they said; takes the call and the overview. */
     void (*go_on)(struct node_cluster *cluster, struct control_call *call,
-                  const struct overview *overview);
+                  struct overview *overview);
 };
 
 static void nodes_have_answered(void *context, const struct node_survey *survey)
@@ -37,37 +38,84 @@ static void nodes_have_answered(void *context, const struct node_survey *survey)
     struct question *question = context;
     struct overview *overview = node_overview_create(question->cluster, survey);
     question->go_on(question->cluster, question->call, overview);
-    node_overview_destroy(overview);
     memory_free(question);
 }
 
 static void ask_nodes(struct node_cluster *cluster, struct control_call *call,
                       void (*go_on)(struct node_cluster *cluster, struct control_call *call,
-                                    const struct overview *overview))
+                                    struct overview *overview))
 {
     struct question *question = memory_allocate(sizeof *question);
     *question = (struct question){.call = call, .cluster = cluster, .go_on = go_on};
     node_survey_start(cluster, nodes_have_answered, question);
 }
 
-static void answer_read(struct node_cluster *cluster, struct control_call *call,
-                        const struct overview *overview)
+/* An answer about all shards: with ten thousand of them it is megabytes. */
+struct listing {
+    struct os_work work;
+    struct control_call *call;
+    struct overview *overview;
+    struct json *planned;
+    double shard;
+    double node;
+};
+
+static void listing_run(struct os_work *work)
 {
+    struct listing *listing = LIST_ITEM(work, struct listing, work);
+    struct json *answer = json_object_create();
+    node_overview_judge(listing->overview, answer);
+    node_overview_shards(listing->overview, listing->shard, listing->node, answer);
+    json_set(answer, "planned", listing->planned);
+    node_overview_destroy(listing->overview);
+    control_reply(listing->call, 200, answer);
+}
+
+static void listing_done(struct os_work *work)
+{
+    memory_free(LIST_ITEM(work, struct listing, work));
+}
+
+/* On the disk pool, unless that has no room. */
+static void answer_shards(struct node_cluster *cluster, struct control_call *call,
+                          struct overview *overview)
+{
+    struct listing *listing = memory_allocate_zeroed(1, sizeof *listing);
+    listing->work.run = listing_run;
+    listing->work.done = listing_done;
+    listing->call = call;
+    listing->overview = overview;
+    listing->planned = node_plans_list(overview);
+    listing->shard = json_number(json_get(call->arguments, "shard"), 0);
+    listing->node = json_number(json_get(call->arguments, "node"), 0);
+    node_overview_detach(overview);
+    struct os_pool *pool = cluster->shards->pool;
+    bool is_stopping = cluster->shards->stop_until_ms != 0; /* Nobody would hear of its end. */
+    if (pool == NULL || is_stopping || os_pool_submit(pool, cluster->loop, &listing->work) != 0) {
+        listing_run(&listing->work);
+        listing_done(&listing->work);
+    }
+}
+
+static void answer_read(struct node_cluster *cluster, struct control_call *call,
+                        struct overview *overview)
+{
+    if (call->verb == CONTROL_SHARDS) {
+        answer_shards(cluster, call, overview);
+        return;
+    }
     const struct json *arguments = call->arguments;
-    double shard = json_number(json_get(arguments, "shard"), 0);
-    double node = json_number(json_get(arguments, "node"), 0);
     struct json *answer = json_object_create();
     node_overview_judge(overview, answer);
     if (call->verb == CONTROL_STATUS) {
         node_overview_status(overview, answer);
     } else if (call->verb == CONTROL_NODES) {
         node_overview_nodes(overview, json_flag(json_get(arguments, "all"), false), answer);
-    } else if (call->verb == CONTROL_SHARDS) {
-        node_overview_shards(overview, shard, node, answer);
     } else {
         ASSERT(call->verb == CONTROL_WHY);
-        node_overview_why(overview, shard, answer);
+        node_overview_why(overview, json_number(json_get(arguments, "shard"), 0), answer);
     }
+    node_overview_destroy(overview);
     control_reply(call, 200, answer);
 }
 
@@ -198,8 +246,8 @@ static void drain(struct node_cluster *cluster, struct control_call *call)
               "node %" PRIu32 " is being emptied; `tutti nodes` tells when it is drained");
 }
 
-static void remove_node(struct node_cluster *cluster, struct control_call *call,
-                        const struct overview *overview)
+static void remove_if_empty(struct node_cluster *cluster, struct control_call *call,
+                            const struct overview *overview)
 {
     uint32_t node = node_argument(call);
     if (node == 0) {
@@ -219,6 +267,13 @@ static void remove_node(struct node_cluster *cluster, struct control_call *call,
               "node %" PRIu32 " is no part of the cluster any more");
 }
 
+static void remove_node(struct node_cluster *cluster, struct control_call *call,
+                        struct overview *overview)
+{
+    remove_if_empty(cluster, call, overview);
+    node_overview_destroy(overview);
+}
+
 /* ---- Handing leadership over ----------------------------------------------------------------- */
 
 /* Whoever leads the shard is asked to hand it over; then everybody is asked who leads, until it is
@@ -231,6 +286,7 @@ struct transfer {
     uint64_t started_at_ms;
     raft_node leader; /* Who was asked; 0: nobody yet. */
     struct os_timer *timer;
+    struct list member; /* Of the transfers under way. */
 };
 
 static void look_who_leads(void *context);
@@ -240,7 +296,18 @@ static void end_transfer(struct transfer *transfer)
     if (transfer->timer != NULL) {
         os_timer_destroy(transfer->timer);
     }
+    list_remove(&transfer->member);
     memory_free(transfer);
+}
+
+/* The loop has stopped, so nobody comes back with an answer. */
+static void end_transfers(struct list *transfers)
+{
+    while (!list_is_empty(transfers)) {
+        struct transfer *transfer = LIST_ITEM(transfers->next, struct transfer, member);
+        control_refuse(transfer->call, 503, "unavailable", "the node is stopping");
+        end_transfer(transfer);
+    }
 }
 
 static void look_again(struct transfer *transfer)
@@ -327,7 +394,8 @@ static void look_who_leads(void *context)
     node_survey_start(transfer->cluster, who_leads_is_known, transfer);
 }
 
-static void start_transfer(struct node_cluster *cluster, struct control_call *call)
+static void start_transfer(struct node_cluster *cluster, struct list *transfers,
+                           struct control_call *call)
 {
     uint32_t node = node_argument(call);
     if (node == 0) {
@@ -346,6 +414,7 @@ static void start_transfer(struct node_cluster *cluster, struct control_call *ca
         .node = node,
         .started_at_ms = os_monotonic_ms(),
     };
+    list_push_back(transfers, &transfer->member);
     look_who_leads(transfer);
 }
 
@@ -366,16 +435,6 @@ static void set_replicas(struct node_cluster *cluster, struct control_call *call
     struct system_command command;
     system_setting_command(&command, (uint32_t)replicas, 0);
     node_errand_send(cluster, &command, change_is_done, change);
-}
-
-static void answer_with_verdict(void *context, const struct node_survey *survey)
-{
-    struct change *change = context;
-    struct overview *overview = node_overview_create(change->cluster, survey);
-    node_overview_judge(overview, change->answer);
-    node_overview_destroy(overview);
-    control_reply(change->call, 200, change->answer);
-    memory_free(change);
 }
 
 static void records_came(void *context, int status, struct bytes reply)
@@ -404,7 +463,8 @@ static void records_came(void *context, int status, struct bytes reply)
     }
     json_set(change->answer, "records", records);
     system_audits_deinit(&audits);
-    node_survey_start(change->cluster, answer_with_verdict, change);
+    control_reply(change->call, 200, change->answer);
+    memory_free(change);
 }
 
 static void answer_audit(struct node_cluster *cluster, struct control_call *call)
@@ -439,7 +499,7 @@ static void call(void *context, struct control_call *call)
         ask_nodes(cluster, call, remove_node);
         return;
     case CONTROL_TRANSFER:
-        start_transfer(cluster, call);
+        start_transfer(cluster, &control->transfers, call);
         return;
     case CONTROL_REPLICAS:
         set_replicas(cluster, call);
@@ -462,6 +522,7 @@ int node_control_open(struct node_control **control, struct node_cluster *cluste
     struct node_control *created = memory_allocate_zeroed(1, sizeof *created);
     created->cluster = cluster;
     list_init(&created->splits);
+    list_init(&created->transfers);
     struct control_backend backend = {.call = call, .context = created};
     created->control = control_create(cluster->loop, &backend);
     int status =
@@ -479,6 +540,7 @@ void node_control_close(struct node_control *control)
     if (control != NULL) {
         control_destroy(control->control);
         node_control_end_splits(&control->splits);
+        end_transfers(&control->transfers);
         memory_free(control);
     }
 }

@@ -16,10 +16,10 @@ enum { WAIT_MS = 10000, POLL_MS = 20, TEXT_SIZE = 256, RANGE_TEXT_SIZE = 48 };
 struct split {
     struct control_call *call;
     struct node_cluster *cluster;
-    uint32_t slot;
-    wal_shard parent;
-    wal_shard child; /* 0: not written down yet. */
-    uint32_t end;    /* Of the child, as far as this node knows; 0: it does not. */
+    uint32_t slot;    /* 0: only the number of the child is known. */
+    wal_shard parent; /* 0: the same. */
+    wal_shard child;  /* 0: not written down yet. */
+    uint32_t end;     /* Of the child, as far as this node knows; 0: it does not. */
     bool is_waiting;
     uint64_t started_at_ms;
     struct os_timer *timer; /* Once it waits; then it is a member of `waiting`. */
@@ -69,9 +69,20 @@ static struct json *begin_answer(const struct split *split, bool is_done)
     return answer;
 }
 
-static void answer_done(struct split *split, const struct slots_range *parent,
-                        const struct slots_range *child)
+/* Of the shard that it was split off. The one before it in the map may have come in between since. */
+static const struct slots_range *parent_of(const struct split *split, const struct slots *slots,
+                                           uint32_t place)
 {
+    uint32_t parent = split->parent != 0 ? slots_find(slots, split->parent) : place - 1;
+    return &slots->ranges[parent < place ? parent : place - 1];
+}
+
+static void answer_done(struct split *split)
+{
+    const struct slots *slots = map_of(split->cluster);
+    uint32_t place = slots_find(slots, split->child);
+    const struct slots_range *child = &slots->ranges[place];
+    const struct slots_range *parent = parent_of(split, slots, place);
     char text[TEXT_SIZE];
     char lower[RANGE_TEXT_SIZE];
     char upper[RANGE_TEXT_SIZE];
@@ -107,10 +118,7 @@ static void answer_planned(struct split *split)
 /* Also when it could not be marked: the conductor will do it. */
 static void is_marked(void *context, int status, struct bytes reply)
 {
-    struct split *split = context;
-    const struct slots *slots = map_of(split->cluster);
-    uint32_t place = slots_find(slots, split->child);
-    answer_done(split, &slots->ranges[place - 1], &slots->ranges[place]);
+    answer_done(context);
 }
 
 /* Has the child a leader, as far as this node can know? */
@@ -123,12 +131,27 @@ static bool is_led(const struct node_cluster *cluster, wal_shard child)
     return !is_member || shard_leader(shard->shard) != 0;
 }
 
+/* A number may have been given twice, by a cluster that lost what it had: it is the slot that tells. */
+static void refuse_number(struct split *split, const struct slots_range *other)
+{
+    char text[RANGE_TEXT_SIZE];
+    control_refuse(split->call, 409, "state",
+                   "shard %u was to begin at slot %" PRIu32
+                   ", but has %s: its number was given twice, "
+                   "and this split will not be made",
+                   split->child, split->slot, name_range(other->first, other->end, text));
+    end_split(split);
+}
+
 static void look(void *context)
 {
     struct split *split = context;
     const struct slots *slots = map_of(split->cluster);
     uint32_t place = slots_find(slots, split->child);
-    if (place < slots->range_count && place > 0 && is_led(split->cluster, split->child)) {
+    bool is_there = place < slots->range_count && place > 0;
+    if (is_there && split->slot != 0 && slots->ranges[place].first != split->slot) {
+        refuse_number(split, &slots->ranges[place]);
+    } else if (is_there && is_led(split->cluster, split->child)) {
         /* So that whoever asked can have it split again at once. */
         struct system_command command;
         system_split_done_command(&command, split->child);
@@ -305,6 +328,11 @@ static void wait_for(struct split *split)
         return;
     }
     split->child = (wal_shard)child;
+    double parent = json_number(json_get(split->call->arguments, "shard"), 0);
+    split->parent = parent >= 1 && parent <= UINT32_MAX ? (wal_shard)parent : 0;
+    if (!slot_argument(split->call, &split->slot)) {
+        split->slot = 0;
+    }
     look(split);
 }
 

@@ -89,6 +89,8 @@ static void describe_replica(struct node_inquiries *inquiries, const struct node
     const struct raft_configuration *members = shard_configuration(shard->shard);
     struct shard_statistics statistics;
     struct kv_statistics kv;
+    struct node_shard_sample sample;
+    node_sampler_get_shard(inquiries->sampler, shard->place, &sample);
     shard_get_statistics(shard->shard, &statistics);
     kv_get_statistics(shard->kv, &kv);
     *replica = (struct inquiry_replica){
@@ -97,12 +99,10 @@ static void describe_replica(struct node_inquiries *inquiries, const struct node
         .is_changing = members->outgoing_count > 0,
         .term = statistics.term,
         .figures = {[INQUIRY_APPLIED_INDEX] = statistics.applied_index,
-                    [INQUIRY_SIZE_BYTES] = inquiries->sample.shards[shard->place].size_bytes,
+                    [INQUIRY_SIZE_BYTES] = sample.size_bytes,
                     [INQUIRY_KEYS] = kv.key_count,
-                    [INQUIRY_REPLICA_READS_PER_1000_S] =
-                        inquiries->sample.shards[shard->place].reads_per_1000_s,
-                    [INQUIRY_REPLICA_WRITES_PER_1000_S] =
-                        inquiries->sample.shards[shard->place].writes_per_1000_s},
+                    [INQUIRY_REPLICA_READS_PER_1000_S] = sample.reads_per_1000_s,
+                    [INQUIRY_REPLICA_WRITES_PER_1000_S] = sample.writes_per_1000_s},
     };
     if (!replica->is_leader) {
         return;
@@ -144,7 +144,7 @@ static enum inquiry_outcome hand_over(struct node_cluster *cluster, wal_shard id
     if (shard == NULL || !shard_is_ready(shard->shard)) {
         return INQUIRY_NOT_LEADER;
     }
-    shard->is_touched = true;
+    node_shard_touch(shard);
     int status = node == cluster->self ? 0 : shard_transfer(shard->shard, node);
     return status == 0 ? INQUIRY_DONE : status == -EINVAL ? INQUIRY_NO_REPLICA : INQUIRY_NOT_NOW;
 }

@@ -5,7 +5,10 @@
 
 #include <stdatomic.h>
 
+#include "base/heap/heap.h"
 #include "base/histogram/histogram.h"
+#include "base/memory/memory.h"
+#include "core/conductor/conductor.h"
 #include "core/inquiry/inquiry.h"
 #include "core/shard/shard.h"
 #include "core/slots/slots.h"
@@ -19,9 +22,15 @@
 
 /* Whoever makes the cluster. */
 #define NODE_FOUNDER 1u
-/* Versions of the peer protocol that this node speaks. */
+/* Versions of the peer protocol that this node speaks. From the second one on shards become two: requests
+ * name slots (core/route), and there are maps and rosters. Once one has split nobody speaks the first. From
+ * the third one on heartbeats of many shards go together (core/beats), and gateways say what they need no
+ * more, which leaders pass on (core/route, core/shard). */
 #define NODE_PROTOCOL_MIN 1u
-#define NODE_PROTOCOL_MAX 1u
+#define NODE_PROTOCOL_MAX 3u
+#define NODE_PROTOCOL_SPLIT 2u
+#define NODE_PROTOCOL_BEATS 3u
+#define NODE_PROTOCOL_FLOORS 3u
 
 /* ---- node_data.c: the data directory --------------------------------------------------------- */
 
@@ -122,12 +131,26 @@ MUST_USE int node_join_decode(struct bytes source, struct bytes *fields, uint32_
 
 struct node_log;
 
-/* Who hears that its records are durable: everything up to `durable_sequence`, on its own loop.
- * Several may share a wake. */
-struct node_log_client {
+/* Those whose records have become durable since the loop looked last: a stack that the log writer pushes
+ * to and the loop takes whole. */
+struct node_log_done {
     struct os_wake *wake;
-    _Atomic uint64_t durable_sequence;
+    _Atomic(struct node_log_client *) first;
 };
+
+/* Who hears that its records are durable: everything up to `durable_sequence`, on its own loop.
+ * Several share a `done`. */
+struct node_log_client {
+    struct node_log_done *done;
+    _Atomic uint64_t durable_sequence;
+    struct node_log_client *next; /* In the stack. */
+    atomic_bool is_listed;        /* It is there, or about to be. */
+};
+
+/* The loop: take the first of those that have more durable, in no particular order, and pass over it. All
+ * were taken by node_log_take_done(); NULL ends them. */
+struct node_log_client *node_log_take_done(struct node_log_done *done);
+struct node_log_client *node_log_next_done(struct node_log_client *client);
 
 struct node_log_options {
     struct wal *wal; /* Taken: closed by node_log_destroy(). */
@@ -216,6 +239,8 @@ void node_maintenance_destroy(struct node_maintenance *maintenance);
 /* Reactor 0: what the store has of the replica at that place, after each tick that gave it something. */
 void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place,
                              raft_index index);
+/* Reactor 0: the replica at that place has given up all that it had: what was told before holds no more. */
+void node_maintenance_emptied(struct node_maintenance *maintenance, uint32_t place);
 /* Any thread: is the free space below the reserve? */
 bool node_maintenance_is_full(const struct node_maintenance *maintenance);
 uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance);
@@ -235,22 +260,26 @@ struct node_loaded {
 
 struct node_cluster;
 struct node_shards;
+struct node_shard;
+void node__loaded_free(struct node_shard *shard);
 
 /* One replica: what belongs to its shard alone. */
 struct node_shard {
     struct node_shards *host;
     uint32_t place; /* Among the replicas; not in the map. */
     wal_shard id;
-    uint64_t memory_size_bytes; /* Its part; a child gets half of its parent's. */
     uint64_t campaign_until_ms; /* Of a child: beside the parent's leader. */
     uint64_t campaign_at_ms;
     struct shard *shard;
     struct kv *kv;
-    struct node_loaded loaded;
+    struct node_loaded *loaded; /* NULL: nothing is. */
     struct node_log_client client;
     bool is_touched;         /* Something happened to it since its last tick. */
     bool was_ticked;         /* In this tick. */
-    uint64_t wake_at_ms;     /* When it wants its next one at the latest. */
+    bool is_awake;           /* It is counted as that. */
+    bool is_held;            /* It is listed as that. */
+    bool is_unpublished;     /* It was ticked since its figures were published. */
+    struct heap_item wake;   /* When it wants its next tick at the latest; in none: never. */
     uint64_t told_sequence;  /* What the shard was told of it. */
     uint64_t start_sequence; /* Made durable while starting. */
     raft_index stored_index; /* What the maintenance was told. */
@@ -268,45 +297,115 @@ struct node_birth {
     struct slots_range child;
 };
 
-/* The map of shards, as far as this node knows (decision 18). Reactor 0 makes a new one now and then; any
- * thread reads the newest. Those before live as long. */
+/* The map of shards, as far as this node knows (decision 18). Reactor 0 makes a new one now and then; the
+ * loops of the node read the newest (its *readers*), and keep none for longer than a callback. At the end of
+ * each tick a reader says how many maps there had been by then: it can only hold the last of them, or later
+ * ones. What nobody can hold any more reactor 0 frees. Each loop has a tick each second at least. */
+#define NODE_MAP_READER_COUNT_MAX (NODE_REACTOR_COUNT_MAX + 1) /* The admin. */
 struct node_map {
     _Atomic(const struct slots *) newest;
-    const struct slots *all[SLOTS_SHARD_COUNT_MAX];
-    uint32_t count;
+    _Atomic uint32_t count; /* That were published. */
+    _Atomic uint32_t seen[NODE_MAP_READER_COUNT_MAX];
+    uint32_t reader_count;
+    struct slots **kept; /* Reactor 0's: from number `freed_count` on. */
+    uint32_t kept_capacity;
+    uint32_t freed_count;
     uint32_t made_count; /* The shards that the cluster was made with. */
     struct node_data *data;
 };
+
+/* What the shards' thread knows, for others. */
+struct node_figures {
+    struct shard_statistics shard;
+    struct kv_statistics kv;
+};
+
+/* Places at which something changed since they were taken. */
+struct node_changes {
+    uint32_t *places;
+    bool *is_noted; /* By place. */
+    uint32_t count;
+};
+
+static inline void node_changes_init(struct node_changes *changes)
+{
+    changes->places = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof changes->places[0]);
+    changes->is_noted = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof changes->is_noted[0]);
+}
+
+static inline void node_changes_deinit(struct node_changes *changes)
+{
+    memory_free(changes->places);
+    memory_free(changes->is_noted);
+}
+
+static inline void node_changes_note(struct node_changes *changes, uint32_t place)
+{
+    if (!changes->is_noted[place]) {
+        changes->is_noted[place] = true;
+        changes->places[changes->count++] = place;
+    }
+}
+
+/* False: there is none. */
+static inline bool node_changes_take(struct node_changes *changes, uint32_t *place)
+{
+    if (changes->count == 0) {
+        return false;
+    }
+    *place = changes->places[--changes->count];
+    changes->is_noted[*place] = false;
+    return true;
+}
 
 /* All of them, on the loop of reactor 0, with one log, one store and one writer. What they need of
  * reactor 0 while they serve, and of nobody while they start. */
 struct node_shards {
     uint32_t self;
     struct node_map map;
-    struct node_shard items[SLOTS_SHARD_COUNT_MAX];
+    /* Each of these has room for SLOTS_SHARD_COUNT_MAX, which the system gives as it is used. */
+    struct node_shard *items;
+    struct node_shard **by_place; /* By node_place_of(): where in `items`; NULL: it is not open. */
+    struct node_shard **touched;  /* Something happened to them since their last tick. */
+    struct node_shard **ticked;   /* In this tick. */
+    struct node_shard **unpublished;
+    struct node_shard **held; /* What they gathered waits for the pace. */
+    struct node_birth *births;
+    struct wal_shard_state
+        *found; /* What the log had of shards that were not open when it was read. */
+    uint32_t touched_count;
+    uint32_t ticked_count;
+    uint32_t unpublished_count;
+    uint32_t held_count;
     _Atomic uint32_t count; /* That are open; those are complete, and stay where they are. */
-    struct node_birth births[SLOTS_SHARD_COUNT_MAX];
     uint32_t birth_count;
-    /* What the log had of shards that were not open when it was read. */
-    struct wal_shard_state found[SLOTS_SHARD_COUNT_MAX];
     uint32_t found_count;
-    uint64_t lost_unopened; /* Of these, those whose log lost something: a bit each. */
+    uint32_t awake_count;    /* Groups whose timers run. */
+    uint32_t campaign_count; /* Children that are to lead beside their parents. */
+    struct heap wakes;       /* Of those that want to be ticked without being touched. */
+    bool was_full;           /* What they were told. */
     uint64_t map_looked_at_ms;
     struct store *store;
+    struct shard_account account; /* Of all of them. */
+    struct pace pace;             /* The same. */
+    struct node_shares *shares;
+    struct node_recall *recall; /* NULL: nothing is noted. */
     const struct node_options *options;
     struct system *system;        /* Over the first. */
     struct node_cluster *cluster; /* NULL while starting. */
     void (*idle)(void *context);  /* While stopping: nothing is on its way any more. */
     void *idle_context;
-    uint64_t stop_until_ms; /* 0: not stopping. */
-    bool is_new;            /* The directory is: a log that knows nothing is no loss. */
+    uint64_t stop_until_ms; /* 0: not stopping. Then no reads are begun any more, either. */
+    bool is_idle_told;
+    bool is_lone; /* There has been no other node when it started. */
+    bool is_new;  /* The directory is: a log that knows nothing is no loss. */
     bool may_log_end_early;
     atomic_bool is_stop_wanted; /* A replay breaks off. */
     atomic_bool is_disk_slow;   /* node_pace.c says so; also read by the admin. */
     struct os_files *files;     /* Of the log. */
     struct wal *wal;            /* While starting; then the log writer's. */
     struct node_log *node_log;
-    struct os_wake *durable; /* Of all clients. */
+    struct node_log_done durable; /* Of all clients. */
     struct node_writer *writer;
     struct os_wake *written;
     struct os_loop *loop;
@@ -320,7 +419,11 @@ struct node_shards {
     uint64_t replay_took_ms;
     uint64_t replay_reported_at_ms;
     struct os_mutex *figures_mutex;
-    struct node_figures *figures; /* Under the mutex: one for each replica. */
+    struct node_figures *figures; /* Under the mutex: one for each replica, */
+    struct node_figures sum;      /* and the sums of them. */
+    uint32_t impaired_count;
+    uint32_t leading_count;
+    struct node_changes changes; /* Under the mutex: whose figures were published. */
     uint64_t figures_at_ms;
     struct list refused; /* Forwarded requests that were too many; tried again each tick. */
 };
@@ -331,10 +434,19 @@ static inline struct node_shard *node_shards_first(struct node_shards *shards)
     return &shards->items[0];
 }
 /* Whoever calls a shard, but for questions, says so: others are not ticked before they want to be. */
+void node_shard_touch(struct node_shard *shard);
+/* It answered at once: nothing but its figures has changed. */
+static inline void node_shard_note(struct node_shard *shard)
+{
+    if (!shard->is_unpublished) {
+        shard->is_unpublished = true;
+        shard->host->unpublished[shard->host->unpublished_count++] = shard;
+    }
+}
 void node_shards_touch_all(struct node_shards *shards);
 /* NULL: this node has not opened it. */
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id);
-/* Any thread: the newest map; it stays as it is for as long as the node runs. */
+/* A reader: the newest map; it stays as it is until the callback of the reader's loop returns. */
 const struct slots *node_shards_map(const struct node_shards *shards);
 /* struct shard_options */
 void node_append_slot_row(uint32_t slot, struct buffer *row);
@@ -346,14 +458,14 @@ static inline uint32_t node_place_of(wal_shard id)
 /* Is this node the only member of the group, by the newest configuration of its log? */
 bool node_shard_is_alone(const struct node_shard *shard);
 
-/* What the shards' thread knows, for others. */
-struct node_figures {
-    struct shard_statistics shard;
-    struct kv_statistics kv;
-};
 /* Any thread: a moment old. Of the replica at that place. */
 void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
                              struct node_figures *figures);
+/* Any thread, but only one: places of replicas whose figures were published since the last call. Gives how many. */
+uint32_t node_shards_take_changes(struct node_shards *shards,
+                                  uint32_t places[SLOTS_SHARD_COUNT_MAX]);
+/* Any thread: how many of them lead their shards. */
+uint32_t node_shards_leading_count(const struct node_shards *shards);
 /* The sums over all replicas, where sums make sense; else of the first. */
 void node_shards_sum_figures(const struct node_shards *shards, struct node_figures *figures);
 
@@ -365,7 +477,8 @@ MUST_USE int node_shards_open(struct node_shards *shards, struct store *store,
                               struct error *error);
 /* Serve on `loop` from now on. */
 void node_shards_attach(struct node_shards *shards, struct os_loop *loop);
-/* Begin nothing long any more, and call `idle` when nothing of it is on its way. */
+/* Begin nothing long any more, after a while no reads either, and call `idle` when nothing of it is on its
+ * way. */
 void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), void *context);
 /* The loop has stopped: give the store everything that was applied. -EBUSY: it would stall. */
 MUST_USE int node_shards_settle(struct node_shards *shards);
@@ -373,17 +486,16 @@ void node_shards_close(struct node_shards *shards);
 
 /* ---- node_map.c: which shard has which slots --------------------------------------------------- */
 
-/* With what range a replica is opened whose meta row does not say it (shard.h): that with which the shard
- * was made, whatever maps say since. False: it is not opened, for it was not made with the cluster, and
- * the store has nothing of it. */
-MUST_USE int node_map_range_at_start(struct store *store, wal_shard id, uint32_t made_count,
-                                     struct slots_range *range, bool *does_open,
-                                     struct error *error);
-
-/* As the directory has it. ERROR_CORRUPT, -EIO. */
+/* As the directory has it; `slots` is empty, or a map. ERROR_CORRUPT, -EIO. */
 MUST_USE int node_map_read(const struct node_data *data, struct slots *slots, struct error *error);
-/* Add the shards that the store has and the map does not know; `claims` in the order of their numbers. */
-void node_map_amend(struct slots *slots, const struct slots_range *claims, uint32_t claim_count);
+/* Add the shards that the store has and the map does not know; `claims` in the order of their numbers.
+ * False, and no change: the two contradict each other. */
+MUST_USE bool node_map_amend(struct slots *slots, const struct slots_range *claims,
+                             uint32_t claim_count);
+/* Before its loop runs: one more reader; gives its number. */
+uint32_t node_map_add_reader(struct node_map *map);
+/* That reader, at the end of each tick: it holds no map. */
+void node_map_let_go(struct node_map *map, uint32_t reader);
 /* Reactor 0: take over what another node, or the rows of the cluster, know more. False: that is a map of
  * something else. */
 bool node_map_adopt(struct node_shards *shards, const struct slots *other);
@@ -399,14 +511,16 @@ bool node_map_adopt(struct node_shards *shards, const struct slots *other);
 struct node;
 struct node_sampler;
 
+/* Of a replica. */
+struct node_shard_sample {
+    uint64_t size_bytes;
+    uint64_t reads_per_1000_s;
+    uint64_t writes_per_1000_s;
+};
+
 struct node_sample {
     uint64_t figures[INQUIRY_FIGURE_COUNT]; /* But for INQUIRY_UPTIME_S. */
     struct histogram latencies[INQUIRY_LATENCY_COUNT];
-    struct {
-        uint64_t size_bytes;
-        uint64_t reads_per_1000_s;
-        uint64_t writes_per_1000_s;
-    } shards[SLOTS_SHARD_COUNT_MAX]; /* By place among the replicas. */
 };
 
 struct node_sampler *node_sampler_create(void);
@@ -415,9 +529,31 @@ void node_sampler_destroy(struct node_sampler *sampler);
 void node_sampler_take(struct node_sampler *sampler, struct node *node);
 /* Any thread: the newest; INQUIRY_UNKNOWN where there is none yet. Large: not for a small stack. */
 void node_sampler_get(struct node_sampler *sampler, struct node_sample *sample);
+/* Any thread: of the replica at that place. */
+void node_sampler_get_shard(struct node_sampler *sampler, uint32_t place,
+                            struct node_shard_sample *sample);
+/* Any thread: one of the newest figures. */
+uint64_t node_sampler_get_figure(struct node_sampler *sampler, enum inquiry_figure figure);
 /* Any thread: for how long already the shard at that place has had more applied than `index`, in
  * whole samples: 0 below a second, at most what is remembered (a minute). */
 uint64_t node_sampler_behind_ms(struct node_sampler *sampler, uint32_t place, raft_index index);
+
+/* ---- node_halves.c: where a shard would be halved -------------------------------------------- */
+
+struct node_halver;
+
+struct node_halver *node_halver_create(void);
+void node_halver_destroy(struct node_halver *halver);
+/* Any thread: look where its bytes are halved; the newest question counts. */
+void node_halver_ask(struct node_halver *halver, const struct conductor_question *question);
+/* Any thread: that has been found otherwise. */
+void node_halver_tell(struct node_halver *halver, const struct conductor_halves *halves);
+/* Any thread: what was found since the last call; false: nothing. */
+bool node_halver_take(struct node_halver *halver, struct conductor_halves *halves);
+/* The admin's thread, now and then. */
+void node_halver_run(struct node_halver *halver, struct store *store);
+/* About so much do the rows of the slots take in the store; those of the cluster itself are of no account. */
+uint64_t node_slots_size_bytes(struct store *store, uint32_t first, uint32_t end);
 
 /* ---- node_forward.c: requests of other reactors ---------------------------------------------- */
 

@@ -25,7 +25,9 @@ enum {
     FLUSH_INTERVAL_MS = 1000, /* With --flush everysec. */
     IDLE_MS = 20,             /* After so long without work, segments are prepared. */
     OUT_OF_SPACE_RETRY_MS = 100,
+    RELEASES_MIN = 16,
     ROUNDS_PER_PREPARATION = 16, /* Under load, segments are prepared a piece every so often. */
+    SPARE_COUNT_MAX = 1024,      /* Appends. */
 };
 
 struct log_append {
@@ -41,6 +43,12 @@ struct release {
     raft_index index;
 };
 
+struct releases {
+    struct release *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
 struct node_log {
     struct wal *wal;
     bool is_flush_always;
@@ -48,19 +56,22 @@ struct node_log {
     struct os_thread *thread;
 
     struct list gathered; /* The reactor's, until the end of its tick. */
+    struct list spare;    /* The reactor's: appends that are over. */
 
     struct os_mutex *mutex; /* Over what follows. */
     struct os_condition *condition;
     struct list submitted;
+    struct list over; /* Appends whose memory the reactor may use again. */
+    uint32_t over_count;
     bool is_sleeping;
     bool is_stopping;
     struct list jobs;
-    struct release releases[SLOTS_SHARD_COUNT_MAX]; /* At most one of a shard. */
-    uint32_t release_count;
+    struct releases releases;
     struct node_log_statistics statistics;
     struct node_log_histograms histograms;
 
     /* The writer's own. */
+    struct list completed; /* Appends; still to be given back. */
     uint64_t round_count;
     uint64_t record_count;
     uint64_t flush_count;
@@ -85,20 +96,46 @@ static _Noreturn void stop_at_once(struct node_log *log, const struct error *err
     _exit(NODE_EXIT_STORAGE);
 }
 
-/* Everything that was written is durable, or is called so in the weaker mode. */
+/* The client sees the sequence: whoever comes second of this and of the loop, which first says that it is
+ * not listed and then reads the sequence, finds what the other did. */
+static void list_done(struct node_log_client *client)
+{
+    struct node_log_done *done = client->done;
+    if (atomic_exchange(&client->is_listed, true)) {
+        return;
+    }
+    client->next = atomic_load_explicit(&done->first, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&done->first, &client->next, client)) {
+    }
+}
+
+struct node_log_client *node_log_take_done(struct node_log_done *done)
+{
+    return atomic_exchange(&done->first, NULL);
+}
+
+struct node_log_client *node_log_next_done(struct node_log_client *client)
+{
+    struct node_log_client *next = client->next;
+    (void)atomic_exchange(&client->is_listed, false);
+    return next;
+}
+
+/* Everything that was written is durable, or is called so in the weaker mode. The appends stay in the list. */
 static void complete(struct list *records)
 {
-    for (struct list *member; (member = list_pop_front(records)) != NULL;) {
+    LIST_EACH(member, next_member, records)
+    {
         struct log_append *append = LIST_ITEM(member, struct log_append, link);
         struct node_log_client *client = append->client;
+        struct node_log_done *done = client->done;
         atomic_store_explicit(&client->durable_sequence, append->sequence, memory_order_release);
-        bool is_last =
-            list_is_empty(records) ||
-            LIST_ITEM(records->next, struct log_append, link)->client->wake != client->wake;
+        list_done(client);
+        bool is_last = next_member == records ||
+                       LIST_ITEM(next_member, struct log_append, link)->client->done != done;
         if (is_last) {
-            os_wake_signal(client->wake);
+            os_wake_signal(done->wake);
         }
-        memory_free(append);
     }
 }
 
@@ -122,33 +159,34 @@ static void flush(struct node_log *log)
     log->has_unflushed = false;
 }
 
-/* With the mutex held; returns how many. */
-static uint32_t take_releases(struct node_log *log, struct release *releases)
+/* With the mutex held. */
+static struct releases take_releases(struct node_log *log)
 {
-    uint32_t count = log->release_count;
-    memcpy(releases, log->releases, count * sizeof *releases);
-    log->release_count = 0;
-    return count;
+    struct releases taken = log->releases;
+    log->releases = (struct releases){0};
+    return taken;
 }
 
-static void release_all(struct node_log *log, const struct release *releases, uint32_t count)
+static void release_all(struct node_log *log, struct releases *releases)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < releases->count; i++) {
         struct error error = {0};
-        if (wal_release(log->wal, releases[i].shard, releases[i].index, &error) != 0) {
+        const struct release *release = &releases->items[i];
+        if (wal_release(log->wal, release->shard, release->index, &error) != 0) {
             stop_at_once(log, &error);
         }
     }
+    memory_free(releases->items);
+    *releases = (struct releases){0};
 }
 
 /* What the log itself holds may be all that is missing: when the store was flushed, release it. */
 static void release_while_waiting(struct node_log *log)
 {
-    struct release releases[SLOTS_SHARD_COUNT_MAX];
     os_mutex_lock(log->mutex);
-    uint32_t count = take_releases(log, releases);
+    struct releases releases = take_releases(log);
     os_mutex_unlock(log->mutex);
-    release_all(log, releases, count);
+    release_all(log, &releases);
 }
 
 static bool is_flush_due(const struct node_log *log)
@@ -205,6 +243,7 @@ static void write_round(struct node_log *log, struct list *records)
         flush(log);
     }
     complete(records);
+    list_append_all(&log->completed, records);
     log->round_count++;
 }
 
@@ -223,8 +262,7 @@ static void prepare(struct node_log *log)
 struct round {
     struct list records;
     struct list jobs;
-    struct release releases[SLOTS_SHARD_COUNT_MAX];
-    uint32_t release_count;
+    struct releases releases;
     bool is_idle;
     bool is_stopping;
 };
@@ -255,6 +293,23 @@ static void publish_figures(struct node_log *log)
     }
 }
 
+/* With the mutex held. Memory that goes to and fro is in the caches, and no other thread's to free. */
+static void give_back(struct node_log *log)
+{
+    for (struct list *member;
+         log->over_count < SPARE_COUNT_MAX && (member = list_pop_front(&log->completed)) != NULL;) {
+        list_push_front(&log->over, member);
+        log->over_count++;
+    }
+}
+
+static void free_appends(struct list *appends)
+{
+    for (struct list *member; (member = list_pop_front(appends)) != NULL;) {
+        memory_free(LIST_ITEM(member, struct log_append, link));
+    }
+}
+
 /* Publish the figures, sleep when there is nothing to do, take what there is. */
 static void next_round(struct node_log *log, struct round *round)
 {
@@ -262,8 +317,9 @@ static void next_round(struct node_log *log, struct round *round)
     list_init(&round->jobs);
     os_mutex_lock(log->mutex);
     publish_figures(log);
+    give_back(log);
     round->is_idle = false;
-    if (list_is_empty(&log->submitted) && list_is_empty(&log->jobs) && log->release_count == 0 &&
+    if (list_is_empty(&log->submitted) && list_is_empty(&log->jobs) && log->releases.count == 0 &&
         !log->is_stopping) {
         log->is_sleeping = true;
         round->is_idle = !os_condition_wait_for(log->condition, log->mutex, sleep_ms(log));
@@ -271,9 +327,10 @@ static void next_round(struct node_log *log, struct round *round)
     }
     list_append_all(&round->records, &log->submitted);
     list_append_all(&round->jobs, &log->jobs);
-    round->release_count = take_releases(log, round->releases);
+    round->releases = take_releases(log);
     round->is_stopping = log->is_stopping;
     os_mutex_unlock(log->mutex);
+    free_appends(&log->completed); /* Too many to be kept. */
 }
 
 static void run_jobs(struct node_log *log, struct list *jobs)
@@ -296,8 +353,8 @@ static void run(void *context)
             break;
         }
         run_jobs(log, &round.jobs);
-        if (round.release_count > 0) {
-            release_all(log, round.releases, round.release_count);
+        if (round.releases.count > 0) {
+            release_all(log, &round.releases);
             log->is_prepared = false;
         }
         if (is_flush_due(log)) {
@@ -322,6 +379,9 @@ int node_log_start(struct node_log **log, const struct node_log_options *options
     created->mutex = os_mutex_create();
     created->condition = os_condition_create();
     list_init(&created->gathered);
+    list_init(&created->spare);
+    list_init(&created->over);
+    list_init(&created->completed);
     list_init(&created->submitted);
     list_init(&created->jobs);
     int status = os_thread_start(&created->thread, "log-writer", run, created, error);
@@ -347,6 +407,10 @@ void node_log_destroy(struct node_log *log)
     os_mutex_unlock(log->mutex);
     os_thread_join(log->thread);
     wal_close(log->wal);
+    memory_free(log->releases.items);
+    free_appends(&log->spare);
+    free_appends(&log->over);
+    free_appends(&log->completed);
     os_condition_destroy(log->condition);
     os_mutex_destroy(log->mutex);
     memory_free(log);
@@ -355,7 +419,9 @@ void node_log_destroy(struct node_log *log)
 void node_log_append(struct node_log *log, const struct wal_record *record, uint64_t sequence,
                      struct node_log_client *client)
 {
-    struct log_append *append = memory_allocate(sizeof *append);
+    struct list *spare = list_pop_front(&log->spare);
+    struct log_append *append =
+        spare != NULL ? LIST_ITEM(spare, struct log_append, link) : memory_allocate(sizeof *append);
     append->record = *record;
     append->sequence = sequence;
     append->client = client;
@@ -369,6 +435,10 @@ void node_log_submit(struct node_log *log)
     }
     os_mutex_lock(log->mutex);
     list_append_all(&log->submitted, &log->gathered);
+    if (list_is_empty(&log->spare)) {
+        list_append_all(&log->spare, &log->over);
+        log->over_count = 0;
+    }
     bool must_wake = log->is_sleeping;
     os_mutex_unlock(log->mutex);
     if (must_wake) {
@@ -390,13 +460,18 @@ void node_log_submit_job(struct node_log *log, struct node_log_job *job)
 void node_log_release(struct node_log *log, wal_shard shard, raft_index index)
 {
     os_mutex_lock(log->mutex);
-    uint32_t place = 0;
-    while (place < log->release_count && log->releases[place].shard != shard) {
-        place++;
+    struct releases *releases = &log->releases;
+    for (uint32_t i = 0; i < releases->count && index == 0; i++) {
+        if (releases->items[i].shard == shard) {
+            releases->items[i].index = 0;
+        }
     }
-    ASSERT(place < SLOTS_SHARD_COUNT_MAX);
-    log->releases[place] = (struct release){.shard = shard, .index = index};
-    log->release_count += place == log->release_count;
+    if (releases->count == releases->capacity) {
+        releases->capacity = releases->capacity == 0 ? RELEASES_MIN : 2 * releases->capacity;
+        releases->items =
+            memory_resize(releases->items, releases->capacity * sizeof releases->items[0]);
+    }
+    releases->items[releases->count++] = (struct release){.shard = shard, .index = index};
     bool must_wake = log->is_sleeping;
     os_mutex_unlock(log->mutex);
     if (must_wake) {

@@ -9,9 +9,15 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "node/node_internal.h"
 
-enum { INTERVAL_MS = 100, COMPACT_INTERVAL_MS = 1000 };
+enum {
+    INTERVAL_MS = 100,
+    COMPACT_INTERVAL_MS = 1000,
+    COMPACT_AGAIN_MS_MIN = 10000,
+    COMPACT_AGAIN_MS_MAX = 320000,
+};
 
 /* Writes are refused below the reserve: what remains is for flushing what is in memory, for
  * compaction and for the deletes that make room. A small disk has a small reserve. */
@@ -34,9 +40,11 @@ struct node_maintenance {
     _Atomic uint64_t free_size_bytes;
     atomic_bool is_full;
     raft_index released_indexes[SLOTS_SHARD_COUNT_MAX];
+    raft_index flushed_indexes[SLOTS_SHARD_COUNT_MAX];
     uint64_t released_change_count; /* As of the last flush, and of the last compaction. */
     uint64_t compacted_change_count;
     uint64_t compacted_at_ms;
+    uint64_t compact_again_ms; /* So long after the last one, though nothing has changed. */
     bool is_flush_failing;
 };
 
@@ -75,11 +83,13 @@ static void flush_store(struct node_maintenance *maintenance)
     struct error error = {0};
     const struct node_shards *shards = maintenance->options.shards;
     uint32_t shard_count = shards->count;
-    raft_index indexes[SLOTS_SHARD_COUNT_MAX];
+    raft_index *indexes = maintenance->flushed_indexes;
     uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
+    os_mutex_lock(maintenance->mutex);
     for (uint32_t i = 0; i < shard_count; i++) {
         indexes[i] = atomic_load_explicit(&maintenance->stored_indexes[i], memory_order_acquire);
     }
+    os_mutex_unlock(maintenance->mutex);
     bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
     if (count == maintenance->released_change_count && is_well) {
         return;
@@ -100,25 +110,29 @@ static void flush_store(struct node_maintenance *maintenance)
     }
     maintenance->is_flush_failing = false;
     maintenance->released_change_count = count;
+    os_mutex_lock(maintenance->mutex);
     for (uint32_t i = 0; i < shard_count; i++) {
         if (indexes[i] != maintenance->released_indexes[i]) {
             maintenance->released_indexes[i] = indexes[i];
             node_log_release(maintenance->options.node_log, shards->items[i].id, indexes[i]);
         }
     }
+    os_mutex_unlock(maintenance->mutex);
 }
 
 /* While the disk is full, give back the space of what was deleted. The store's own compactions
  * would, but on a small disk the reserve may be less than one of them needs: it fails, is tried
  * again, fails, and the deletion that would let it pass waits behind it. Compacting everything
  * takes the deletion along. Where the store is larger, so is the reserve, and nothing has to be
- * done. */
+ * done. What somebody was reading just then stays, and on a full disk nothing may change any more:
+ * so it is tried again, less and less often. */
 static void compact_when_full(struct node_maintenance *maintenance)
 {
     uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
     uint64_t now = os_monotonic_ms();
-    if (!node_maintenance_is_full(maintenance) || count == maintenance->compacted_change_count ||
-        now - maintenance->compacted_at_ms < COMPACT_INTERVAL_MS) {
+    bool has_changed = count != maintenance->compacted_change_count;
+    uint64_t wait_ms = has_changed ? COMPACT_INTERVAL_MS : maintenance->compact_again_ms;
+    if (!node_maintenance_is_full(maintenance) || now - maintenance->compacted_at_ms < wait_ms) {
         return;
     }
     struct store_statistics statistics;
@@ -135,6 +149,9 @@ static void compact_when_full(struct node_maintenance *maintenance)
     maintenance->compacted_at_ms = os_monotonic_ms();
     if (status == 0) {
         maintenance->compacted_change_count = count;
+        maintenance->compact_again_ms =
+            has_changed ? COMPACT_AGAIN_MS_MIN
+                        : number_min(2 * maintenance->compact_again_ms, COMPACT_AGAIN_MS_MAX);
     } /* Otherwise the store's health tells what is wrong, and it is tried again. */
 }
 
@@ -168,6 +185,7 @@ int node_maintenance_start(struct node_maintenance **maintenance,
 {
     struct node_maintenance *created = memory_allocate_zeroed(1, sizeof *created);
     created->options = *options;
+    created->compact_again_ms = COMPACT_AGAIN_MS_MIN;
     created->mutex = os_mutex_create();
     created->condition = os_condition_create();
     int status = os_thread_start(&created->thread, "maintenance", run, created, error);
@@ -199,6 +217,19 @@ void node_maintenance_destroy(struct node_maintenance *maintenance)
 void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place, raft_index index)
 {
     atomic_store_explicit(&maintenance->stored_indexes[place], index, memory_order_release);
+    (void)atomic_fetch_add_explicit(&maintenance->change_count, 1, memory_order_release);
+}
+
+void node_maintenance_emptied(struct node_maintenance *maintenance, uint32_t place)
+{
+    os_mutex_lock(maintenance->mutex);
+    atomic_store(&maintenance->stored_indexes[place], 0);
+    maintenance->released_indexes[place] = 0;
+    maintenance->flushed_indexes[place] = 0; /* What is being flushed says nothing of what comes. */
+    /* In the place of what may still wait there. */
+    node_log_release(maintenance->options.node_log, maintenance->options.shards->items[place].id,
+                     0);
+    os_mutex_unlock(maintenance->mutex);
     (void)atomic_fetch_add_explicit(&maintenance->change_count, 1, memory_order_release);
 }
 

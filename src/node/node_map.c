@@ -12,7 +12,7 @@
 #include "base/number/number.h"
 #include "node/node_recovery.h"
 
-enum { FILE_SIZE_BYTES_MAX = 64 << 10, FIELD_COUNT = 3 };
+enum { FILE_SIZE_BYTES_MAX = 1 << 20, FIELD_COUNT = 3, MAPS_MIN = 8 };
 
 const struct slots *node_shards_map(const struct node_shards *shards)
 {
@@ -21,18 +21,63 @@ const struct slots *node_shards_map(const struct node_shards *shards)
 
 static void publish(struct node_map *map, const struct slots *slots)
 {
-    struct slots *copy = memory_allocate(sizeof *copy);
-    ASSERT(map->count < SLOTS_SHARD_COUNT_MAX);
-    *copy = *slots;
-    map->all[map->count++] = copy;
+    struct slots *copy = memory_allocate_zeroed(1, sizeof *copy);
+    uint32_t count = atomic_load_explicit(&map->count, memory_order_relaxed);
+    if (count - map->freed_count == map->kept_capacity) {
+        map->kept_capacity = map->kept_capacity == 0 ? MAPS_MIN : 2 * map->kept_capacity;
+        map->kept = memory_resize(map->kept, map->kept_capacity * sizeof(struct slots *));
+    }
+    slots_copy(copy, slots);
+    map->kept[count - map->freed_count] = copy;
     atomic_store_explicit(&map->newest, copy, memory_order_release);
+    /* Behind it: who sees the number finds this map, or a later one. */
+    atomic_store_explicit(&map->count, count + 1, memory_order_release);
+}
+
+uint32_t node_map_add_reader(struct node_map *map)
+{
+    ASSERT(map->reader_count < NODE_MAP_READER_COUNT_MAX);
+    return map->reader_count++;
+}
+
+void node_map_let_go(struct node_map *map, uint32_t reader)
+{
+    uint32_t count = atomic_load_explicit(&map->count, memory_order_acquire);
+    atomic_store_explicit(&map->seen[reader], count, memory_order_release);
+}
+
+static void free_first(struct node_map *map, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        slots_deinit(map->kept[i]);
+        memory_free(map->kept[i]);
+    }
+    map->freed_count += count;
+}
+
+void node__map_free_old(struct node_map *map)
+{
+    uint32_t count = atomic_load_explicit(&map->count, memory_order_relaxed);
+    if (count - map->freed_count < 2) {
+        return;
+    }
+    uint32_t seen = count;
+    for (uint32_t i = 0; i < map->reader_count; i++) {
+        uint32_t seen_by = atomic_load_explicit(&map->seen[i], memory_order_acquire);
+        seen = seen_by < seen ? seen_by : seen;
+    }
+    if (seen > map->freed_count + 1) { /* Number `seen - 1` may be held. */
+        uint32_t old_count = seen - 1 - map->freed_count;
+        free_first(map, old_count);
+        memmove(map->kept, map->kept + old_count,
+                (count - map->freed_count) * sizeof(struct slots *));
+    }
 }
 
 void node__map_deinit(struct node_map *map)
 {
-    while (map->count > 0) {
-        memory_free((void *)(uintptr_t)map->all[--map->count]);
-    }
+    free_first(map, atomic_load(&map->count) - map->freed_count);
+    memory_free(map->kept);
 }
 
 static bool are_numbers_small(const struct slots *slots)
@@ -67,19 +112,22 @@ static bool parse_line(struct bytes line, struct slots_range *range)
 
 static bool parse(struct bytes text, struct slots *slots)
 {
-    struct slots_range ranges[SLOTS_SHARD_COUNT_MAX];
+    struct slots_range *ranges = memory_allocate(SLOTS_SHARD_COUNT_MAX * sizeof ranges[0]);
     uint32_t count = 0;
-    while (text.size_bytes > 0) {
+    bool is_good = true;
+    while (is_good && text.size_bytes > 0) {
         const uint8_t *end = memchr(text.data, '\n', text.size_bytes);
         size_t size = end != NULL ? (size_t)(end - text.data) : text.size_bytes;
-        if (end == NULL || count == SLOTS_SHARD_COUNT_MAX ||
-            !parse_line(bytes_make(text.data, size), &ranges[count])) {
-            return false;
+        is_good = end != NULL && count < SLOTS_SHARD_COUNT_MAX &&
+                  parse_line(bytes_make(text.data, size), &ranges[count]);
+        if (is_good) {
+            count++;
+            text = bytes_make(text.data + size + 1, text.size_bytes - size - 1);
         }
-        count++;
-        text = bytes_make(text.data + size + 1, text.size_bytes - size - 1);
     }
-    return slots_set(slots, ranges, count) == 0;
+    is_good = is_good && slots_set(slots, ranges, count) == 0;
+    memory_free(ranges);
+    return is_good;
 }
 
 int node_map_read(const struct node_data *data, struct slots *slots, struct error *error)
@@ -89,11 +137,11 @@ int node_map_read(const struct node_data *data, struct slots *slots, struct erro
     slots_divide(slots, node_data_shard_count(data));
     int status = os_file_read(path, FILE_SIZE_BYTES_MAX, &text, error);
     if (status == 0) {
-        struct slots read;
+        struct slots read = {0};
         bool is_good = parse(buffer_bytes(&text), &read) && slots_descend(&read, slots) &&
                        are_numbers_small(&read);
         if (is_good) {
-            *slots = read;
+            slots_copy(slots, &read);
         } else {
             status =
                 error_say(error, ERROR_CORRUPT,
@@ -101,6 +149,7 @@ int node_map_read(const struct node_data *data, struct slots *slots, struct erro
                           "shard has which slots",
                           path);
         }
+        slots_deinit(&read);
     }
     buffer_deinit(&text);
     return status == -ENOENT ? 0 : status;
@@ -127,32 +176,27 @@ static void save(const struct node_shards *shards, const struct slots *slots)
 
 /* ---- What the store knows -------------------------------------------------------------------- */
 
-void node_map_amend(struct slots *slots, const struct slots_range *claims, uint32_t claim_count)
+bool node_map_amend(struct slots *slots, const struct slots_range *claims, uint32_t claim_count)
 {
-    for (uint32_t i = 0; i < claim_count; i++) {
+    struct slots amended = {0};
+    bool does_fit = true;
+    slots_copy(&amended, slots);
+    for (uint32_t i = 0; i < claim_count && does_fit; i++) {
         const struct slots_range *claim = &claims[i];
-        if (slots_find(slots, claim->shard) == slots->range_count) {
-            wal_shard parent = slots_shard_of(slots, claim->first);
-            if (slots_split(slots, parent, claim->first, claim->shard) != 0) {
-                continue; /* Its parent's name for these slots is older still. */
-            }
+        uint32_t place = slots_find(&amended, claim->shard);
+        if (place < amended.range_count) {
+            does_fit =
+                amended.ranges[place].first == claim->first; /* Else it is another's number. */
+        } else {
+            wal_shard parent = slots_shard_of(&amended, claim->first);
+            does_fit = slots_split(&amended, parent, claim->first, claim->shard) == 0;
         }
     }
-}
-
-int node_map_range_at_start(struct store *store, wal_shard id, uint32_t made_count,
-                            struct slots_range *range, bool *does_open, struct error *error)
-{
-    struct slots made;
-    struct env_store interface = store_interface(store);
-    slots_divide(&made, made_count);
-    uint32_t place = slots_find(&made, id);
-    bool is_made = place < made.range_count;
-    bool has_state = false;
-    int status = shard_has_state(&interface, id, &has_state, error);
-    *range = is_made ? made.ranges[place] : (struct slots_range){id, 0, 1};
-    *does_open = is_made || has_state;
-    return status;
+    if (does_fit) {
+        slots_copy(slots, &amended);
+    }
+    slots_deinit(&amended);
+    return does_fit;
 }
 
 /* ---- While it serves ------------------------------------------------------------------------- */
@@ -162,39 +206,54 @@ void node__map_init(struct node_shards *shards, const struct slots *slots)
     publish(&shards->map, slots);
 }
 
+static void take_over(struct node_shards *shards, const struct slots *merged)
+{
+    publish(&shards->map, merged);
+    shards->map_looked_at_ms = 0;
+    save(shards, merged);
+    if (shards->cluster != NULL) {
+        node_versions_split(shards->cluster);
+        node_conductor_tell_map(shards->cluster);
+    }
+}
+
 bool node_map_adopt(struct node_shards *shards, const struct slots *other)
 {
     const struct slots *known = node_shards_map(shards);
-    struct slots merged = *known;
-    if (!are_numbers_small(other) || !slots_merge(&merged, other)) {
-        return false;
+    struct slots merged = {0};
+    slots_copy(&merged, known);
+    bool does_fit = are_numbers_small(other) && slots_merge(&merged, other);
+    if (does_fit && merged.range_count != known->range_count) {
+        take_over(shards, &merged);
     }
-    if (merged.range_count == known->range_count) {
-        return true;
-    }
-    publish(&shards->map, &merged);
-    shards->map_looked_at_ms = 0;
-    save(shards, &merged);
-    if (shards->cluster != NULL) {
-        node_conductor_tell_map(shards->cluster);
-    }
-    return true;
+    slots_deinit(&merged);
+    return does_fit;
+}
+
+/* Is the child in the map now? */
+static bool add_child(struct node_shards *shards, wal_shard parent, const struct slots_range *child)
+{
+    struct slots map = {0};
+    slots_copy(&map, node_shards_map(shards));
+    uint32_t place = slots_find(&map, child->shard);
+    bool is_known = (place < map.range_count && map.ranges[place].first == child->first) ||
+                    (slots_split(&map, parent, child->first, child->shard) == 0 &&
+                     node_map_adopt(shards, &map));
+    slots_deinit(&map);
+    return is_known;
 }
 
 void node__shard_split(void *context, struct shard *shard, const struct slots_range *child)
 {
     struct node_shard *parent = context;
     struct node_shards *shards = parent->host;
-    struct slots map = *node_shards_map(shards);
-    bool is_known = slots_find(&map, child->shard) < map.range_count;
     ASSERT(shards->birth_count < SLOTS_SHARD_COUNT_MAX);
     shards->births[shards->birth_count++] =
         (struct node_birth){parent, shard_applied_index(shard), *child};
     OS_LOG_INFO(shards->log, "node.split",
                 "shard=%" PRIu32 " child=%" PRIu32 " first_slot=%" PRIu32, parent->id, child->shard,
                 child->first);
-    if (!is_known && (slots_split(&map, parent->id, child->first, child->shard) != 0 ||
-                      !node_map_adopt(shards, &map))) {
+    if (!add_child(shards, parent->id, child)) {
         OS_LOG_WARN(shards->log, "node.map_differs", "shard=%" PRIu32 " child=%" PRIu32, parent->id,
                     child->shard);
     }

@@ -20,23 +20,74 @@ static const char *health_name(enum shard_health health)
 
 /* ---- What is known --------------------------------------------------------------------------- */
 
-static enum member_state state_of(const struct node_cluster *cluster, uint32_t node)
+static enum member_state ask_state(const struct node_cluster *cluster, uint32_t node)
 {
     struct member_view view = {.state = MEMBER_STATE_SUSPECT};
-    if (node == cluster->self) {
-        return MEMBER_STATE_ALIVE;
-    }
     (void)member_state(cluster->member, node, &view);
-    return view.state;
+    return node == cluster->self ? MEMBER_STATE_ALIVE : view.state;
 }
 
-static uint32_t count_alive(const struct node_cluster *cluster)
+/* Of that node, or the first behind it. */
+static uint32_t place_of(const struct overview *overview, uint32_t node)
 {
-    uint32_t count = 1;
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        count += state_of(cluster, cluster->peers[i].id) == MEMBER_STATE_ALIVE;
+    uint32_t low = 0;
+    uint32_t high = overview->node_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (overview->nodes[middle].id < node) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
-    return count;
+    return low;
+}
+
+static bool knows(const struct overview *overview, uint32_t place, uint32_t node)
+{
+    return place < overview->node_count && overview->nodes[place].id == node;
+}
+
+static void note_node(struct overview *overview, uint32_t node)
+{
+    uint32_t place = place_of(overview, node);
+    if (knows(overview, place, node) || overview->node_count == OVERVIEW_NODE_COUNT_MAX) {
+        return;
+    }
+    memmove(&overview->nodes[place + 1], &overview->nodes[place],
+            (overview->node_count - place) * sizeof overview->nodes[0]);
+    overview->nodes[place] =
+        (struct overview_node){.id = node, .state = ask_state(overview->cluster, node)};
+    overview->node_count++;
+}
+
+static enum member_state state_of(const struct overview *overview, uint32_t node)
+{
+    uint32_t place = place_of(overview, node);
+    return knows(overview, place, node) ? overview->nodes[place].state : MEMBER_STATE_SUSPECT;
+}
+
+/* What is told of nodes does not change from here on. */
+static void note_nodes(struct overview *overview)
+{
+    const struct node_cluster *cluster = overview->cluster;
+    uint32_t replicas = system_settings(cluster->shards->system)->replicas;
+    uint32_t wanted = replicas < cluster->peer_count + 1 ? replicas : cluster->peer_count + 1;
+    overview->voters_wanted = wanted == 0 ? 1 : wanted - (wanted % 2 == 0); /* An odd number. */
+    overview->peer_count = cluster->peer_count;
+    overview->alive_count = 1;
+    note_node(overview, cluster->self);
+    for (uint32_t i = 0; i < cluster->peer_count; i++) {
+        uint32_t node = cluster->peers[i].id;
+        note_node(overview, node);
+        overview->alive_count += state_of(overview, node) == MEMBER_STATE_ALIVE;
+    }
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        const struct inquiry_replica *replica = &overview->shards[i].replica;
+        for (uint32_t j = 0; j < replica->member_count; j++) {
+            note_node(overview, replica->members[j].node);
+        }
+    }
 }
 
 static void add_member(struct inquiry_replica *replica, raft_node node, bool is_voter)
@@ -79,12 +130,8 @@ static void take_own(struct overview_shard *shard)
 
 static struct overview_shard *find(struct overview *overview, wal_shard id)
 {
-    for (uint32_t i = 0; i < overview->shard_count; i++) {
-        if (overview->shards[i].range.shard == id) {
-            return &overview->shards[i];
-        }
-    }
-    return NULL;
+    uint32_t place = slots_find(&overview->map, id);
+    return place < overview->shard_count ? &overview->shards[place] : NULL;
 }
 
 static void take_answer(struct overview *overview, const struct node_answer *answer)
@@ -114,7 +161,9 @@ struct overview *node_overview_create(const struct node_cluster *cluster,
     overview->cluster = cluster;
     overview->survey = survey;
     const struct slots *map = node_shards_map(cluster->shards);
+    slots_copy(&overview->map, map);
     overview->shard_count = map->range_count;
+    overview->shards = memory_allocate_zeroed(map->range_count, sizeof overview->shards[0]);
     for (uint32_t i = 0; i < overview->shard_count; i++) {
         overview->shards[i].range = map->ranges[i];
         overview->shards[i].here = node_shards_find(cluster->shards, map->ranges[i].shard);
@@ -125,11 +174,23 @@ struct overview *node_overview_create(const struct node_cluster *cluster,
             take_answer(overview, &survey->answers[i]);
         }
     }
+    note_nodes(overview);
     return overview;
+}
+
+void node_overview_detach(struct overview *overview)
+{
+    overview->cluster = NULL;
+    overview->survey = NULL;
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        overview->shards[i].here = NULL;
+    }
 }
 
 void node_overview_destroy(struct overview *overview)
 {
+    slots_deinit(&overview->map);
+    memory_free(overview->shards);
     memory_free(overview);
 }
 
@@ -176,15 +237,6 @@ bool node_overview_has_rows(const struct overview *overview)
 
 /* ---- The verdict ----------------------------------------------------------------------------- */
 
-/* How many voters there could be with the nodes that there are: an odd number. */
-static uint32_t voters_wanted(const struct node_cluster *cluster)
-{
-    uint32_t replicas = system_settings(cluster->shards->system)->replicas;
-    uint32_t nodes = cluster->peer_count + 1;
-    uint32_t wanted = replicas < nodes ? replicas : nodes;
-    return wanted == 0 ? 1 : wanted - (wanted % 2 == 0);
-}
-
 /* Members of a shard, or of all together. */
 struct tally {
     uint32_t voter_count;
@@ -198,7 +250,7 @@ static struct tally count_voters(const struct overview *overview,
     struct tally tally = {0};
     for (uint32_t i = 0; i < shard->replica.member_count; i++) {
         const struct inquiry_member *member = &shard->replica.members[i];
-        enum member_state state = state_of(overview->cluster, member->node);
+        enum member_state state = state_of(overview, member->node);
         if (member->is_voter) {
             tally.voter_count++;
             tally.dead_count += state == MEMBER_STATE_DEAD || state == MEMBER_STATE_LEFT;
@@ -215,7 +267,7 @@ static enum shard_health judge_shard(const struct overview *overview,
     if (shard->leader == 0) {
         return SHARD_UNAVAILABLE;
     }
-    bool is_short = tally.voter_count > 0 && tally.voter_count < voters_wanted(overview->cluster);
+    bool is_short = tally.voter_count > 0 && tally.voter_count < overview->voters_wanted;
     return tally.dead_count > 0 || is_short || tally.impaired_count > 0 ? SHARD_UNDER_REPLICATED
                                                                         : SHARD_HEALTHY;
 }
@@ -247,20 +299,19 @@ static struct summary sum_up(const struct overview *overview)
 static void write_verdict(const struct overview *overview, const struct summary *summary,
                           char verdict[TEXT_SIZE])
 {
-    const struct node_cluster *cluster = overview->cluster;
-    uint32_t node_count = cluster->peer_count + 1;
+    uint32_t node_count = overview->peer_count + 1;
     uint32_t unavailable = summary->counts[SHARD_UNAVAILABLE];
     if (unavailable > 0 && overview->shard_count == 1) {
         (void)snprintf(verdict, TEXT_SIZE,
                        "unavailable: no leader is known here; %" PRIu32 " of %" PRIu32
                        " nodes are alive",
-                       count_alive(cluster), node_count);
+                       overview->alive_count, node_count);
     } else if (unavailable > 0) {
         (void)snprintf(verdict, TEXT_SIZE,
                        "unavailable: of %" PRIu32 " of %" PRIu32
                        " shards no leader is known here; %" PRIu32 " of %" PRIu32
                        " nodes are alive",
-                       unavailable, overview->shard_count, count_alive(cluster), node_count);
+                       unavailable, overview->shard_count, overview->alive_count, node_count);
     } else if (summary->all.dead_count > 0) {
         (void)snprintf(verdict, TEXT_SIZE,
                        "serving, but %" PRIu32 " of %" PRIu32
@@ -274,7 +325,7 @@ static void write_verdict(const struct overview *overview, const struct summary 
     } else if (summary->counts[SHARD_HEALTHY] != overview->shard_count) {
         (void)snprintf(verdict, TEXT_SIZE,
                        "serving with %" PRIu32 " of %" PRIu32 " replicas; it grows by itself",
-                       summary->voter_count_min, voters_wanted(cluster));
+                       summary->voter_count_min, overview->voters_wanted);
     } else {
         (void)snprintf(verdict, TEXT_SIZE, "healthy: %" PRIu32 " node%s, every replica in place",
                        node_count, node_count == 1 ? "" : "s");
@@ -470,7 +521,7 @@ void node_overview_status(const struct overview *overview, struct json *answer)
     json_set_unsigned(nodes, "active", counts[SYSTEM_NODE_ACTIVE]);
     json_set_unsigned(nodes, "draining", counts[SYSTEM_NODE_DRAINING]);
     json_set_unsigned(nodes, "drained", counts[SYSTEM_NODE_DRAINED]);
-    json_set_unsigned(nodes, "dead", cluster->peer_count + 1 - count_alive(cluster));
+    json_set_unsigned(nodes, "dead", overview->peer_count + 1 - overview->alive_count);
     json_set(answer, "nodes", nodes);
     struct json *shards = json_object_create();
     json_set_unsigned(shards, "count", overview->shard_count);
@@ -605,7 +656,7 @@ void node_overview_nodes(const struct overview *overview, bool has_removed, stru
 static const char *member_state_name(const struct overview *overview,
                                      const struct inquiry_member *member)
 {
-    bool is_alive = state_of(overview->cluster, member->node) == MEMBER_STATE_ALIVE;
+    bool is_alive = state_of(overview, member->node) == MEMBER_STATE_ALIVE;
     bool is_behind = member->lag_entries != INQUIRY_UNKNOWN && member->lag_entries > BEHIND_COUNT;
     switch (member->state) {
     case INQUIRY_MEMBER_SNAPSHOT:
@@ -681,7 +732,6 @@ void node_overview_shards(const struct overview *overview, double shard, double 
         }
     }
     json_set(answer, "shards", list);
-    node_plans_list(overview, answer);
 }
 
 /* ---- why ------------------------------------------------------------------------------------- */
@@ -689,12 +739,11 @@ void node_overview_shards(const struct overview *overview, double shard, double 
 static void add_reasons(const struct overview *overview, const struct overview_shard *shard,
                         struct json *reasons)
 {
-    const struct node_cluster *cluster = overview->cluster;
     struct tally tally = count_voters(overview, shard);
     char text[TEXT_SIZE];
     for (uint32_t i = 0; i < shard->replica.member_count; i++) {
         const struct inquiry_member *member = &shard->replica.members[i];
-        enum member_state state = state_of(cluster, member->node);
+        enum member_state state = state_of(overview, member->node);
         if (member->is_voter && state != MEMBER_STATE_ALIVE) {
             (void)snprintf(text, sizeof text, "node %" PRIu32 ", which has a replica, is %s",
                            member->node, member_state_text(state));
@@ -709,9 +758,9 @@ static void add_reasons(const struct overview *overview, const struct overview_s
                        tally.impaired_count);
         json_append_text(reasons, text);
     }
-    if (tally.voter_count < voters_wanted(cluster)) {
+    if (tally.voter_count < overview->voters_wanted) {
         (void)snprintf(text, sizeof text, "%" PRIu32 " replicas are wanted, and there are %" PRIu32,
-                       voters_wanted(cluster), tally.voter_count);
+                       overview->voters_wanted, tally.voter_count);
         json_append_text(reasons, text);
     }
     if (shard->leader == 0) {

@@ -16,16 +16,32 @@ struct overview_shard {
     struct inquiry_replica replica;
 };
 
+struct overview_node {
+    uint32_t id;
+    enum member_state state;
+};
+
+#define OVERVIEW_NODE_COUNT_MAX (2 * NODE_PEER_COUNT_MAX)
+
 struct overview {
-    const struct node_cluster *cluster;
+    const struct node_cluster *cluster; /* NULL, as the survey: node_overview_detach(). */
     const struct node_survey *survey;
-    struct overview_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By place in the map. */
+    struct slots map;
+    struct overview_shard *shards; /* By place in the map. */
     uint32_t shard_count;
+    /* Nodes that have replicas, or might have, in the order of their numbers. */
+    struct overview_node nodes[OVERVIEW_NODE_COUNT_MAX];
+    uint32_t node_count;
+    uint32_t peer_count;
+    uint32_t alive_count;
+    uint32_t voters_wanted;
 };
 
 /* Borrows both until node_overview_destroy(). */
 struct overview *node_overview_create(const struct node_cluster *cluster,
                                       const struct node_survey *survey);
+/* It borrows nothing any more, and may go to another thread: what says so works there, and the end. */
+void node_overview_detach(struct overview *overview);
 void node_overview_destroy(struct overview *overview);
 
 /* NULL: there is no such shard. */
@@ -37,18 +53,18 @@ bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node
 /* Has this node the rows of the cluster, that is a replica of the first shard? */
 bool node_overview_has_rows(const struct overview *overview);
 
-/* Put into `answer`: the verdict, which all reads have; and what each verb answers besides. */
+/* Put into `answer`: the verdict, which all reads have (any thread); and what each verb answers besides. */
 void node_overview_judge(const struct overview *overview, struct json *answer);
 void node_overview_status(const struct overview *overview, struct json *answer);
 void node_overview_nodes(const struct overview *overview, bool has_removed, struct json *answer);
-/* 0: all; shards without a replica on the node are left out. */
+/* 0: all; shards without a replica on the node are left out. Any thread. */
 void node_overview_shards(const struct overview *overview, double shard, double node,
                           struct json *answer);
 void node_overview_why(const struct overview *overview, double shard, struct json *answer);
 
 /* node_plans.c: splits that are planned and not done. As a list, as sentences about those that take long
  * (0: of all shards), and as moves, which are appended. */
-void node_plans_list(const struct overview *overview, struct json *answer);
+MUST_USE struct json *node_plans_list(const struct overview *overview);
 void node_plans_why(const struct overview *overview, double shard, struct json *answer);
 void node_plans_moves(const struct overview *overview, struct json *moves);
 

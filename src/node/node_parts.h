@@ -21,6 +21,7 @@ struct reactor {
     struct os_thread *thread; /* NULL: reactor 0, which is the thread of node_run(). */
     struct resp_backend backend;
     struct resp_server *server;
+    uint32_t map_reader; /* Its number. */
     struct os_message stop_message;
     struct os_message stopped_message;
 };
@@ -48,6 +49,7 @@ struct node {
     struct os_timer *leave_timer;
     uint64_t leave_until_ms;
     struct node_sampler *sampler;
+    struct node_halver *halver;
     struct node_admin *admin;
     _Atomic int state; /* enum node_state; the admin's thread reads it. */
 };

@@ -39,7 +39,7 @@ static uint32_t count_plans(const struct overview *overview)
                : 0;
 }
 
-void node_plans_list(const struct overview *overview, struct json *answer)
+struct json *node_plans_list(const struct overview *overview)
 {
     struct json *list = json_array_create();
     for (uint32_t i = 0; i < count_plans(overview); i++) {
@@ -54,7 +54,7 @@ void node_plans_list(const struct overview *overview, struct json *answer)
             json_append(list, described);
         }
     }
-    json_set(answer, "planned", list);
+    return list;
 }
 
 void node_plans_moves(const struct overview *overview, struct json *moves)

@@ -38,21 +38,39 @@ static int accept_loss_of(struct node_shard *shard, const struct wal_loss *loss,
     return 0;
 }
 
+/* Replicas that have nothing may be opened later, perhaps not before another start. */
+static int remember_losses_of_unopened(struct node_shards *shards, struct error *error)
+{
+    struct env_store store = store_interface(shards->store);
+    wal_shard *ids = memory_allocate(SLOTS_SHARD_COUNT_MAX * sizeof ids[0]);
+    uint32_t count = 0;
+    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX; id++) {
+        if (node_shards_find(shards, id) == NULL) {
+            ids[count++] = id;
+        }
+    }
+    int status = shard_remember_losses(&store, ids, count, error);
+    memory_free(ids);
+    return status;
+}
+
 /* Of shards that the log does not name nobody knows which they are: all of them are taken for
  * damaged. That costs those that are whole a round trip. */
 static int accept_loss(void *context, const struct wal_loss *loss, struct error *error)
 {
     struct node_shards *shards = context;
-    int status = 0;
-    if (loss->is_of_unnamed) {
-        shards->lost_unopened = UINT64_MAX;
-    } else if (loss->shard >= SLOTS_FIRST_SHARD && loss->shard <= SLOTS_SHARD_COUNT_MAX) {
-        shards->lost_unopened |= 1ull << node_place_of(loss->shard);
-    }
-    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
-        if (loss->is_of_unnamed || loss->shard == shards->items[i].id) {
-            status = accept_loss_of(&shards->items[i], loss, error);
+    if (!loss->is_of_unnamed) {
+        struct env_store store = store_interface(shards->store);
+        struct node_shard *named = node_shards_find(shards, loss->shard);
+        bool is_number = loss->shard >= SLOTS_FIRST_SHARD && loss->shard <= SLOTS_SHARD_COUNT_MAX;
+        if (named != NULL) {
+            return accept_loss_of(named, loss, error);
         }
+        return is_number ? shard_remember_losses(&store, &loss->shard, 1, error) : 0;
+    }
+    int status = remember_losses_of_unopened(shards, error);
+    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
+        status = accept_loss_of(&shards->items[i], loss, error);
     }
     return status;
 }
@@ -93,18 +111,54 @@ static bool is_alone(const struct node_shard *shard)
            members->voters[0] == shard->host->self;
 }
 
-/* Campaign, and apply what the log has and the store lacks: in this thread, step by step, while the
+/* Has it entries that it will apply by itself? Those of others wait until somebody leads. */
+static bool is_behind(const struct node_shard *shard)
+{
+    struct wal_shard_state state;
+    return is_alone(shard) && wal_get_shard_state(shard->host->wal, shard->id, &state) &&
+           state.last_index > shard_stored_index(shard->shard);
+}
+
+/* Those that have nothing to apply go on together: two flushes of the log are enough for however many,
+ * one for the terms that they begin and one for the entries. */
+static int persist_together(struct node_shards *shards, struct node_shard *const *some,
+                            uint32_t count, struct error *error)
+{
+    int status = 0;
+    for (bool is_left = true; is_left && status == 0;) {
+        status = wal_write(shards->wal, error);
+        status = status == 0 ? wal_flush(shards->wal, error) : status;
+        is_left = false;
+        for (uint32_t i = 0; i < count && status == 0; i++) {
+            uint64_t sequence = some[i]->start_sequence;
+            if (sequence != some[i]->told_sequence) {
+                some[i]->told_sequence = sequence;
+                shard_persisted(some[i]->shard, sequence);
+                is_left = is_left || some[i]->start_sequence != sequence;
+            }
+        }
+    }
+    if (status == 0 && shards->failure.code != 0) {
+        *error = shards->failure;
+        status = shards->failure.code;
+    }
+    return status;
+}
+
+static int start(struct node_shard *shard, struct error *error)
+{
+    struct wal_shard_state state;
+    bool has_state = wal_get_shard_state(shard->host->wal, shard->id, &state);
+    return shard_start(shard->shard, has_state ? &state : NULL, error);
+}
+
+/* It campaigns, and applies what the log has and the store lacks: in this thread, step by step, while the
  * writer inserts what was applied before. */
 static int replay(struct node_shard *shard, struct store *store, struct error *error)
 {
     struct node_shards *host = shard->host;
-    struct wal_shard_state state;
-    bool has_state = wal_get_shard_state(host->wal, shard->id, &state);
-    int status = shard_start(shard->shard, has_state ? &state : NULL, error);
+    int status = 0;
     uint64_t persisted = 0;
-    if (status == 0 && !is_alone(shard)) {
-        return persist_now(shard, error);
-    }
     while (status == 0 && host->failure.code == 0 && !shard_is_ready(shard->shard)) {
         if (atomic_load_explicit(&host->is_stop_wanted, memory_order_relaxed)) {
             return error_say(error, -ECANCELED, "stopped while the log was replayed");
@@ -163,15 +217,40 @@ static int bear_children(struct node_shards *shards, struct error *error)
     return status; /* Those that are left are born while serving. */
 }
 
+/* Those from `first` on; those that are behind one after the other. */
+static int replay_from(struct node_shards *shards, uint32_t first, struct store *store,
+                       struct error *error)
+{
+    uint32_t count = shards->count;
+    struct node_shard **idle = memory_allocate((count - first) * sizeof(struct node_shard *));
+    uint32_t idle_count = 0;
+    int status = 0;
+    for (uint32_t i = first; i < count && status == 0; i++) {
+        struct node_shard *shard = &shards->items[i];
+        status = start(shard, error);
+        if (status == 0 && is_behind(shard)) {
+            status = replay(shard, store, error);
+        } else {
+            idle[idle_count++] = shard;
+        }
+        if (status != 0 && count > 1) {
+            (void)error_wrap(error, status, "shard %u", shard->id);
+        }
+    }
+    if (status == 0) {
+        status = persist_together(shards, idle, idle_count, error);
+    }
+    memory_free(idle);
+    return status;
+}
+
 static int replay_all(struct node_shards *shards, struct store *store, struct error *error)
 {
     int status = check_log(shards, error);
-    for (uint32_t i = 0; i < shards->count && status == 0; i++) {
-        struct node_shard *shard = &shards->items[i];
-        status = replay(shard, store, error);
-        if (status != 0 && shards->count > 1) {
-            return error_wrap(error, status, "shard %u", shard->id);
-        }
+    for (uint32_t next = 0; next < shards->count && status == 0;) {
+        uint32_t count = shards->count;
+        status = replay_from(shards, next, store, error);
+        next = count;
         if (status == 0) { /* They come behind their parents, and so to their turn. */
             status = bear_children(shards, error);
         }
@@ -191,11 +270,15 @@ static uint64_t spare_log_size_bytes(const char *wal_directory)
     return share < SPARE_LOG_SIZE_BYTES_MAX ? share : SPARE_LOG_SIZE_BYTES_MAX;
 }
 
-static int open_log(struct node_shards *shards, const char *wal_directory, struct error *error)
+static int open_log(struct node_shards *shards, const char *wal_directory, bool is_flush_always,
+                    struct error *error)
 {
     int status = os_files_create(&shards->files, wal_directory, error);
     if (status != 0) {
         return status;
+    }
+    if (is_flush_always) {
+        os_files_write_directly(shards->files);
     }
     struct wal_options wal_options = {
         .files = os_files_env(shards->files),
@@ -233,25 +316,37 @@ static void report_replay(struct node_shards *shards, uint64_t started_at_ms,
                     (shards->replay_took_ms > 0 ? shards->replay_took_ms : 1));
 }
 
+/* Is no other node known, as far as the directory tells? */
+static bool is_lone(const struct node_data *data)
+{
+    struct buffer roster = {0};
+    bool is_empty = os_file_read(node_data_path(data, NODE_FILE_ROSTER), 1, &roster, NULL) == 0 &&
+                    roster.size_bytes == 0;
+    buffer_deinit(&roster);
+    return is_empty && node_data_node_id(data) == NODE_FOUNDER;
+}
+
 int node_shards_open(struct node_shards *shards, struct store *store,
                      const struct node_options *options, struct node_data *data,
                      struct error *error)
 {
     uint64_t started_at_ms = os_monotonic_ms();
-    struct slots map;
+    struct slots map = {0};
     int status = node_map_read(data, &map, error);
     if (status != 0) {
+        slots_deinit(&map);
         return status;
     }
-    list_init(&shards->refused);
+    node__shards_init(shards);
     shards->map.made_count = node_data_shard_count(data);
     shards->map.data = data;
     node__map_init(shards, &map);
-    shards->figures_mutex = os_mutex_create();
-    shards->figures = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->figures[0]);
+    slots_deinit(&map);
     shards->store = store;
     shards->options = options;
+    shards->shares = node__shares_create(shards);
     shards->self = node_data_node_id(data);
+    shards->is_lone = is_lone(data);
     shards->is_new = node_data_is_new(data);
     shards->may_log_end_early = node_data_may_log_end_early(data);
     shards->log = options->log;
@@ -265,11 +360,13 @@ int node_shards_open(struct node_shards *shards, struct store *store,
     if (status != 0) {
         goto failed_replicas;
     }
-    status = open_log(shards, node_data_wal_path(data), error);
+    shards->recall = node__recall_create(shards);
+    status = open_log(shards, node_data_wal_path(data), options->is_flush_always, error);
     if (status != 0) {
         goto failed_log;
     }
     uint64_t scanned_at_ms = os_monotonic_ms();
+    node__shares_divide(shards->shares);
     status = replay_all(shards, store, error);
     if (status != 0) {
         goto failed_replay;
@@ -284,6 +381,8 @@ failed_replay:
     os_files_destroy(shards->files);
     shards->files = NULL;
 failed_log:
+    node__recall_destroy(shards->recall);
+    shards->recall = NULL;
     node__close_replicas(shards);
 failed_replicas:
     node_writer_destroy(shards->writer);
@@ -291,8 +390,6 @@ failed_replicas:
 failed_writer:
     system_destroy(shards->system);
     shards->system = NULL;
-    os_mutex_destroy(shards->figures_mutex);
-    memory_free(shards->figures);
-    node__map_deinit(&shards->map);
+    node__shards_deinit(shards);
     return status;
 }

@@ -35,7 +35,7 @@ static void pool_work_done(struct os_work *work)
 {
     struct pool_work *pool_work = LIST_ITEM(work, struct pool_work, work);
     struct shard_work *what = pool_work->what;
-    pool_work->shard->is_touched = true;
+    node_shard_touch(pool_work->shard);
     memory_free(pool_work);
     what->done(what);
 }
@@ -71,7 +71,7 @@ static void log_read_is_back(struct os_message *message)
 {
     struct log_read *log_read = LIST_ITEM(message, struct log_read, message);
     struct shard_log_read *read = log_read->read;
-    log_read->shard->is_touched = true;
+    node_shard_touch(log_read->shard);
     memory_free(log_read);
     shard_log_read_done(read);
 }
@@ -131,9 +131,18 @@ static void run_load(struct node_log_job *job, struct wal *wal)
     os_mutex_unlock(load->mutex);
 }
 
+void node__loaded_free(struct node_shard *shard)
+{
+    if (shard->loaded != NULL) {
+        buffer_deinit(&shard->loaded->payloads);
+        memory_free(shard->loaded);
+        shard->loaded = NULL;
+    }
+}
+
 static int load_some(struct node_shard *shard, wal_shard id, raft_index index, struct error *error)
 {
-    struct node_loaded *loaded = &shard->loaded;
+    struct node_loaded *loaded = shard->loaded;
     loaded->first_index = index;
     buffer_clear(&loaded->payloads);
     struct load load = {.loaded = loaded, .shard = id, .first_index = index};
@@ -158,7 +167,10 @@ static int load_some(struct node_shard *shard, wal_shard id, raft_index index, s
 int node_replica_load_entry(struct node_shard *shard, wal_shard id, raft_index index,
                             raft_term *term, struct buffer *payload, struct error *error)
 {
-    struct node_loaded *loaded = &shard->loaded;
+    if (shard->loaded == NULL) {
+        shard->loaded = memory_allocate_zeroed(1, sizeof *shard->loaded);
+    }
+    struct node_loaded *loaded = shard->loaded;
     bool is_there = index >= loaded->first_index && index - loaded->first_index < loaded->count;
     if (!is_there) {
         int status = load_some(shard, id, index, error);
@@ -171,9 +183,7 @@ int node_replica_load_entry(struct node_shard *shard, wal_shard id, raft_index i
     *term = loaded->terms[i];
     buffer_append(payload, bytes_make(loaded->payloads.data + start, loaded->ends[i] - start));
     if (i + 1 == loaded->count) {
-        loaded->count = 0;
-        buffer_clear(&loaded->payloads);
-        buffer_trim(&loaded->payloads, 0);
+        node__loaded_free(shard);
     }
     return 0;
 }

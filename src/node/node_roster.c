@@ -3,6 +3,7 @@
  * "number address", as in the file `roster`. */
 #include <inttypes.h>
 
+#include "base/memory/memory.h"
 #include "node/node_cluster.h"
 
 static void write_roster(const struct node_cluster *cluster, struct buffer *text)
@@ -34,4 +35,34 @@ void node_roster_tell(struct node_cluster *cluster)
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         node_roster_tell_to(cluster, cluster->peers[i].id);
     }
+}
+
+bool node_roster_is_removed(const struct node_cluster *cluster, uint32_t node)
+{
+    for (uint32_t i = 0; i < cluster->removed_count; i++) {
+        if (cluster->removed[i] == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void node_roster_note(struct node_cluster *cluster, uint32_t node, bool is_removed)
+{
+    if (is_removed == node_roster_is_removed(cluster, node)) {
+        return;
+    }
+    if (is_removed) {
+        cluster->removed = memory_resize(cluster->removed,
+                                         (cluster->removed_count + 1) * sizeof cluster->removed[0]);
+        cluster->removed[cluster->removed_count++] = node;
+        return;
+    }
+    uint32_t kept = 0; /* A number that was given again, by a cluster that was recovered. */
+    for (uint32_t i = 0; i < cluster->removed_count; i++) {
+        if (cluster->removed[i] != node) {
+            cluster->removed[kept++] = cluster->removed[i];
+        }
+    }
+    cluster->removed_count = kept;
 }

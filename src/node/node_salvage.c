@@ -92,18 +92,21 @@ static bool is_to_be_born(const struct node_salvage *salvage, const struct slots
 /* Has it a replica of every shard that it knows of? */
 static int judge_map(struct node_salvage *salvage, struct error *error)
 {
-    struct slots map = *node_shards_map(&salvage->shards);
+    struct slots map = {0};
+    int status = 0;
+    slots_copy(&map, node_shards_map(&salvage->shards));
     if (!slots_merge(&map, system_slots(salvage->shards.system))) {
-        return error_say(error, ERROR_CORRUPT,
-                         "what the directory tells of shards does not fit what the cluster does");
+        status = error_say(error, ERROR_CORRUPT,
+                           "what the directory tells of shards does not fit what the cluster does");
     }
-    for (uint32_t i = 0; i < map.range_count; i++) {
+    for (uint32_t i = 0; i < map.range_count && status == 0; i++) {
         if (node_shards_find(&salvage->shards, map.ranges[i].shard) == NULL &&
             !is_to_be_born(salvage, &map.ranges[i])) {
-            return no_whole_replica(map.ranges[i].shard, error);
+            status = no_whole_replica(map.ranges[i].shard, error);
         }
     }
-    return 0;
+    slots_deinit(&map);
+    return status;
 }
 
 static int judge(struct node_salvage *salvage, struct error *error)
@@ -306,7 +309,7 @@ static void append_records(struct node_salvage *salvage, const struct node_shard
 int node_salvage_carry_out(struct node_salvage *salvage, struct error *error)
 {
     struct node_shards *shards = &salvage->shards;
-    struct buffer payloads[SLOTS_SHARD_COUNT_MAX] = {0};
+    struct buffer *payloads = memory_allocate_zeroed(shards->count, sizeof payloads[0]);
     int status = write_fence(salvage, error); /* First: it counts only for a node that is alone. */
     if (status == 0) {
         status = os_file_write(node_data_path(salvage->data, NODE_FILE_ROSTER), BYTES(""), error);
@@ -325,5 +328,6 @@ int node_salvage_carry_out(struct node_salvage *salvage, struct error *error)
     for (uint32_t i = 0; i < shards->count; i++) {
         buffer_deinit(&payloads[i]);
     }
+    memory_free(payloads);
     return status;
 }

@@ -11,24 +11,21 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "node/node_recovery.h"
 #include "service/system/system.h"
 
 enum {
-    FIGURES_INTERVAL_MS = 10,
     STOP_MS = 1000, /* For what is on its way elsewhere. */
+    QUIET_AFTER_MS = 300,
+    QUIET_COUNT_MIN = 64,
+    AWAKE_MS = 600,
 };
 
+_Static_assert(NODE_PEER_COUNT_MAX <= SHARD_NODE_COUNT_MAX, "all peers can be asked");
 _Static_assert(SLOTS_COUNT == KV_SLOT_COUNT, "the slots are those of kv");
 
-/* Parts of the memory: hot rows; entries for replicas that lag a little; replies for those who ask
- * again; entries that are not applied. */
-#define CACHE_SHARE 4
-#define RECENT_SHARE 16
-#define RECENT_SIZE_BYTES_MAX (64ull << 20) /* Seconds of writes; who lags more reads the log. */
-#define WINDOW_SHARE 64
-#define WINDOW_SIZE_BYTES_MIN (256ull << 10)
-#define WINDOW_SIZE_BYTES_MAX (64ull << 20) /* The replies of 700,000 writes. */
+/* The part of the memory for entries that are not applied; node_shares.c has the others. */
 #define IN_FLIGHT_SHARE 8
 
 #define STORE_BATCH_SHARE 64
@@ -75,7 +72,7 @@ static void pool_read_done(struct os_work *work)
 {
     struct pool_read *pool_read = LIST_ITEM(work, struct pool_read, work);
     struct shard_read *read = pool_read->read;
-    pool_read->shard->is_touched = true;
+    node_shard_touch(pool_read->shard);
     memory_free(pool_read);
     shard_read_done(read);
 }
@@ -83,6 +80,9 @@ static void pool_read_done(struct os_work *work)
 static int read_elsewhere(void *context, struct shard_read *read)
 {
     struct node_shards *host = ((struct node_shard *)context)->host;
+    if (host->stop_until_ms != 0 && os_loop_now_ms(host->loop) >= host->stop_until_ms) {
+        return -EBUSY;
+    }
     struct pool_read *pool_read = memory_allocate_zeroed(1, sizeof *pool_read);
     pool_read->shard = context;
     pool_read->read = read;
@@ -100,12 +100,11 @@ static void write_elsewhere(void *context, struct shard_write *write)
     node_writer_submit(((struct node_shard *)context)->host->writer, write);
 }
 
-/* Which of the shards a write is of is its secret. */
 static void poll_writes(void *context)
 {
     struct node_shards *host = ((struct node_shard *)context)->host;
     for (struct shard_write *write; (write = node_writer_take(host->writer)) != NULL;) {
-        node_shards_touch_all(host);
+        node_shard_touch(shard_write_context(write));
         shard_write_done(write);
     }
 }
@@ -151,6 +150,35 @@ static int load_head(void *context, wal_shard id, raft_index index, uint32_t siz
     return status;
 }
 
+static uint32_t list_nodes(void *context, raft_node nodes[SHARD_NODE_COUNT_MAX])
+{
+    struct node_cluster *cluster = ((struct node_shard *)context)->host->cluster;
+    uint32_t count = 0;
+    for (uint32_t i = 0; cluster != NULL && i < cluster->peer_count; i++) {
+        if (node_versions_know_slots(cluster, cluster->peers[i].id)) { /* And what is asked. */
+            nodes[count++] = cluster->peers[i].id;
+        }
+    }
+    return count;
+}
+
+static bool knows_floors(void *context, raft_node node)
+{
+    struct node_cluster *cluster = ((struct node_shard *)context)->host->cluster;
+    return cluster != NULL && node_versions_know_floors(cluster, node);
+}
+
+static void emptied(void *context, struct shard *data_shard)
+{
+    struct node_shard *shard = context;
+    shard->stored_index = 0;
+    node_shard_touch(shard);
+    shard->host->map_looked_at_ms = 0;
+    node_maintenance_emptied(shard->host->maintenance, shard->place);
+    OS_LOG_INFO(shard->host->log, "node.replica_discarded", "shard=%" PRIu32 " reason=%s",
+                shard->id, "this node does not belong to its group any more");
+}
+
 static void failed(void *context, struct shard *data_shard, int status, const struct error *error)
 {
     struct node_shard *shard = context;
@@ -182,21 +210,6 @@ void node_append_slot_row(uint32_t slot, struct buffer *row)
                                              : kv_slot_row(slot, key));
 }
 
-static uint64_t at_most(uint64_t value, uint64_t limit)
-{
-    return value < limit ? value : limit;
-}
-
-static uint64_t at_least(uint64_t value, uint64_t limit)
-{
-    return value > limit ? value : limit;
-}
-
-uint64_t node__cache_size_bytes(uint64_t memory_size_bytes)
-{
-    return memory_size_bytes / CACHE_SHARE;
-}
-
 static const struct shard_host host_of_shards = {
     .clock = {.now_ms = now_ms, .wall_ms = wall_ms},
     .persist = persist,
@@ -206,12 +219,25 @@ static const struct shard_host host_of_shards = {
     .work_elsewhere = node_replica_work_elsewhere,
     .read_log = node_replica_read_log,
     .send = node_replica_send,
+    .send_beat = node_beats_add,
     .run_parts = node__run_parts,
     .load_entry = load_entry,
     .load_head = load_head,
+    .note_found = node__note_found,
+    .recall_found = node__recall_found,
     .split = node__shard_split,
+    .list_nodes = list_nodes,
+    .knows_floors = knows_floors,
+    .emptied = emptied,
     .failed = failed,
 };
+
+/* Heartbeats of few groups cost little, and find a leader that does not answer sooner than gossip does. */
+static bool may_be_quiet(const struct node_shard *shard)
+{
+    return shard->id != SLOTS_FIRST_SHARD &&
+           node_shards_map(shard->host)->range_count > QUIET_COUNT_MIN;
+}
 
 static int open_shard(struct node_shard *shard, const struct slots_range *range,
                       struct error *error)
@@ -219,23 +245,29 @@ static int open_shard(struct node_shard *shard, const struct slots_range *range,
     struct node_shards *host = shard->host;
     uint64_t seed;
     os_random_fill(&seed, sizeof seed);
-    /* Each gets its part of the memory; what is under way at one must take a large value. */
-    uint64_t memory = shard->memory_size_bytes;
+    uint64_t memory = host->options->memory_size_bytes;
+    struct shard_limits limits = node__shares_add(host->shares, shard->place);
     struct shard_machine data = kv_machine(shard->kv);
     struct shard_options options = {
         .id = shard->id,
         .self = host->self,
         .store = store_interface(host->store),
         .may_log_end_early = host->may_log_end_early,
-        .cache_size_bytes = node__cache_size_bytes(memory),
+        .cache_size_bytes = limits.cache_size_bytes,
         .store_size_bytes = store_batch_size_bytes(memory),
-        .recent_size_bytes_max = at_most(memory / RECENT_SHARE, RECENT_SIZE_BYTES_MAX),
-        .window_size_bytes_max =
-            at_most(at_least(memory / WINDOW_SHARE, WINDOW_SIZE_BYTES_MIN), WINDOW_SIZE_BYTES_MAX),
+        .recent_size_bytes_max = limits.recent_size_bytes,
+        .window_size_bytes_max = limits.window_size_bytes,
         .in_flight_size_bytes_max = memory / IN_FLIGHT_SHARE,
+        .account = &host->account,
+        .pace = &host->pace,
         .first_slot = range->first,
         .end_slot = range->end,
+        .is_child = node_place_of(shard->id) >= host->map.made_count,
+        .is_asked_by_host_only = host->is_lone && host->cluster == NULL,
         .append_slot_row = node_append_slot_row,
+        .heartbeat_phase_ms = node_beats_phase_ms(shard->id),
+        .quiet_after_ms = may_be_quiet(shard) ? QUIET_AFTER_MS : 0,
+        .is_quiet_at_start = may_be_quiet(shard) && host->cluster == NULL,
         .random_seed = seed,
         .machine = shard->id == SLOTS_FIRST_SHARD ? system_machine_over(host->system, &data) : data,
         .host = host_of_shards,
@@ -250,80 +282,117 @@ static int open_shard(struct node_shard *shard, const struct slots_range *range,
 }
 
 struct node_shard *node__open_replica(struct node_shards *shards, const struct slots_range *range,
-                                      uint64_t memory_size_bytes, struct error *error)
+                                      struct error *error)
 {
     ASSERT(shards->count < SLOTS_SHARD_COUNT_MAX);
     struct node_shard *shard = &shards->items[shards->count];
-    *shard = (struct node_shard){.host = shards,
-                                 .place = shards->count,
-                                 .id = range->shard,
-                                 .memory_size_bytes = memory_size_bytes};
+    *shard = (struct node_shard){.host = shards, .place = shards->count, .id = range->shard};
     shard->kv = kv_create_range(range->first, range->end);
     if (open_shard(shard, range, error) != 0) {
         kv_destroy(shard->kv);
         return NULL;
     }
+    shard_set_full(shard->shard, shards->was_full);
+    shards->by_place[node_place_of(shard->id)] = shard;
     return shard;
 }
 
-static int open_if_there(struct node_shards *shards, uint32_t map_count, wal_shard id,
-                         struct error *error)
+static int open_one(struct node_shards *shards, uint32_t map_count, const struct slots_range *range,
+                    struct error *error)
 {
-    struct slots_range range;
-    bool does_open = false;
-    int status = node_map_range_at_start(shards->store, id, shards->map.made_count, &range,
-                                         &does_open, error);
-    if (status != 0 || !does_open) {
-        return status;
-    }
-    uint64_t memory = shards->options->memory_size_bytes / map_count;
-    if (node__open_replica(shards, &range, memory, error) == NULL) {
-        return map_count == 1 ? error->code : error_wrap(error, error->code, "shard %u", id);
+    if (node__open_replica(shards, range, error) == NULL) {
+        return map_count == 1 ? error->code
+                              : error_wrap(error, error->code, "shard %u", range->shard);
     }
     atomic_fetch_add(&shards->count, 1);
     return 0;
 }
 
-int node__open_replicas(struct node_shards *shards, struct error *error)
+/* Those that the cluster was made with, and then those that the store has besides. */
+static int open_all(struct node_shards *shards, uint32_t map_count, struct error *error)
 {
-    struct slots map = *node_shards_map(shards);
-    struct slots_range claims[SLOTS_SHARD_COUNT_MAX];
-    ASSERT(shards->count == 0);
-    for (wal_shard id = SLOTS_FIRST_SHARD; id <= SLOTS_SHARD_COUNT_MAX; id++) {
-        int status = open_if_there(shards, map.range_count, id, error);
-        if (status != 0) {
-            node__close_replicas(shards);
-            return status;
-        }
+    struct slots made = {0};
+    struct env_store store = store_interface(shards->store);
+    int status = 0;
+    slots_divide(&made, shards->map.made_count);
+    for (uint32_t i = 0; i < made.range_count && status == 0; i++) {
+        status = open_one(shards, map_count, &made.ranges[i], error);
     }
+    slots_deinit(&made);
+    wal_shard *ids = memory_allocate(SLOTS_SHARD_COUNT_MAX * sizeof ids[0]);
+    uint32_t count = 0;
+    if (status == 0) {
+        status = shard_list_states(&store, SLOTS_FIRST_SHARD + shards->map.made_count, ids,
+                                   SLOTS_SHARD_COUNT_MAX, &count, error);
+    }
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        status = node_place_of(ids[i]) < SLOTS_SHARD_COUNT_MAX
+                     ? open_one(shards, map_count, &(struct slots_range){ids[i], 0, 1}, error)
+                     : error_say(error, ERROR_CORRUPT,
+                                 "the store has a shard %u, above the highest number", ids[i]);
+    }
+    memory_free(ids);
+    return status;
+}
+
+static int amend_map(struct node_shards *shards)
+{
+    struct slots map = {0};
+    struct slots_range *claims = memory_allocate(shards->count * sizeof claims[0]);
+    slots_copy(&map, node_shards_map(shards));
     for (uint32_t i = 0; i < shards->count; i++) {
         claims[i] = shard_range(shards->items[i].shard);
     }
-    node_map_amend(&map, claims, shards->count);
-    if (!node_map_adopt(shards, &map)) {
-        node__close_replicas(shards);
-        return error_say(error, ERROR_CORRUPT,
-                         "the store has shards that do not fit what the directory tells of them");
+    bool does_fit = node_map_amend(&map, claims, shards->count) && node_map_adopt(shards, &map);
+    memory_free(claims);
+    slots_deinit(&map);
+    return does_fit ? 0 : ERROR_CORRUPT;
+}
+
+int node__open_replicas(struct node_shards *shards, struct error *error)
+{
+    ASSERT(shards->count == 0);
+    int status = open_all(shards, node_shards_map(shards)->range_count, error);
+    if (status == 0 && amend_map(shards) != 0) {
+        status = error_say(error, ERROR_CORRUPT,
+                           "the store has shards that do not fit what the directory tells of them");
     }
-    return 0;
+    if (status != 0) {
+        node__close_replicas(shards);
+    }
+    return status;
 }
 
 void node__close_replicas(struct node_shards *shards)
 {
+    shards->touched_count = 0;
+    shards->ticked_count = 0;
+    shards->unpublished_count = 0;
+    shards->held_count = 0;
     while (shards->count > 0) {
         struct node_shard *shard = &shards->items[atomic_fetch_sub(&shards->count, 1) - 1];
         shard_close(shard->shard);
         kv_destroy(shard->kv);
-        buffer_deinit(&shard->loaded.payloads);
+        node__loaded_free(shard);
+        heap_remove(&shards->wakes, &shard->wake);
+        shards->by_place[node_place_of(shard->id)] = NULL;
         shard->shard = NULL;
         shard->kv = NULL;
+    }
+}
+
+void node_shard_touch(struct node_shard *shard)
+{
+    if (!shard->is_touched) {
+        shard->is_touched = true;
+        shard->host->touched[shard->host->touched_count++] = shard;
     }
 }
 
 void node_shards_touch_all(struct node_shards *shards)
 {
     for (uint32_t i = 0; i < shards->count; i++) {
-        shards->items[i].is_touched = true;
+        node_shard_touch(&shards->items[i]);
     }
 }
 
@@ -336,93 +405,42 @@ bool node_shard_is_alone(const struct node_shard *shard)
 
 struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
 {
-    uint32_t count = shards->count;
-    uint32_t place = node_place_of(id); /* Where it is unless there was a split. */
-    if (place < count && shards->items[place].id == id) {
-        return &shards->items[place];
-    }
-    for (place = 0; place < count && shards->items[place].id != id; place++) {
-    }
-    return place < count ? &shards->items[place] : NULL;
+    bool is_number = id >= SLOTS_FIRST_SHARD && node_place_of(id) < SLOTS_SHARD_COUNT_MAX;
+    return is_number ? shards->by_place[node_place_of(id)] : NULL;
 }
 
-/* ---- Figures --------------------------------------------------------------------------------- */
-
-/* What a person may want to know of damage. */
-static void report_repair(struct node_shard *shard, const struct shard_statistics *statistics)
+void node__shards_init(struct node_shards *shards)
 {
-    struct os_log *log = shard->host->log;
-    if (shard->was_impaired && !statistics->is_impaired) {
-        OS_LOG_INFO(log, "node.replica_whole", "shard=%" PRIu32 " applied=%" PRIu64 " state=%s",
-                    shard->id, statistics->applied_index,
-                    "has all again that its log lost, and votes");
-    }
-    shard->was_impaired = statistics->is_impaired;
-    if (statistics->unreadable_count != shard->unreadable_count) {
-        OS_LOG_WARN(log, "node.entry_unreadable",
-                    "shard=%" PRIu32 " count=%" PRIu64 " consequence=%s action=%s", shard->id,
-                    statistics->unreadable_count, "another replica gets a snapshot instead",
-                    "look after the disk; run: tutti check, when the node is stopped");
-        shard->unreadable_count = statistics->unreadable_count;
+    list_init(&shards->refused);
+    shards->figures_mutex = os_mutex_create();
+    shards->items = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->items[0]);
+    shards->figures = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->figures[0]);
+    shards->births = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->births[0]);
+    shards->found = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->found[0]);
+    node_changes_init(&shards->changes);
+    struct node_shard ***lists[] = {&shards->by_place, &shards->touched, &shards->ticked,
+                                    &shards->unpublished, &shards->held};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        *lists[i] = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof(struct node_shard *));
     }
 }
 
-static void publish_figures(struct node_shards *shards, uint64_t now)
+void node__shards_deinit(struct node_shards *shards)
 {
-    if (now - shards->figures_at_ms < FIGURES_INTERVAL_MS) {
-        return;
-    }
-    shards->figures_at_ms = now;
-    os_mutex_lock(shards->figures_mutex);
-    for (uint32_t i = 0; i < shards->count; i++) {
-        shard_get_statistics(shards->items[i].shard, &shards->figures[i].shard);
-        kv_get_statistics(shards->items[i].kv, &shards->figures[i].kv);
-    }
-    os_mutex_unlock(shards->figures_mutex);
-    for (uint32_t i = 0; i < shards->count; i++) { /* Only this thread writes them. */
-        report_repair(&shards->items[i], &shards->figures[i].shard);
-    }
-}
-
-void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
-                             struct node_figures *figures)
-{
-    os_mutex_lock(shards->figures_mutex);
-    *figures = shards->figures[place];
-    os_mutex_unlock(shards->figures_mutex);
-}
-
-static void add_figures(struct node_figures *sum, const struct node_figures *more)
-{
-    sum->kv.key_count += more->kv.key_count;
-    sum->kv.expiring_key_count += more->kv.expiring_key_count;
-    sum->kv.expired_key_count += more->kv.expired_key_count;
-    sum->shard.last_index += more->shard.last_index;
-    sum->shard.applied_index += more->shard.applied_index;
-    sum->shard.stored_index += more->shard.stored_index;
-    sum->shard.in_flight_size_bytes += more->shard.in_flight_size_bytes;
-    sum->shard.pending_request_count += more->shard.pending_request_count;
-    sum->shard.entry_count += more->shard.entry_count;
-    sum->shard.command_count += more->shard.command_count;
-    sum->shard.read_elsewhere_count += more->shard.read_elsewhere_count;
-    sum->shard.stall_count += more->shard.stall_count;
-    sum->shard.is_impaired |= more->shard.is_impaired;
-    sum->shard.unreadable_count += more->shard.unreadable_count;
-    sum->shard.rows.hit_count += more->shard.rows.hit_count;
-    sum->shard.rows.miss_count += more->shard.rows.miss_count;
-    sum->shard.rows.blocking_read_count += more->shard.rows.blocking_read_count;
-    sum->shard.rows.cached_row_count += more->shard.rows.cached_row_count;
-    sum->shard.rows.cached_size_bytes += more->shard.rows.cached_size_bytes;
-}
-
-void node_shards_sum_figures(const struct node_shards *shards, struct node_figures *figures)
-{
-    os_mutex_lock(shards->figures_mutex);
-    *figures = shards->figures[0];
-    for (uint32_t i = 1; i < shards->count; i++) {
-        add_figures(figures, &shards->figures[i]);
-    }
-    os_mutex_unlock(shards->figures_mutex);
+    node__map_deinit(&shards->map);
+    node__shares_destroy(shards->shares);
+    os_mutex_destroy(shards->figures_mutex);
+    heap_deinit(&shards->wakes);
+    memory_free(shards->items);
+    memory_free(shards->figures);
+    memory_free(shards->births);
+    memory_free(shards->found);
+    node_changes_deinit(&shards->changes);
+    memory_free(shards->by_place);
+    memory_free(shards->touched);
+    memory_free(shards->ticked);
+    memory_free(shards->unpublished);
+    memory_free(shards->held);
 }
 
 /* ---- Service --------------------------------------------------------------------------------- */
@@ -439,11 +457,11 @@ static bool is_idle(const struct node_shards *shards)
 
 static uint64_t look_at_stop(struct node_shards *shards, uint64_t now, uint64_t wake_at_ms)
 {
-    if (shards->stop_until_ms == 0) {
+    if (shards->stop_until_ms == 0 || shards->is_idle_told) {
         return wake_at_ms;
     }
-    if (is_idle(shards) || now >= shards->stop_until_ms) {
-        shards->stop_until_ms = 0;
+    if (is_idle(shards)) { /* What is elsewhere comes back: the threads would be waited for, too. */
+        shards->is_idle_told = true;
         shards->idle(shards->idle_context);
         return wake_at_ms;
     }
@@ -468,6 +486,83 @@ static void tell_stored(struct node_shard *shard)
     }
 }
 
+static void tell_full(struct node_shards *shards, bool is_full)
+{
+    for (uint32_t i = 0; i < shards->count && is_full != shards->was_full; i++) {
+        shard_set_full(shards->items[i].shard, is_full);
+    }
+    shards->was_full = is_full;
+}
+
+static void tick_one(struct node_shard *shard)
+{
+    struct node_shards *shards = shard->host;
+    shard->is_touched = false;
+    uint64_t wake_at_ms = shard_tick(shard->shard);
+    if (wake_at_ms == UINT64_MAX) {
+        heap_remove(&shards->wakes, &shard->wake);
+    } else {
+        heap_set(&shards->wakes, &shard->wake, wake_at_ms);
+    }
+    /* Elections and heartbeats come within that time; nothing else does in a group that is at rest. */
+    bool is_awake = wake_at_ms < os_loop_now_ms(shards->loop) + AWAKE_MS;
+    shards->awake_count += (uint32_t)is_awake - shard->is_awake;
+    shard->is_awake = is_awake;
+    node_shard_note(shard);
+}
+
+/* Those that waited for it go on when they may. */
+static void keep_pace(struct node_shards *shards, uint64_t now)
+{
+    if (!pace_tick(&shards->pace, now)) {
+        return;
+    }
+    for (uint32_t i = 0; i < shards->held_count; i++) {
+        shards->held[i]->is_held = false;
+        node_shard_touch(shards->held[i]);
+    }
+    shards->held_count = 0;
+}
+
+/* Those that something happened to, and those whose time has come. What happens to one meanwhile waits
+ * for the next tick, unless its turn is still to come. */
+static void tick_some(struct node_shards *shards, uint64_t now)
+{
+    for (struct heap_item *first = heap_first(&shards->wakes); first != NULL && first->key <= now;
+         first = heap_first(&shards->wakes)) {
+        heap_remove(&shards->wakes, first);
+        node_shard_touch(CONTAINER_OF(first, struct node_shard, wake));
+    }
+    struct node_shard **ticked = shards->touched;
+    shards->touched = shards->ticked;
+    shards->ticked = ticked;
+    shards->ticked_count = shards->touched_count;
+    shards->touched_count = 0;
+    for (uint32_t i = 0; i < shards->ticked_count; i++) {
+        tick_one(ticked[i]);
+    }
+}
+
+/* True: one of them wants to be ticked again at once. */
+static bool look_at(struct node_shard *const *some, uint32_t count)
+{
+    bool wants_tick = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct node_shard *shard = some[i];
+        tell_stored(shard);
+        if (shard_wants_tick(shard->shard)) {
+            wants_tick = true;
+            node_shard_touch(
+                shard); /* Its tick may be over, and the pace may have changed since. */
+        }
+        if (!shard->is_held && shard_is_held(shard->shard)) {
+            shard->is_held = true;
+            shard->host->held[shard->host->held_count++] = shard;
+        }
+    }
+    return wants_tick;
+}
+
 static void tick(void *context)
 {
     struct node_shards *shards = context;
@@ -476,37 +571,37 @@ static void tick(void *context)
     node_forward_retry(shards);
     uint64_t now = os_loop_now_ms(shards->loop);
     wake_at_ms = node__look_at_map(shards, now);
-    for (uint32_t i = 0; i < shards->count; i++) {
-        struct node_shard *shard = &shards->items[i];
-        shard_set_full(shard->shard, is_full);
-        shard->was_ticked = shard->is_touched || shard->wake_at_ms <= now;
-        if (shard->was_ticked) {
-            shard->is_touched = false;
-            shard->wake_at_ms = shard_tick(shard->shard);
-        }
-        wake_at_ms = shard->wake_at_ms < wake_at_ms ? shard->wake_at_ms : wake_at_ms;
-    }
+    tell_full(shards, is_full);
+    keep_pace(shards, now);
+    tick_some(shards, now);
+    node_beats_look(shards);
     if (shards->cluster != NULL) {
         uint64_t cluster_wake_at_ms = node_cluster_tick(shards->cluster, now);
         wake_at_ms = cluster_wake_at_ms < wake_at_ms ? cluster_wake_at_ms : wake_at_ms;
     }
     node_log_submit(shards->node_log);
-    bool wants_tick = false;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        struct node_shard *shard = &shards->items[i];
-        if (shard->was_ticked || shard->is_touched) {
-            tell_stored(shard);
-            wants_tick |= shard_wants_tick(shard->shard);
-        }
-    }
-    publish_figures(shards, now);
+    bool wants_tick = look_at(shards->ticked, shards->ticked_count);
+    wants_tick |= look_at(shards->touched, shards->touched_count);
+    node__recall_tick(shards->recall, now, is_full);
+    uint64_t figures_at_ms = node__figures_tick(shards, now);
+    wake_at_ms = figures_at_ms < wake_at_ms ? figures_at_ms : wake_at_ms;
+    uint64_t shares_at_ms = node__shares_tick(shards->shares, now);
+    wake_at_ms = shares_at_ms < wake_at_ms ? shares_at_ms : wake_at_ms;
     if (!list_is_empty(&shards->refused)) {
         wake_at_ms = now;
+    }
+    if (shards->held_count > 0) {
+        wants_tick |= pace_may_go_on(&shards->pace);
+        wake_at_ms = number_min(wake_at_ms, pace_wake_at_ms(&shards->pace));
     }
     if (wants_tick) {
         os_loop_tick_again(shards->loop);
     }
+    if (heap_first(&shards->wakes) != NULL && heap_first(&shards->wakes)->key < wake_at_ms) {
+        wake_at_ms = heap_first(&shards->wakes)->key;
+    }
     wake_at_ms = look_at_stop(shards, now, wake_at_ms);
+    node__map_free_old(&shards->map);
     if (wake_at_ms != UINT64_MAX) {
         os_timer_start(shards->timer, wake_at_ms > now ? wake_at_ms - now : 1, 0);
     }
@@ -520,13 +615,15 @@ static void timer_expired(void *context)
 static void log_is_durable(void *context)
 {
     struct node_shards *shards = context;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        struct node_shard *shard = &shards->items[i];
+    struct node_log_client *client = node_log_take_done(&shards->durable);
+    while (client != NULL) {
+        struct node_shard *shard = LIST_ITEM(client, struct node_shard, client);
+        client = node_log_next_done(client);
         uint64_t sequence =
             atomic_load_explicit(&shard->client.durable_sequence, memory_order_acquire);
         if (sequence != shard->told_sequence) {
             shard->told_sequence = sequence;
-            shard->is_touched = true;
+            node_shard_touch(shard);
             shard_persisted(shard->shard, sequence);
         }
     }
@@ -542,16 +639,20 @@ void node_shards_attach(struct node_shards *shards, struct os_loop *loop)
 {
     shards->loop = loop;
     shards->timer = os_timer_create(loop, timer_expired, shards);
-    shards->durable = os_wake_create(loop, log_is_durable, shards);
+    shards->durable.wake = os_wake_create(loop, log_is_durable, shards);
     shards->written = os_wake_create(loop, store_has_written, shards);
     for (uint32_t i = 0; i < shards->count; i++) {
-        shards->items[i].client.wake = shards->durable;
-        shards->items[i].is_touched = true;
+        shards->items[i].client.done = &shards->durable;
+        node_shard_touch(&shards->items[i]);
         tell_stored(&shards->items[i]);
     }
     node_writer_set_wake(shards->writer, shards->written);
     os_loop_at_end_of_tick(loop, tick, shards);
-    publish_figures(shards, os_monotonic_ms()); /* Nobody sees the zeros from before. */
+    for (uint32_t i = 0; i < shards->count; i++) { /* Nobody sees the zeros from before. */
+        node__figures_publish(&shards->items[i]);
+        node_changes_note(&shards->changes, i);
+        node__shares_note(shards->shares, i);
+    }
 }
 
 /* ---- The end --------------------------------------------------------------------------------- */
@@ -593,13 +694,12 @@ void node_shards_close(struct node_shards *shards)
     node_writer_destroy(shards->writer);
     if (shards->timer != NULL) {
         os_timer_destroy(shards->timer);
-        os_wake_destroy(shards->durable);
+        os_wake_destroy(shards->durable.wake);
         os_wake_destroy(shards->written);
     }
     node__close_replicas(shards);
-    node__map_deinit(&shards->map);
+    node__recall_destroy(shards->recall);
     system_destroy(shards->system);
     os_files_destroy(shards->files);
-    os_mutex_destroy(shards->figures_mutex);
-    memory_free(shards->figures);
+    node__shards_deinit(shards);
 }

@@ -68,8 +68,11 @@ uint64_t node_transactions_tick(struct node_cluster *cluster, uint64_t now)
     if (now >= cluster->transactions_looked_at_ms + LOOK_INTERVAL_MS) {
         cluster->transactions_looked_at_ms = now;
         const struct kv_visit visit = {now, AGE_MS, found, cluster};
-        kv_visit_unfinished_of_all(led, cluster->shards->count, &cluster->transactions_next_shard,
-                                   &visit);
+        /* The sum is a moment old, which does not matter. */
+        if (cluster->shards->sum.kv.unfinished_count > 0) {
+            kv_visit_unfinished_of_all(led, cluster->shards->count,
+                                       &cluster->transactions_next_shard, &visit);
+        }
     }
     uint64_t wake_at_ms = txn_tick(cluster->transactions);
     uint64_t look_at_ms = cluster->transactions_looked_at_ms + LOOK_INTERVAL_MS;

@@ -24,13 +24,13 @@ struct view_shard {
 
 struct node_view {
     const struct node_shards *node_shards;
-    struct os_mutex *mutex; /* Over all that follows, but for `leaders`. */
     char id[TLS_CLUSTER_TEXT_SIZE];
+    uint32_t self;
+    struct os_mutex *mutex; /* Over all that follows, but for `leaders`. */
     uint64_t epoch;
     uint64_t offset;
     struct view_node nodes[NODE_PEER_COUNT_MAX + 1];
     uint32_t node_count;
-    uint32_t self;
     struct view_shard shards[SLOTS_SHARD_COUNT_MAX]; /* By node_place_of(). */
     uint64_t made_at_ms;                             /* Reactor 0's. */
     _Atomic uint32_t leaders[SLOTS_SHARD_COUNT_MAX]; /* 0: not known, or this node. */
@@ -98,9 +98,22 @@ void node_view_set_leader(struct node_view *view, wal_shard shard, raft_node lea
                           memory_order_relaxed);
 }
 
+void node_view_note(struct node_view *view, const struct node_shard *node_shard)
+{
+    const struct raft_configuration *members = shard_configuration(node_shard->shard);
+    struct view_shard *shard = &view->shards[node_place_of(node_shard->id)];
+    if (shard->replica_count == members->voter_count &&
+        memcmp(shard->replicas, members->voters, sizeof shard->replicas) == 0) {
+        return;
+    }
+    os_mutex_lock(view->mutex);
+    shard->replica_count = members->voter_count;
+    memcpy(shard->replicas, members->voters, sizeof shard->replicas);
+    os_mutex_unlock(view->mutex);
+}
+
 void node_view_update(struct node_view *view, const struct node_cluster *cluster, uint64_t now_ms)
 {
-    struct node_shards *shards = cluster->shards;
     if (now_ms < view->made_at_ms + INTERVAL_MS) {
         return;
     }
@@ -109,14 +122,7 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
     os_mutex_lock(view->mutex);
     view->node_count = 0;
     view->epoch = cluster->epoch;
-    view->offset = 0;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        const struct raft_configuration *members = shard_configuration(shards->items[i].shard);
-        struct view_shard *shard = &view->shards[node_place_of(shards->items[i].id)];
-        view->offset += shard_applied_index(shards->items[i].shard);
-        shard->replica_count = members->voter_count;
-        memcpy(shard->replicas, members->voters, sizeof shard->replicas);
-    }
+    view->offset = cluster->shards->sum.shard.applied_index; /* Only this thread changes it. */
     add(view, cluster, cluster->self, "", cluster->peer_text);
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         const struct node_peer *other = &cluster->peers[i];
@@ -127,11 +133,10 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
 
 /* Slots of a shard, with its leader first. */
 static void describe_shard(const struct node_view *view, const struct slots_range *slots,
-                           struct resp_cluster *target)
+                           const struct view_shard *shard, struct resp_cluster *target)
 {
-    uint32_t place = node_place_of(slots->shard);
-    const struct view_shard *shard = &view->shards[place];
-    uint32_t leader = atomic_load_explicit(&view->leaders[place], memory_order_relaxed);
+    uint32_t leader =
+        atomic_load_explicit(&view->leaders[node_place_of(slots->shard)], memory_order_relaxed);
     uint32_t replicas[VOTER_COUNT_MAX];
     uint32_t replica_count = 0;
     leader = leader == 0 ? view->self : leader;
@@ -148,30 +153,60 @@ static void describe_shard(const struct node_view *view, const struct slots_rang
     resp_cluster_add_range(target, &range);
 }
 
-void node_view_describe(struct node_view *view, struct resp_cluster *target)
+static void describe_node(const struct node_view *view, const struct view_node *known,
+                          uint64_t offset, struct resp_cluster *target)
 {
+    struct resp_cluster_node node = {
+        .id = known->id,
+        .host = known->place.host,
+        .port = known->place.port,
+        .peer_port = known->peer_port,
+        .is_self = known->id == view->self,
+        .is_online = known->is_online,
+        .offset = offset,
+    };
+    resp_cluster_add_node(target, &node);
+}
+
+/* Of what the mutex is over, a copy. */
+struct excerpt {
+    uint64_t epoch;
+    uint64_t offset;
+    uint32_t node_count;
+    struct view_node nodes[NODE_PEER_COUNT_MAX + 1];
+    struct view_shard shards[]; /* In the order of the map's ranges. */
+};
+
+static struct excerpt *take_excerpt(struct node_view *view, const struct slots *map)
+{
+    struct excerpt *excerpt =
+        memory_allocate(sizeof *excerpt + map->range_count * sizeof excerpt->shards[0]);
     os_mutex_lock(view->mutex);
-    if (view->node_count > 1) {
-        resp_cluster_set(target, view->id, view->epoch);
-        for (uint32_t i = 0; i < view->node_count; i++) {
-            const struct view_node *known = &view->nodes[i];
-            struct resp_cluster_node node = {
-                .id = known->id,
-                .host = known->place.host,
-                .port = known->place.port,
-                .peer_port = known->peer_port,
-                .is_self = known->id == view->self,
-                .is_online = known->is_online,
-                .offset = view->offset,
-            };
-            resp_cluster_add_node(target, &node);
-        }
-        const struct slots *map = node_shards_map(view->node_shards);
-        for (uint32_t i = 0; i < map->range_count; i++) {
-            describe_shard(view, &map->ranges[i], target);
-        }
+    excerpt->epoch = view->epoch;
+    excerpt->offset = view->offset;
+    excerpt->node_count = view->node_count;
+    memcpy(excerpt->nodes, view->nodes, view->node_count * sizeof excerpt->nodes[0]);
+    for (uint32_t i = 0; i < map->range_count && view->node_count > 1; i++) {
+        excerpt->shards[i] = view->shards[node_place_of(map->ranges[i].shard)];
     }
     os_mutex_unlock(view->mutex);
+    return excerpt;
+}
+
+void node_view_describe(struct node_view *view, struct resp_cluster *target)
+{
+    const struct slots *map = node_shards_map(view->node_shards);
+    struct excerpt *excerpt = take_excerpt(view, map);
+    if (excerpt->node_count > 1) {
+        resp_cluster_set(target, view->id, excerpt->epoch);
+        for (uint32_t i = 0; i < excerpt->node_count; i++) {
+            describe_node(view, &excerpt->nodes[i], excerpt->offset, target);
+        }
+        for (uint32_t i = 0; i < map->range_count; i++) {
+            describe_shard(view, &map->ranges[i], &excerpt->shards[i], target);
+        }
+    }
+    memory_free(excerpt);
 }
 
 bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_place *place)

@@ -14,6 +14,7 @@
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
 #include "sim/sim_internal.h"
+#include "sim/sim_settings.h"
 
 enum {
     STEP_COUNT_MAX = 400000,
@@ -353,22 +354,6 @@ static bool advance_ending(struct sim *sim, uint32_t *phase)
     }
 }
 
-static void print_nature(const struct sim *sim)
-{
-    const struct sim__nature *nature = &sim->nature;
-    (void)fprintf(sim->options.trace,
-                  "clients=%u pipeline=%u keys=%u registers=%u requests=%u segment_bytes=%u "
-                  "spare_bytes=%u capacity_bytes=%" PRIu64 " in_flight_bytes=%u cache_bytes=%u "
-                  "value_bytes=%u log_flush_us=%u kill_us=%u power=%u%% damage=%u%% busy=%u%% "
-                  "incomplete=%u%%\n",
-                  nature->client_count, nature->pipeline_max, nature->key_count,
-                  nature->register_count, nature->request_count, nature->segment_size_bytes,
-                  nature->spare_size_bytes, nature->capacity_bytes, nature->in_flight_size_bytes,
-                  nature->cache_size_bytes, nature->value_size_max, nature->log_flush_us,
-                  nature->kill_every_us, nature->power_percent, nature->damage_percent,
-                  nature->faults.busy_percent, nature->faults.incomplete_percent);
-}
-
 static void live(struct sim *sim)
 {
     uint32_t phase = 0;
@@ -398,16 +383,86 @@ static void live(struct sim *sim)
     }
 }
 
+#define SETTING(member) SIM__SETTING(struct sim__nature, member)
+
+static const struct sim__setting settings[] = {
+    SETTING(client_count),
+    SETTING(pipeline_max),
+    SETTING(key_count),
+    SETTING(register_count),
+    SETTING(request_count),
+    SETTING(think_us),
+    SETTING(disk_us),
+    SETTING(segment_size_bytes),
+    SETTING(spare_size_bytes),
+    SETTING(capacity_bytes),
+    SETTING(cache_size_bytes),
+    SETTING(in_flight_size_bytes),
+    SETTING(store_row_count),
+    SETTING(store_write_us),
+    SETTING(kill_every_us),
+    SETTING(kill_in_call_percent),
+    SETTING(power_percent),
+    SETTING(stop_percent),
+    SETTING(recovery_kill_percent),
+    SETTING(ready_kill_percent),
+    SETTING(damage_percent),
+    SETTING(twice_percent),
+    SETTING(flush_error_every_us),
+    SETTING(full_every_us),
+    SETTING(clock_jump_every_us),
+    SETTING(log_flush_us),
+    SETTING(store_flush_us),
+    SETTING(read_limit),
+    SETTING(read_busy_percent),
+    SETTING(value_size_max),
+    SETTING(expiry_percent),
+    SETTING(transaction_percent),
+    SETTING(resp3_percent),
+    SETTING(flushall_per_mille),
+    SETTING(large_hash_per_mille),
+    SETTING(read_percent),
+    SETTING(does_cache_lie),
+    SETTING(does_directory_reorder),
+    SETTING(faults.busy_percent),
+    SETTING(faults.incomplete_percent),
+};
+
+enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
+
+/* What this life is like, and the random numbers of what happens. */
+static int draw(struct sim *sim, struct error *error)
+{
+    const struct sim_options *options = &sim->options;
+    random_init(&sim->random, options->seed);
+    sim__draw_nature(sim);
+    uint64_t stream = sim__stream_seed(options);
+    random_init(&sim->disk_random, stream + 0x10000000000u);
+    random_init(&sim->fault_random, stream + 0x20000000000u);
+    if (options->stream != 0) {
+        random_init(&sim->random, stream);
+    }
+    return sim__settings_apply(settings, SETTING_COUNT, &sim->nature, options->settings, error);
+}
+
+int sim_show_nature(const struct sim_options *options, FILE *file, struct error *error)
+{
+    struct sim sim = {.options = *options};
+    int status = draw(&sim, error);
+    if (status == 0 && file != NULL) {
+        sim__settings_print(settings, SETTING_COUNT, &sim.nature, file);
+    }
+    return status;
+}
+
 void sim_run(const struct sim_options *options, struct sim_result *result)
 {
     *result = (struct sim_result){0};
     struct sim sim = {.options = *options, .result = result, .wall_offset_ms = WALL_START_MS};
-    random_init(&sim.random, options->seed);
-    random_init(&sim.disk_random, options->seed + 0x10000000000u);
-    random_init(&sim.fault_random, options->seed + 0x20000000000u);
-    sim__draw_nature(&sim);
+    int status = draw(&sim, NULL);
+    ASSERT(status == 0); /* sim_show_nature() has looked at the settings. */
     if (options->trace != NULL) {
-        print_nature(&sim);
+        sim__settings_print(settings, SETTING_COUNT, &sim.nature, options->trace);
     }
     sim__clock_boot(&sim);
     struct trace_hooks hooks = {&sim, hook_record, hook_fault, hook_probe, hook_bug};

@@ -13,7 +13,7 @@
 enum {
     STEP_COUNT_MAX = 3000000,
     FAULTS_END_US = 20000000, /* The latest end of the first phase. */
-    HEAL_US_MAX = 30000000,   /* By then after it, all must be well. */
+    HEAL_US_MAX = 30000000,   /* By then after it, all must be well, but for what conductors do. */
     WATCH_INTERVAL_US = 20000,
 };
 
@@ -180,78 +180,6 @@ uint32_t sim__cluster_any_node(struct cluster *cluster)
     return (uint32_t)random_below(&cluster->random, cluster->nature.node_count);
 }
 
-/* ---- The nature of a life -------------------------------------------------------------------- */
-
-static uint32_t between(struct random *random, uint32_t lower, uint32_t upper)
-{
-    return lower + (uint32_t)random_below(random, upper - lower + 1);
-}
-
-/* 0 in two of three lives. */
-static uint32_t maybe(struct random *random, uint32_t lower, uint32_t upper)
-{
-    return random_chance(random, 1, 3) ? between(random, lower, upper) : 0;
-}
-
-static void draw_callers(struct cluster_nature *nature, struct random *random)
-{
-    nature->caller_count = random_chance(random, 2, 3) ? between(random, 1, 5) : 0;
-    nature->call_count = nature->caller_count == 0 ? 0 : between(random, 20, 1500);
-    nature->burst_count_max = random_chance(random, 1, 3) ? 1 : between(random, 2, 40);
-    nature->deadline_ms = random_chance(random, 1, 2) ? between(random, 100, 3000) : 30000;
-    nature->silence_ms = between(random, 20, 800);
-    nature->held_size_bytes = random_chance(random, 1, 3) ? between(random, 1000, 30000) : 1u << 20;
-    nature->guest_size_bytes =
-        random_chance(random, 1, 3) ? between(random, 1000, 30000) : 1u << 20;
-}
-
-static void draw_nature(struct cluster *cluster)
-{
-    struct random *random = &cluster->random;
-    struct cluster_nature *nature = &cluster->nature;
-    static const uint32_t node_counts[] = {3, 3, 3, 3, 3, 4, 5, 5, 2, 1};
-    nature->node_count = node_counts[random_below(random, 10)];
-    nature->does_start_whole = random_chance(random, 2, 3);
-    nature->client_count = between(random, 1, 8);
-    nature->key_count = between(random, 1, 6);
-    nature->request_count = between(random, 50, 1200);
-    nature->think_us = between(random, 100, 20000);
-    nature->retry_us = random_chance(random, 1, 4) ? between(random, 20000, 800000) : 5000;
-    nature->impatience_us = random_chance(random, 2, 3) ? between(random, 3000, 300000) : 0;
-    nature->disk_us = between(random, 50, 3000);
-    nature->network_us = between(random, 50, 2000);
-    nature->election_timeout_ms = between(random, 60, 400);
-    nature->segment_size_bytes = 4096u * between(random, 8, 64);
-    nature->store_row_count = random_chance(random, 1, 2) ? between(random, 1, 8) : 500;
-    nature->store_flush_us = between(random, 5000, 400000);
-    nature->recent_size_bytes = random_chance(random, 1, 2) ? between(random, 0, 3000) : 1u << 20;
-    nature->window_size_bytes = random_chance(random, 1, 4) ? between(random, 0, 5000) : 1u << 20;
-    nature->value_size_max = random_chance(random, 1, 4) ? 5000 : 60;
-    nature->kill_every_us = maybe(random, 100000, 3000000);
-    nature->power_percent = random_chance(random, 1, 2) ? between(random, 10, 100) : 0;
-    nature->stay_down_us = between(random, 1000, 1500000);
-    nature->blackout_every_us = maybe(random, 1000000, 6000000);
-    nature->pause_every_us = maybe(random, 100000, 2000000);
-    nature->partition_every_us = maybe(random, 100000, 2000000);
-    nature->break_every_us = maybe(random, 30000, 1000000);
-    nature->slow_disk_every_us = maybe(random, 200000, 3000000);
-    nature->full_every_us = maybe(random, 200000, 3000000);
-    nature->flush_error_every_us = maybe(random, 200000, 3000000);
-    nature->damage_every_us = maybe(random, 100000, 2000000);
-    nature->does_cache_lie = random_chance(random, 1, 2);
-    nature->does_directory_reorder = random_chance(random, 1, 2);
-    nature->configure_every_us = maybe(random, 50000, 2000000);
-    if (!nature->does_start_whole && nature->configure_every_us == 0) {
-        nature->configure_every_us = between(random, 50000, 500000);
-    }
-    nature->transfer_every_us = maybe(random, 50000, 2000000);
-    nature->wall_jump_every_us = maybe(random, 100000, 2000000);
-    nature->clock_rate_percent = maybe(random, 1, 8);
-    nature->faults.busy_percent = maybe(random, 1, 30);
-    nature->faults.incomplete_percent = maybe(random, 1, 30);
-    draw_callers(nature, random);
-}
-
 /* ---- Faults ---------------------------------------------------------------------------------- */
 
 static void again(struct cluster *cluster, const struct cluster_event *event, uint32_t every_us)
@@ -348,7 +276,7 @@ static void slow_one_disk(struct cluster *cluster, const struct cluster_event *e
 {
     struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
     if (!cluster->is_healing) {
-        sim__cluster_node_slow_disk(cluster, node, between(&cluster->random, 2, 300),
+        sim__cluster_node_slow_disk(cluster, node, sim__cluster_between(&cluster->random, 2, 300),
                                     sim__cluster_delay(cluster, 1000000));
     }
     again(cluster, event, cluster->nature.slow_disk_every_us);
@@ -371,7 +299,7 @@ static void fail_a_flush(struct cluster *cluster, const struct cluster_event *ev
 {
     if (!cluster->is_healing) {
         sim__cluster_node_fail_flush(cluster, cluster->nodes[sim__cluster_any_node(cluster)],
-                                     between(&cluster->random, 1, 10) * 100000);
+                                     sim__cluster_between(&cluster->random, 1, 10) * 100000);
     }
     again(cluster, event, cluster->nature.flush_error_every_us);
 }
@@ -415,7 +343,8 @@ static void configure(struct cluster *cluster, const struct cluster_event *event
     if (shard != NULL && shard_is_ready(shard) && !cluster->is_healing) {
         struct raft_configuration target;
         draw_configuration(cluster, &target);
-        if (target.voter_count > 0 && !sim__cluster_needs_damaged(cluster, &target) &&
+        if (target.voter_count > 0 &&
+            !sim__cluster_needs_damaged(cluster, place, shard_configuration(shard), &target) &&
             sim__cluster_split_lets(cluster, place, shard_configuration(shard), &target)) {
             int status = shard_configure(shard, &target);
             sim__cluster_note(cluster, "cluster.configure", sim__cluster_node_id(node),
@@ -460,6 +389,7 @@ static void schedule_faults(struct cluster *cluster)
         {nature->flush_error_every_us, fail_a_flush},
         {nature->damage_every_us, damage_log},
         {nature->split_every_us, sim__cluster_split_some},
+        {nature->upgrade_every_us, sim__cluster_upgrade_one},
     };
     for (uint32_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (faults[i].every_us > 0) {
@@ -467,6 +397,8 @@ static void schedule_faults(struct cluster *cluster)
                                   faults[i].run, NULL, 0, NULL);
         }
     }
+    sim__cluster_gossip_begin(cluster);
+    sim__cluster_office_begin(cluster);
 }
 
 /* ---- Phases ---------------------------------------------------------------------------------- */
@@ -487,6 +419,7 @@ static void begin_healing(struct cluster *cluster)
             sim__cluster_node_start(cluster, node);
         }
     }
+    sim__cluster_office_heal(cluster);
 }
 
 /* Have all members of the group applied the same, and nothing is under way? */
@@ -565,38 +498,18 @@ static bool is_settled(const struct cluster *cluster)
     return true;
 }
 
-static void print_replicas(const struct cluster *cluster)
-{
-    for (uint32_t i = 0; i < cluster->nature.node_count * cluster->shard_count; i++) {
-        const struct cluster_node *node = cluster->nodes[i / cluster->shard_count];
-        uint32_t place = i % cluster->shard_count;
-        const struct shard *shard = sim__cluster_node_shard(node, place);
-        struct shard_statistics shown = {0};
-        struct kv_statistics content = {0};
-        if (shard != NULL) {
-            shard_get_statistics(shard, &shown);
-            kv_get_statistics(sim__cluster_node_kv(node, place), &content);
-        }
-        (void)fprintf(cluster->options.trace,
-                      "node %u shard %u: runs=%d ready=%d term=%" PRIu64 " last=%" PRIu64
-                      " applied=%" PRIu64 " stored=%" PRIu64 " locked=%" PRIu64
-                      " unfinished=%" PRIu64 "\n",
-                      sim__cluster_node_id(node), place + 1, shard != NULL,
-                      shard != NULL && shard_is_ready(shard), shown.term, shown.last_index,
-                      shown.applied_index, shown.stored_index, content.locked_key_count,
-                      content.unfinished_count);
-    }
-}
-
 static void fail_to_end(struct cluster *cluster, bool is_done)
 {
     if (cluster->options.trace != NULL) {
-        print_replicas(cluster);
+        sim__cluster_print_replicas(cluster);
     }
     if (!is_done) {
         sim__cluster_fail(cluster, "no progress after all faults have ended");
     } else if (!sim__cluster_transactions_are_over(cluster)) {
         sim__cluster_fail(cluster, "transactions do not come to their end");
+    } else if (sim__cluster_unrest(cluster) != NULL) {
+        sim__cluster_fail(cluster, "conductors do not come to rest: %s",
+                          sim__cluster_unrest(cluster));
     } else {
         sim__cluster_fail(cluster, "the replicas do not come to the same state");
     }
@@ -632,12 +545,6 @@ static void verify_rows(struct cluster *cluster, const struct cluster_node *node
     }
 }
 
-/* A wish is carried out in the end. */
-static bool is_wish_open(const struct cluster *cluster)
-{
-    return cluster->wish.child != 0 && !cluster->is_quiet;
-}
-
 static void live(struct cluster *cluster)
 {
     bool is_audited = cluster->nature.list_count == 0;
@@ -655,8 +562,9 @@ static void live(struct cluster *cluster)
             sim__cluster_callers_healed(cluster);
             is_done = false;
         }
-        bool is_over =
-            is_done && sim__cluster_transactions_are_over(cluster) && !is_wish_open(cluster);
+        bool is_over = is_done && sim__cluster_transactions_are_over(cluster) &&
+                       sim__cluster_unrest(cluster) == NULL &&
+                       (cluster->is_quiet || !sim__cluster_is_wish_open(cluster));
         if (cluster->is_healing && is_over && !is_audited) {
             is_audited = true;
             cluster->is_quiet = true;
@@ -664,65 +572,10 @@ static void live(struct cluster *cluster)
         } else if (cluster->is_healing && is_over && is_settled(cluster)) {
             return;
         }
-        if (cluster->is_healing && cluster->now_us > cluster->healed_at_us + HEAL_US_MAX) {
+        uint64_t heal_us_max = HEAL_US_MAX + sim__cluster_rest_us_max(cluster);
+        if (cluster->is_healing && cluster->now_us > cluster->healed_at_us + heal_us_max) {
             fail_to_end(cluster, is_done);
         }
-    }
-}
-
-static void draw_transactions(struct cluster_nature *nature, struct random *random)
-{
-    nature->list_count = nature->shard_count * between(random, 1, 2);
-    if (nature->caller_count == 0) {
-        draw_callers(nature, random);
-        nature->caller_count = nature->caller_count == 0 ? 2 : nature->caller_count;
-        nature->call_count = between(random, 20, 500);
-    }
-    nature->transaction_percent = between(random, 10, 80);
-    nature->watch_percent = maybe(random, 5, 80);
-    nature->transaction_deadline_ms = between(random, 100, 4000);
-    nature->prepare_timeout_ms = between(random, 20, 1500);
-    nature->recovery_age_ms = between(random, 50, 3000);
-    nature->recovery_look_ms = between(random, 10, 1000);
-    nature->aimed_per_mille = maybe(random, 1, 20);
-}
-
-/* In one life of four the data are divided. Drawn apart, so that other lives are as they were. */
-static void draw_shards(struct cluster *cluster)
-{
-    struct random random;
-    random_init(&random, cluster->options.seed ^ 0x736c6f7473);
-    bool is_divided = random_chance(&random, 1, 4);
-    cluster->nature.shard_count =
-        is_divided ? 2 + (uint32_t)random_below(&random, CLUSTER_FOUNDED_COUNT_MAX - 1) : 1;
-    cluster->shard_count = cluster->nature.shard_count;
-    slots_divide(&cluster->slots, cluster->nature.shard_count);
-    cluster->maps[0] = memory_allocate(sizeof cluster->slots);
-    *cluster->maps[0] = cluster->slots;
-    if (is_divided) {
-        draw_transactions(&cluster->nature, &random);
-    }
-}
-
-static void print_nature(const struct cluster *cluster)
-{
-    const struct cluster_nature *nature = &cluster->nature;
-    if (cluster->options.trace != NULL) {
-        (void)fprintf(
-            cluster->options.trace,
-            "nodes=%u shards=%u whole=%d clients=%u keys=%u requests=%u election_ms=%u kill=%u "
-            "blackout=%u pause=%u partition=%u break=%u slow=%u configure=%u "
-            "transfer=%u recent=%u window=%u damage=%u lists=%u transactions=%u watch=%u aimed=%u "
-            "callers=%u calls=%u jump=%u split=%u\n",
-            nature->node_count, nature->shard_count, nature->does_start_whole, nature->client_count,
-            nature->key_count, nature->request_count, nature->election_timeout_ms,
-            nature->kill_every_us, nature->blackout_every_us, nature->pause_every_us,
-            nature->partition_every_us, nature->break_every_us, nature->slow_disk_every_us,
-            nature->configure_every_us, nature->transfer_every_us, nature->recent_size_bytes,
-            nature->window_size_bytes, nature->damage_every_us, nature->list_count,
-            nature->transaction_percent, nature->watch_percent, nature->aimed_per_mille,
-            nature->caller_count, nature->call_count, nature->wall_jump_every_us,
-            nature->split_every_us);
     }
 }
 
@@ -734,14 +587,14 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     cluster->result = result;
     cluster->trace_hash = options->seed;
     cluster->now_us = 1000000;
-    random_init(&cluster->random, options->seed);
-    random_init(&cluster->disk_random, options->seed ^ 0x5eed);
     struct trace_hooks hooks = {cluster, hook_record, hook_fault, hook_probe, hook_bug};
     trace_set_hooks(&hooks);
-    draw_nature(cluster);
-    draw_shards(cluster);
-    sim__cluster_split_draw(cluster);
-    print_nature(cluster);
+    int status = sim__cluster_draw(cluster, NULL);
+    ASSERT(status == 0); /* sim_show_nature() has looked at the settings. */
+    if (options->trace != NULL) {
+        sim__cluster_print_nature(cluster, options->trace);
+    }
+    sim__cluster_office_create(cluster);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->oracles[i] = sim__cluster_oracle_create(cluster, i);
     }
@@ -757,7 +610,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     cluster->clients = sim__cluster_clients_create(cluster);
     sim__cluster_callers_create(cluster);
     schedule_faults(cluster);
-    if (cluster->nature.split_every_us > 0) {
+    if (cluster->nature.does_split) {
         sim__cluster_split_spread(cluster);
     }
     live(cluster);
@@ -786,10 +639,9 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         sim__cluster_oracle_destroy(cluster->oracles[i]);
     }
-    for (uint32_t i = 0; i <= cluster->map; i++) {
-        memory_free(cluster->maps[i]);
-    }
+    sim__cluster_maps_destroy(cluster);
     trace_set_hooks(NULL);
+    memory_free(cluster->office);
     memory_free(cluster->events);
     memory_free(cluster);
 }

@@ -2,7 +2,8 @@
 /* One simulated life of a cluster: the same cores as in the node, on several simulated machines with
  * a network between them. What the files of it share.
  *
- *   sim_cluster.c          the world: nature, events, phases
+ *   sim_cluster.c          the world: events, phases
+ *   sim_cluster_nature.c   what a life is like
  *   sim_cluster_node.c     a machine: the wiring of src/node with events in place of threads
  *   sim_cluster_host.c     what its shards ask for
  *   sim_cluster_route.c    its core/route, and what it needs
@@ -13,12 +14,17 @@
  *   sim_cluster_history.c  what clients ask, and the history of what they saw
  *   sim_cluster_oracle.c   what a group's log ordered, checked on every replica
  *   sim_cluster_split.c    shards that become two, and maps on their way from node to node
+ *   sim_cluster_version.c  nodes of an older version
+ *   sim_cluster_gossip.c   rumours of who is gone, in lives whose groups fall quiet
+ *   sim_cluster_conductor.c  a machine's core/conductor, in lives that have them
+ *   sim_cluster_office.c   what is around conductors, what they promise, and what they must come to
  *
  * In some lives the data are in several shards, each with a group and an oracle of its own. Then
  * there are transactions over several of them:
  *
  *   sim_cluster_coordinator.c  a machine's core/txn: the coordinator of its gateway, and the recoverer
  *   sim_cluster_transaction.c  what callers do in transactions
+ *   sim_cluster_move.c     RENAME, RENAMENX and COPY, which are such ones
  *   sim_cluster_lists.c        keys that only grow: what all saw of them is checked as one history
  *   sim_cluster_ledger.c       what the logs say of transactions, taken together
  *
@@ -53,6 +59,21 @@ struct cluster_event {
     void *pointer;
 };
 
+/* Of lives with conductors. */
+struct cluster_conducting {
+    uint32_t pace; /* Their clocks run so many times faster than the others; 0: there are none. */
+    bool does_begin_alone;    /* The first node; others join when somebody wishes so. */
+    uint32_t replica_count;   /* That are wanted at first. */
+    uint32_t grace_ms;        /* Of the dead. */
+    uint32_t wish_every_us;   /* Somebody wants something else. */
+    uint32_t office_every_us; /* Somebody else is to lead the first shard. */
+    uint32_t split_size_bytes;
+    uint32_t split_load_per_s;
+    uint32_t slot_load; /* Each slot takes so much in 1000 s, whatever clients do, */
+    uint32_t hot_slot;  /* and this one so much more. */
+    uint32_t hot_load;
+};
+
 /* What this life is like: drawn from the seed. Intervals of 0: never. */
 struct cluster_nature {
     uint32_t node_count;
@@ -74,11 +95,15 @@ struct cluster_nature {
     uint32_t disk_us;
     uint32_t network_us;
     uint32_t election_timeout_ms;
+    uint32_t quiet_after_ms; /* 0: never. */
+    bool do_beats_gather;    /* Heartbeats of all shards go together, */
+    bool are_beats_aligned;  /* and leave at the same times. */
     uint32_t segment_size_bytes;
     uint32_t store_row_count;
     uint32_t store_flush_us;
     uint32_t recent_size_bytes;
     uint32_t window_size_bytes;
+    uint32_t floor_delay_ms;
     uint32_t value_size_max;
     uint32_t kill_every_us;
     uint32_t power_percent; /* Of the kills. */
@@ -96,19 +121,34 @@ struct cluster_nature {
     uint32_t configure_every_us;
     uint32_t transfer_every_us;
     uint32_t wall_jump_every_us;
-    uint32_t split_every_us;
+    bool does_split;             /* Shards, for whatever reason. */
+    uint32_t split_every_us;     /* Somebody asks for it. */
+    uint32_t upgrade_every_us;   /* A node of an older version becomes a newer one. */
     uint32_t map_us;             /* So long a map is on its way. */
     uint32_t clock_rate_percent; /* Clocks run up to so much faster or slower. */
     struct memstore_faults faults;
     /* Of lives with several shards. */
     uint32_t list_count;
     uint32_t transaction_percent; /* Of the calls. */
-    uint32_t watch_percent;       /* Of the transactions. */
+    uint32_t watch_percent;       /* Of the transactions, */
+    uint32_t move_percent;        /* and so many are RENAME, RENAMENX or COPY. */
     uint32_t transaction_deadline_ms;
     uint32_t prepare_timeout_ms;
     uint32_t recovery_age_ms;
     uint32_t recovery_look_ms;
     uint32_t aimed_per_mille; /* Of the steps of transactions: something befalls who took them. */
+    struct cluster_conducting conducting;
+};
+
+/* Which splits a map has: of the child at place p, bit p - 1. */
+typedef uint32_t cluster_map;
+
+/* A shard that was not there from the start. */
+struct cluster_child {
+    uint32_t parent; /* Its place. */
+    uint32_t first_slot;
+    bool is_wished; /* The conductor tells of it: */
+    bool is_born;   /* also for a while after that. */
 };
 
 struct cluster_oracle;
@@ -117,6 +157,7 @@ struct cluster_lists;
 struct cluster_ledger;
 struct cluster_clients;
 struct cluster_callers;
+struct cluster_office;
 
 /* From one node to another. */
 struct cluster_link {
@@ -144,18 +185,15 @@ struct cluster {
     uint64_t healed_at_us;
     bool is_quiet; /* and all has ended: nothing goes on by itself. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
+    uint32_t older; /* Those of an older version: a bit each. */
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
     uint32_t shard_count; /* That there are; numbered from 1. A shard's place is one less. */
-    struct slots slots;   /* The newest map; */
-    /* and all, by how many splits it has. */
-    struct slots *maps[CLUSTER_SHARD_COUNT_MAX];
-    uint32_t map; /* The newest one's. */
-    struct {
-        uint32_t child; /* Its place; 0: nothing is wished. */
-        uint32_t parent;
-        uint32_t first_slot;
-    } wish;
-    raft_index newest_applied[CLUSTER_SHARD_COUNT_MAX]; /* By any of them. */
+    struct random gossip_random;
+    struct slots slots;                                      /* The newest map, */
+    cluster_map map;                                         /* and what it has. */
+    struct slots *maps[1u << (CLUSTER_SHARD_COUNT_MAX - 1)]; /* Those that were asked for. */
+    struct cluster_child children[CLUSTER_SHARD_COUNT_MAX];  /* By place. */
+    raft_index newest_applied[CLUSTER_SHARD_COUNT_MAX];      /* By any of them. */
     struct {
         bool is_impaired; /* When it was last looked at. */
         raft_index needed_index;
@@ -166,7 +204,17 @@ struct cluster {
     struct cluster_ledger *ledger;
     struct cluster_clients *clients;
     struct cluster_callers *callers;
+    struct cluster_office *office; /* NULL: there are no conductors. */
 };
+
+/* ---- sim_cluster_nature.c -------------------------------------------------------------------- */
+
+/* What this life is like, by its options; and begin the random numbers of what happens. -EINVAL: a setting
+ * is wrong. */
+MUST_USE int sim__cluster_draw(struct cluster *cluster, struct error *error);
+/* Both included. */
+uint32_t sim__cluster_between(struct random *random, uint32_t lower, uint32_t upper);
+void sim__cluster_print_nature(const struct cluster *cluster, FILE *file);
 
 /* ---- sim_cluster.c --------------------------------------------------------------------------- */
 
@@ -195,16 +243,28 @@ void sim__cluster_check_sent(struct cluster *cluster, const struct cluster_node 
 /* And it is whole only when its log has all that was committed when it began. */
 void sim__cluster_check_repair(struct cluster *cluster, const struct cluster_node *node,
                                uint32_t place, const struct shard_statistics *statistics);
-/* Would these voters have no majority without one that is damaged? */
-bool sim__cluster_needs_damaged(const struct cluster *cluster,
+/* Would these voters, of the shard at that place, have no majority without one that is damaged and those
+ * that may not count for long? `present` NULL: whoever makes them voters does so by what their leader knows, as
+ * conductors do, and it refuses those who do not count (core/raft): is there one of whom nobody knows it? */
+bool sim__cluster_needs_damaged(const struct cluster *cluster, uint32_t place,
+                                const struct raft_configuration *present,
                                 const struct raft_configuration *members);
+
+/* ---- sim_cluster_beats.c --------------------------------------------------------------------- */
+
+/* Heartbeats in an election timeout. */
+#define CLUSTER_BEATS_PER_TIMEOUT 5u
+void sim__cluster_beats_draw(struct cluster *cluster);
+uint32_t sim__cluster_beats_phase_ms(const struct cluster *cluster, uint32_t place);
 
 /* ---- sim_cluster_node.c ---------------------------------------------------------------------- */
 
-/* A shard's; the route's; those of the other shards. */
+/* A shard's; the route's; heartbeats of all; the conductors'; those of the other shards. */
 enum cluster_message {
     CLUSTER_MESSAGE_SHARD,
     CLUSTER_MESSAGE_ROUTE,
+    CLUSTER_MESSAGE_BEATS,
+    CLUSTER_MESSAGE_CONDUCTOR,
     CLUSTER_MESSAGE_OTHER_SHARD,
     CLUSTER_MESSAGE_COUNT = CLUSTER_MESSAGE_OTHER_SHARD + CLUSTER_SHARD_COUNT_MAX - 1
 };
@@ -220,8 +280,12 @@ static inline uint32_t sim__cluster_shard_of_message(enum cluster_message kind)
     return kind == CLUSTER_MESSAGE_SHARD ? 0 : (uint32_t)kind - CLUSTER_MESSAGE_OTHER_SHARD + 1;
 }
 
-/* What a node believes: a number of splits. */
-uint32_t sim__cluster_node_map(const struct cluster_node *node);
+/* A shard of it was called: all are ticked next. */
+void sim__cluster_node_touch(struct cluster_node *node);
+/* A replica was told of a floor: its next tick may be more urgent, and need not be. */
+void sim__cluster_node_note_floor(struct cluster_node *node, uint32_t place);
+/* What a node believes. */
+cluster_map sim__cluster_node_map(const struct cluster_node *node);
 struct cluster_node *sim__cluster_node_create(struct cluster *cluster, uint32_t place);
 void sim__cluster_node_destroy(struct cluster_node *node);
 void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node);
@@ -236,6 +300,10 @@ void sim__cluster_node_fail_flush(struct cluster *cluster, struct cluster_node *
                                   uint32_t per_million);
 /* Its log was damaged since it was last opened, or what it lost is not there again for good. */
 bool sim__cluster_node_is_damaged(const struct cluster_node *node);
+/* So it is, as far as this replica goes. */
+bool sim__cluster_node_lacks(const struct cluster_node *node, uint32_t place);
+/* The replica was emptied, and after a loss of power it might not know any more that it is whole again. */
+bool sim__cluster_node_is_unsure(const struct cluster_node *node, uint32_t place);
 void sim__cluster_node_set_damaged(struct cluster_node *node);
 struct sim__disk *sim__cluster_node_disk(const struct cluster_node *node);
 bool sim__cluster_node_is_running(const struct cluster_node *node);
@@ -248,9 +316,14 @@ struct cluster *sim__cluster_node_cluster(const struct cluster_node *node);
 struct shard *sim__cluster_node_shard(const struct cluster_node *node, uint32_t place);
 struct route *sim__cluster_node_route(const struct cluster_node *node);
 const struct kv *sim__cluster_node_kv(const struct cluster_node *node, uint32_t place);
+/* Into the trace. */
+void sim__cluster_print_replicas(const struct cluster *cluster);
 /* Of its gateway. */
 struct txn *sim__cluster_node_coordinator(const struct cluster_node *node);
 struct memstore *sim__cluster_node_store(const struct cluster_node *node);
+/* sim_cluster_gossip.c: before shards are opened; and once all nodes run. */
+void sim__cluster_gossip_draw(struct cluster *cluster);
+void sim__cluster_gossip_begin(struct cluster *cluster);
 /* After each call into its shard from elsewhere. */
 void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node);
 /* `life`: the incarnation of the sender. */
@@ -261,21 +334,37 @@ void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node 
 
 /* ---- sim_cluster_split.c --------------------------------------------------------------------- */
 
+static inline cluster_map sim__cluster_map_bit(uint32_t place)
+{
+    return (cluster_map)1 << (place - 1);
+}
+
+const struct slots *sim__cluster_map(struct cluster *cluster, cluster_map map);
+void sim__cluster_maps_destroy(struct cluster *cluster);
 /* Which shard has the keys of the question, by that map. */
-struct slots_range sim__cluster_range_of(const struct cluster *cluster,
-                                         const struct cluster_question *question, uint32_t map);
+struct slots_range sim__cluster_range_of(struct cluster *cluster,
+                                         const struct cluster_question *question, cluster_map map);
+/* A replica has given up all that it had. */
+void sim__cluster_emptied(struct cluster *cluster, struct cluster_node *node, uint32_t place);
+/* Is there a child that is wished for and not born? */
+bool sim__cluster_is_wish_open(const struct cluster *cluster);
 /* Does this life split shards, and how often? Drawn apart from the rest. */
 void sim__cluster_split_draw(struct cluster *cluster);
 /* Is the shard in the newest map, and not one that is wished for? */
 bool sim__cluster_is_born(const struct cluster *cluster, uint32_t place);
 /* May these become the members? Where shards split, a node is not made one before it has opened its
- * replica, and does not leave before that has come to every split: one that left claims for ever what
- * it had, and nobody fills a child beside it. */
+ * replica. */
 bool sim__cluster_split_lets(const struct cluster *cluster, uint32_t place,
                              const struct raft_configuration *present,
                              const struct raft_configuration *target);
-/* A place is chosen, a child wished for, and its parent's leader told until it is born. */
+/* A place is chosen, a child wished for, and its parent's leader told until it is born, and longer. Each shard has
+ * one wish at a time. */
 void sim__cluster_split_some(struct cluster *cluster, const struct cluster_event *event);
+/* It is written down that there is to be a child, if there may be one at that slot. Who tells its parent's leader is
+ * not done by that. */
+bool sim__cluster_wish_for_split(struct cluster *cluster, uint32_t slot);
+/* A node hears of these splits. */
+void sim__cluster_split_learn(struct cluster_node *node, cluster_map map);
 /* Maps go from node to node from now on. */
 void sim__cluster_split_spread(struct cluster *cluster);
 /* Somebody applied SPLIT. */
@@ -287,6 +376,41 @@ MUST_USE int sim__cluster_split_open(struct cluster_node *node, struct error *er
 /* Once all are started; and at the end of each tick. */
 void sim__cluster_split_narrow(struct cluster_node *node);
 uint64_t sim__cluster_split_tick(struct cluster_node *node, uint64_t now_ms);
+
+/* ---- sim_cluster_office.c, sim_cluster_conductor.c ------------------------------------------- */
+
+/* Has this life conductors? Drawn apart. */
+void sim__cluster_office_draw(struct cluster *cluster);
+void sim__cluster_office_create(struct cluster *cluster);
+void sim__cluster_office_begin(struct cluster *cluster);
+/* The faults have ended. */
+void sim__cluster_office_heal(struct cluster *cluster);
+/* Why there will be more steps; NULL: there will be none. */
+const char *sim__cluster_unrest(const struct cluster *cluster);
+/* So long after all faults they may take to come to rest. */
+uint64_t sim__cluster_rest_us_max(const struct cluster *cluster);
+
+/* The node starts, and ends. */
+void sim__cluster_conductor_start(struct cluster_node *node);
+void sim__cluster_conductor_end(struct cluster_node *node);
+void sim__cluster_conductor_receive(struct cluster_node *node, raft_node from, struct bytes bytes);
+/* It has learned of a newer map. */
+void sim__cluster_conductor_tell_map(struct cluster_node *node);
+
+/* ---- sim_cluster_version.c ------------------------------------------------------------------- */
+
+/* Are there older nodes in this life, and which are they at first? */
+void sim__cluster_versions_draw(struct cluster *cluster);
+bool sim__cluster_node_is_older(const struct cluster_node *node);
+/* It starts: which version is it now? */
+void sim__cluster_node_draw_version(struct cluster *cluster, const struct cluster_node *node);
+/* An older one is stopped, perhaps to become a newer one. */
+void sim__cluster_upgrade_one(struct cluster *cluster, const struct cluster_event *event);
+/* A message of route: would an older node refuse it? And one of a replica? */
+void sim__cluster_check_understood(struct cluster *cluster, const struct cluster_node *node,
+                                   struct bytes message);
+void sim__cluster_check_replica_understands(struct cluster *cluster,
+                                            const struct cluster_node *node, struct bytes message);
 
 /* ---- sim_cluster_network.c ------------------------------------------------------------------- */
 
@@ -317,6 +441,9 @@ void sim__cluster_callers_destroy(struct cluster_callers *callers);
 /* The node died; and its cores are closed. */
 void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_callers_buried(struct cluster *cluster, struct cluster_node *node);
+/* Does a caller of that life of the node wait for something of the shard below the floor? */
+void sim__cluster_callers_check_floor(struct cluster *cluster, uint32_t node, uint32_t incarnation,
+                                      wal_shard shard, uint64_t floor);
 bool sim__cluster_callers_are_done(const struct cluster_callers *callers);
 /* The faults have ended. */
 void sim__cluster_callers_healed(struct cluster *cluster);
@@ -331,7 +458,8 @@ struct route *sim__cluster_route_create(struct cluster_node *node, struct env_cl
 
 /* What a client asks, from when it was made until its end is known. */
 struct cluster_question {
-    uint64_t session; /* Questions of a session take effect in their order. */
+    uint64_t session;    /* Questions of a session take effect in their order, */
+    bool is_of_pipeline; /* but for such, of different keys: see sim__list_operation. */
     uint64_t started_at_us;
     uint64_t started_at; /* Among all beginnings and ends. */
     const struct kv_command *command;
@@ -414,6 +542,11 @@ void sim__cluster_lists_check(struct cluster *cluster);
 
 #define CLUSTER_COMMAND_COUNT_MAX 6u
 
+struct cluster_watched {
+    struct bytes key;
+    uint64_t version;
+};
+
 struct cluster_transaction {
     uint64_t session;
     uint64_t started_at;
@@ -422,12 +555,15 @@ struct cluster_transaction {
     uint32_t command_count;
     bool is_watching; /* The version and the content of a list were asked for before. */
     uint32_t watched_list;
-    uint64_t watched_version;
-    struct bytes watched_key;
-    struct buffer watched_content; /* As it was answered. */
+    struct buffer watched_content;     /* As it was answered. */
+    struct cluster_watched watches[2]; /* Of two shards. */
+    uint32_t watch_count;
+    struct cluster_question move; /* RENAME, …: from and to; no command: it is none. */
+    struct buffer contents[2];    /* What was read of them. */
+    uint32_t attempt_count;
     struct kv_transaction *queued;
     struct kv_split *split;
-    uint32_t map; /* By which it was cut. */
+    cluster_map map; /* By which it was cut. */
 };
 
 /* `session` is the connection's. */
@@ -445,6 +581,28 @@ void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_trans
                                    const struct txn_done *done);
 void sim__cluster_transaction_unknown(struct cluster *cluster,
                                       struct cluster_transaction *transaction, uint64_t session);
+
+/* ---- sim_cluster_move.c ---------------------------------------------------------------------- */
+
+/* Make a RENAME, RENAMENX or COPY of it. False, and no change: the keys are in one shard. */
+bool sim__cluster_move_draw(struct cluster *cluster, struct cluster_transaction *transaction);
+bool sim__cluster_is_move(const struct cluster_transaction *transaction);
+/* The read of one of its keys, with kv_content_opcode(). */
+void sim__cluster_move_read(struct cluster *cluster, const struct cluster_transaction *transaction,
+                            uint32_t side, struct cluster_question *question);
+/* Both are read. True: that was all, and it is in the history. Else it is to be committed. */
+bool sim__cluster_move_is_read(struct cluster *cluster, struct cluster_transaction *transaction);
+enum kv_move sim__cluster_move_plan(const struct cluster_transaction *transaction,
+                                    struct kv_transaction *queued, struct buffer *answer);
+/* It has committed, or may have. */
+void sim__cluster_move_ended(struct cluster *cluster, struct cluster_transaction *transaction,
+                             enum cluster_knowledge knowledge);
+void sim__cluster_move_remember(struct cluster *cluster,
+                                const struct cluster_transaction *transaction,
+                                struct cluster_question *question, struct bytes reply,
+                                enum cluster_knowledge knowledge);
+/* A key has changed: read both again. False: it is given up. */
+bool sim__cluster_move_again(struct cluster_transaction *transaction);
 
 /* ---- sim_cluster_coordinator.c --------------------------------------------------------------- */
 

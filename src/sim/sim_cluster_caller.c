@@ -2,7 +2,9 @@
 /* Callers: clients of a node's gateway. Each has a connection to some node and sends requests without
  * waiting for their answers, which go through that node's core/route to whoever leads. The caller
  * does what a gateway does: what is refused as busy is kept, with what comes behind it, and tried
- * again after the next tick. When the node dies, what was not answered is in doubt, and the next
+ * again after the next tick. Like a gateway's, its connections have a session for each shard that has
+ * something of them under way, and go by one map at a time; some are in order over all shards
+ * (decision 19). When the node dies, what was not answered is in doubt, and the next
  * connection is to another node, perhaps.
  *
  * Some calls are transactions over several shards, by way of the node's core/txn. As in a gateway, such
@@ -24,19 +26,28 @@ enum {
     FIRST_SESSION = 1000000, /* Beyond those of clients. */
 };
 
-/* A connection. It lives until the node is buried, because the shard may know the session. */
+/* What a connection has under way at one shard. */
+struct lane {
+    struct list link; /* In its connection's `lanes`. */
+    struct shard_session session;
+    wal_shard shard;
+    uint32_t call_count;
+};
+
+/* A connection. It lives until the node is buried, because shards may know its sessions. */
 struct connection {
     struct list link;
     struct cluster_node *node;
-    struct shard_session session;
+    struct list lanes;
     uint64_t number;
+    bool is_ordered;   /* Over all shards. */
     bool is_lost;      /* The node died. */
     struct list kept;  /* Not submitted yet. */
     struct list calls; /* Submitted and not done. */
     uint32_t open_count;
-    bool is_retrying;         /* An event will try what is kept. */
-    bool is_blocked;          /* By a transaction. */
-    struct slots_range range; /* Of the shard that has its calls. */
+    bool is_retrying; /* An event will try what is kept. */
+    bool is_blocked;  /* By a transaction. */
+    uint32_t map;     /* By which its calls go. */
     uint64_t call_number;
 };
 
@@ -50,6 +61,7 @@ struct call {
     struct list link; /* In its connection's `kept` or `calls`. */
     uint64_t number;  /* In its connection. */
     struct connection *connection;
+    struct lane *lane; /* While it is submitted. */
     enum call_kind kind;
     struct cluster_question question; /* Or of a transaction, the reads under WATCH. */
     struct cluster_transaction *transaction;
@@ -77,8 +89,47 @@ static void act(struct cluster *cluster, const struct cluster_event *event);
 
 /* ---- Calls ----------------------------------------------------------------------------------- */
 
+static struct lane *find_lane(const struct connection *connection, wal_shard shard)
+{
+    LIST_EACH(member, next, &connection->lanes)
+    {
+        struct lane *lane = LIST_ITEM(member, struct lane, link);
+        if (lane->shard == shard) {
+            return lane;
+        }
+    }
+    return NULL;
+}
+
+static void enter_lane(struct call *call, wal_shard shard)
+{
+    struct connection *connection = call->connection;
+    struct lane *lane = find_lane(connection, shard);
+    if (lane == NULL) {
+        lane = memory_allocate_zeroed(1, sizeof *lane);
+        lane->shard = shard;
+        shard_session_init(&lane->session);
+        list_init(&lane->link);
+        list_push_back(&connection->lanes, &lane->link);
+    }
+    lane->call_count++;
+    call->lane = lane;
+    call->request.session = &lane->session;
+}
+
+static void leave_lane(struct call *call)
+{
+    struct lane *lane = call->lane;
+    call->lane = NULL;
+    if (lane != NULL && --lane->call_count == 0) {
+        list_remove(&lane->link);
+        memory_free(lane);
+    }
+}
+
 static void free_call(struct call *call)
 {
+    leave_lane(call);
     list_remove(&call->link);
     call->connection->open_count--;
     sim__cluster_transaction_destroy(call->transaction);
@@ -111,6 +162,7 @@ static void end_question(struct cluster *cluster, struct call *call, int status,
 
 static void put_back(struct call *call)
 {
+    leave_lane(call);
     list_remove(&call->link);
     list_push_front(&call->connection->kept, &call->link);
 }
@@ -118,6 +170,7 @@ static void put_back(struct call *call)
 /* Refused, as all are that were asked under the same range: it waits again, before what came later. */
 static void wait_for_map(struct call *call)
 {
+    leave_lane(call);
     struct list *place = call->connection->kept.next;
     while (place != &call->connection->kept &&
            LIST_ITEM(place, struct call, link)->number < call->number) {
@@ -159,19 +212,40 @@ static void done(struct shard_request *request, int status, struct bytes reply)
     }
 }
 
-/* False: it is to be tried again, and nothing of its session before it. */
+/* As a gateway: it has to wait for what its connection has under way elsewhere. */
+static bool must_wait(const struct connection *connection, uint32_t map, wal_shard shard)
+{
+    bool has_others = connection->lanes.next != connection->lanes.previous ||
+                      (!list_is_empty(&connection->lanes) && find_lane(connection, shard) == NULL);
+    return !list_is_empty(&connection->lanes) &&
+           (connection->map != map || (connection->is_ordered && has_others));
+}
+
+/* As of a gateway: 0, if it has several keys, or the order of the connection is that of all its shards. */
+static uint16_t order_key_of(const struct call *call)
+{
+    const struct kv_key_range *keys = &call->question.command->keys;
+    bool has_one_key = keys->first == 1 && keys->last == 1;
+    return has_one_key && !call->connection->is_ordered
+               ? (uint16_t)(1 + kv_slot_of_key(call->question.arguments[0]))
+               : 0;
+}
+
+/* False: it is to be tried again, and nothing of its connection before it. */
 static bool submit_question(struct cluster *cluster, struct call *call, uint16_t opcode)
 {
     struct connection *connection = call->connection;
-    struct slots_range range =
-        sim__cluster_range_of(cluster, &call->question, sim__cluster_node_map(connection->node));
-    bool is_same = connection->range.shard == range.shard && connection->range.end == range.end;
-    if (!is_same && !list_is_empty(&connection->calls)) {
-        return false; /* As a gateway: what it has under way is at one shard. */
+    uint32_t map = sim__cluster_node_map(connection->node);
+    struct slots_range range = sim__cluster_range_of(cluster, &call->question, map);
+    if (must_wait(connection, map, range.shard)) {
+        return false;
     }
-    connection->range = range;
-    call->request.first_slot = (uint16_t)range.first;
-    call->request.end_slot = (uint16_t)range.end;
+    connection->map = map;
+    enter_lane(call, range.shard);
+    bool is_named = !sim__cluster_node_is_older(connection->node);
+    call->request.first_slot = is_named ? (uint16_t)range.first : 0;
+    call->request.end_slot = is_named ? (uint16_t)range.end : 0;
+    call->request.order_key = order_key_of(call);
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
     call->request.command =
@@ -191,6 +265,16 @@ static bool submit_question(struct cluster *cluster, struct call *call, uint16_t
 
 /* ---- Transactions ---------------------------------------------------------------------------- */
 
+static void make_request(struct cluster *cluster, struct call *call);
+
+/* Of one of the keys that are moved. */
+static void begin_read(struct cluster *cluster, struct call *call, enum call_stage stage)
+{
+    call->stage = stage;
+    sim__cluster_move_read(cluster, call->transaction, stage == STAGE_READ, &call->question);
+    make_request(cluster, call);
+}
+
 static void transaction_done(void *context, const struct txn_done *done)
 {
     struct call *call = context;
@@ -202,6 +286,16 @@ static void transaction_done(void *context, const struct txn_done *done)
     if (done->result == TXN_UNKNOWN) {
         call->transaction->session = cluster->callers->session_number++;
     }
+    bool is_again = sim__cluster_is_move(call->transaction) &&
+                    (done->result == TXN_CHANGED ||
+                     (done->result == TXN_FAILED && done->status == ERROR_MOVED));
+    if (is_again && sim__cluster_move_again(call->transaction)) {
+        connection->is_blocked = false;
+        begin_read(cluster, call, STAGE_VERSION);
+        put_back(call);
+        retry_soon(cluster, connection, 1);
+        return;
+    }
     sim__cluster_transaction_done(cluster, call->transaction, done);
     cluster->callers->open_count--;
     connection->is_blocked = false;
@@ -209,7 +303,32 @@ static void transaction_done(void *context, const struct txn_done *done)
     retry_soon(cluster, connection, 1);
 }
 
-/* A read under WATCH has ended. */
+/* Nothing has happened. */
+static void give_up(struct cluster *cluster, struct call *call)
+{
+    sim__cluster_question_forget(&call->question);
+    cluster->callers->open_count--;
+    free_call(call);
+}
+
+static void end_move_read(struct cluster *cluster, struct call *call, struct bytes reply)
+{
+    struct cluster_transaction *move = call->transaction;
+    bool is_target = call->stage == STAGE_READ;
+    buffer_append(&move->contents[is_target], reply);
+    sim__cluster_question_forget(&call->question);
+    if (!is_target) {
+        begin_read(cluster, call, STAGE_READ);
+    } else if (sim__cluster_move_is_read(cluster, move)) {
+        give_up(cluster, call); /* There was nothing more to do. */
+        return;
+    } else {
+        call->stage = STAGE_COMMIT;
+    }
+    put_back(call);
+}
+
+/* A read under WATCH, or of a key that is moved, has ended. */
 static void end_watch(struct cluster *cluster, struct call *call, int status, struct bytes reply)
 {
     struct connection *connection = call->connection;
@@ -217,14 +336,16 @@ static void end_watch(struct cluster *cluster, struct call *call, int status, st
     connection->is_blocked = false;
     retry_soon(cluster, connection, 1);
     if (status != 0) {
-        sim__cluster_question_forget(&call->question);
-        cluster->callers->open_count--;
-        free_call(call); /* Nothing has happened. */
+        give_up(cluster, call);
+        return;
+    }
+    if (sim__cluster_is_move(transaction)) {
+        end_move_read(cluster, call, reply);
         return;
     }
     if (call->stage == STAGE_VERSION) {
         ASSERT(reply.size_bytes == 8);
-        transaction->watched_version = endian_get_u64_le(reply.data);
+        transaction->watches[0].version = endian_get_u64_le(reply.data);
         call->stage = STAGE_READ;
     } else {
         buffer_append(&transaction->watched_content, reply);
@@ -243,8 +364,9 @@ static bool submit_transaction(struct cluster *cluster, struct call *call)
     }
     if (call->stage != STAGE_COMMIT) {
         connection->is_blocked = true;
-        uint16_t opcode =
-            call->stage == STAGE_VERSION ? kv_versions_opcode() : call->question.command->opcode;
+        uint16_t opcode = sim__cluster_is_move(call->transaction) ? kv_content_opcode()
+                          : call->stage == STAGE_VERSION          ? kv_versions_opcode()
+                                                                  : call->question.command->opcode;
         bool is_taken = submit_question(cluster, call, opcode);
         connection->is_blocked = connection->is_blocked && is_taken;
         return is_taken;
@@ -334,6 +456,7 @@ static struct call *add_call(struct cluster *cluster, struct connection *connect
 static void make_request(struct cluster *cluster, struct call *call)
 {
     call->question.session = call->connection->number;
+    call->question.is_of_pipeline = !call->connection->is_ordered && call->kind == CALL_QUESTION;
     bool is_write = sim__cluster_question_is_write(&call->question);
     call->request = (struct shard_request){
         .protocol = 2, /* The checker knows no other. */
@@ -341,7 +464,6 @@ static void make_request(struct cluster *cluster, struct call *call)
         .does_grow = (call->question.command->flags & KV_FLAG_GROWS) != 0,
         .is_cheap = !is_write && random_chance(&cluster->random, 2, 3),
         .done = done,
-        .session = &call->connection->session,
     };
     list_init(&call->request.link);
 }
@@ -369,6 +491,10 @@ static void make_call(struct cluster *cluster, struct connection *connection)
     }
     call->kind = CALL_TRANSACTION;
     call->transaction = sim__cluster_transaction_draw(cluster, connection->number);
+    if (sim__cluster_is_move(call->transaction)) {
+        begin_read(cluster, call, STAGE_VERSION);
+        return;
+    }
     call->stage = call->transaction->is_watching ? STAGE_VERSION : STAGE_COMMIT;
     if (call->transaction->is_watching) {
         fill_read(cluster, call, call->transaction->watched_list);
@@ -383,7 +509,8 @@ static struct connection *connect_to(struct cluster *cluster, struct cluster_nod
     struct connection *connection = memory_allocate_zeroed(1, sizeof *connection);
     connection->node = node;
     connection->number = cluster->callers->session_number++;
-    shard_session_init(&connection->session);
+    connection->is_ordered = connection->number % 3 == 0;
+    list_init(&connection->lanes);
     list_init(&connection->kept);
     list_init(&connection->calls);
     list_init(&connection->link);
@@ -393,7 +520,7 @@ static struct connection *connect_to(struct cluster *cluster, struct cluster_nod
 
 static void free_connection(struct connection *connection)
 {
-    ASSERT(connection->open_count == 0);
+    ASSERT(connection->open_count == 0 && list_is_empty(&connection->lanes));
     list_remove(&connection->link);
     memory_free(connection);
 }
@@ -432,6 +559,30 @@ void sim__cluster_callers_lost(struct cluster *cluster, struct cluster_node *nod
         if (caller->connection != NULL && caller->connection->node == node) {
             lose(cluster, caller->connection);
             caller->connection = NULL;
+        }
+    }
+}
+
+void sim__cluster_callers_check_floor(struct cluster *cluster, uint32_t node, uint32_t incarnation,
+                                      wal_shard shard, uint64_t floor)
+{
+    if (cluster->callers == NULL ||
+        sim__cluster_node_incarnation(cluster->nodes[node - 1]) != incarnation) {
+        return;
+    }
+    LIST_EACH(member, next, &cluster->callers->connections)
+    {
+        const struct connection *connection = LIST_ITEM(member, struct connection, link);
+        bool is_asked = sim__cluster_node_id(connection->node) == node && !connection->is_lost;
+        LIST_EACH(link, next_link, &connection->calls)
+        {
+            const struct call *call = LIST_ITEM(link, struct call, link);
+            if (is_asked && call->lane != NULL && call->lane->shard == shard &&
+                call->request.sequence < floor) {
+                sim__cluster_fail(
+                    cluster, "node %u waits for an answer of shard %u, and says that it does not",
+                    node, shard);
+            }
         }
     }
 }

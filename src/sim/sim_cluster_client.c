@@ -3,12 +3,15 @@
  * that it believes to lead, with an identity of its own, follows hints, and submits again, as a
  * retry, what was handed back or lost with its node, or took too long. Only when a replica says that
  * nobody knows, or after a long time, does it give up; the history has such operations as
- * optional. */
+ * optional.
+ *
+ * Half of them say what they need no more. Now and then a copy of a write that was answered
+ * comes late, as if it had been given up in the queue of another node: no replica may take it. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "sim/sim_cluster.h"
 
-enum { PATIENCE_US = 6000000 };
+enum { PATIENCE_US = 6000000, ECHO_US_MAX = 3000000, ECHO_ONE_IN = 8 };
 
 struct call {
     struct shard_request request;
@@ -18,6 +21,15 @@ struct call {
     struct list link;
 };
 
+/* A copy that comes late. */
+struct echo {
+    bool is_under_way;
+    struct cluster_question question; /* Arguments, place and command only. */
+    uint64_t sequence;
+    raft_index known_index;
+    struct slots_range range;
+};
+
 struct client {
     struct cluster *cluster;
     uint32_t number;
@@ -25,10 +37,13 @@ struct client {
     uint64_t origin;
     uint64_t sequence;
     raft_index known_indexes[CLUSTER_SHARD_COUNT_MAX]; /* Of each shard. */
-    uint32_t map;                                      /* A number of splits. */
+    cluster_map map;
     bool is_busy;
     bool is_retry;
     struct cluster_question question;
+    raft_index known_index; /* When it was first submitted. */
+    struct slots_range range;
+    struct echo echo;
     uint64_t attempt; /* Wakes of earlier ones are ignored. */
     struct call *call;
 };
@@ -58,6 +73,8 @@ static void act_again(struct client *client, uint64_t delay_us)
     sim__cluster_schedule(client->cluster, delay_us, act, NULL, client->attempt, client);
 }
 
+static void begin_echo(struct client *client);
+
 /* The operation has ended, with a reply or without. */
 static void finish(struct client *client, struct bytes reply, bool is_known)
 {
@@ -65,6 +82,7 @@ static void finish(struct client *client, struct bytes reply, bool is_known)
     sim__cluster_note(cluster, is_known ? "client.answered" : "client.gave_up", client->number,
                       client->sequence, sim__cluster_question_hash(&client->question));
     if (is_known) {
+        begin_echo(client);
         sim__cluster_answered(cluster, &client->question, reply);
     } else {
         sim__cluster_unknown(cluster, &client->question);
@@ -130,12 +148,12 @@ static void done(struct shard_request *request, int status, struct bytes reply)
 static void moved(struct client *client, const struct cluster_node *node)
 {
     struct cluster *cluster = client->cluster;
-    uint32_t map = sim__cluster_node_map(node);
+    cluster_map map = sim__cluster_node_map(node) & ~client->map; /* What is new. */
     sim__cluster_note(cluster, "client.moved", client->number, client->sequence, client->map);
     client->is_retry = false;
-    if (client->map < map && (cluster->is_healing || random_chance(&cluster->random, 2, 3))) {
+    if (map != 0 && (cluster->is_healing || random_chance(&cluster->random, 2, 3))) {
         uint32_t place = client->question.place;
-        client->map = cluster->is_healing ? map : client->map + 1;
+        client->map |= cluster->is_healing ? map : map & -map;
         struct slots_range range = sim__cluster_range_of(cluster, &client->question, client->map);
         client->nodes[range.shard - 1] = client->nodes[place];
     }
@@ -166,12 +184,77 @@ static void refused(struct client *client, struct cluster_node *node, int status
     }
 }
 
+/* ---- What comes late ------------------------------------------------------------------------- */
+
+static void echo(struct cluster *cluster, const struct cluster_event *event)
+{
+    struct client *client = event->pointer;
+    struct echo *late = &client->echo;
+    const struct cluster_question *question = &late->question;
+    struct cluster_node *node = cluster->nodes[client->nodes[question->place]];
+    struct shard *shard = sim__cluster_node_shard(node, question->place);
+    late->is_under_way = false;
+    if (!cluster->is_failed && shard != NULL &&
+        sim__cluster_node_paused_until_us(node) <= cluster->now_us) {
+        struct shard_session session;
+        shard_session_init(&session);
+        bool is_dividing = cluster->nature.split_every_us > 0;
+        struct shard_request request = {
+            .command = {question->command->opcode, question->argument_count, question->arguments},
+            .protocol = 2,
+            .is_write = true,
+            .session = &session,
+            .origin = client->origin,
+            .sequence = late->sequence,
+            .known_index = late->known_index,
+            .is_retry = true,
+            .first_slot = is_dividing ? (uint16_t)late->range.first : 0,
+            .end_slot = is_dividing ? (uint16_t)late->range.end : 0,
+        };
+        struct buffer answer = {0};
+        int status = shard_submit(shard, &request, &(struct reply){&answer, 2});
+        sim__cluster_note(cluster, "client.echo", client->number, late->sequence,
+                          (uint64_t)-status);
+        if (status == SHARD_PENDING) {
+            sim__cluster_fail(cluster, "node %u takes a write a second time",
+                              sim__cluster_node_id(node));
+        }
+        buffer_deinit(&answer);
+    }
+    sim__cluster_question_forget(&late->question);
+}
+
+static void begin_echo(struct client *client)
+{
+    struct cluster *cluster = client->cluster;
+    struct echo *late = &client->echo;
+    if (late->is_under_way || !sim__cluster_question_is_write(&client->question) ||
+        !random_chance(&cluster->random, 1, ECHO_ONE_IN)) {
+        return;
+    }
+    *late = (struct echo){.is_under_way = true,
+                          .sequence = client->sequence,
+                          .known_index = client->known_index,
+                          .range = client->range};
+    late->question.command = client->question.command;
+    late->question.place = client->question.place;
+    for (uint32_t i = 0; i < client->question.argument_count; i++) {
+        sim__cluster_question_add(&late->question, client->question.arguments[i]);
+    }
+    sim__cluster_schedule(cluster, random_below(&cluster->random, ECHO_US_MAX), echo, NULL, 0,
+                          client);
+}
+
+/* ---- Submitting ------------------------------------------------------------------------------ */
+
 static void submit(struct client *client, struct cluster_node *node)
 {
     struct cluster *cluster = client->cluster;
-    bool is_dividing = cluster->nature.split_every_us > 0;
+    bool is_dividing = cluster->nature.does_split;
     struct slots_range range = sim__cluster_range_of(cluster, &client->question, client->map);
     bool is_write = sim__cluster_question_is_write(&client->question);
+    client->known_index = client->known_indexes[client->question.place];
+    client->range = range;
     struct call *call = memory_allocate_zeroed(1, sizeof *call);
     call->client = client;
     call->node = node;
@@ -187,11 +270,15 @@ static void submit(struct client *client, struct cluster_node *node)
         .session = &call->session,
         .origin = is_write ? client->origin : 0,
         .sequence = client->sequence,
-        .known_index = client->known_indexes[client->question.place],
+        .known_index = client->known_index,
         .is_retry = client->is_retry,
         .first_slot = is_dividing ? (uint16_t)range.first : 0,
         .end_slot = is_dividing ? (uint16_t)range.end : 0,
     };
+    if (client->origin % 2 == 0) { /* The others are of a kind that says nothing. */
+        shard_set_floor(sim__cluster_node_shard(node, client->question.place),
+                        &(struct shard_floor){client->origin, client->sequence});
+    }
     struct buffer answer = {0};
     struct reply reply = {&answer, call->request.protocol};
     client->call = call;
@@ -266,7 +353,7 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
         }
         make_command(client);
     }
-    if (client->call == NULL && cluster->nature.split_every_us > 0) {
+    if (client->call == NULL && cluster->nature.does_split) {
         client->question.place =
             sim__cluster_range_of(cluster, &client->question, client->map).shard - 1;
     }
@@ -349,6 +436,7 @@ void sim__cluster_clients_destroy(struct cluster_clients *clients)
     for (uint32_t i = 0; i < clients->cluster->nature.client_count; i++) {
         struct client *client = &clients->clients[i];
         sim__cluster_question_forget(&client->question);
+        sim__cluster_question_forget(&client->echo.question);
     }
     memory_free(clients->clients);
     memory_free(clients);

@@ -10,7 +10,7 @@ static int submit(void *context, uint32_t place, struct shard_request *request,
                   const struct reply *reply)
 {
     const struct cluster_node *node = context;
-    const struct slots *slots = node->cluster->maps[node->map];
+    const struct slots *slots = sim__cluster_map(node->cluster, node->map);
     const struct slots_range *range = &slots->ranges[slots_place_of(slots, place)];
     bool is_named = request->end_slot != 0;
     bool is_old =
@@ -18,7 +18,7 @@ static int submit(void *context, uint32_t place, struct shard_request *request,
     if (is_old && random_chance(&node->cluster->random, 1, 2)) {
         return ERROR_MOVED; /* Or let the shard find out. */
     }
-    if (!is_named) {
+    if (!is_named && !sim__cluster_node_is_older(node)) {
         request->first_slot = (uint16_t)range->first;
         request->end_slot = (uint16_t)range->end;
     }

@@ -6,26 +6,54 @@
  * a start and is whole again, and its store, flushed, knows that it is. Meanwhile the others are
  * sound, and they are enough: when the damage is done all nodes run and every log says that its
  * voters have a majority without the damaged one, and no change of members is begun that would take
- * that from them. Only places are harmed that two later rounds of the log writer have followed,
+ * that from them, nor one whose majority needs a replica that has given up what it had, or may still
+ * do so (decision 18). Only places are harmed that two later rounds of the log writer have followed,
  * because damage at the very end of a log cannot be told from a torn write. */
 #include <inttypes.h>
 
 #include "sim/sim_cluster.h"
 
-/* Have the others a majority without it? */
-static bool is_dispensable(const struct raft_configuration *members, raft_node node)
+/* May the replica not count for long, though its node is sound? It has given up what it had, or may do so
+ * when it hears that it does not belong to the group. `present` NULL: does nobody know that it may not? */
+static bool is_undependable(const struct cluster *cluster, uint32_t place,
+                            const struct raft_configuration *present,
+                            const struct cluster_node *node)
 {
-    uint32_t others = members->voter_count - (raft_configuration_has_voter(members, node) ? 1 : 0);
+    raft_node id = sim__cluster_node_id(node);
+    const struct shard *shard = sim__cluster_node_shard(node, place);
+    if (present == NULL) {
+        return sim__cluster_node_is_unsure(node, place);
+    }
+    bool has_left =
+        !raft_configuration_has_member(present, id) && (shard == NULL || !shard_is_empty(shard));
+    bool was_impaired = cluster->repairs[id - 1][place].is_impaired; /* Where it is down. */
+    return has_left || sim__cluster_node_is_unsure(node, place) ||
+           (shard != NULL ? shard_is_impaired(shard) || shard_is_discarding(shard) : was_impaired);
+}
+
+/* Have the others a majority without it, and without those that do not count? */
+static bool is_dispensable(const struct cluster *cluster, uint32_t place,
+                           const struct raft_configuration *present,
+                           const struct raft_configuration *members, raft_node node)
+{
+    uint32_t others = members->voter_count;
+    for (uint32_t i = 0; i < members->voter_count; i++) {
+        raft_node id = members->voters[i];
+        bool is_out =
+            id == node || is_undependable(cluster, place, present, cluster->nodes[id - 1]);
+        others -= is_out ? 1 : 0;
+    }
     return members->voter_count == 0 || others >= members->voter_count / 2 + 1;
 }
 
-bool sim__cluster_needs_damaged(const struct cluster *cluster,
+bool sim__cluster_needs_damaged(const struct cluster *cluster, uint32_t place,
+                                const struct raft_configuration *present,
                                 const struct raft_configuration *members)
 {
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         const struct cluster_node *node = cluster->nodes[i];
-        if (sim__cluster_node_is_damaged(node) &&
-            !is_dispensable(members, sim__cluster_node_id(node))) {
+        raft_node damaged = sim__cluster_node_lacks(node, place) ? sim__cluster_node_id(node) : 0;
+        if (!is_dispensable(cluster, place, present, members, damaged)) {
             return true;
         }
     }
@@ -47,7 +75,7 @@ static bool may_be_damaged(const struct cluster *cluster, const struct cluster_n
             }
             const struct raft_configuration *members = shard_configuration(shard);
             if (members->outgoing_count > 0 ||
-                !is_dispensable(members, sim__cluster_node_id(node))) {
+                !is_dispensable(cluster, place, members, members, sim__cluster_node_id(node))) {
                 return false;
             }
         }

@@ -103,7 +103,7 @@ void sim__cluster_question_draw(struct cluster *cluster, struct cluster_question
     question->is_unique = false;
     question->place = place_of(cluster, kind, key);
     has_two_keys = has_two_keys && place_of(cluster, kind, key + 1) == question->place &&
-                   cluster->nature.split_every_us == 0;
+                   !cluster->nature.does_split;
     for (uint64_t i = 0; i < 1u + has_two_keys; i++) {
         sim__cluster_question_add_key(cluster, question, kind, key + i);
         if (choices[choice].has_value) {
@@ -216,7 +216,9 @@ static void end(struct cluster *cluster, struct cluster_question *question, stru
         return;
     }
     struct cluster_observation observation = {
-        .operation = {.session = question->session, .started_at = question->started_at}};
+        .operation = {.session = question->session,
+                      .is_of_pipeline = question->is_of_pipeline,
+                      .started_at = question->started_at}};
     sim__cluster_observe(cluster, &observation, question, reply, knowledge);
     sim__cluster_observed(cluster, &observation, knowledge);
 }

@@ -295,6 +295,11 @@ static void host_send(void *context, struct shard *shard, raft_node to, const st
     }
 }
 
+static bool host_send_beat(void *context, struct shard *shard, const struct raft_message *message)
+{
+    return sim__cluster_beats_add(context, message);
+}
+
 static int host_load_entry(void *context, wal_shard shard, raft_index index, raft_term *term,
                            struct buffer *payload, struct error *error)
 {
@@ -326,6 +331,19 @@ static void host_failed(void *context, struct shard *shard, int status, const st
     }
 }
 
+static void host_note_found(void *context, const struct recall_entry *entry)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    if (!node->is_dead) {
+        sim__recall_note(&node->recall, entry);
+    }
+}
+
+static bool host_recall_found(void *context, struct recall_entry *entry)
+{
+    return sim__recall_find(&((struct cluster_replica *)context)->node->recall, entry);
+}
+
 raft_index sim__cluster_first_needed(void *context, wal_shard shard)
 {
     const struct cluster_node *node = context;
@@ -342,6 +360,32 @@ static void host_split(void *context, struct shard *shard, const struct slots_ra
                                child);
 }
 
+static uint32_t host_list_nodes(void *context, raft_node nodes[SHARD_NODE_COUNT_MAX])
+{
+    const struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < node->cluster->nature.node_count && !node->is_dead; i++) {
+        nodes[count] = i + 1;
+        count += i + 1 != node->id ? 1 : 0;
+    }
+    return count;
+}
+
+static bool host_knows_floors(void *context, raft_node id)
+{
+    const struct cluster *cluster = ((struct cluster_replica *)context)->node->cluster;
+    return !sim__cluster_node_is_older(cluster->nodes[id - 1]);
+}
+
+static void host_emptied(void *context, struct shard *shard)
+{
+    struct cluster_replica *replica = context;
+    replica->flush_index = 0;
+    replica->release_index = 0;
+    replica->node->unsure |= UINT64_C(1) << replica->place;
+    sim__cluster_emptied(replica->node->cluster, replica->node, replica->place);
+}
+
 struct shard_host sim__cluster_host(struct cluster_replica *replica)
 {
     return (struct shard_host){.context = replica,
@@ -352,9 +396,15 @@ struct shard_host sim__cluster_host(struct cluster_replica *replica)
                                .work_elsewhere = host_work_elsewhere,
                                .read_log = host_read_log,
                                .send = host_send,
+                               .send_beat = host_send_beat,
                                .load_entry = host_load_entry,
                                .load_head = host_load_head,
+                               .note_found = host_note_found,
+                               .recall_found = host_recall_found,
                                .split = host_split,
+                               .list_nodes = host_list_nodes,
+                               .knows_floors = host_knows_floors,
+                               .emptied = host_emptied,
                                .failed = host_failed};
 }
 
@@ -375,12 +425,17 @@ void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *
         return;
     }
     bool is_whole = node->lost_unopened == 0;
+    uint64_t sure = 0;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct shard *shard = node->replicas[i].shard;
-        is_whole = is_whole && (shard == NULL || shard_is_stored_whole(shard));
+        bool is_stored_whole = shard != NULL && shard_is_stored_whole(shard);
+        is_whole = is_whole && (shard == NULL || is_stored_whole);
+        sure |= (uint64_t)is_stored_whole << i;
     }
     memstore_flush(node->memstore);
     node->is_whole = node->is_whole || is_whole;
+    node->unsure &= ~sure;
+    node->lost &= ~sure;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct cluster_replica *replica = &node->replicas[i];
         if (replica->flush_index == 0) {

@@ -25,7 +25,7 @@ struct meaning {
     uint64_t hash;
     struct cluster_question commands[CLUSTER_COMMAND_COUNT_MAX]; /* With the keys of one shard. */
     uint32_t command_count;
-    struct bytes watched_key; /* Of this shard; else empty. */
+    struct cluster_question watched; /* Its key, if it is of this shard. */
     uint64_t watched_version;
 };
 
@@ -92,7 +92,7 @@ void sim__cluster_ledger_expect(struct cluster *cluster,
     struct cluster_ledger *ledger = cluster->ledger;
     for (uint32_t i = 0; i < kv_split_part_count(transaction->split); i++) {
         struct txn_part part = kv_split_part(transaction->split, i);
-        const struct slots *slots = cluster->maps[transaction->map];
+        const struct slots *slots = sim__cluster_map(cluster, transaction->map);
         wal_shard shard = slots_shard_of(slots, part.place);
         struct shard_command command = {0, part.argument_count, part.arguments};
         uint64_t hash = sim__command_hash(&command);
@@ -105,10 +105,12 @@ void sim__cluster_ledger_expect(struct cluster *cluster,
             meaning->command_count += cut(slots, &transaction->commands[k], shard,
                                           &meaning->commands[meaning->command_count]);
         }
-        if (transaction->is_watching &&
-            slots_shard_of(slots, kv_slot_of_key(transaction->watched_key)) == shard) {
-            meaning->watched_key = transaction->watched_key;
-            meaning->watched_version = transaction->watched_version;
+        for (uint32_t k = 0; k < transaction->watch_count; k++) {
+            const struct cluster_watched *watched = &transaction->watches[k];
+            if (slots_shard_of(slots, kv_slot_of_key(watched->key)) == shard) {
+                sim__cluster_question_add(&meaning->watched, watched->key);
+                meaning->watched_version = watched->version;
+            }
         }
         if (ledger->meaning_count == ledger->meaning_capacity) {
             ledger->meaning_capacity = 2 * ledger->meaning_capacity + 64;
@@ -170,13 +172,26 @@ static void close_part(struct cluster_ledger *ledger, uint32_t place, const stru
     }
 }
 
+static bool is_watching(const struct meaning *meaning)
+{
+    return meaning->watched.argument_count > 0;
+}
+
+/* Values are none, and moves put the same one into several keys. */
+static bool is_key(const struct cluster_question *command, uint32_t argument)
+{
+    const char *name = command->command->name;
+    return argument == 0 || strcmp(name, "mget") == 0 ||
+           (strcmp(name, "mset") == 0 && argument % 2 == 0);
+}
+
 static bool names(const struct meaning *meaning, struct bytes key)
 {
-    bool is_named = meaning->watched_key.size_bytes > 0 && bytes_equal(meaning->watched_key, key);
+    bool is_named = is_watching(meaning) && bytes_equal(meaning->watched.arguments[0], key);
     for (uint32_t i = 0; i < meaning->command_count; i++) {
         const struct cluster_question *command = &meaning->commands[i];
         for (uint32_t k = 0; k < command->argument_count; k++) {
-            is_named = is_named || bytes_equal(command->arguments[k], key);
+            is_named = is_named || (is_key(command, k) && bytes_equal(command->arguments[k], key));
         }
     }
     return is_named;
@@ -205,12 +220,12 @@ void sim__cluster_ledger_check_free(struct cluster *cluster, uint32_t place,
 static bool is_any_held(const struct cluster_ledger *ledger, uint32_t place,
                         const struct meaning *meaning)
 {
-    bool is_any =
-        meaning->watched_key.size_bytes > 0 && is_held(ledger, place, meaning->watched_key);
+    bool is_any = is_watching(meaning) && is_held(ledger, place, meaning->watched.arguments[0]);
     for (uint32_t i = 0; i < meaning->command_count; i++) {
         const struct cluster_question *command = &meaning->commands[i];
         for (uint32_t k = 0; k < command->argument_count; k++) {
-            is_any = is_any || is_held(ledger, place, command->arguments[k]);
+            is_any =
+                is_any || (is_key(command, k) && is_held(ledger, place, command->arguments[k]));
         }
     }
     return is_any;
@@ -245,8 +260,8 @@ static void prepared(const struct step *step, struct entry *entry)
         return;
     }
     bool is_changed =
-        meaning->watched_key.size_bytes > 0 &&
-        sim__model_version(step->model, meaning->watched_key) != meaning->watched_version;
+        is_watching(meaning) &&
+        sim__model_version(step->model, meaning->watched.arguments[0]) != meaning->watched_version;
     if (step->reply.answer == TXN_ANSWER_CHANGED && !is_changed) {
         complain(step, "a watched key has not changed");
     }
@@ -475,6 +490,7 @@ void sim__cluster_ledger_destroy(struct cluster_ledger *ledger)
         for (uint32_t k = 0; k < meaning->command_count; k++) {
             sim__cluster_question_forget(&meaning->commands[k]);
         }
+        sim__cluster_question_forget(&meaning->watched);
         memory_free(meaning);
     }
     memory_free(ledger->meanings);

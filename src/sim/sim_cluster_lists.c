@@ -115,7 +115,7 @@ void sim__cluster_list_question_draw(struct cluster *cluster, struct cluster_que
     }
     for (uint32_t i = 0; i < lists->count && choice == 7; i++) {
         bool may_be = i != list && (may_cross || (lists->lists[i].place == question->place &&
-                                                  cluster->nature.split_every_us == 0));
+                                                  !cluster->nature.does_split));
         if (may_be && question->argument_count < CLUSTER_ARGUMENT_COUNT_MAX) {
             sim__cluster_question_add(question, sim__cluster_list_key(lists, i));
         }

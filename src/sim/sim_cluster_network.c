@@ -78,7 +78,9 @@ int sim__cluster_send(struct cluster *cluster, struct cluster_node *from, raft_n
         buffer_append(&message->bytes, pieces[i]);
     }
     uint64_t at_us = cluster->now_us + sim__cluster_delay(cluster, cluster->nature.network_us);
-    message->is_urgent = kind != CLUSTER_MESSAGE_ROUTE && shard_message_is_urgent(pieces[0]);
+    message->is_urgent = kind == CLUSTER_MESSAGE_BEATS ||
+                         (kind != CLUSTER_MESSAGE_ROUTE && kind != CLUSTER_MESSAGE_CONDUCTOR &&
+                          shard_message_is_urgent(pieces[0]));
     uint64_t *busy_until_us = &link->busy_until_us[message->is_urgent];
     at_us = at_us > *busy_until_us ? at_us : *busy_until_us + 1;
     *busy_until_us = at_us;

@@ -9,11 +9,13 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "sim/sim_cluster_host.h"
 
 enum {
     CACHE_SIZE_BYTES = 20000,
+    STORE_DELAY_MS = 1000,
     IN_FLIGHT_SIZE_BYTES = 1 << 20,
     DISK_SIZE_BYTES = 1 << 30,
 };
@@ -70,9 +72,19 @@ struct sim__disk *sim__cluster_node_disk(const struct cluster_node *node)
     return node->disk;
 }
 
+bool sim__cluster_node_is_unsure(const struct cluster_node *node, uint32_t place)
+{
+    return (node->unsure >> place & 1) != 0;
+}
+
 bool sim__cluster_node_is_damaged(const struct cluster_node *node)
 {
     return node->is_damage_unseen || !node->is_whole;
+}
+
+bool sim__cluster_node_lacks(const struct cluster_node *node, uint32_t place)
+{
+    return node->is_damage_unseen || (node->lost >> place & 1) != 0;
 }
 
 void sim__cluster_node_set_damaged(struct cluster_node *node)
@@ -80,7 +92,7 @@ void sim__cluster_node_set_damaged(struct cluster_node *node)
     node->is_damage_unseen = true;
 }
 
-uint32_t sim__cluster_node_map(const struct cluster_node *node)
+cluster_map sim__cluster_node_map(const struct cluster_node *node)
 {
     return node->map;
 }
@@ -88,6 +100,29 @@ uint32_t sim__cluster_node_map(const struct cluster_node *node)
 struct memstore *sim__cluster_node_store(const struct cluster_node *node)
 {
     return node->memstore;
+}
+
+void sim__cluster_print_replicas(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->nature.node_count * cluster->shard_count; i++) {
+        const struct cluster_node *node = cluster->nodes[i / cluster->shard_count];
+        uint32_t place = i % cluster->shard_count;
+        const struct shard *shard = sim__cluster_node_shard(node, place);
+        struct shard_statistics shown = {0};
+        struct kv_statistics content = {0};
+        if (shard != NULL) {
+            shard_get_statistics(shard, &shown);
+            kv_get_statistics(sim__cluster_node_kv(node, place), &content);
+        }
+        (void)fprintf(cluster->options.trace,
+                      "node %u shard %u: runs=%d ready=%d term=%" PRIu64 " last=%" PRIu64
+                      " applied=%" PRIu64 " stored=%" PRIu64 " locked=%" PRIu64
+                      " unfinished=%" PRIu64 "\n",
+                      sim__cluster_node_id(node), place + 1, shard != NULL,
+                      shard != NULL && shard_is_ready(shard), shown.term, shown.last_index,
+                      shown.applied_index, shown.stored_index, content.locked_key_count,
+                      content.unfinished_count);
+    }
 }
 
 /* ---- The reactor ----------------------------------------------------------------------------- */
@@ -111,7 +146,18 @@ static void look_at_digest(struct cluster *cluster, uint32_t place,
     }
 }
 
-void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
+void sim__cluster_node_touch(struct cluster_node *node)
+{
+    node->is_touched = true;
+}
+
+void sim__cluster_node_note_floor(struct cluster_node *node, uint32_t place)
+{
+    node->replicas[place].has_floor = true;
+}
+
+/* What a step may have done; a tick follows. */
+static void look(struct cluster *cluster, struct cluster_node *node)
 {
     if (!sim__cluster_node_is_running(node) || cluster->is_failed) {
         return;
@@ -129,6 +175,12 @@ void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
         }
     }
     schedule_tick(node, random_below(&cluster->random, 100));
+}
+
+void sim__cluster_node_look(struct cluster *cluster, struct cluster_node *node)
+{
+    sim__cluster_node_touch(node);
+    look(cluster, node);
 }
 
 static void tell_route(struct cluster_node *node, struct cluster_replica *replica)
@@ -154,7 +206,36 @@ static uint64_t tick_route(struct cluster_node *node)
     uint64_t wake_at_ms = route_tick(node->route);
     for (uint32_t i = 0; i < count; i++) {
         const struct shard *shard = node->replicas[i].shard;
-        wake_at_ms = shard != NULL && shard_wants_tick(shard) ? 0 : wake_at_ms;
+        bool wants_tick = shard != NULL && shard_wants_tick(shard);
+        bool is_held = shard != NULL && shard_is_held(shard);
+        wake_at_ms = wants_tick ? 0 : wake_at_ms;
+        wake_at_ms = is_held ? number_min(wake_at_ms, pace_wake_at_ms(&node->pace)) : wake_at_ms;
+    }
+    return wake_at_ms;
+}
+
+/* Those that something happened to, and those whose time has come; returns when the next wants to be. */
+static uint64_t tick_shards(struct cluster_node *node, uint64_t now_ms)
+{
+    uint64_t wake_at_ms = UINT64_MAX;
+    bool are_all_touched = node->is_touched || !node->cluster->nature.do_beats_gather;
+    node->is_touched = false;
+    bool may_go_on = pace_tick(&node->pace, now_ms);
+    for (uint32_t i = 0; may_go_on && i < node->cluster->shard_count; i++) {
+        struct cluster_replica *replica = &node->replicas[i];
+        replica->is_touched |= replica->shard != NULL && shard_wants_tick(replica->shard);
+    }
+    for (uint32_t i = 0; i < node->cluster->shard_count; i++) {
+        struct cluster_replica *replica = &node->replicas[i];
+        if (replica->shard == NULL) {
+            continue;
+        }
+        if (are_all_touched || replica->is_touched || now_ms >= replica->wake_at_ms) {
+            replica->is_touched = false;
+            replica->has_floor = false;
+            replica->wake_at_ms = shard_tick(replica->shard);
+        }
+        wake_at_ms = replica->wake_at_ms < wake_at_ms ? replica->wake_at_ms : wake_at_ms;
     }
     return wake_at_ms;
 }
@@ -166,25 +247,22 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
         return; /* An earlier one came in between. */
     }
     node->tick_at_us = UINT64_MAX;
-    uint64_t wake_at_ms = UINT64_MAX;
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        struct shard *shard = node->replicas[i].shard;
-        uint64_t shard_wake_at_ms = shard != NULL ? shard_tick(shard) : UINT64_MAX;
-        wake_at_ms = shard_wake_at_ms < wake_at_ms ? shard_wake_at_ms : wake_at_ms;
-    }
     struct env_clock clock = sim__cluster_clock(node);
     uint64_t now_ms = clock.now_ms(clock.context);
+    uint64_t wake_at_ms = tick_shards(node, now_ms);
     if (node->coordinator != NULL) {
         uint64_t own_wake_at_ms =
             sim__cluster_coordinators_tick(node, now_ms, &node->recoverer_looked_at_ms);
         wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
     }
-    if (cluster->nature.split_every_us > 0) {
+    if (cluster->nature.does_split) {
+        sim__cluster_node_touch(node); /* It may ask any of them for a split. */
         uint64_t own_wake_at_ms = sim__cluster_split_tick(node, now_ms);
         wake_at_ms = own_wake_at_ms < wake_at_ms ? own_wake_at_ms : wake_at_ms;
     }
     uint64_t route_wake_at_ms = tick_route(node);
     wake_at_ms = route_wake_at_ms < wake_at_ms ? route_wake_at_ms : wake_at_ms;
+    sim__cluster_beats_send(node);
     uint64_t wait_ms = wake_at_ms > now_ms ? wake_at_ms - now_ms : 0;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct shard_statistics statistics;
@@ -199,13 +277,25 @@ static void tick(struct cluster *cluster, const struct cluster_event *event)
 void sim__cluster_node_receive(struct cluster *cluster, struct cluster_node *node, raft_node from,
                                uint32_t life, enum cluster_message kind, struct bytes message)
 {
-    if (kind != CLUSTER_MESSAGE_ROUTE) {
+    if (kind == CLUSTER_MESSAGE_BEATS) {
+        sim__cluster_beats_receive(node, from, message);
+        look(cluster, node);
+        return;
+    }
+    if (kind == CLUSTER_MESSAGE_CONDUCTOR) {
+        sim__cluster_conductor_receive(node, from, message);
+    } else if (kind != CLUSTER_MESSAGE_ROUTE) {
+        sim__cluster_check_replica_understands(cluster, node, message);
         struct shard *shard = node->replicas[sim__cluster_shard_of_message(kind)].shard;
         if (shard != NULL) {
             shard_receive(shard, from, message);
         }
-    } else if (route_receive(node->route, from, life, message) != 0) {
-        sim__cluster_fail(cluster, "node %u finds a message of node %u malformed", node->id, from);
+    } else {
+        sim__cluster_check_understood(cluster, node, message);
+        if (route_receive(node->route, from, life, message) != 0) {
+            sim__cluster_fail(cluster, "node %u finds a message of node %u malformed", node->id,
+                              from);
+        }
     }
     sim__cluster_node_look(cluster, node);
 }
@@ -251,10 +341,14 @@ static int accept_loss(void *context, const struct wal_loss *loss, struct error 
     int status = 0;
     for (uint32_t i = 0; i < cluster->shard_count && status == 0; i++) {
         bool is_lost = loss->is_of_unnamed || loss->shard == i + 1;
+        node->lost |= (uint64_t)is_lost << i;
         if (is_lost && node->replicas[i].shard != NULL) {
             status = shard_accept_loss(node->replicas[i].shard, error);
-        } else if (is_lost) {
-            node->lost_unopened |= node->opened & UINT64_C(1) << i;
+        } else if (is_lost && (node->opened & UINT64_C(1) << i) != 0) {
+            struct env_store store = memstore_interface(node->memstore);
+            node->lost_unopened |= UINT64_C(1) << i;
+            const wal_shard id = i + 1;
+            status = shard_remember_losses(&store, &id, 1, error);
         }
     }
     return status;
@@ -275,14 +369,21 @@ int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range 
         .store = memstore_interface(node->memstore),
         .cache_size_bytes = CACHE_SIZE_BYTES,
         .store_row_count = nature->store_row_count,
+        .store_delay_ms = STORE_DELAY_MS,
         .in_flight_size_bytes_max = IN_FLIGHT_SIZE_BYTES,
+        .pace = &node->pace,
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
+        .floor_delay_ms = nature->floor_delay_ms,
+        .heads_delay_ms = nature->floor_delay_ms, /* As good as any. */
         .first_slot = range->first,
         .end_slot = range->end,
+        .is_child = place >= nature->shard_count,
         .append_slot_row = sim__append_slot_row,
         .election_timeout_ms = nature->election_timeout_ms,
-        .heartbeat_interval_ms = nature->election_timeout_ms / 5,
+        .heartbeat_interval_ms = nature->election_timeout_ms / CLUSTER_BEATS_PER_TIMEOUT,
+        .heartbeat_phase_ms = sim__cluster_beats_phase_ms(cluster, place),
+        .quiet_after_ms = nature->quiet_after_ms,
         .host = sim__cluster_host(replica),
         .random_seed =
             cluster->options.seed * 31 + node->id + 1000u * node->incarnation + 100000u * place,
@@ -310,6 +411,9 @@ static int open_cores(struct cluster_node *node, struct error *error)
     if (status != 0) {
         return status;
     }
+    sim__recall_begin(&node->recall,
+                      cluster->options.seed * 31 + node->id + 1000u * node->incarnation,
+                      sim__cluster_first_needed, node);
     struct wal_options wal_options = {
         .files = sim__disk_interface(node->disk),
         .segment_size_bytes = cluster->nature.segment_size_bytes,
@@ -370,7 +474,9 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     node->is_writer_busy = false;
     node->tick_at_us = UINT64_MAX;
     node->paused_until_us = 0;
+    node->pace = (struct pace){0};
     node->clock_base_ms = random_below(&cluster->random, 1000000);
+    sim__cluster_node_draw_version(cluster, node);
     sim__cluster_note(cluster, "node.start", node->id, node->incarnation, 0);
     struct error error = {0};
     int status = open_cores(node, &error);
@@ -394,6 +500,7 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
         return;
     }
     set_full(node);
+    sim__cluster_conductor_start(node);
     sim__cluster_note(cluster, "node.started", node->id,
                       shard_stored_index(node->replicas[0].shard), 0);
     sim__cluster_node_look(cluster, node);
@@ -412,7 +519,9 @@ static void start_again(struct cluster *cluster, const struct cluster_event *eve
 static void close_cores(struct cluster_node *node)
 {
     uint32_t count = node->cluster->shard_count;
+    sim__cluster_beats_forget(node);
     sim__cluster_end_jobs(node);
+    sim__cluster_conductor_end(node);
     for (uint32_t i = 0; i < count; i++) {
         shard_close(node->replicas[i].shard);
         node->replicas[i].shard = NULL;
@@ -541,6 +650,7 @@ void sim__cluster_node_destroy(struct cluster_node *node)
         close_cores(node);
     }
     memstore_destroy(node->memstore);
+    sim__recall_deinit(&node->recall);
     sim__disk_destroy(node->disk);
     memory_free(node);
 }

@@ -85,6 +85,18 @@ static void ask_model(struct cluster_oracle *oracle, const struct executed *exec
     buffer_deinit(&answer);
 }
 
+/* Also not in the shard that had its key before, or has it now. */
+static void check_once(const struct cluster_oracle *oracle, const struct executed *executed)
+{
+    for (uint32_t i = 0; i < oracle->log_count; i++) {
+        if (oracle->log[i].command_hash == executed->command_hash) {
+            sim__cluster_fail(oracle->cluster,
+                              "a write took effect twice, at %" PRIx64 " and %" PRIx64,
+                              oracle->log[i].version, executed->version);
+        }
+    }
+}
+
 static void first_execution(struct cluster_watch *watch, const struct executed *executed,
                             const struct shard_command *command, uint8_t protocol,
                             struct bytes answer)
@@ -96,18 +108,15 @@ static void first_execution(struct cluster_watch *watch, const struct executed *
                           executed->version);
         return;
     }
-    for (uint32_t i = 0; i < oracle->log_count && is_unique(command); i++) {
-        if (oracle->log[i].command_hash == executed->command_hash) {
-            sim__cluster_fail(cluster, "a write took effect twice, at %" PRIx64 " and %" PRIx64,
-                              oracle->log[i].version, executed->version);
-        }
+    for (uint32_t i = 0; i < cluster->shard_count && is_unique(command); i++) {
+        check_once(cluster->oracles[i], executed);
     }
     if (oracle->log_count == oracle->log_capacity) {
         oracle->log_capacity = oracle->log_capacity == 0 ? 64 : 2 * oracle->log_capacity;
         oracle->log = memory_resize(oracle->log, oracle->log_capacity * sizeof oracle->log[0]);
     }
     oracle->log[oracle->log_count++] = *executed;
-    const struct shard_stamp stamp = {executed->time_ms, executed->version};
+    const struct shard_stamp stamp = {.time_ms = executed->time_ms, .version = executed->version};
     if (!sim__cluster_ledger_step(cluster, oracle->place, watch->node, &stamp, command, answer,
                                   &oracle->model)) {
         sim__cluster_ledger_check_free(cluster, oracle->place, command);
@@ -119,7 +128,8 @@ static void first_execution(struct cluster_watch *watch, const struct executed *
 /* Its answer is for the node, and not as clients get theirs. */
 static bool is_internal(const struct shard_command *command)
 {
-    return sim__cluster_is_step(command) || command->opcode == kv_versions_opcode();
+    return sim__cluster_is_step(command) || command->opcode == kv_versions_opcode() ||
+           command->opcode == kv_content_opcode();
 }
 
 static int execute(void *context, struct rows *rows, const struct shard_stamp *stamp,

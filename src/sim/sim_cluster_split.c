@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shards become two while all the rest goes on (decision 18).
  *
- * The world is the conductor: it wishes for one child after the other and tells the parent's leader until
- * somebody has applied the SPLIT. A node does what src/node does: it opens the child when the store has
+ * Where there are no conductors the world is one: it wishes for children, one of each shard at a time, and tells
+ * the parent's leader until somebody has applied the SPLIT, and longer. A node does what src/node does: it opens the child when the store has
  * it, and an empty one where no replica of its own claims the slots; it never forgets a map; and maps
  * go from node to node, with a delay. */
 #include <inttypes.h>
@@ -10,20 +10,47 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
-#include "sim/sim_cluster_host.h"
+#include "sim/sim_cluster_conductor.h"
 
 enum { TELL_US = 30000, CAMPAIGN_INTERVAL_MS = 5 };
 
-struct slots_range sim__cluster_range_of(const struct cluster *cluster,
-                                         const struct cluster_question *question, uint32_t map)
+/* ---- Maps ------------------------------------------------------------------------------------ */
+
+/* Whatever the order in which a map came to know of its splits: a range ends where the next begins. */
+const struct slots *sim__cluster_map(struct cluster *cluster, cluster_map map)
 {
-    const struct slots *slots = cluster->maps[map];
-    return slots->ranges[slots_place_of(slots, kv_slot_of_key(question->arguments[0]))];
+    if (cluster->maps[map] != NULL) {
+        return cluster->maps[map];
+    }
+    struct slots *slots = memory_allocate_zeroed(1, sizeof *slots);
+    slots_divide(slots, cluster->nature.shard_count);
+    for (uint32_t i = cluster->nature.shard_count; i < cluster->shard_count; i++) {
+        if ((map & sim__cluster_map_bit(i)) != 0) {
+            uint32_t first_slot = cluster->children[i].first_slot;
+            int status = slots_split(slots, slots_shard_of(slots, first_slot), first_slot, i + 1);
+            ASSERT(status == 0);
+        }
+    }
+    cluster->maps[map] = slots;
+    return slots;
 }
 
-static uint32_t between(struct random *random, uint32_t lower, uint32_t upper)
+void sim__cluster_maps_destroy(struct cluster *cluster)
 {
-    return lower + (uint32_t)random_below(random, upper - lower + 1);
+    slots_deinit(&cluster->slots);
+    for (uint32_t i = 0; i < sizeof cluster->maps / sizeof cluster->maps[0]; i++) {
+        if (cluster->maps[i] != NULL) {
+            slots_deinit(cluster->maps[i]);
+            memory_free(cluster->maps[i]);
+        }
+    }
+}
+
+struct slots_range sim__cluster_range_of(struct cluster *cluster,
+                                         const struct cluster_question *question, cluster_map map)
+{
+    const struct slots *slots = sim__cluster_map(cluster, map);
+    return slots->ranges[slots_place_of(slots, kv_slot_of_key(question->arguments[0]))];
 }
 
 /* In one life of three shards split. Drawn apart, as above. */
@@ -35,9 +62,10 @@ void sim__cluster_split_draw(struct cluster *cluster)
     if (!random_chance(&random, 1, 3)) {
         return;
     }
-    nature->split_every_us = between(&random, 20000, 1500000);
-    nature->map_us = between(&random, 100, 400000);
-    nature->key_count = between(&random, 2, 8);
+    nature->does_split = true;
+    nature->split_every_us = sim__cluster_between(&random, 20000, 1500000);
+    nature->map_us = sim__cluster_between(&random, 100, 400000);
+    nature->key_count = sim__cluster_between(&random, 2, 8);
 }
 
 bool sim__cluster_is_born(const struct cluster *cluster, uint32_t place)
@@ -47,21 +75,47 @@ bool sim__cluster_is_born(const struct cluster *cluster, uint32_t place)
 
 /* ---- The conductor --------------------------------------------------------------------------- */
 
+bool sim__cluster_is_wish_open(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        if (cluster->children[i].is_wished && !cluster->children[i].is_born) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_parent(const struct cluster *cluster, uint32_t place)
+{
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        if (cluster->children[i].is_wished && cluster->children[i].parent == place) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The conductor hears late that it is done, or its word was on its way for long: a wish is carried out
+ * once, however often it is told. */
 static void tell(struct cluster *cluster, const struct cluster_event *event)
 {
-    if (cluster->wish.child == 0) {
-        return;
-    }
+    uint32_t place = (uint32_t)event->value;
+    struct cluster_child *child = &cluster->children[place];
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         struct cluster_node *node = cluster->nodes[i];
-        struct cluster_replica *parent = &node->replicas[cluster->wish.parent];
+        struct cluster_replica *parent = &node->replicas[child->parent];
         if (sim__cluster_node_is_running(node) && parent->shard != NULL &&
             shard_is_ready(parent->shard)) {
-            kv_want_split(parent->kv, cluster->wish.first_slot, cluster->wish.child + 1);
+            kv_want_split(parent->kv, child->first_slot, place + 1);
+            shard_look_at_background(parent->shard);
             sim__cluster_node_look(cluster, node);
         }
     }
-    sim__cluster_schedule(cluster, sim__cluster_delay(cluster, TELL_US), tell, NULL, 0, NULL);
+    child->is_wished = !child->is_born || random_chance(&cluster->random, 3, 4);
+    if (child->is_wished) {
+        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, TELL_US), tell, NULL, place,
+                              NULL);
+    }
 }
 
 /* Mostly beside some key: others are all in one half. */
@@ -78,21 +132,43 @@ static uint32_t draw_slot(struct cluster *cluster)
     return slot + (uint32_t)random_below(&cluster->random, 2);
 }
 
+static uint32_t wish(struct cluster *cluster, uint32_t parent, uint32_t slot)
+{
+    uint32_t place = cluster->shard_count++;
+    cluster->oracles[place] = sim__cluster_oracle_create(cluster, place);
+    cluster->children[place] =
+        (struct cluster_child){.parent = parent, .first_slot = slot, .is_wished = true};
+    sim__cluster_note(cluster, "split.wish", parent + 1, place + 1, slot);
+    return place;
+}
+
+bool sim__cluster_wish_for_split(struct cluster *cluster, uint32_t slot)
+{
+    const struct slots *slots = &cluster->slots;
+    const struct slots_range *range = &slots->ranges[slots_place_of(slots, slot)];
+    bool may_be = cluster->older == 0 && cluster->shard_count < CLUSTER_SHARD_COUNT_MAX &&
+                  range->first != slot && !is_parent(cluster, range->shard - 1);
+    if (may_be) {
+        (void)wish(cluster, range->shard - 1, slot);
+    }
+    return may_be;
+}
+
 void sim__cluster_split_some(struct cluster *cluster, const struct cluster_event *event)
 {
     uint32_t slot = draw_slot(cluster);
-    const struct slots *slots = cluster->maps[cluster->map];
-    bool may_be = !cluster->is_healing && cluster->wish.child == 0 && slot < SLOTS_COUNT &&
-                  cluster->shard_count < CLUSTER_SHARD_COUNT_MAX;
-    uint32_t place = slots_place_of(slots, slot < SLOTS_COUNT ? slot : 0);
-    if (may_be && slots->ranges[place].first != slot) {
-        uint32_t child = cluster->shard_count++;
-        cluster->oracles[child] = sim__cluster_oracle_create(cluster, child);
-        cluster->wish.child = child;
-        cluster->wish.parent = slots->ranges[place].shard - 1;
-        cluster->wish.first_slot = slot;
-        sim__cluster_note(cluster, "split.wish", cluster->wish.parent + 1, child + 1, slot);
-        sim__cluster_schedule(cluster, 1, tell, NULL, 0, NULL);
+    bool may_be = !cluster->is_healing && cluster->office == NULL && slot < SLOTS_COUNT &&
+                  cluster->older == 0 && cluster->shard_count < CLUSTER_SHARD_COUNT_MAX;
+    if (may_be) {
+        const struct slots *slots = &cluster->slots;
+        const struct slots_range *range = &slots->ranges[slots_place_of(slots, slot)];
+        if (range->first != slot && !is_parent(cluster, range->shard - 1)) {
+            uint32_t place = wish(cluster, range->shard - 1, slot);
+            sim__cluster_schedule(cluster, 1, tell, NULL, place, NULL);
+        }
+    }
+    if (!cluster->is_healing && cluster->office != NULL && slot < SLOTS_COUNT) {
+        sim__cluster_ask_for_split(cluster, slot); /* As an operator does. */
     }
     if (!cluster->is_healing) {
         sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.split_every_us),
@@ -110,37 +186,50 @@ bool sim__cluster_split_lets(const struct cluster *cluster, uint32_t place,
                              const struct raft_configuration *present,
                              const struct raft_configuration *target)
 {
-    const struct slots_range *range =
-        &cluster->slots.ranges[slots_find(&cluster->slots, place + 1)];
     for (uint32_t i = 0; i < cluster->nature.node_count && cluster->map > 0; i++) {
         const struct shard *shard = sim__cluster_node_shard(cluster->nodes[i], place);
-        bool is_to_be = is_member(target, i + 1);
-        bool is_there = shard != NULL && (is_to_be || shard_range(shard).end == range->end);
-        if (is_to_be != is_member(present, i + 1) && !is_there) {
+        if (is_member(target, i + 1) && !is_member(present, i + 1) && shard == NULL) {
             return false;
         }
     }
     return true;
 }
 
-/* ---- Maps ------------------------------------------------------------------------------------ */
-
-static void learn(struct cluster_node *node, uint32_t map)
+void sim__cluster_emptied(struct cluster *cluster, struct cluster_node *node, uint32_t place)
 {
-    while (node->map < map) {
-        node->map++;
-        if (node->route != NULL) {
-            route_add_shard(node->route, node->cluster->nature.shard_count + node->map);
+    sim__cluster_note(cluster, "node.discarded", node->id, place + 1, 0);
+    cluster->result->discarded_count++;
+}
+
+/* ---- Maps on their way ----------------------------------------------------------------------- */
+
+static void learn(struct cluster_node *node, cluster_map map)
+{
+    map &= ~node->map;
+    node->map |= map;
+    for (uint32_t i = node->cluster->nature.shard_count; i < node->cluster->shard_count; i++) {
+        if ((map & sim__cluster_map_bit(i)) != 0) {
+            if (node->route != NULL) {
+                route_add_shard(node->route, i + 1);
+            }
+            sim__cluster_note(node->cluster, "split.map", node->id, node->map, i + 1);
         }
-        sim__cluster_note(node->cluster, "split.map", node->id, node->map, 0);
     }
+    if (map != 0 && node->conductor != NULL && !node->is_dead) {
+        sim__cluster_conductor_tell_map(node);
+    }
+}
+
+void sim__cluster_split_learn(struct cluster_node *node, cluster_map map)
+{
+    learn(node, map);
+    sim__cluster_split_narrow(node);
 }
 
 static void map_arrives(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = event->node;
-    learn(node, (uint32_t)event->value);
-    sim__cluster_split_narrow(node);
+    sim__cluster_split_learn(node, (cluster_map)event->value);
     sim__cluster_node_look(cluster, node);
 }
 
@@ -151,7 +240,7 @@ static void spread(struct cluster *cluster, const struct cluster_event *event)
         struct cluster_node *target = cluster->nodes[i];
         const struct cluster_link *link = &cluster->links[source->id - 1][target->id - 1];
         if (sim__cluster_node_is_running(source) && sim__cluster_node_is_running(target) &&
-            target->map < source->map && !link->is_blocked) {
+            (source->map & ~target->map) != 0 && !link->is_blocked) {
             sim__cluster_schedule(cluster, sim__cluster_delay(cluster, cluster->nature.map_us),
                                   map_arrives, target, source->map, NULL);
         }
@@ -168,14 +257,16 @@ void sim__cluster_split_spread(struct cluster *cluster)
     }
 }
 
-static void write_map(struct cluster *cluster, uint32_t parent, const struct slots_range *child)
+static void write_map(struct cluster *cluster, uint32_t parent, const struct slots_range *range)
 {
-    cluster->wish.child = 0;
-    int status = slots_split(&cluster->slots, parent + 1, child->first, child->shard);
-    ASSERT(status == 0);
-    cluster->map++;
-    cluster->maps[cluster->map] = memory_allocate(sizeof cluster->slots);
-    *cluster->maps[cluster->map] = cluster->slots;
+    struct cluster_child *child = &cluster->children[range->shard - 1];
+    if (parent != child->parent || range->first != child->first_slot) {
+        sim__cluster_fail(cluster, "shard %u is born otherwise than it was wished", range->shard);
+        return;
+    }
+    child->is_born = true;
+    cluster->map |= sim__cluster_map_bit(range->shard - 1);
+    slots_copy(&cluster->slots, sim__cluster_map(cluster, cluster->map));
     cluster->result->split_count++;
 }
 
@@ -185,7 +276,7 @@ void sim__cluster_split_applied(struct cluster *cluster, struct cluster_node *no
     struct cluster_replica *replica = &node->replicas[child->shard - 1];
     sim__cluster_note(cluster, "split.applied", node->id, child->shard, index);
     sim__cluster_oracle_split(cluster, parent, index, child);
-    if (cluster->wish.child + 1 == child->shard) {
+    if (!cluster->children[child->shard - 1].is_born) {
         write_map(cluster, parent, child);
     }
     if (node->is_dead) {
@@ -223,19 +314,19 @@ static bool may_open(const struct cluster_node *node, uint32_t place)
             claims[count++] = shard_range(shard);
         }
     }
-    return slots_may_open(node->cluster->maps[node->map], place + 1, claims, count);
+    return slots_may_open(sim__cluster_map(node->cluster, node->map), place + 1, claims, count);
 }
 
-static struct slots_range range_in(const struct cluster *cluster, uint32_t map, uint32_t place)
+static struct slots_range range_in(struct cluster *cluster, cluster_map map, uint32_t place)
 {
-    const struct slots *slots = cluster->maps[map];
+    const struct slots *slots = sim__cluster_map(cluster, map);
     uint32_t found = slots_find(slots, place + 1);
     return found < slots->range_count ? slots->ranges[found] : (struct slots_range){0};
 }
 
 int sim__cluster_split_open(struct cluster_node *node, struct error *error)
 {
-    const struct cluster *cluster = node->cluster;
+    struct cluster *cluster = node->cluster;
     int status = 0;
     for (uint32_t i = 0; i < cluster->shard_count && status == 0; i++) {
         bool is_child = i >= cluster->nature.shard_count;
@@ -243,7 +334,7 @@ int sim__cluster_split_open(struct cluster_node *node, struct error *error)
             continue;
         }
         if (is_child) { /* The store may have it before the map was learned. */
-            learn(node, i + 1 - cluster->nature.shard_count);
+            learn(node, sim__cluster_map_bit(i));
         }
         struct slots_range range = range_in(cluster, is_child ? node->map : 0, i);
         status = sim__cluster_open_shard(node, &range, error);
@@ -272,8 +363,12 @@ static void open_late(struct cluster_node *node, const struct slots_range *range
     bool is_born = replica->birth_index != 0;
     const struct shard *parent = node->replicas[replica->parent].shard;
     bool does_campaign = is_born && parent != NULL && shard_is_ready(parent);
+    struct env_store store = memstore_interface(node->memstore);
+    bool is_lost = false;
     int status = sim__cluster_open_shard(node, range, &error);
-    bool is_lost = (node->lost_unopened & UINT64_C(1) << place) != 0;
+    if (status == 0) {
+        status = shard_has_lost(&store, range->shard, &is_lost, &error);
+    }
     node->lost_unopened &= ~(UINT64_C(1) << place);
     if (status == 0 && is_lost && shard_is_empty(replica->shard)) {
         status = shard_accept_loss(replica->shard, &error); /* It may have voted. */
@@ -300,20 +395,21 @@ static bool is_due(const struct cluster_node *node, uint32_t place)
     }
     if (replica->birth_index != 0) {
         const struct shard *parent = node->replicas[replica->parent].shard;
-        return shard_stored_index(parent) >= replica->birth_index;
+        return shard_stored_index(parent) >= replica->birth_index || shard_is_empty(parent);
     }
     return may_open(node, place);
 }
 
 uint64_t sim__cluster_split_tick(struct cluster_node *node, uint64_t now_ms)
 {
-    const struct cluster *cluster = node->cluster;
+    struct cluster *cluster = node->cluster;
     uint64_t wake_at_ms = UINT64_MAX;
+    sim__cluster_split_narrow(node); /* What was emptied. */
     for (uint32_t i = cluster->nature.shard_count; i < cluster->shard_count; i++) {
         struct cluster_replica *replica = &node->replicas[i];
         if (is_due(node, i)) {
             if (replica->birth_index != 0) { /* Its map is the one with it. */
-                learn(node, i + 1 - cluster->nature.shard_count);
+                learn(node, sim__cluster_map_bit(i));
             }
             struct slots_range range = range_in(cluster, node->map, i);
             open_late(node, &range);

@@ -71,21 +71,32 @@ static uint32_t group_of_slot(void *context, uint32_t slot)
     return slots_shard_of(context, slot) - 1;
 }
 
-static void queue(struct cluster *cluster, struct cluster_transaction *transaction, uint32_t map)
+static void queue_commands(struct cluster_transaction *transaction)
 {
-    transaction->map = map;
-    transaction->queued = kv_transaction_create();
-    if (transaction->is_watching) {
-        kv_transaction_watch(transaction->queued, transaction->watched_key,
-                             transaction->watched_version);
+    for (uint32_t i = 0; i < transaction->watch_count; i++) {
+        kv_transaction_watch(transaction->queued, transaction->watches[i].key,
+                             transaction->watches[i].version);
     }
     for (uint32_t i = 0; i < transaction->command_count; i++) {
         const struct cluster_question *question = &transaction->commands[i];
         kv_transaction_add(transaction->queued, question->command, question->arguments,
                            question->argument_count);
     }
+}
+
+static void queue(struct cluster *cluster, struct cluster_transaction *transaction, cluster_map map)
+{
+    transaction->map = map;
+    transaction->queued = kv_transaction_create();
+    if (sim__cluster_is_move(transaction)) {
+        struct buffer answer = {0};
+        (void)sim__cluster_move_plan(transaction, transaction->queued, &answer);
+        buffer_deinit(&answer);
+    } else {
+        queue_commands(transaction);
+    }
     int status = kv_split_create(&transaction->split, transaction->queued, group_of_slot,
-                                 cluster->maps[map]);
+                                 (void *)(uintptr_t)sim__cluster_map(cluster, map));
     ASSERT(status == 0);
 }
 
@@ -105,7 +116,9 @@ static void spread(struct cluster *cluster, struct cluster_transaction *transact
     queue(cluster, transaction, 0);
     uint32_t count = kv_split_part_count(transaction->split);
     if (count > 0) {
-        place = slots_shard_of(cluster->maps[0], kv_split_part(transaction->split, 0).place) - 1;
+        place = slots_shard_of(sim__cluster_map(cluster, 0),
+                               kv_split_part(transaction->split, 0).place) -
+                1;
     }
     unqueue(transaction);
     buffer_deinit(&transaction->watched_content);
@@ -122,15 +135,21 @@ struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluste
     struct cluster_transaction *transaction = memory_allocate_zeroed(1, sizeof *transaction);
     transaction->session = session;
     cluster->result->request_count++;
+    transaction->started_at = sim__cluster_history_moment(cluster->history);
+    if (sim__cluster_percent(cluster, cluster->nature.move_percent) &&
+        sim__cluster_move_draw(cluster, transaction)) {
+        return transaction;
+    }
     draw_commands(cluster, transaction);
     spread(cluster, transaction);
     transaction->is_watching = sim__cluster_percent(cluster, cluster->nature.watch_percent);
     if (transaction->is_watching) {
         transaction->watched_list =
             (uint32_t)random_below(&cluster->random, cluster->nature.list_count);
-        transaction->watched_key = sim__cluster_list_key(cluster->lists, transaction->watched_list);
+        transaction->watches[0].key =
+            sim__cluster_list_key(cluster->lists, transaction->watched_list);
+        transaction->watch_count = 1;
     }
-    transaction->started_at = sim__cluster_history_moment(cluster->history);
     return transaction;
 }
 
@@ -141,6 +160,9 @@ void sim__cluster_transaction_destroy(struct cluster_transaction *transaction)
     }
     unqueue(transaction);
     buffer_deinit(&transaction->watched_content);
+    buffer_deinit(&transaction->contents[0]);
+    buffer_deinit(&transaction->contents[1]);
+    sim__cluster_question_forget(&transaction->move);
     for (uint32_t i = 0; i < transaction->command_count; i++) {
         sim__cluster_question_forget(&transaction->commands[i]);
     }
@@ -152,15 +174,17 @@ int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_trans
                                    void (*done)(void *context, const struct txn_done *done))
 {
     struct txn_part parts[CLUSTER_SHARD_COUNT_MAX];
+    unqueue(transaction); /* An earlier attempt. */
     queue(cluster, transaction, sim__cluster_node_map(node));
-    const struct slots *slots = cluster->maps[transaction->map];
+    const struct slots *slots = sim__cluster_map(cluster, transaction->map);
     uint32_t count = kv_split_part_count(transaction->split);
-    ASSERT(count > 1 && count <= CLUSTER_SHARD_COUNT_MAX);
+    ASSERT(count > (sim__cluster_is_move(transaction) ? 0 : 1) && count <= CLUSTER_SHARD_COUNT_MAX);
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(transaction->split, i);
         const struct slots_range *range = &slots->ranges[slots_place_of(slots, parts[i].place)];
-        parts[i].first_slot = (uint16_t)range->first;
-        parts[i].end_slot = (uint16_t)range->end;
+        bool is_named = !sim__cluster_node_is_older(node);
+        parts[i].first_slot = is_named ? (uint16_t)range->first : 0;
+        parts[i].end_slot = is_named ? (uint16_t)range->end : 0;
     }
     transaction->begun_at_us = cluster->now_us;
     sim__cluster_ledger_expect(cluster, transaction);
@@ -213,6 +237,15 @@ static void remember(struct cluster *cluster, struct cluster_transaction *transa
     sim__cluster_observed(cluster, &observation, knowledge);
 }
 
+static void remember_unknown(struct cluster *cluster, struct cluster_transaction *transaction)
+{
+    if (sim__cluster_is_move(transaction)) {
+        sim__cluster_move_ended(cluster, transaction, CLUSTER_UNKNOWN);
+    } else {
+        remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
+    }
+}
+
 static void committed(struct cluster *cluster, struct cluster_transaction *transaction,
                       const struct txn_done *done)
 {
@@ -248,8 +281,7 @@ static void check_fairness(struct cluster *cluster, const struct cluster_transac
                            const struct txn_done *done)
 {
     const struct cluster_nature *nature = &cluster->nature;
-    bool is_well = cluster->is_healing && nature->wall_jump_every_us == 0 &&
-                   nature->split_every_us == 0 &&
+    bool is_well = cluster->is_healing && nature->wall_jump_every_us == 0 && !nature->does_split &&
                    transaction->begun_at_us > sim__cluster_transactions_are_well_at_us(cluster);
     bool is_patient =
         nature->transaction_deadline_ms >= PATIENCE_MS && nature->deadline_ms >= PATIENCE_MS;
@@ -266,7 +298,11 @@ void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_trans
                       (uint64_t)done->result);
     switch (done->result) {
     case TXN_COMMITTED:
-        committed(cluster, transaction, done);
+        if (sim__cluster_is_move(transaction)) {
+            sim__cluster_move_ended(cluster, transaction, CLUSTER_DONE);
+        } else {
+            committed(cluster, transaction, done);
+        }
         return;
     case TXN_CHANGED:
         return;
@@ -274,7 +310,7 @@ void sim__cluster_transaction_done(struct cluster *cluster, struct cluster_trans
         check_fairness(cluster, transaction, done);
         return;
     case TXN_UNKNOWN:
-        remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
+        remember_unknown(cluster, transaction);
         return;
     }
 }
@@ -283,5 +319,5 @@ void sim__cluster_transaction_unknown(struct cluster *cluster,
                                       struct cluster_transaction *transaction, uint64_t session)
 {
     transaction->session = session; /* It may take effect behind what its session does next. */
-    remember(cluster, transaction, BYTES(""), CLUSTER_UNKNOWN);
+    remember_unknown(cluster, transaction);
 }

@@ -198,8 +198,10 @@ struct sim__list_step {
 
 /* An operation, or a transaction of several. Those without an effect are not there. */
 struct sim__list_operation {
-    /* Operations of a session take effect in order of `started_at`, equal ones as they stand. */
+    /* Operations of a session take effect in order of `started_at`, equal ones as they stand; of two
+     * that are `is_of_pipeline` only if they have a list in common. */
     uint64_t session;
+    bool is_of_pipeline;
     uint64_t started_at;
     uint64_t ended_at;
     bool is_optional; /* There was no answer: it may take effect at any time, or never. */

@@ -275,6 +275,35 @@ static int compare_places(const void *left, const void *right)
     return order != 0 ? order : (a->operation > b->operation) - (a->operation < b->operation);
 }
 
+static bool have_list_in_common(const struct sim__list_operation *a,
+                                const struct sim__list_operation *b)
+{
+    for (uint32_t i = 0; i < a->step_count; i++) {
+        for (uint32_t k = 0; k < b->step_count; k++) {
+            if (a->steps[i].list == b->steps[k].list) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The one at `place` comes after those of its session that it has to, back to the newest that all of it
+ * has to come after. */
+static void add_place(struct history *history, const struct session_place *places, uint32_t place)
+{
+    const struct sim__list_operation *own = &history->operations[places[place].operation];
+    for (uint32_t i = place; i > 0 && places[i - 1].session == places[place].session; i--) {
+        const struct sim__list_operation *before = &history->operations[places[i - 1].operation];
+        if (!own->is_of_pipeline || !before->is_of_pipeline || have_list_in_common(before, own)) {
+            add_edge(history, places[i - 1].operation, places[place].operation);
+        }
+        if (!before->is_of_pipeline) {
+            break;
+        }
+    }
+}
+
 static void add_sessions(struct history *history)
 {
     uint32_t count = 0;
@@ -288,9 +317,7 @@ static void add_sessions(struct history *history)
     }
     qsort(places, count, sizeof places[0], compare_places);
     for (uint32_t i = 1; i < count; i++) {
-        if (places[i - 1].session == places[i].session) {
-            add_edge(history, places[i - 1].operation, places[i].operation);
-        }
+        add_place(history, places, i);
     }
     memory_free(places);
 }

@@ -34,7 +34,7 @@ static struct sim__list_step parse_step(char *word)
     return step;
 }
 
-/* One operation per line: session, begin, end (`-`: unknown), steps. */
+/* One operation per line: session (upper case: of a pipeline), begin, end (`-`: unknown), steps. */
 static void parse(struct history *history, const char *text)
 {
     *history = (struct history){0};
@@ -46,7 +46,9 @@ static void parse(struct history *history, const char *text)
         struct sim__list_step *steps = history->steps[history->count];
         struct sim__list_operation *operation = &history->operations[history->count++];
         *operation = (struct sim__list_operation){.steps = steps};
-        operation->session = (uint64_t)strsep(&line, " ")[0];
+        char letter = strsep(&line, " ")[0];
+        operation->is_of_pipeline = letter >= 'A' && letter <= 'Z';
+        operation->session = (uint64_t)letter | 0x20;
         operation->started_at = strtoull(strsep(&line, " "), NULL, 10);
         char *end = strsep(&line, " ");
         operation->is_optional = end[0] == '-';
@@ -144,12 +146,44 @@ static void test_time_and_sessions(void **state)
     check("a 1 8 ?0:1,\nb 2 9 +0:1", "1,", "", NULL);
 }
 
+/* Of a pipeline each list has its order, and with what is between all have. */
+static void test_pipelines(void **state)
+{
+    (void)state;
+    static const char circle[] = "no order explains";
+    /* The flag before the data. */
+    static const char text[] = "%c 1 9 +0:1\n%s%c 3 9 +1:2\nb 4 8 ?1:2, ?0:";
+    static const struct {
+        char first;
+        const char *between;
+        char second;
+        const char *reason;
+    } cases[] = {
+        {'A', "", 'A', NULL},
+        {'a', "", 'a', circle},
+        {'A', "", 'a', circle},
+        {'a', "", 'A', circle},
+        {'A', "A 2 9 ?0:1,\n", 'A', NULL},
+        {'A', "A 2 9 ?0:1, ?1:\n", 'A', circle},
+        {'A', "a 2 9\n", 'A', circle},
+        {'A', "c 2 9\n", 'A', NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char lines[256];
+        (void)snprintf(lines, sizeof lines, text, cases[i].first, cases[i].between,
+                       cases[i].second);
+        check(lines, "1,", "2,", cases[i].reason);
+    }
+    check("A 1 8 +0:1\nA 2 9 +1:2\nA 3 9 ?0:", "1,", "2,", circle);
+    check("A 1 8 +0:1\na 2 9\nA 3 9 +1:2\nA 4 9 +1:3\nb 5 9 ?1:2,3, ?0:", "1,", "2,3,", circle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_one_order_explains), cmocka_unit_test(test_effects),
         cmocka_unit_test(test_what_reads_saw),          cmocka_unit_test(test_circles),
-        cmocka_unit_test(test_time_and_sessions),
+        cmocka_unit_test(test_time_and_sessions),       cmocka_unit_test(test_pipelines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

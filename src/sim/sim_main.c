@@ -38,6 +38,9 @@ struct arguments {
     bool is_quiet;
     bool does_list_probes;
     bool is_cluster;
+    bool does_show_nature;
+    const char *settings;
+    uint64_t stream;
 };
 
 /* What a worker says of one seed. */
@@ -56,7 +59,8 @@ struct worker {
 };
 
 static const char usage[] =
-    "Usage: tutti-sim [--cluster] --seed S [--trace]\n"
+    "Usage: tutti-sim [--cluster] --seed S [--trace] [--set NAME=VALUE,...] [--stream N]\n"
+    "       tutti-sim [--cluster] --seed S --nature\n"
     "       tutti-sim [--cluster] --seeds N [--first S] [--jobs N] [--check-determinism] [--stop]\n"
     "\n"
     "Live simulated lives of a node, each a function of its seed.\n"
@@ -64,6 +68,10 @@ static const char usage[] =
     "  --seed S             run one seed and print its trace hash\n"
     "  --cluster            lives of a cluster, not of one node\n"
     "  --trace              print what happens\n"
+    "  --nature             print what the life of the seed is like, and live nothing\n"
+    "  --set NAME=VALUE,... what it is like, where not as the seed says\n"
+    "  --stream N           other things happen in a life that is like that of the seed (0: those "
+    "of the seed)\n"
     "  --seeds N            run N seeds\n"
     "  --first S            the first of them (1)\n"
     "  --jobs N             processes (2)\n"
@@ -125,6 +133,8 @@ static void run_seed(const struct arguments *arguments, struct probes *probes,
     struct sim_options options = {
         .seed = message->seed,
         .bug = arguments->bug,
+        .settings = arguments->settings,
+        .stream = arguments->stream,
         .trace = arguments->is_tracing ? stdout : NULL,
         .probe = probe_met,
         .context = probes,
@@ -273,6 +283,9 @@ static void count_result(const struct arguments *arguments, struct totals *total
     totals->sums.kill_count += result->kill_count;
     totals->sums.power_loss_count += result->power_loss_count;
     totals->sums.damage_count += result->damage_count;
+    totals->sums.split_count += result->split_count;
+    totals->sums.discarded_count += result->discarded_count;
+    totals->sums.conducted_count += result->conducted_count;
     totals->sums.reported_damage_count += result->reported_damage_count;
 }
 
@@ -281,9 +294,11 @@ static void print_totals(const struct arguments *arguments, const struct totals 
 {
     const struct sim_result *sums = &totals->sums;
     printf("%" PRIu64 " requests, %" PRIu64 " commands in logs, %" PRIu64 " kills, %" PRIu64
-           " power losses, %" PRIu64 " damages (%" PRIu64 " reported)\n",
+           " power losses, %" PRIu64 " damages (%" PRIu64 " reported), %" PRIu64 " splits, %" PRIu64
+           " replicas discarded, %" PRIu64 " steps of conductors\n",
            sums->request_count, sums->entry_count, sums->kill_count, sums->power_loss_count,
-           sums->damage_count, sums->reported_damage_count);
+           sums->damage_count, sums->reported_damage_count, sums->split_count,
+           sums->discarded_count, sums->conducted_count);
     for (uint32_t i = 0; arguments->does_list_probes && i < probe_count; i++) {
         printf("probe %s\n", known[i]);
     }
@@ -372,6 +387,55 @@ static bool parse_number(const char *text, uint64_t *value)
     return false;
 }
 
+static bool take_option(struct arguments *arguments, int option)
+{
+    switch (option) {
+    case 's':
+        arguments->has_seed = true;
+        return parse_number(optarg, &arguments->seed);
+    case 'n':
+        return parse_number(optarg, &arguments->count);
+    case 'f':
+        return parse_number(optarg, &arguments->first);
+    case 'j':
+        return parse_number(optarg, &arguments->job_count);
+    case 'r':
+        return parse_number(optarg, &arguments->stream);
+    case 'b':
+        arguments->bug = optarg;
+        return true;
+    case 'S':
+        arguments->settings = optarg;
+        return true;
+    case 'N':
+        arguments->does_show_nature = true;
+        return true;
+    case 't':
+        arguments->is_tracing = true;
+        return true;
+    case 'd':
+        arguments->does_check_determinism = true;
+        return true;
+    case 'x':
+        arguments->does_stop_at_first = true;
+        return true;
+    case 'p':
+        arguments->does_list_probes = true;
+        return true;
+    case 'c':
+        arguments->is_cluster = true;
+        return true;
+    case 'q':
+        arguments->is_quiet = true;
+        return true;
+    case 'h':
+        printf("%s", usage);
+        exit(EXIT_SUCCESS);
+    default:
+        return false;
+    }
+}
+
 static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {
@@ -386,56 +450,33 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments)
         {"probes", no_argument, NULL, 'p'},
         {"quiet", no_argument, NULL, 'q'},
         {"cluster", no_argument, NULL, 'c'},
+        {"nature", no_argument, NULL, 'N'},
+        {"set", required_argument, NULL, 'S'},
+        {"stream", required_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     bool is_right = true;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (option) {
-        case 's':
-            arguments->has_seed = true;
-            is_right = parse_number(optarg, &arguments->seed) && is_right;
-            break;
-        case 'n':
-            is_right = parse_number(optarg, &arguments->count) && is_right;
-            break;
-        case 'f':
-            is_right = parse_number(optarg, &arguments->first) && is_right;
-            break;
-        case 'j':
-            is_right = parse_number(optarg, &arguments->job_count) && is_right;
-            break;
-        case 'b':
-            arguments->bug = optarg;
-            break;
-        case 't':
-            arguments->is_tracing = true;
-            break;
-        case 'd':
-            arguments->does_check_determinism = true;
-            break;
-        case 'x':
-            arguments->does_stop_at_first = true;
-            break;
-        case 'p':
-            arguments->does_list_probes = true;
-            break;
-        case 'c':
-            arguments->is_cluster = true;
-            break;
-        case 'q':
-            arguments->is_quiet = true;
-            break;
-        case 'h':
-            printf("%s", usage);
-            exit(EXIT_SUCCESS);
-        default:
-            is_right = false;
-            break;
-        }
+        is_right = take_option(arguments, option) && is_right;
     }
     return is_right && optind == argc && arguments->job_count >= 1 &&
-           arguments->job_count <= JOB_COUNT_MAX && (arguments->has_seed || arguments->count > 0);
+           arguments->job_count <= JOB_COUNT_MAX && (arguments->has_seed || arguments->count > 0) &&
+           (arguments->has_seed || (arguments->settings == NULL && !arguments->does_show_nature));
+}
+
+/* Also whether the settings are right: with no file, nothing is printed. */
+static int show_nature(const struct arguments *arguments, FILE *file)
+{
+    const struct sim_options options = {
+        .seed = arguments->seed, .settings = arguments->settings, .stream = arguments->stream};
+    struct error error = {0};
+    int status = arguments->is_cluster ? sim_cluster_show_nature(&options, file, &error)
+                                       : sim_show_nature(&options, file, &error);
+    if (status != 0) {
+        (void)fprintf(stderr, "tutti-sim: %s\n", error.message);
+    }
+    return status == 0 ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
@@ -451,5 +492,9 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
 #endif
-    return arguments.has_seed ? run_one(&arguments) : run_many(&arguments);
+    if (!arguments.has_seed) {
+        return run_many(&arguments);
+    }
+    int status = show_nature(&arguments, arguments.does_show_nature ? stdout : NULL);
+    return status != EXIT_SUCCESS || arguments.does_show_nature ? status : run_one(&arguments);
 }

@@ -18,6 +18,7 @@
 enum {
     KILL_COUNT_MAX = 40,
     DAMAGE_COUNT_MAX = 4,
+    STORE_DELAY_MS = 1000,
     KILL_CALL_COUNT_MAX = 128,
 };
 
@@ -121,6 +122,21 @@ static int host_load_head(void *context, wal_shard shard, raft_index index, uint
     return wal_read_head(node->wal, shard, index, size_bytes, term, payload, error);
 }
 
+static void host_note_found(void *context, const struct recall_entry *entry)
+{
+    struct sim__node *node = context;
+    if (sim__node_is_alive(node) && !node->is_rehearsal) {
+        sim__recall_note(&node->recall, entry);
+    }
+}
+
+/* A rehearsal looks everything up, and must come to the same. */
+static bool host_recall_found(void *context, struct recall_entry *entry)
+{
+    struct sim__node *node = context;
+    return !node->is_rehearsal && sim__recall_find(&node->recall, entry);
+}
+
 static void host_failed(void *context, struct shard *shard, int status, const struct error *error)
 {
     (void)shard;
@@ -147,6 +163,7 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
         .store = sim__store_interface(sim, node->memstore),
         .cache_size_bytes = sim->nature.cache_size_bytes,
         .store_row_count = sim->nature.store_row_count,
+        .store_delay_ms = STORE_DELAY_MS,
         .in_flight_size_bytes_max = sim->nature.in_flight_size_bytes,
         .end_slot = SLOTS_COUNT,
         .append_slot_row = sim__append_slot_row,
@@ -160,6 +177,8 @@ static struct shard_options shard_options_of(struct sim__node *node, struct shar
                  .write_elsewhere = sim__store_write_elsewhere,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
+                 .note_found = host_note_found,
+                 .recall_found = host_recall_found,
                  .failed = host_failed},
         .random_seed = sim->options.seed + node->incarnation,
     };
@@ -205,6 +224,10 @@ int sim__node_open_cores(struct sim__node *node, bool is_watched, struct error *
     }
     if (status != 0) {
         return status;
+    }
+    if (!node->is_rehearsal) {
+        sim__recall_begin(&node->recall, node->sim->options.seed * 31 + node->incarnation,
+                          first_needed, node);
     }
     struct wal_shard_state state;
     bool is_known = wal_get_shard_state(node->wal, SIM__SHARD, &state);
@@ -668,6 +691,7 @@ void sim__node_destroy(struct sim__node *node)
     drop_reads(node);
     drop_writes(node);
     sim__node_close_cores(node);
+    sim__recall_deinit(&node->recall);
     memory_free(node->queue);
     sim__disk_destroy(sim->disk);
     memory_free(node);

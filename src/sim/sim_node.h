@@ -4,6 +4,7 @@
 #define SIM_SIM_NODE_H
 
 #include "sim/sim_internal.h"
+#include "sim/sim_recall.h"
 
 #define SIM__SHARD 1u
 
@@ -50,6 +51,7 @@ struct sim__node {
     struct shard *shard;
     struct wal *wal;
 
+    struct sim__recall recall;
     struct sim__item *queue; /* Persisted by the shard, not taken by the writer. */
     uint32_t queue_count;
     uint32_t queue_capacity;

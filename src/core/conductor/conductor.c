@@ -1,248 +1,257 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integers are little-endian.
- *
- *   offset  size  meaning
- *        0     1  version of this format, 1
- *        1     1  kind: 1 report, 2 step, 3 map, 4 split; of the last two, zeros follow
- *        2     1  of a step: its kind, from 0 in the order of placement.h; of a report: 0
- *        3     1  of a step: its reason, the same; of a report: 0
- *        4     4  number of groups; of a step: 1
- *        8     4  of a step: node; of a report: 0
- *       12     4  of a step: the other node; of a report: 0
- *       16        groups
- *
- * A group    0     4  id
- *            4     1  number of voters, at most 7
- *            5     1  number of learners, at most 8
- *            6     1  flags: 1 it is changing
- *            7     1  learners that have caught up: bit 0 for the first, …
- *            8     8  size in bytes
- *           16     4  load
- *           20     4  zero
- *           24        voters (4 each), learners (4 each)
- *
- * A map      0        for each range in order: shard (4), first slot (4), the slot behind the last (4)
- * A split    0     4  the parent
- *            4     4  the child's first slot
- *            8     4  the child, not 0 */
 #include "core/conductor/conductor.h"
 
 #include "base/assert/assert.h"
-#include "base/endian/endian.h"
+#include "base/memory/memory.h"
+#include "base/trace/trace.h"
+#include "core/conductor/conductor_internal.h"
 
-enum {
-    VERSION = 1,
-    HEAD_SIZE_BYTES = 16,
-    GROUP_HEAD_SIZE_BYTES = 24,
-    FLAG_IS_CHANGING = 1,
-    SPLIT_SIZE_BYTES = 12,
-    KIND_COUNT = PLACEMENT_TRANSFER_LEADER + 1,
-};
+/* ---- Life cycle ------------------------------------------------------------------------------ */
 
-_Static_assert(PLACEMENT_LEARNER_COUNT_MAX <= 8, "a bit of a byte for each");
-
-/* ---- Writing --------------------------------------------------------------------------------- */
-
-static void begin(struct buffer *target, enum conductor_message_kind kind, uint32_t group_count,
-                  const struct placement_step *step)
+int conductor_create(struct conductor **conductor, const struct conductor_host *host,
+                     raft_node self, uint32_t node_count_max, struct error *error)
 {
-    uint8_t *head = buffer_extend(target, HEAD_SIZE_BYTES);
-    head[0] = VERSION;
-    head[1] = (uint8_t)kind;
-    head[2] = step == NULL ? 0 : (uint8_t)step->kind;
-    head[3] = step == NULL ? 0 : (uint8_t)step->reason;
-    endian_put_u32_le(head + 4, group_count);
-    endian_put_u32_le(head + 8, step == NULL ? 0 : step->node);
-    endian_put_u32_le(head + 12, step == NULL ? 0 : step->other);
-}
-
-void conductor_report_begin(struct buffer *target, uint32_t group_count)
-{
-    ASSERT(group_count <= CONDUCTOR_MESSAGE_GROUP_COUNT_MAX);
-    begin(target, CONDUCTOR_MESSAGE_REPORT, group_count, NULL);
-}
-
-void conductor_report_add(struct buffer *target, const struct placement_group_state *group)
-{
-    uint32_t member_count = (uint32_t)group->voter_count + group->learner_count;
-    uint8_t *place = buffer_extend(target, GROUP_HEAD_SIZE_BYTES + 4 * (size_t)member_count);
-    uint8_t caught_up = 0;
-    for (uint32_t i = 0; i < group->learner_count; i++) {
-        caught_up |= (uint8_t)(group->learners[i].is_caught_up << i);
+    struct placement *placement;
+    int status = placement_create(&placement, node_count_max, SLOTS_SHARD_COUNT_MAX, error);
+    if (status != 0) {
+        return status;
     }
-    endian_put_u32_le(place, group->id);
-    place[4] = group->voter_count;
-    place[5] = group->learner_count;
-    place[6] = group->is_changing ? FLAG_IS_CHANGING : 0;
-    place[7] = caught_up;
-    endian_put_u64_le(place + 8, group->size_bytes);
-    endian_put_u32_le(place + 16, group->load);
-    endian_put_u32_le(place + 20, 0);
-    place += GROUP_HEAD_SIZE_BYTES;
-    for (uint32_t i = 0; i < group->voter_count; i++, place += 4) {
-        endian_put_u32_le(place, group->voters[i]);
-    }
-    for (uint32_t i = 0; i < group->learner_count; i++, place += 4) {
-        endian_put_u32_le(place, group->learners[i].node);
-    }
-}
-
-void conductor_step_encode(struct buffer *target, const struct placement_step *step,
-                           const struct placement_group_state *group)
-{
-    ASSERT(step->group == group->id);
-    begin(target, CONDUCTOR_MESSAGE_STEP, 1, step);
-    conductor_report_add(target, group);
-}
-
-void conductor_map_encode(struct buffer *target, const struct slots *slots)
-{
-    begin(target, CONDUCTOR_MESSAGE_MAP, 0, NULL);
-    slots_encode(slots, target);
-}
-
-void conductor_split_encode(struct buffer *target, const struct conductor_split *split)
-{
-    begin(target, CONDUCTOR_MESSAGE_SPLIT, 0, NULL);
-    uint8_t *place = buffer_extend(target, SPLIT_SIZE_BYTES);
-    endian_put_u32_le(place, split->parent);
-    endian_put_u32_le(place + 4, split->first);
-    endian_put_u32_le(place + 8, split->child);
-}
-
-/* ---- Reading --------------------------------------------------------------------------------- */
-
-static size_t group_size(const uint8_t *group)
-{
-    return GROUP_HEAD_SIZE_BYTES + 4 * ((size_t)group[4] + group[5]);
-}
-
-static bool is_group_valid(struct bytes source)
-{
-    if (source.size_bytes < GROUP_HEAD_SIZE_BYTES) {
-        return false;
-    }
-    const uint8_t *group = source.data;
-    return group[4] <= PLACEMENT_VOTER_COUNT_MAX && group[5] <= PLACEMENT_LEARNER_COUNT_MAX &&
-           group_size(group) <= source.size_bytes && endian_get_u32_le(group) != 0 &&
-           group[6] <= FLAG_IS_CHANGING && group[7] >> group[5] == 0 &&
-           endian_get_u32_le(group + 20) == 0;
-}
-
-static bool is_head_valid(const struct conductor_message *message, const uint8_t *head)
-{
-    switch (head[1]) {
-    case CONDUCTOR_MESSAGE_REPORT:
-        return head[2] == 0 && head[3] == 0 && message->step.node == 0 &&
-               message->step.other == 0 &&
-               message->group_count <= CONDUCTOR_MESSAGE_GROUP_COUNT_MAX;
-    case CONDUCTOR_MESSAGE_STEP:
-        return head[2] < KIND_COUNT && head[3] < PLACEMENT_REASON_COUNT &&
-               message->step.node != 0 && message->group_count == 1;
-    case CONDUCTOR_MESSAGE_MAP:
-    case CONDUCTOR_MESSAGE_SPLIT:
-        return head[2] == 0 && head[3] == 0 && message->step.node == 0 &&
-               message->step.other == 0 && message->group_count == 0;
-    default:
-        return false;
-    }
-}
-
-/* What is behind the head of a message without groups. */
-static bool take_rest(struct conductor_message *message)
-{
-    struct bytes rest = message->groups;
-    if (message->kind == CONDUCTOR_MESSAGE_MAP) {
-        return true;
-    }
-    if (rest.size_bytes != SPLIT_SIZE_BYTES) {
-        return false;
-    }
-    message->split = (struct conductor_split){
-        .parent = endian_get_u32_le(rest.data),
-        .first = endian_get_u32_le(rest.data + 4),
-        .child = endian_get_u32_le(rest.data + 8),
-    };
-    return message->split.parent != 0 && message->split.child != 0 &&
-           message->split.first < SLOTS_COUNT;
-}
-
-int conductor_message_decode(struct bytes source, struct conductor_message *message)
-{
-    if (source.size_bytes < HEAD_SIZE_BYTES || source.data[0] != VERSION) {
-        return ERROR_PROTOCOL;
-    }
-    const uint8_t *head = source.data;
-    struct conductor_message decoded = {
-        .kind = (enum conductor_message_kind)head[1],
-        .step = {.kind = (enum placement_kind)head[2],
-                 .reason = (enum placement_reason)head[3],
-                 .node = endian_get_u32_le(head + 8),
-                 .other = endian_get_u32_le(head + 12)},
-        .group_count = endian_get_u32_le(head + 4),
-        .groups = bytes_make(head + HEAD_SIZE_BYTES, source.size_bytes - HEAD_SIZE_BYTES),
-    };
-    if (!is_head_valid(&decoded, head)) {
-        return ERROR_PROTOCOL;
-    }
-    struct bytes rest = decoded.groups;
-    for (uint32_t i = 0; i < decoded.group_count; i++) {
-        if (!is_group_valid(rest)) {
-            return ERROR_PROTOCOL;
-        }
-        size_t size = group_size(rest.data);
-        rest = bytes_make(rest.data + size, rest.size_bytes - size);
-    }
-    bool is_of_split =
-        decoded.kind == CONDUCTOR_MESSAGE_MAP || decoded.kind == CONDUCTOR_MESSAGE_SPLIT;
-    if (is_of_split ? !take_rest(&decoded) : rest.size_bytes != 0) {
-        return ERROR_PROTOCOL;
-    }
-    if (decoded.kind == CONDUCTOR_MESSAGE_STEP) {
-        decoded.step.group = endian_get_u32_le(decoded.groups.data);
-    }
-    *message = decoded;
+    struct conductor *created = memory_allocate_zeroed(1, sizeof *created);
+    created->host = *host;
+    created->self = self;
+    created->interval_ms = CONDUCTOR_INTERVAL_MS;
+    created->placement = placement;
+    created->node_count_max = node_count_max;
+    created->nodes = memory_allocate_zeroed(node_count_max, sizeof created->nodes[0]);
+    created->plan_nodes = memory_allocate_zeroed(node_count_max, sizeof created->plan_nodes[0]);
+    created->load_sums = memory_allocate_zeroed(node_count_max, sizeof created->load_sums[0]);
+    *conductor = created;
     return 0;
 }
 
-void conductor_message_next(struct conductor_message *message, struct placement_group_state *group)
+void conductor_destroy(struct conductor *conductor)
 {
-    const uint8_t *place = message->groups.data;
-    size_t size = group_size(place);
-    *group = (struct placement_group_state){
-        .id = endian_get_u32_le(place),
-        .voter_count = place[4],
-        .learner_count = place[5],
-        .is_changing = (place[6] & FLAG_IS_CHANGING) != 0,
-        .size_bytes = endian_get_u64_le(place + 8),
-        .load = endian_get_u32_le(place + 16),
-    };
-    const uint8_t *member = place + GROUP_HEAD_SIZE_BYTES;
-    for (uint32_t i = 0; i < group->voter_count; i++, member += 4) {
-        group->voters[i] = endian_get_u32_le(member);
+    if (conductor == NULL) {
+        return;
     }
-    for (uint32_t i = 0; i < group->learner_count; i++, member += 4) {
-        group->learners[i] = (struct placement_learner){.node = endian_get_u32_le(member),
-                                                        .is_caught_up = (place[7] >> i & 1) != 0};
-    }
-    message->groups = bytes_make(place + size, message->groups.size_bytes - size);
+    placement_destroy(conductor->placement);
+    buffer_deinit(&conductor->message);
+    memory_free(conductor->groups);
+    memory_free(conductor->plan_groups);
+    memory_free(conductor->nodes);
+    memory_free(conductor->plan_nodes);
+    memory_free(conductor->load_sums);
+    memory_free(conductor);
 }
 
-bool conductor_has_same_members(const struct placement_group_state *left,
-                                const struct placement_group_state *right)
+/* ---- Nodes ----------------------------------------------------------------------------------- */
+
+struct conductor__node *conductor__find_node(struct conductor *conductor, raft_node id)
 {
-    if (left->voter_count != right->voter_count || left->learner_count != right->learner_count) {
-        return false;
-    }
-    for (uint32_t i = 0; i < left->voter_count; i++) {
-        if (left->voters[i] != right->voters[i]) {
-            return false;
+    uint32_t low = 0;
+    uint32_t high = conductor->node_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (conductor->nodes[middle].state.id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    for (uint32_t i = 0; i < left->learner_count; i++) {
-        if (left->learners[i].node != right->learners[i].node) {
-            return false;
+    bool is_there = low < conductor->node_count && conductor->nodes[low].state.id == id;
+    return is_there ? &conductor->nodes[low] : NULL;
+}
+
+static void take_nodes(struct conductor *conductor, const struct conductor_input *input)
+{
+    ASSERT(input->node_count <= conductor->node_count_max);
+    for (uint32_t i = 0; i < input->node_count; i++) {
+        struct conductor__node *node = &conductor->nodes[i];
+        if (i >= conductor->node_count || node->state.id != input->nodes[i].id) {
+            node->heard_at_ms =
+                0; /* The others move up when one goes: soon they are heard again. */
+        }
+        node->state = input->nodes[i];
+    }
+    conductor->node_count = input->node_count;
+}
+
+/* ---- The plan -------------------------------------------------------------------------------- */
+
+static bool has_member(const struct placement_group_state *group, uint32_t node)
+{
+    for (uint32_t i = 0; i < group->voter_count; i++) {
+        if (group->voters[i] == node) {
+            return true;
         }
     }
-    return true;
+    for (uint32_t i = 0; i < group->learner_count; i++) {
+        if (group->learners[i].node == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Has any group something there, or may have? */
+static bool is_in_use(const struct conductor *conductor, uint32_t group_count, uint32_t node)
+{
+    for (uint32_t i = 0; i < group_count; i++) {
+        const struct placement_group_state *group = &conductor->plan_groups[i];
+        if (group->leader == 0 || group->is_changing || has_member(group, node)) {
+            return true;
+        }
+    }
+    return group_count < conductor->map_count;
+}
+
+/* A child that is planned may be there, and this conductor has not heard of it. */
+static bool is_any_child_unknown(const struct conductor_input *input)
+{
+    for (uint32_t i = 0; i < input->planned_count; i++) {
+        if (slots_find(input->map, input->planned[i].child) == input->map->range_count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A node that drains and has nothing any more is empty. */
+static void look_for_drained(const struct conductor *conductor, const struct conductor_input *input,
+                             uint32_t group_count)
+{
+    if (is_any_child_unknown(input)) {
+        return;
+    }
+    for (uint32_t i = 0; i < conductor->node_count; i++) {
+        const struct placement_node_state *node = &conductor->nodes[i].state;
+        if (node->is_draining && !is_in_use(conductor, group_count, node->id)) {
+            conductor->host.drained(conductor->host.context, node->id);
+        }
+    }
+}
+
+static void have_carried_out(struct conductor *conductor, const struct placement_step *step,
+                             uint64_t now_ms)
+{
+    struct conductor__group *group = conductor__find_group(conductor, step->group);
+    ASSERT(group != NULL && group->state.leader != 0);
+    if (step->kind == PLACEMENT_TRANSFER_LEADER) {
+        group->asked_for = step->node;
+        group->asked_at_ms = now_ms;
+    }
+    if (group->state.leader == conductor->self) {
+        conductor__take_step(conductor, step, &group->state);
+        return;
+    }
+    buffer_clear(&conductor->message);
+    conductor_step_encode(&conductor->message, step, &group->state);
+    conductor->host.send(conductor->host.context, group->state.leader,
+                         buffer_bytes(&conductor->message));
+}
+
+static int conduct(struct conductor *conductor, const struct conductor_input *input,
+                   struct error *error)
+{
+    uint32_t group_count = conductor__list_groups(conductor, input);
+    struct placement_input plan = {
+        .now_ms = input->now_ms,
+        .policy = input->policy,
+        .nodes = conductor->plan_nodes,
+        .node_count = conductor->node_count,
+        .groups = conductor->plan_groups,
+        .group_count = group_count,
+    };
+    plan.policy.is_balancing_off |= conductor->is_balance_waiting;
+    struct placement_output output;
+    int status = placement_plan(conductor->placement, &plan, &output, error);
+    if (status != 0) {
+        return status;
+    }
+    for (uint32_t i = 0; i < output.step_count; i++) {
+        have_carried_out(conductor, &output.steps[i], input->now_ms);
+    }
+    look_for_drained(conductor, input, group_count);
+    conductor__tell_silent(conductor, input);
+    conductor__see_to_splits(conductor, input);
+    return 0;
+}
+
+/* ---- Driving --------------------------------------------------------------------------------- */
+
+static void take_office(struct conductor *conductor, const struct conductor_input *input)
+{
+    if (input->office != conductor->office) {
+        conductor->office = input->office;
+        conductor->office_since_ms = input->now_ms;
+        if (!BUG("conductor.reports_kept")) {
+            conductor__forget_reports(conductor); /* I1 */
+        }
+        conductor__forget_wish(conductor);
+        conductor->load_slot = 0;
+    }
+    if (input->office != 0) {
+        take_nodes(conductor, input);
+    }
+}
+
+static uint32_t interval_ms(uint32_t group_count)
+{
+    return CONDUCTOR_INTERVAL_MS * (1 + group_count / CONDUCTOR_MESSAGE_GROUP_COUNT_MAX);
+}
+
+bool conductor_is_due(const struct conductor *conductor, uint64_t now_ms)
+{
+    return now_ms >= conductor->acted_at_ms + conductor->interval_ms;
+}
+
+int conductor_tick(struct conductor *conductor, const struct conductor_input *input,
+                   struct error *error)
+{
+    ASSERT(input->now_ms > 0);
+    if (!conductor_is_due(conductor, input->now_ms)) {
+        return 0;
+    }
+    conductor->acted_at_ms = input->now_ms;
+    conductor->interval_ms = interval_ms(input->map->range_count);
+    take_office(conductor, input);
+    conductor__report(conductor, input);
+    return input->office == 0 ? 0 : conduct(conductor, input, error);
+}
+
+int conductor_receive(struct conductor *conductor, raft_node from, struct bytes bytes,
+                      uint64_t now_ms)
+{
+    const struct conductor_host *host = &conductor->host;
+    struct conductor_message message;
+    struct placement_group_state group;
+    int status = conductor_message_decode(bytes, &message);
+    if (status != 0) {
+        return status;
+    }
+    switch (message.kind) {
+    case CONDUCTOR_MESSAGE_REPORT:
+        conductor__take_report(conductor, from, &message, now_ms);
+        break;
+    case CONDUCTOR_MESSAGE_STEP:
+        conductor_message_next(&message, &group);
+        conductor__take_step(conductor, &message.step, &group);
+        break;
+    case CONDUCTOR_MESSAGE_MAP:
+        host->take_map(host->context, from, message.groups);
+        break;
+    case CONDUCTOR_MESSAGE_SPLIT:
+        host->split(host->context, &message.split);
+        break;
+    case CONDUCTOR_MESSAGE_QUESTION:
+        host->halve(host->context, &message.halves.question);
+        break;
+    case CONDUCTOR_MESSAGE_HALVES:
+        conductor__take_halves(conductor, &message.halves, from, now_ms);
+        break;
+    case CONDUCTOR_MESSAGE_OFFICE:
+        conductor->told_by = from;
+        break;
+    }
+    return 0;
 }

@@ -76,7 +76,7 @@ struct inquiry_member {
 };
 
 #define INQUIRY_MEMBER_COUNT_MAX (RAFT_VOTER_COUNT_MAX + RAFT_LEARNER_COUNT_MAX)
-#define INQUIRY_REPLICA_COUNT_MAX 1024u
+#define INQUIRY_REPLICA_COUNT_MAX 16384u
 
 struct inquiry_replica {
     uint32_t shard;

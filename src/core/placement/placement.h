@@ -66,8 +66,9 @@ struct placement_node_state {
     enum placement_liveness liveness;
     uint64_t since_ms; /* Of the liveness, on the clock of `now_ms`. */
     bool is_draining;
-    bool
-        is_slow; /* It answers late, its disk for one. It keeps its replicas, but should not lead. */
+    /* It answers late, its disk for one. It keeps its replicas, but should not lead. */
+    bool is_slow;
+    bool is_silent; /* What it leads is not known: it is given no more of that for balance. */
     uint64_t capacity_bytes; /* Of the disk. 0: as large as the others. */
     uint64_t used_bytes;
 };
@@ -82,7 +83,8 @@ struct placement_group_state {
     uint8_t replica_count; /* Voters wanted: 1, 3, 5 or 7. 0: what the policy says. */
     uint8_t voter_count;
     uint8_t learner_count;
-    bool is_changing; /* A configuration is not committed yet, or a step is being carried out. */
+    bool is_changing;    /* A configuration is not committed yet, or a step is being carried out. */
+    bool is_leader_kept; /* The leader does not change for balance: it was new a moment ago, say. */
     placement_node leader; /* 0: not known. */
     uint64_t size_bytes;
     uint32_t load; /* Of the leader: requests per second, say. */
@@ -96,7 +98,9 @@ struct placement_policy {
     uint32_t fill_count_max;     /* I4; 0: PLACEMENT_FILL_COUNT_MAX. */
     uint32_t full_permille;      /* A node this full gets nothing; 0: PLACEMENT_FULL_PERMILLE. */
     uint32_t tolerance_permille; /* I6, of the mean; 0: PLACEMENT_TOLERANCE_PERMILLE. */
-    bool is_balancing_off;       /* Only 1 and 2 of what is wanted, and 3 for new replicas. */
+    /* Only 1 and 2 of what is wanted, and 3 for new replicas. Nor does a leader hand over because it would be
+     * the voter to go: another one goes. */
+    bool is_balancing_off;
 };
 #define PLACEMENT_DEAD_GRACE_MS (5 * 60 * 1000)
 #define PLACEMENT_FILL_COUNT_MAX 2

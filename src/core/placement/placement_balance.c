@@ -9,7 +9,8 @@
  * and a little more, so that each move makes that sum smaller by a least amount. So moves come to an
  * end (I6), and there is none that a later one undoes. With a new node that is empty, moves go there until it is within
  * the tolerance of the others, which is the fewest there can be. Leaders move by the same rule,
- * measured by load and number. */
+ * measured by load and number: the difference is more than what the leadership weighs, by a quarter of it, so a
+ * load that changes a little does not go to and fro. */
 #include "base/assert/assert.h"
 #include "core/placement/placement_internal.h"
 
@@ -121,8 +122,9 @@ static void free_leader(struct placement *placement, const struct placement__vie
 {
     const struct placement__node *leader = &placement->nodes[view->leader];
     uint16_t target = placement__equal_successor(placement, view);
-    if (leader->fullness <= placement->fullness_mean || leader->transfer_count > 0 ||
-        target == PLACEMENT__NOWHERE ||
+    if (view->state->is_leader_kept || leader->fullness <= placement->fullness_mean ||
+        leader->transfer_count > 0 || target == PLACEMENT__NOWHERE ||
+        placement->nodes[target].state->is_silent ||
         emptier_node(placement, view, view->leader) == PLACEMENT__NOWHERE) {
         return;
     }
@@ -171,8 +173,9 @@ static uint16_t lighter_voter(const struct placement *placement, const struct pl
     for (uint8_t i = 0; i < view->voter_count; i++) {
         const struct placement__node *node = &placement->nodes[view->voters[i]];
         bool is_fit = node->is_live && !node->is_leaving && !node->state->is_slow &&
+                      !node->state->is_silent &&
                       node->transfer_count < PLACEMENT__TRANSFER_COUNT_MAX &&
-                      from > node->lead_weight + view->lead_weight &&
+                      from > node->lead_weight + view->lead_weight + view->lead_weight / 4 &&
                       from - node->lead_weight > tolerance;
         if (is_fit && (lightest == PLACEMENT__NOWHERE ||
                        node->lead_weight < placement->nodes[lightest].lead_weight)) {
@@ -187,7 +190,8 @@ void placement__balance_leaders(struct placement *placement)
     const struct placement_input *input = placement->input;
     for (uint32_t i = 0; i < input->group_count; i++) {
         uint16_t leader = placement__index(placement, input->groups[i].leader);
-        if (placement->healths[i] != PLACEMENT_SETTLED || input->groups[i].voter_count < 2 ||
+        if (placement->healths[i] != PLACEMENT_SETTLED || input->groups[i].is_leader_kept ||
+            input->groups[i].voter_count < 2 ||
             placement->nodes[leader].lead_weight <= placement->lead_mean ||
             placement->nodes[leader].transfer_count >= PLACEMENT__TRANSFER_COUNT_MAX) {
             continue;

@@ -168,9 +168,13 @@ static int remove_excess(struct placement *placement, const struct placement__vi
         if (worst == UINT8_MAX) { /* Its node is not in the cluster. */
             worst = placement__worst_voter(placement, view, UINT8_MAX, UINT8_MAX);
         }
-        if (worst == leader) { /* I5. Once it does not lead, it is still the worst. */
+        if (worst ==
+            leader) { /* I5. Once it does not lead, it is still the worst; but not if not all is known. */
             uint16_t target = placement__successor(placement, view);
-            if (target != PLACEMENT__NOWHERE) {
+            bool may_hand_over = !placement->policy.is_balancing_off ||
+                                 BUG("placement.even_hands_over") ||
+                                 placement__is_leaving(placement, view->leader);
+            if (target != PLACEMENT__NOWHERE && may_hand_over) {
                 return (int)placement__hand_over(placement, view, target,
                                                  PLACEMENT_REASON_HAND_OVER);
             }

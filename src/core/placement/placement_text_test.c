@@ -4,8 +4,10 @@
  * A block is commands, "----", and what happened, up to an empty line; each block begins with nothing
  * at time 0. UPDATE=1 rewrites what was expected. Sizes and capacities are in gigabytes.
  *
- *   node 1 [zone=1] [capacity=1000] [used=0]    nodes in ascending order; zone 0 if not said
+ *   node 1 [zone=1] [capacity=1000] [used=0] [silent]
+ *                                               nodes in ascending order; zone 0 if not said
  *   group 7 voters=1,2,3 [leader=1] [learners=4,5*] [size=1] [load=0] [replicas=3] [changing]
+ *           [kept]
  *                                               in ascending order; 5* is caught up
  *   groups 16 voters=1 …                        as many, from 1
  *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=off]
@@ -150,6 +152,7 @@ static void add_node(struct scene *scene, const char *line)
         &scene->world, first_number(line), (uint32_t)option(line, "zone", 0));
     node->capacity_bytes = option(line, "capacity", 1000) << 30;
     node->used_bytes = option(line, "used", 0) << 30;
+    node->is_silent = strstr(line, " silent") != NULL;
 }
 
 static void add_group(struct scene *scene, const char *line, placement_group id)
@@ -175,6 +178,7 @@ static void add_group(struct scene *scene, const char *line, placement_group id)
     group->load = (uint32_t)option(line, "load", 0);
     group->replica_count = (uint8_t)option(line, "replicas", 0);
     group->is_changing = strstr(line, " changing") != NULL;
+    group->is_leader_kept = strstr(line, " kept") != NULL;
 }
 
 static void set_policy(struct scene *scene, const char *line)

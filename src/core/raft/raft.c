@@ -6,6 +6,8 @@
 #include "base/trace/trace.h"
 #include "core/raft/raft_internal.h"
 
+enum { SEND_CAPACITY_MIN = 2 };
+
 /* ---- Creation -------------------------------------------------------------------------------- */
 
 static int check_entries(const struct raft_options *options, struct error *error)
@@ -29,10 +31,10 @@ static int check_entries(const struct raft_options *options, struct error *error
         }
         last = before;
     }
-    raft_term newest = raft__max(options->previous_term, options->hard_state.term);
+    raft_term newest = number_max(options->previous_term, options->hard_state.term);
     if (last < before || last > newest) {
         return error_say(error, -EINVAL, "the log has an entry of term %llu after term %llu",
-                         (unsigned long long)last, (unsigned long long)raft__max(before, newest));
+                         (unsigned long long)last, (unsigned long long)number_max(before, newest));
     }
     return 0;
 }
@@ -67,7 +69,9 @@ static void set_intervals(struct raft *raft, const struct raft_options *options)
                                       : RAFT_HEARTBEAT_INTERVAL_MS;
     raft->persist_timeout_ms =
         options->persist_timeout_ms != 0 ? options->persist_timeout_ms : RAFT_PERSIST_TIMEOUT_MS;
+    raft->heartbeat_phase_ms = options->heartbeat_phase_ms;
     raft->quiet_after_ms = options->quiet_after_ms;
+    ASSERT(raft->heartbeat_phase_ms <= raft->heartbeat_interval_ms);
     ASSERT(raft->heartbeat_interval_ms <= raft->election_timeout_ms / 4);
 }
 
@@ -88,6 +92,8 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     created->role = RAFT_ROLE_FOLLOWER;
     created->is_impaired = options->is_impaired;
     created->is_newborn = options->is_newborn;
+    created->sequence = options->sequence;
+    created->durable_sequence = options->sequence;
     created->now_ms = options->now_ms;
     set_intervals(created, options);
     random_init(&created->random, options->random_seed);
@@ -96,6 +102,7 @@ int raft_create(struct raft **raft, const struct raft_options *options, struct e
     created->verified_index = options->commit_index;
     created->mark = options->is_impaired ? random_next(&created->random) | 1 : 0;
     created->durable_index = options->last_index;
+    created->is_quiet = options->is_quiet && !raft__is_only_voter(created);
     raft__restart_timer(created);
     if (!raft__is_only_voter(created) && !options->is_newborn && !BUG("raft.promise_forgotten")) {
         created->protected_until_ms = created->now_ms + created->election_timeout_ms; /* I7 */
@@ -109,6 +116,8 @@ void raft_destroy(struct raft *raft)
 {
     if (raft != NULL) {
         raft__log_deinit(&raft->log);
+        memory_free(raft->replicas);
+        memory_free(raft->sends);
         memory_free(raft);
     }
 }
@@ -121,10 +130,17 @@ struct raft_message *raft__send(struct raft *raft, enum raft_message_kind kind, 
     ASSERT(raft->send_count < RAFT_SEND_COUNT_MAX);
     ASSERT(to != raft->self && to != 0);
     if (!raft__is_hard_state_durable(raft)) {
-        after_sequence = raft__max(after_sequence, raft->hard_state_sequence);
+        after_sequence = number_max(after_sequence, raft->hard_state_sequence);
     }
     if (kind == RAFT_MESSAGE_VOTE_REPLY && BUG("raft.vote_before_durable")) {
         after_sequence = 0;
+    }
+    if (raft->send_count == raft->send_capacity) {
+        raft->send_capacity =
+            raft->send_capacity == 0
+                ? SEND_CAPACITY_MIN
+                : (uint32_t)number_min(2 * raft->send_capacity, RAFT_SEND_COUNT_MAX);
+        raft->sends = memory_resize(raft->sends, raft->send_capacity * sizeof raft->sends[0]);
     }
     struct raft_send *send = &raft->sends[raft->send_count++];
     *send = (struct raft_send){
@@ -250,6 +266,11 @@ static int command(struct raft *raft, const struct raft_input *input)
         raft__confirm(raft);
         return 0;
     }
+    if (input->kind == RAFT_INPUT_COMMITTED) {
+        ASSERT(input->index <= raft->log.last_index);
+        raft->commit_index = number_max(raft->commit_index, input->index);
+        return 0;
+    }
     ASSERT(input->kind == RAFT_INPUT_PROPOSE);
     if (raft->transfer_target != 0) {
         return -EBUSY; /* §3.10: "the prior leader stops accepting new client requests". */
@@ -280,7 +301,7 @@ static int take_input(struct raft *raft, const struct raft_input *input)
     switch (input->kind) {
     case RAFT_INPUT_TICK:
         if (raft->role == RAFT_ROLE_LEADER) {
-            raft__leader_tick(raft);
+            raft__leader_tick(raft, input->does_hurry);
         } else {
             raft__follower_tick(raft);
         }
@@ -305,6 +326,9 @@ static int take_input(struct raft *raft, const struct raft_input *input)
     case RAFT_INPUT_CAMPAIGN:
         raft__campaign(raft);
         return 0;
+    case RAFT_INPUT_PEER_FOUND:
+        raft__peer_found(raft, input->node);
+        return 0;
     case RAFT_INPUT_PEER_LOST:
         raft__peer_lost(raft, input->node);
         return 0;
@@ -318,6 +342,8 @@ static int take_input(struct raft *raft, const struct raft_input *input)
         return 0;
     case RAFT_INPUT_SNAPSHOT_INSTALLED:
         return raft__snapshot_installed(raft, input);
+    case RAFT_INPUT_COMMITTED:
+        return command(raft, input);
     }
     return -EINVAL;
 }
@@ -350,7 +376,7 @@ static void fill_output(const struct raft *raft, struct raft_output *output)
 
 int raft_step(struct raft *raft, const struct raft_input *input, struct raft_output *output)
 {
-    raft->now_ms = raft__max(raft->now_ms, input->now_ms);
+    raft->now_ms = number_max(raft->now_ms, input->now_ms);
     raft->persist_count = 0;
     raft->send_count = 0;
     raft->snapshot_count = 0;
@@ -392,6 +418,11 @@ bool raft__is_consistent(const struct raft *raft)
 raft_index raft_last_index(const struct raft *raft)
 {
     return raft->log.last_index;
+}
+
+struct raft_hard_state raft_hard_state(const struct raft *raft)
+{
+    return raft->hard_state;
 }
 
 raft_term raft_entry_term(const struct raft *raft, raft_index index)

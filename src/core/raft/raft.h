@@ -36,10 +36,11 @@
  * not have e, which the member has by now. So its former promises bind nobody.
  *
  * Besides the thesis: pre-vote (§9.6), check-quorum (§6.2), learners (§4.2.1), leadership transfer
- * (§3.10), joint consensus (§4.3), pipelined replication with flow control (§10.2.1), reads by lease
- * or by a round of heartbeats (§6.4), quiet groups without any traffic.
+ * (§3.10), joint consensus (§4.3), pipelined replication with flow control (§10.2.1), reads by
+ * lease or by a round of heartbeats (§6.4), quiet groups without any traffic.
  *
- * An instance belongs to one thread, takes no locks and allocates nothing after raft_create(). */
+ * An instance belongs to one thread, and takes no locks. What it has for its members and messages grows with
+ * their number. */
 #ifndef CORE_RAFT_RAFT_H
 #define CORE_RAFT_RAFT_H
 
@@ -90,6 +91,7 @@ bool raft_configuration_is_valid(const struct raft_configuration *configuration)
 /* Among the voters, or the outgoing ones. */
 bool raft_configuration_has_voter(const struct raft_configuration *configuration, raft_node node);
 bool raft_configuration_has_learner(const struct raft_configuration *configuration, raft_node node);
+bool raft_configuration_has_member(const struct raft_configuration *configuration, raft_node node);
 bool raft_configurations_are_equal(const struct raft_configuration *left,
                                    const struct raft_configuration *right);
 /* Bytes for an entry or a message; docs/formats/raft.md. Decoding validates: ERROR_CORRUPT,
@@ -134,7 +136,8 @@ struct raft_message {
     enum raft_message_kind kind;
     raft_node from;
     raft_node to;
-    /* The sender's; in pre-votes, and their replies that are not rejected, the one that would be. */
+    /* The sender's; in pre-votes, and their replies that are not rejected, the one that would
+     * be. */
     raft_term term;
 
     /* Votes: the last entry of the candidate. APPEND_REQUEST: the entry before the first one that
@@ -185,16 +188,25 @@ struct raft_options {
     /* I8. The hard state is what is left of it. Stays so in each life until `output.is_impaired`
      * says otherwise and that was stored. */
     bool is_impaired;
-    /* It has never sent a message, so it has promised nothing to any leader (I7) and may vote at once. */
+    /* It has never sent a message, so it has promised nothing to any leader (I7) and may vote at
+     * once. */
     bool is_newborn;
+    /* The number of the newest thing that was made durable before: numbers go on behind it. */
+    uint64_t sequence;
     /* 0: the defaults. A follower campaigns after a random time from this to twice this. The same
      * for all members: leases rest on it. */
     uint32_t election_timeout_ms;
     uint32_t heartbeat_interval_ms; /* At most a quarter of the election timeout. */
+    /* Heartbeats leave at times that are so much above a multiple of the interval, by the own clock, so that
+     * those of groups with the same phase leave together: the first of them early, none late. From 1 to
+     * the interval; 0: an interval after whatever they are reckoned from. */
+    uint32_t heartbeat_phase_ms;
     /* A leader whose own disk has not answered for so long hands over. */
     uint32_t persist_timeout_ms;
-    /* Idle for so long, a leader makes the group quiet; 0: never. */
+    /* Idle for so long, a leader makes the group quiet, if every member has the whole log but those that
+     * it was told are lost; 0: never. */
     uint32_t quiet_after_ms;
+    bool is_quiet; /* It begins so, unless it is the only voter: somebody has to wake it. */
     uint64_t random_seed;
     uint64_t now_ms;
 };
@@ -212,7 +224,7 @@ enum raft_persist_kind {
 
 struct raft_persist {
     enum raft_persist_kind kind;
-    uint64_t sequence; /* Grows by one from 1. */
+    uint64_t sequence; /* Grows by one, from 1 or from where the options say. */
     struct raft_hard_state hard_state;
     raft_index index;
     uint32_t count;
@@ -233,9 +245,9 @@ enum raft_input_kind {
      * is empty). Joint consensus when voters change; the second step follows by itself. */
     RAFT_INPUT_CONFIGURE,
     RAFT_INPUT_TRANSFER, /* Hand leadership to `node`, a voter. */
-    /* Stand for election now, without asking first who would vote; when that is under way already, ask
-     * once more. Only a newborn does, and once: it could go on for ever, and nobody else be elected.
-     * Nothing where a leader or a later term is known, or for who may not vote. */
+    /* Stand for election now, without asking first who would vote; when that is under way already,
+     * ask once more. Only a newborn does, and once: it could go on for ever, and nobody else be
+     * elected. Nothing where a leader or a later term is known, or for who may not vote. */
     RAFT_INPUT_CAMPAIGN,
     /* Ask a quorum whether this is still the leader: `output.round` names the question. */
     RAFT_INPUT_CONFIRM,
@@ -243,6 +255,8 @@ enum raft_input_kind {
     /* `node` is thought to be dead (its connections broke, or gossip says so): a follower of it
      * campaigns as soon as it may, without the random part of its timeout; wakes a quiet group. */
     RAFT_INPUT_PEER_LOST,
+    /* `node` is thought to be alive again: a leader that had fallen quiet without it sees to it. */
+    RAFT_INPUT_PEER_FOUND,
     /* Entries up to `index` can no longer be read: who needs them gets a snapshot. */
     RAFT_INPUT_COMPACTED,
     /* The streaming of a snapshot to `node` has ended: it has the state at `index`, or
@@ -254,6 +268,10 @@ enum raft_input_kind {
      * after `index`. Without voters: whoever sent it came as a stranger and has applied no
      * configuration yet, so there was none since the group began; what is known here stays. */
     RAFT_INPUT_SNAPSHOT_INSTALLED,
+    /* Leader: the entry `index` of its log is committed; something else than a count of answers
+     * shows it. Whoever says so has made sure, by a round that began after it was known, that no
+     * later leader had committed another one there. */
+    RAFT_INPUT_COMMITTED,
 };
 
 struct raft_input {
@@ -267,6 +285,8 @@ struct raft_input {
     raft_index index;
     raft_term index_term;
     bool has_failed;
+    /* TICK: fall quiet without being idle for `quiet_after_ms`, unless that is 0. */
+    bool does_hurry;
 };
 
 #define RAFT_PERSIST_COUNT_MAX 4u
@@ -331,6 +351,8 @@ MUST_USE int raft_step(struct raft *raft, const struct raft_input *input,
                        struct raft_output *output);
 
 raft_index raft_last_index(const struct raft *raft);
+/* As it will be once everything is durable. */
+struct raft_hard_state raft_hard_state(const struct raft *raft);
 /* Of an entry that the log has, or that is the one before its first; 0 when it is neither. */
 raft_term raft_entry_term(const struct raft *raft, raft_index index);
 /* The newest in the log; and whether it is joint, or not committed yet. */

@@ -63,6 +63,12 @@ bool raft_configuration_has_learner(const struct raft_configuration *configurati
     return has(configuration->learners, configuration->learner_count, node);
 }
 
+bool raft_configuration_has_member(const struct raft_configuration *configuration, raft_node node)
+{
+    return raft_configuration_has_voter(configuration, node) ||
+           raft_configuration_has_learner(configuration, node);
+}
+
 static bool are_equal(const raft_node *left, uint32_t left_count, const raft_node *right,
                       uint32_t right_count)
 {
@@ -218,7 +224,7 @@ static uint64_t take_measure(const struct raft *raft, raft_node node, enum raft_
     case RAFT_MEASURE_SENT_AT:
         return is_self ? raft->now_ms : replica->answered_sent_at_ms;
     case RAFT_MEASURE_HEARD_AT:
-        return is_self ? raft->now_ms : raft__max(replica->heard_at_ms, replica->patient_from_ms);
+        return is_self ? raft->now_ms : number_max(replica->heard_at_ms, replica->patient_from_ms);
     case RAFT_MEASURE_GRANTED:
     case RAFT_MEASURE_NOT_REFUSED:
         break;
@@ -276,7 +282,7 @@ uint64_t raft__quorum(const struct raft *raft, enum raft_measure measure)
     if (count > 0 && !BUG("raft.one_majority_while_joint")) {
         uint64_t outgoing =
             reached_by(raft, configuration->outgoing, count, count / 2 + 1, measure);
-        value = raft__min(value, outgoing);
+        value = number_min(value, outgoing);
     }
     return value;
 }

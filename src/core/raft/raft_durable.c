@@ -67,10 +67,10 @@ void raft__persist_truncation(struct raft *raft, raft_index index)
     ASSERT(index > raft->commit_index);
     PROBE("raft.log.truncated");
     raft__log_truncate(&raft->log, index);
-    raft->durable_index = raft__min(raft->durable_index, index - 1);
+    raft->durable_index = number_min(raft->durable_index, index - 1);
     for (uint32_t i = 0; i < raft->write_count; i++) {
         struct raft_write *write = write_at(raft, i);
-        write->index = raft__min(write->index, index - 1);
+        write->index = number_min(write->index, index - 1);
     }
     struct raft_persist *persist = add_persist(raft, RAFT_PERSIST_TRUNCATE);
     persist->index = index;
@@ -86,7 +86,7 @@ void raft__set_durable(struct raft *raft, uint64_t sequence)
     raft->durable_sequence = sequence;
     raft->persisting_since_ms = raft->now_ms;
     while (raft->write_count > 0 && write_at(raft, 0)->sequence <= sequence) {
-        raft->durable_index = raft__max(raft->durable_index, write_at(raft, 0)->index);
+        raft->durable_index = number_max(raft->durable_index, write_at(raft, 0)->index);
         raft->write_first = (raft->write_first + 1) % RAFT_WRITE_COUNT_MAX;
         raft->write_count--;
     }
@@ -128,5 +128,5 @@ raft_index raft__applicable_index(const struct raft *raft)
     if (BUG("raft.applied_before_durable")) {
         return raft->commit_index;
     }
-    return raft__min(raft->commit_index, raft__own_match(raft));
+    return number_min(raft->commit_index, raft__own_match(raft));
 }

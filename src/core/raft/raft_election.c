@@ -17,7 +17,7 @@ static void hasten_timer(struct raft *raft)
 {
     uint64_t soon_ms = raft->now_ms + raft->election_timeout_ms / 4 +
                        random_below(&raft->random, raft->election_timeout_ms / 2 + 1);
-    raft->campaign_at_ms = raft__min(raft->campaign_at_ms, soon_ms);
+    raft->campaign_at_ms = number_min(raft->campaign_at_ms, soon_ms);
 }
 
 void raft__become_follower(struct raft *raft, raft_term term, raft_node leader)
@@ -180,7 +180,7 @@ uint64_t raft__follower_wake_at_ms(const struct raft *raft)
     }
     if (raft__is_only_voter(raft)) {
         bool is_waiting = raft->role == RAFT_ROLE_CANDIDATE;
-        return is_waiting ? UINT64_MAX : raft__max(raft->now_ms, raft->protected_until_ms);
+        return is_waiting ? UINT64_MAX : number_max(raft->now_ms, raft->protected_until_ms);
     }
     return raft->campaign_at_ms;
 }
@@ -188,6 +188,12 @@ uint64_t raft__follower_wake_at_ms(const struct raft *raft)
 void raft__peer_lost(struct raft *raft, raft_node node)
 {
     if (raft->role == RAFT_ROLE_LEADER) {
+        struct raft_replica *replica = raft__find_replica(raft, node);
+        if (replica != NULL) {
+            replica->is_lost = true;
+        }
+        /* A quorum has to be left: it is asked, and until it has answered the group is not quiet. */
+        raft->round++;
         raft__wake(raft);
         return;
     }
@@ -195,12 +201,23 @@ void raft__peer_lost(struct raft *raft, raft_node node)
         /* Its lease, and the promises of the others, end an election timeout after it was heard:
          * campaign then. The small random part keeps followers apart. */
         raft->leader = 0;
-        raft->campaign_at_ms = raft__max(raft->now_ms, raft->protected_until_ms) +
+        raft->campaign_at_ms = number_max(raft->now_ms, raft->protected_until_ms) +
                                random_below(&raft->random, raft->election_timeout_ms / 5 + 1);
     } else if (raft->is_quiet) {
         raft__restart_timer(raft);
     }
     raft->is_quiet = false;
+}
+
+void raft__peer_found(struct raft *raft, raft_node node)
+{
+    struct raft_replica *replica =
+        raft->role == RAFT_ROLE_LEADER ? raft__find_replica(raft, node) : NULL;
+    /* A quiet leader may not have heard that it was lost, and it may lack what it had. */
+    if (replica != NULL && (replica->is_lost || raft->is_quiet)) {
+        replica->is_lost = false;
+        raft__wake(raft);
+    }
 }
 
 static void add_vote(struct raft *raft, raft_node node, bool is_granted)

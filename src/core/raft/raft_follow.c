@@ -27,7 +27,7 @@ void raft__refuse_stale(struct raft *raft, const struct raft_message *message)
 static void refuse_append(struct raft *raft, const struct raft_message *message)
 {
     raft_index hint = raft__log_last_at_most(&raft->log, message->index, message->index_term);
-    hint = raft__max(hint, raft->commit_index);
+    hint = number_max(hint, raft->commit_index);
     struct raft_message *reply = reply_to(raft, message, RAFT_MESSAGE_APPEND_REPLY, 0);
     reply->is_rejected = true;
     reply->index = message->index;
@@ -99,7 +99,7 @@ static raft_index append_entries(struct raft *raft, const struct raft_message *m
 
 static void advance_commit(struct raft *raft, raft_index index)
 {
-    raft->commit_index = raft__max(raft->commit_index, raft__min(index, raft->log.last_index));
+    raft->commit_index = number_max(raft->commit_index, number_min(index, raft->log.last_index));
 }
 
 /* Is the entry at `message->index` here what the leader has there? What is committed is; so is what
@@ -136,9 +136,9 @@ void raft__append_request(struct raft *raft, const struct raft_message *message,
         ASSERT(message->index + known >= raft->commit_index);
         matched = append_entries(raft, message, entries, known);
     }
-    raft->verified_index = raft__max(raft->verified_index, matched);
-    advance_commit(raft, raft__min(message->commit_index, matched));
-    matched = raft__max(matched, raft->commit_index);
+    raft->verified_index = number_max(raft->verified_index, matched);
+    advance_commit(raft, number_min(message->commit_index, matched));
+    matched = number_max(matched, raft->commit_index);
     uint64_t after = raft__sequence_of(raft, matched);
     if (BUG("raft.append_reply_before_durable")) {
         after = 0;
@@ -177,7 +177,7 @@ void raft__heartbeat_request(struct raft *raft, const struct raft_message *messa
     /* What a leader told of an impaired member before may be about entries that it lost; those in
      * their place here may be others. */
     bool is_unsure = raft->is_impaired && !BUG("raft.impaired_commits_unverified");
-    advance_commit(raft, is_unsure ? raft__min(message->commit_index, raft->verified_index)
+    advance_commit(raft, is_unsure ? number_min(message->commit_index, raft->verified_index)
                                    : message->commit_index);
     if (raft->is_impaired && (!has_lost || BUG("raft.mended_early"))) {
         mend(raft, message);
@@ -222,8 +222,8 @@ int raft__snapshot_installed(struct raft *raft, const struct raft_input *input)
             raft__update_replicas(raft);
         }
     }
-    raft->durable_index = raft__max(raft->durable_index, index);
-    raft->commit_index = raft__max(raft->commit_index, index);
+    raft->durable_index = number_max(raft->durable_index, index);
+    raft->commit_index = number_max(raft->commit_index, index);
     if (raft->role == RAFT_ROLE_FOLLOWER && raft->leader != 0) {
         struct raft_message *reply = raft__send(raft, RAFT_MESSAGE_APPEND_REPLY, raft->leader, 0);
         reply->index = index;

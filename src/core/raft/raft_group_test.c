@@ -242,7 +242,7 @@ static void run_persist(struct script *script)
     struct raft__world *world = &script->world;
     if (!is_word(script, 1, "all")) {
         struct raft__world_node *node = node_at(script, 1);
-        uint64_t count = raft__min(number(script, 2, node->write_count), node->write_count);
+        uint64_t count = number_min(number(script, 2, node->write_count), node->write_count);
         raft__world_persist(world, node->id, (uint32_t)count);
         return;
     }
@@ -332,6 +332,12 @@ static void run_transfer(struct script *script)
 static void run_lost(struct script *script)
 {
     give(script, (struct raft_input){.kind = RAFT_INPUT_PEER_LOST,
+                                     .node = (raft_node)number(script, 2, 0)});
+}
+
+static void run_found(struct script *script)
+{
+    give(script, (struct raft_input){.kind = RAFT_INPUT_PEER_FOUND,
                                      .node = (raft_node)number(script, 2, 0)});
 }
 
@@ -475,32 +481,15 @@ static const struct {
     const char *name;
     void (*run)(struct script *script);
 } commands[] = {
-    {"group", run_group},
-    {"sleep", run_sleep},
-    {"tick", run_tick},
-    {"campaign", run_campaign},
-    {"elect", run_elect},
-    {"propose", run_propose},
-    {"confirm", run_confirm},
-    {"transfer", run_transfer},
-    {"configure", run_configure},
-    {"deliver", run_deliver},
-    {"drop", run_deliver},
-    {"persist", run_persist},
-    {"settle", settle},
-    {"crash", run_crash},
-    {"restart", run_restart},
-    {"store", run_store},
-    {"compact", run_compact},
-    {"damage", run_damage},
-    {"lost", run_lost},
-    {"unreachable", run_unreachable},
-    {"snapshot", run_snapshot},
-    {"states", run_states},
-    {"log", run_log},
-    {"peers", run_peers},
-    {"reads", run_reads},
-    {"network", run_network},
+    {"group", run_group},       {"sleep", run_sleep},       {"tick", run_tick},
+    {"campaign", run_campaign}, {"elect", run_elect},       {"propose", run_propose},
+    {"confirm", run_confirm},   {"transfer", run_transfer}, {"configure", run_configure},
+    {"deliver", run_deliver},   {"drop", run_deliver},      {"persist", run_persist},
+    {"settle", settle},         {"crash", run_crash},       {"restart", run_restart},
+    {"store", run_store},       {"compact", run_compact},   {"damage", run_damage},
+    {"lost", run_lost},         {"found", run_found},       {"unreachable", run_unreachable},
+    {"snapshot", run_snapshot}, {"states", run_states},     {"log", run_log},
+    {"peers", run_peers},       {"reads", run_reads},       {"network", run_network},
     {"show", run_show},
 };
 

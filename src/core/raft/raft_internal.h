@@ -12,10 +12,11 @@
  * raft_lease.c          leases and rounds for reads (§6.4)
  *
  * The memory of an instance is laid out so that a small idle group touches few pages: what every
- * step needs comes first, the long arrays last. */
+ * step needs comes first, the long arrays last. What is seldom long grows when it is. */
 #ifndef CORE_RAFT_RAFT_INTERNAL_H
 #define CORE_RAFT_RAFT_INTERNAL_H
 
+#include "base/number/number.h"
 #include "base/random/random.h"
 #include "core/raft/raft.h"
 
@@ -51,7 +52,8 @@ struct raft_log {
     raft_index last_index;
     raft_term previous_term;
     uint32_t run_count;
-    uint32_t run_capacity;
+    uint32_t run_capacity; /* It holds no more; memory is there for `run_room`. */
+    uint32_t run_room;
     uint32_t configuration_count; /* At least 1. */
     struct raft_run *runs;
     struct raft_known_configuration configurations[RAFT_KNOWN_CONFIGURATION_COUNT_MAX];
@@ -69,6 +71,7 @@ struct raft_replica {
     enum raft_progress progress;
     bool is_leaving; /* Not in the newest configuration; told of it until it is committed. */
     bool is_snapshot_wanted;
+    bool is_lost; /* So it was said, and nothing was heard of it since: quiet without it. */
     raft_index match_index;
     raft_index next_index;    /* Above match_index. */
     raft_index stuck_index;   /* Its match when its last heartbeat came back; UINT64_MAX: none. */
@@ -111,6 +114,7 @@ struct raft {
 
     uint32_t election_timeout_ms;
     uint32_t heartbeat_interval_ms;
+    uint32_t heartbeat_phase_ms;
     uint32_t persist_timeout_ms;
     uint32_t quiet_after_ms;
 
@@ -151,19 +155,11 @@ struct raft {
     raft_node snapshots[RAFT_PEER_COUNT_MAX];
     struct raft_vote votes[RAFT_PEER_COUNT_MAX];
     struct raft_write writes[RAFT_WRITE_COUNT_MAX]; /* A ring. */
-    struct raft_replica replicas[RAFT_PEER_COUNT_MAX];
-    struct raft_send sends[RAFT_SEND_COUNT_MAX];
+    struct raft_replica *replicas; /* Room for `replica_capacity`, RAFT_PEER_COUNT_MAX at most. */
+    uint32_t replica_capacity;
+    uint32_t send_capacity; /* RAFT_SEND_COUNT_MAX at most. */
+    struct raft_send *sends;
 };
-
-static inline uint64_t raft__min(uint64_t left, uint64_t right)
-{
-    return left < right ? left : right;
-}
-
-static inline uint64_t raft__max(uint64_t left, uint64_t right)
-{
-    return left > right ? left : right;
-}
 
 /* ---- raft_log.c ------------------------------------------------------------------------------ */
 
@@ -240,6 +236,7 @@ void raft__heard_leader(struct raft *raft);
 void raft__follower_tick(struct raft *raft);
 uint64_t raft__follower_wake_at_ms(const struct raft *raft);
 void raft__peer_lost(struct raft *raft, raft_node node);
+void raft__peer_found(struct raft *raft, raft_node node);
 /* I7. */
 bool raft__is_protected(const struct raft *raft);
 void raft__prevote_request(struct raft *raft, const struct raft_message *message);
@@ -263,7 +260,7 @@ int raft__snapshot_installed(struct raft *raft, const struct raft_input *input);
 /* ---- raft_lead.c ----------------------------------------------------------------------------- */
 
 void raft__become_leader(struct raft *raft);
-void raft__leader_tick(struct raft *raft);
+void raft__leader_tick(struct raft *raft, bool does_hurry);
 uint64_t raft__leader_wake_at_ms(const struct raft *raft);
 void raft__advance_commit(struct raft *raft);
 /* What follows from what a step did: the second half of a change of members, a handover. */

@@ -24,6 +24,17 @@ static struct raft_persist *append(struct raft *raft, enum raft_entry_kind kind,
     return persist;
 }
 
+/* In an interval at the latest. */
+static uint64_t next_heartbeat_at_ms(const struct raft *raft)
+{
+    uint64_t interval_ms = raft->heartbeat_interval_ms;
+    if (raft->heartbeat_phase_ms == 0) {
+        return raft->now_ms + interval_ms;
+    }
+    uint64_t over_ms = (raft->now_ms + interval_ms - raft->heartbeat_phase_ms) % interval_ms;
+    return raft->now_ms + interval_ms - over_ms;
+}
+
 void raft__become_leader(struct raft *raft)
 {
     ASSERT(raft->role == RAFT_ROLE_CANDIDATE);
@@ -37,7 +48,7 @@ void raft__become_leader(struct raft *raft)
     raft->has_lost_lease = false;
     raft->replica_count = 0;
     raft->start_index = raft->log.last_index + 1;
-    raft->heartbeat_at_ms = raft->now_ms + raft->heartbeat_interval_ms;
+    raft->heartbeat_at_ms = next_heartbeat_at_ms(raft);
     TRACE("raft.leader", raft->hard_state.term, raft->start_index, 0, 0);
     raft__update_replicas(raft);
     append(raft, RAFT_ENTRY_EMPTY, NULL);
@@ -55,7 +66,7 @@ void raft__advance_commit(struct raft *raft)
 {
     ASSERT(raft->role == RAFT_ROLE_LEADER);
     raft_index index = raft__quorum(raft, RAFT_MEASURE_MATCH);
-    index = raft__min(index, raft->log.last_index);
+    index = number_min(index, raft->log.last_index);
     raft_term term = 0;
     /* I3, §3.6.2: "only log entries from the leader's current term are committed by counting
      * replicas"; those before them are committed with them. */
@@ -281,6 +292,18 @@ static bool has_quorum_contact(const struct raft *raft)
     return raft->now_ms < heard_at_ms + raft->election_timeout_ms;
 }
 
+/* Does what was sent in this step wake it already? */
+static bool is_woken(const struct raft *raft, raft_node node)
+{
+    for (uint32_t i = 0; i < raft->send_count; i++) {
+        const struct raft_message *message = &raft->sends[i].message;
+        if (message->to == node && message->kind == RAFT_MESSAGE_APPEND_REQUEST) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void raft__wake(struct raft *raft)
 {
     raft->worked_at_ms = raft->now_ms;
@@ -288,23 +311,28 @@ void raft__wake(struct raft *raft)
         return;
     }
     raft->is_quiet = false;
-    raft->heartbeat_at_ms = raft->now_ms + raft->heartbeat_interval_ms;
+    raft->heartbeat_at_ms = next_heartbeat_at_ms(raft);
     for (uint32_t i = 0; i < raft->replica_count; i++) {
         raft->replicas[i].patient_from_ms = raft->now_ms;
-        raft__send_heartbeat(raft, &raft->replicas[i]);
+        if (!is_woken(raft, raft->replicas[i].node)) {
+            raft__send_heartbeat(raft, &raft->replicas[i]);
+        }
     }
 }
 
-static bool may_be_quiet(const struct raft *raft)
+static bool may_be_quiet(const struct raft *raft, bool does_hurry)
 {
-    if (raft->quiet_after_ms == 0 || raft->now_ms < raft->worked_at_ms + raft->quiet_after_ms ||
+    uint64_t idle_ms = does_hurry ? 1 : raft->quiet_after_ms;
+    if (raft->quiet_after_ms == 0 || raft->now_ms < raft->worked_at_ms + idle_ms ||
         raft->commit_index != raft->log.last_index || is_changing(raft) ||
         raft->sequence != raft->durable_sequence || raft->transfer_target != 0 ||
         raft__confirmed_round(raft) < raft->round) {
         return false;
     }
     for (uint32_t i = 0; i < raft->replica_count; i++) {
-        if (raft->replicas[i].match_index != raft->log.last_index || raft->replicas[i].mark != 0) {
+        const struct raft_replica *replica = &raft->replicas[i];
+        bool is_whole = replica->match_index == raft->log.last_index && replica->mark == 0;
+        if (!is_whole && !replica->is_lost) {
             return false;
         }
     }
@@ -331,7 +359,7 @@ static void leave_stalled_disk(struct raft *raft)
     begin_transfer(raft, successor->node);
 }
 
-void raft__leader_tick(struct raft *raft)
+void raft__leader_tick(struct raft *raft, bool does_hurry)
 {
     if (raft->transfer_target != 0 && raft->now_ms >= raft->transfer_until_ms) {
         PROBE("raft.transfer.given_up");
@@ -349,8 +377,8 @@ void raft__leader_tick(struct raft *raft)
     if (raft->role != RAFT_ROLE_LEADER) {
         return;
     }
-    raft->heartbeat_at_ms = raft->now_ms + raft->heartbeat_interval_ms;
-    raft->is_quiet = may_be_quiet(raft);
+    raft->heartbeat_at_ms = next_heartbeat_at_ms(raft);
+    raft->is_quiet = may_be_quiet(raft, does_hurry);
     raft->quiet_since_ms = raft->now_ms;
     for (uint32_t i = 0; i < raft->replica_count; i++) {
         raft__send_heartbeat(raft, &raft->replicas[i]);
@@ -362,15 +390,16 @@ uint64_t raft__leader_wake_at_ms(const struct raft *raft)
 {
     uint64_t wake_at_ms =
         raft->is_quiet || raft->replica_count == 0 ? UINT64_MAX : raft->heartbeat_at_ms;
-    return raft->transfer_target != 0 ? raft__min(wake_at_ms, raft->transfer_until_ms) : wake_at_ms;
+    return raft->transfer_target != 0 ? number_min(wake_at_ms, raft->transfer_until_ms)
+                                      : wake_at_ms;
 }
 
 /* ---- Requests -------------------------------------------------------------------------------- */
 
 void raft__propose(struct raft *raft)
 {
-    raft__wake(raft);
     append(raft, RAFT_ENTRY_COMMANDS, NULL);
+    raft__wake(raft); /* Those to whom the entry does not go. */
     if (BUG("raft.commit_before_persisted")) {
         raft__advance_commit(raft);
     }

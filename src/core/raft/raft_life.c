@@ -218,7 +218,7 @@ static void check_all(void)
     for (raft_node i = 1; i <= life.node_count; i++) {
         const struct raft__world_node *node = &life.world.nodes[i];
         if (node->raft != NULL && node->output.role == RAFT_ROLE_LEADER) {
-            life.acknowledged = raft__max(life.acknowledged, node->applied.index);
+            life.acknowledged = number_max(life.acknowledged, node->applied.index);
         }
     }
 }
@@ -457,7 +457,7 @@ static void snapshot(raft_node id)
 {
     struct raft__world_node *node = &life.world.nodes[id];
     node->wanted_snapshot_count =
-        (uint32_t)raft__min(node->wanted_snapshot_count, RAFT_PEER_COUNT_MAX);
+        (uint32_t)number_min(node->wanted_snapshot_count, RAFT_PEER_COUNT_MAX);
     raft_node to = node->wanted_snapshots[--node->wanted_snapshot_count];
     bool has_failed = life.is_cut[id][to] || !is_up(to) || chance(1, 10);
     life.members[to].paused_until_us = 0;
@@ -475,7 +475,8 @@ static void tick_all(bool is_prompt)
         }
         node->now_ms = clock_ms(i);
         if (node->now_ms >= node->output.wake_at_ms && (is_prompt || chance(3, 4))) {
-            (void)give(i, (struct raft_input){.kind = RAFT_INPUT_TICK});
+            bool does_hurry = life.seed % 2 == 0;
+            (void)give(i, (struct raft_input){.kind = RAFT_INPUT_TICK, .does_hurry = does_hurry});
         }
     }
 }
@@ -483,22 +484,22 @@ static void tick_all(bool is_prompt)
 /* To when the next thing happens, or by any time. */
 static void pass_time(void)
 {
-    uint64_t next_us = raft__min(life.trouble_at_us, life.cut_until_us);
-    next_us = raft__min(next_us, life.reboot_at_us);
+    uint64_t next_us = number_min(life.trouble_at_us, life.cut_until_us);
+    next_us = number_min(next_us, life.reboot_at_us);
     for (raft_node i = 1; i <= life.node_count; i++) {
         const struct raft__world_node *node = &life.world.nodes[i];
         if (node->raft == NULL) {
-            next_us = raft__min(next_us, life.members[i].start_at_us);
+            next_us = number_min(next_us, life.members[i].start_at_us);
         } else if (node->output.wake_at_ms != UINT64_MAX) {
-            uint64_t wake_us = raft__max(node->output.wake_at_ms, 1000) - 1000;
+            uint64_t wake_us = number_max(node->output.wake_at_ms, 1000) - 1000;
             wake_us = wake_us * 1000000 / life.members[i].rate;
-            next_us = raft__min(next_us, raft__max(wake_us, life.members[i].paused_until_us));
+            next_us = number_min(next_us, number_max(wake_us, life.members[i].paused_until_us));
         }
     }
     if (chance(1, 10)) {
         life.now_us += below(100000);
     } else {
-        life.now_us = raft__max(life.now_us + 1000, raft__min(next_us, life.now_us + 1000000));
+        life.now_us = number_max(life.now_us + 1000, number_min(next_us, life.now_us + 1000000));
     }
 }
 
@@ -651,6 +652,15 @@ static void choose_weights(void)
     life.does_leading_cost = chance(1, 4);
 }
 
+/* Drawn apart, so that other draws are as they were. */
+static uint32_t draw_phase_ms(uint64_t seed)
+{
+    struct random random;
+    random_init(&random, seed ^ 0x6265617473);
+    uint32_t phase_ms = (uint32_t)random_below(&random, 2 * RAFT_HEARTBEAT_INTERVAL_MS);
+    return phase_ms <= RAFT_HEARTBEAT_INTERVAL_MS ? phase_ms : 0;
+}
+
 static void begin(uint64_t seed, bool is_tracing)
 {
     life = (struct life){.seed = seed,
@@ -663,6 +673,7 @@ static void begin(uint64_t seed, bool is_tracing)
     life.world.does_show_changes = is_tracing;
     life.world.append_cut_count = chance(1, 2) ? 1 + below(3) : 0;
     life.world.options.quiet_after_ms = chance(1, 3) ? 100 + below(400) : 0;
+    life.world.options.heartbeat_phase_ms = draw_phase_ms(seed);
     life.world.options.persist_timeout_ms = chance(1, 3) ? 100 + below(400) : 0;
     life.node_count = chance(1, 2) ? 3 : 3 + below(5);
     uint32_t skew = chance(1, 2) ? 0 : 1 + below(120);
@@ -673,7 +684,7 @@ static void begin(uint64_t seed, bool is_tracing)
     choose_weights();
     struct raft_configuration configuration = {
         .voter_count = chance(1, 4) ? 1 + below(life.node_count) : 3 + 2 * below(2)};
-    configuration.voter_count = (uint32_t)raft__min(configuration.voter_count, life.node_count);
+    configuration.voter_count = (uint32_t)number_min(configuration.voter_count, life.node_count);
     for (uint32_t i = 0; i < configuration.voter_count; i++) {
         configuration.voters[i] = i + 1;
     }

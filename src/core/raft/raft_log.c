@@ -6,6 +6,8 @@
 #include "base/trace/trace.h"
 #include "core/raft/raft_internal.h"
 
+enum { RUN_ROOM_MIN = 2 };
+
 static uint32_t count_runs(const struct raft_options *options)
 {
     uint32_t count = 1;
@@ -21,7 +23,6 @@ void raft__log_init(struct raft_log *log, const struct raft_options *options)
 {
     bool is_empty = options->last_index < options->first_index;
     log->run_capacity = RAFT_RUN_COUNT_MIN + (is_empty ? 0 : count_runs(options));
-    log->runs = memory_allocate_zeroed(log->run_capacity, sizeof *log->runs);
     log->first_index = options->first_index;
     log->last_index = options->first_index - 1;
     log->previous_term = options->previous_term;
@@ -84,6 +85,15 @@ static void remove_runs(struct raft_log *log, uint32_t count)
     }
 }
 
+/* For one run more. */
+static void make_room(struct raft_log *log)
+{
+    if (log->run_count == log->run_room) {
+        log->run_room = log->run_room == 0 ? RUN_ROOM_MIN : 2 * log->run_room;
+        log->runs = memory_resize(log->runs, log->run_room * sizeof log->runs[0]);
+    }
+}
+
 void raft__log_append(struct raft_log *log, raft_term term)
 {
     ASSERT(term >= raft__log_last_term(log));
@@ -92,6 +102,7 @@ void raft__log_append(struct raft_log *log, raft_term term)
             PROBE("raft.log.run_forgotten");
             raft__log_compact(log, log->runs[1].index - 1);
         }
+        make_room(log);
         log->runs[log->run_count++] = (struct raft_run){.index = log->last_index + 1, .term = term};
     }
     log->last_index++;
@@ -141,7 +152,7 @@ void raft__log_compact(struct raft_log *log, raft_index index)
     if (index == log->last_index) {
         log->run_count = 0;
     } else {
-        log->runs[0].index = raft__max(log->runs[0].index, index + 1);
+        log->runs[0].index = number_max(log->runs[0].index, index + 1);
     }
     log->first_index = index + 1;
     log->previous_term = term;
@@ -177,7 +188,7 @@ void raft__log_set_configuration(struct raft_log *log, raft_index index,
 
 raft_index raft__log_last_at_most(const struct raft_log *log, raft_index index, raft_term term)
 {
-    index = raft__min(index, log->last_index);
+    index = number_min(index, log->last_index);
     for (uint32_t i = log->run_count; i > 0; i--) {
         const struct raft_run *run = &log->runs[i - 1];
         if (run->index <= index) {

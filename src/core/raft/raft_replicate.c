@@ -15,8 +15,11 @@
  * several: answers tell how far the logs agree, and are not counted. Whatever gets lost is found by
  * its successor being rejected, or by a heartbeat that comes back while nothing else does. */
 #include "base/assert/assert.h"
+#include "base/memory/memory.h"
 #include "base/trace/trace.h"
 #include "core/raft/raft_internal.h"
+
+enum { REPLICA_CAPACITY_MIN = 2 };
 
 struct raft_replica *raft__find_replica(struct raft *raft, raft_node node)
 {
@@ -33,7 +36,7 @@ struct raft_replica *raft__find_replica(struct raft *raft, raft_node node)
 static void begin_probe(struct raft_replica *replica, raft_index next_index)
 {
     replica->progress = RAFT_PROGRESS_PROBE;
-    replica->next_index = raft__max(next_index, replica->match_index + 1);
+    replica->next_index = number_max(next_index, replica->match_index + 1);
     replica->probe_at_ms = 0;
     replica->has_probed = false;
     replica->flight_count = 0;
@@ -58,6 +61,14 @@ static void add_replica(struct raft *raft, raft_node node)
 {
     if (raft->replica_count == RAFT_PEER_COUNT_MAX) {
         evict(raft);
+    }
+    if (raft->replica_count == raft->replica_capacity) {
+        raft->replica_capacity =
+            raft->replica_capacity == 0
+                ? REPLICA_CAPACITY_MIN
+                : (uint32_t)number_min(2 * raft->replica_capacity, RAFT_PEER_COUNT_MAX);
+        raft->replicas =
+            memory_resize(raft->replicas, raft->replica_capacity * sizeof raft->replicas[0]);
     }
     uint32_t place = raft->replica_count++;
     for (; place > 0 && raft->replicas[place - 1].node > node; place--) {
@@ -128,7 +139,7 @@ void raft__send_heartbeat(struct raft *raft, const struct raft_replica *replica)
 {
     struct raft_message *message = request(raft, replica, RAFT_MESSAGE_HEARTBEAT_REQUEST);
     message->index = replica->match_index;
-    message->commit_index = raft__min(raft->commit_index, replica->match_index);
+    message->commit_index = number_min(raft->commit_index, replica->match_index);
     message->last_index = raft->commit_index;
     if (BUG("raft.heartbeat_commits_unmatched")) {
         message->commit_index = raft->commit_index;
@@ -199,7 +210,7 @@ void raft__replicate(struct raft *raft, struct raft_replica *replica)
             return;
         }
         uint32_t count =
-            (uint32_t)raft__min(raft->log.last_index - index, RAFT_APPEND_ENTRY_COUNT_MAX);
+            (uint32_t)number_min(raft->log.last_index - index, RAFT_APPEND_ENTRY_COUNT_MAX);
         if (replica->progress == RAFT_PROGRESS_PROBE && replica->has_probed) {
             count = 0; /* The entries may be large, and on their way: ask without them. */
         }
@@ -245,7 +256,7 @@ static void note_mark(struct raft *raft, struct raft_replica *replica,
     replica->match_index = 0;
     replica->match_sent_at_ms = message->sent_at_ms; /* Nothing older says anything. */
     replica->lost_sent_at_ms = message->sent_at_ms;
-    begin_probe(replica, raft__min(message->index, raft->log.last_index) + 1);
+    begin_probe(replica, number_min(message->index, raft->log.last_index) + 1);
     raft__wake(raft);
 }
 
@@ -253,11 +264,12 @@ static void note_answer(struct raft *raft, struct raft_replica *replica,
                         const struct raft_message *message)
 {
     replica->heard_at_ms = raft->now_ms;
+    replica->is_lost = false;
     note_mark(raft, replica, message);
-    uint64_t round = raft__min(message->round, raft->round);
-    uint64_t sent_at_ms = raft__min(message->sent_at_ms, raft->now_ms);
-    replica->answered_round = raft__max(replica->answered_round, round);
-    replica->answered_sent_at_ms = raft__max(replica->answered_sent_at_ms, sent_at_ms);
+    uint64_t round = number_min(message->round, raft->round);
+    uint64_t sent_at_ms = number_min(message->sent_at_ms, raft->now_ms);
+    replica->answered_round = number_max(replica->answered_round, round);
+    replica->answered_sent_at_ms = number_max(replica->answered_sent_at_ms, sent_at_ms);
 }
 
 /* The member has lost what it had told of. To believe less of it is always safe; an answer that is
@@ -269,7 +281,7 @@ static bool has_lost(struct raft_replica *replica, const struct raft_message *me
         return false;
     }
     PROBE("raft.replica.lost_entries");
-    replica->match_index = raft__min(replica->match_index, last_index);
+    replica->match_index = number_min(replica->match_index, last_index);
     replica->lost_sent_at_ms = message->sent_at_ms;
     begin_probe(replica, replica->match_index + 1);
     return true;
@@ -290,7 +302,7 @@ static void append_rejected(struct raft *raft, struct raft_replica *replica,
     }
     /* §3.5: skip the terms that this log does not have. */
     raft_index hint = raft__log_last_at_most(&raft->log, message->last_index, message->last_term);
-    begin_probe(replica, raft__min(hint, raft->log.last_index) + 1);
+    begin_probe(replica, number_min(hint, raft->log.last_index) + 1);
 }
 
 static void land_flights(struct raft_replica *replica)
@@ -311,9 +323,9 @@ static void append_accepted(struct raft *raft, struct raft_replica *replica,
     }
     if (message->index >= replica->match_index) {
         replica->match_index = message->index;
-        replica->match_sent_at_ms = raft__max(replica->match_sent_at_ms, message->sent_at_ms);
+        replica->match_sent_at_ms = number_max(replica->match_sent_at_ms, message->sent_at_ms);
     }
-    replica->next_index = raft__max(replica->next_index, replica->match_index + 1);
+    replica->next_index = number_max(replica->next_index, replica->match_index + 1);
     land_flights(replica);
     switch (replica->progress) {
     case RAFT_PROGRESS_PROBE:

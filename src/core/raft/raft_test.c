@@ -343,10 +343,12 @@ static void expect_nothing(struct raft *raft, struct raft_message message)
     assert_int_equal(output.commit_index, 0);
 }
 
-static struct raft *lead(struct raft_configuration configuration)
+static struct raft *lead_with(struct raft_options options)
 {
-    struct raft *raft = create((struct raft_options){
-        .first_index = 1, .configuration = configuration, .now_ms = START_MS});
+    const struct raft_configuration configuration = options.configuration;
+    options.first_index = 1;
+    options.now_ms = START_MS;
+    struct raft *raft = create(options);
     struct raft_output output = give(
         raft, (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = START_MS + 2 * TIMEOUT_MS});
     struct raft_message message = {.kind = RAFT_MESSAGE_PREVOTE_REPLY, .term = 1};
@@ -362,6 +364,11 @@ static struct raft *lead(struct raft_configuration configuration)
     }
     assert_int_equal(output.role, RAFT_ROLE_LEADER);
     return raft;
+}
+
+static struct raft *lead(struct raft_configuration configuration)
+{
+    return lead_with((struct raft_options){.configuration = configuration});
 }
 
 static void acknowledge_all(struct raft *raft, uint64_t sequence, raft_node last)
@@ -525,6 +532,95 @@ static void says_when_to_wake_it(void **state)
     assert_int_equal(output.wake_at_ms, UINT64_MAX);
     assert_int_equal(output.role, RAFT_ROLE_FOLLOWER);
     raft_destroy(raft);
+}
+
+/* Heartbeats leave at times of the grid: the first early, none later than an interval after the one
+ * before it, however late the ticks come. */
+static void heartbeats_keep_to_their_phase(void **state)
+{
+    enum { INTERVAL_MS = RAFT_HEARTBEAT_INTERVAL_MS, PHASE_MS = 20 };
+    struct raft *raft =
+        lead_with((struct raft_options){.configuration = three, .heartbeat_phase_ms = PHASE_MS});
+    struct raft_output output = give(raft, (struct raft_input){.kind = RAFT_INPUT_TICK});
+    uint64_t last_ms = START_MS + 2 * TIMEOUT_MS;
+    for (uint32_t i = 0; i < 12; i++) {
+        assert_int_equal(output.wake_at_ms % INTERVAL_MS, PHASE_MS);
+        assert_in_range(output.wake_at_ms, last_ms + 1, last_ms + INTERVAL_MS);
+        last_ms = output.wake_at_ms + i % 3; /* So much too late. */
+        output = give(raft, (struct raft_input){.kind = RAFT_INPUT_TICK, .now_ms = last_ms});
+        assert_true(output.send_count >= 2);
+        struct raft_message reply = output.sends[0].message;
+        assert_int_equal(reply.kind, RAFT_MESSAGE_HEARTBEAT_REQUEST);
+        output = give(raft, (struct raft_input){.kind = RAFT_INPUT_RECEIVE,
+                                                .now_ms = last_ms,
+                                                .message = &(struct raft_message){
+                                                    .kind = RAFT_MESSAGE_HEARTBEAT_REPLY,
+                                                    .from = 2,
+                                                    .to = 1,
+                                                    .term = output.term,
+                                                    .round = reply.round,
+                                                    .sent_at_ms = reply.sent_at_ms,
+                                                }});
+    }
+    assert_int_equal(output.role, RAFT_ROLE_LEADER);
+    raft_destroy(raft);
+}
+
+/* In a hurry an idle leader falls quiet at its next heartbeat, but not when it never may, and not while
+ * somebody lacks something. */
+static void falls_quiet_in_a_hurry(void **state)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        bool may_be_quiet = (i & 1) != 0;
+        bool does_hurry = (i & 2) != 0;
+        bool has_all = (i & 4) != 0;
+        struct raft *raft = lead_with((struct raft_options){
+            .configuration = three, .quiet_after_ms = may_be_quiet ? 300 : 0});
+        acknowledge_all(raft, 2, has_all ? 3 : 2);
+        struct raft_output output =
+            give(raft, (struct raft_input){.kind = RAFT_INPUT_TICK,
+                                           .does_hurry = does_hurry,
+                                           .now_ms = START_MS + 2 * TIMEOUT_MS + 50});
+        assert_int_equal(output.is_quiet, may_be_quiet && does_hurry && has_all);
+        assert_int_equal(output.commit_index, 1);
+        raft_destroy(raft);
+    }
+}
+
+/* A leader that is told that others are lost asks whether a quorum is left (§6.2), before it may be quiet
+ * again, however much it hurries. */
+static void a_lost_quorum_is_noticed_in_a_hurry(void **state)
+{
+    for (raft_node lost_from = 2; lost_from <= 3; lost_from++) {
+        struct raft *raft =
+            lead_with((struct raft_options){.configuration = three, .quiet_after_ms = 300});
+        acknowledge_all(raft, 2, 3);
+        struct raft_input tick = {.kind = RAFT_INPUT_TICK, .does_hurry = true};
+        tick.now_ms = START_MS + 2 * TIMEOUT_MS + 50;
+        assert_true(give(raft, tick).is_quiet);
+        struct raft_input lost = {.kind = RAFT_INPUT_PEER_LOST, .now_ms = tick.now_ms};
+        for (lost.node = lost_from; lost.node <= 3; lost.node++) {
+            (void)give(raft, lost);
+        }
+        struct raft_output output = {0};
+        for (uint32_t i = 0; i < 2 * TIMEOUT_MS / 10; i++) {
+            tick.now_ms += 10;
+            output = give(raft, tick);
+            for (uint32_t j = 0; lost_from == 3 && j < output.send_count; j++) {
+                struct raft_message answer = output.sends[j].message;
+                struct raft_input input = {
+                    .kind = RAFT_INPUT_RECEIVE, .message = &answer, .now_ms = tick.now_ms};
+                bool is_for_it = answer.to == 2;
+                answer.kind = RAFT_MESSAGE_HEARTBEAT_REPLY;
+                answer.from = 2;
+                answer.to = 1;
+                output = is_for_it ? give(raft, input) : output;
+            }
+        }
+        assert_int_equal(output.role, lost_from == 3 ? RAFT_ROLE_LEADER : RAFT_ROLE_FOLLOWER);
+        assert_int_equal(output.is_quiet, lost_from == 3);
+        raft_destroy(raft);
+    }
 }
 
 /* ---- Configurations -------------------------------------------------------------------------- */
@@ -691,6 +787,9 @@ int main(void)
         cmocka_unit_test(ignores_entries_that_cannot_be),
         cmocka_unit_test(refuses_an_old_snapshot),
         cmocka_unit_test(says_when_to_wake_it),
+        cmocka_unit_test(heartbeats_keep_to_their_phase),
+        cmocka_unit_test(falls_quiet_in_a_hurry),
+        cmocka_unit_test(a_lost_quorum_is_noticed_in_a_hurry),
         cmocka_unit_test(configurations_are_valid_or_not),
         cmocka_unit_test(configurations_survive_as_bytes),
         cmocka_unit_test(a_newborn_stands_for_election_once),

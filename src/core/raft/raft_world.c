@@ -543,10 +543,10 @@ void raft__world_damage(struct raft__world *world, raft_node id, raft_index inde
     struct raft__world_node *node = &world->nodes[id];
     struct raft__world_log *log = &node->durable_log;
     ASSERT(node->raft == NULL);
-    log_truncate(log, raft__max(index, node->stored.index + 1));
+    log_truncate(log, number_max(index, node->stored.index + 1));
     if (term < node->durable_hard_state.term) {
         node->durable_hard_state =
-            (struct raft_hard_state){.term = raft__max(term, log_term(log, log->last_index))};
+            (struct raft_hard_state){.term = number_max(term, log_term(log, log->last_index))};
     }
     node->is_impaired = true;
 }

@@ -7,8 +7,8 @@
 static void check_matching(struct raft__world *world, const struct raft__world_node *left,
                            const struct raft__world_node *right)
 {
-    raft_index first = raft__max(left->log.first_index, right->log.first_index);
-    raft_index last = raft__min(left->log.last_index, right->log.last_index);
+    raft_index first = number_max(left->log.first_index, right->log.first_index);
+    raft_index last = number_min(left->log.last_index, right->log.last_index);
     bool must_match = false;
     for (raft_index i = last; i >= first && i > 0; i--) {
         const struct raft__world_entry *one = raft__world_entry_at(&left->log, i);
@@ -80,8 +80,7 @@ bool raft__world_is_healed(const struct raft__world *world, raft_index goal)
         return false;
     }
     for (raft_node i = 1; i <= RAFT__WORLD_NODE_COUNT_MAX; i++) {
-        bool is_member = raft_configuration_has_voter(configuration, i) ||
-                         raft_configuration_has_learner(configuration, i);
+        bool is_member = raft_configuration_has_member(configuration, i);
         if (is_member && world->nodes[i].applied.index < goal) {
             return false;
         }

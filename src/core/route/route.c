@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public functions, and the hot path: a request that goes straight to the local replica costs a
  * few stores. Its done() is caught, so that what the replica hands back comes here. */
+#include <string.h>
+
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -12,8 +14,10 @@
 #define BACKOFF_MS_MIN 10u
 #define BACKOFF_MS_MAX 200u
 #define SILENCE_MS 500u
+#define FLOOR_DELAY_MS 5000u
 #define MESSAGE_SIZE_BYTES_MAX (1u << 20)
 #define ARGUMENT_KEPT_COUNT_MAX 1024u
+#define PLACES_MIN 8u
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
@@ -28,6 +32,7 @@ static void set_defaults(struct route_options *options)
     options->backoff_ms_min = or_default(options->backoff_ms_min, BACKOFF_MS_MIN);
     options->backoff_ms_max = or_default(options->backoff_ms_max, BACKOFF_MS_MAX);
     options->silence_ms = or_default(options->silence_ms, SILENCE_MS);
+    options->floor_delay_ms = or_default(options->floor_delay_ms, FLOOR_DELAY_MS);
     options->message_size_bytes_max =
         or_default(options->message_size_bytes_max, MESSAGE_SIZE_BYTES_MAX);
     if (options->held_size_bytes_max == 0) {
@@ -43,7 +48,8 @@ int route_create(struct route **route, const struct route_options *options, stru
     const struct route_host *host = &options->host;
     if (options->self == 0 || options->origin == 0 || host->clock.now_ms == NULL ||
         host->submit_local == NULL || host->local_leader == NULL ||
-        host->local_applied_index == NULL || host->send == NULL || host->next_node == NULL) {
+        host->local_applied_index == NULL || host->set_floor == NULL || host->send == NULL ||
+        host->next_node == NULL) {
         return error_say(error, -EINVAL, "route: self, origin and all of the host are needed");
     }
     struct route_options complete = *options;
@@ -55,6 +61,8 @@ int route_create(struct route **route, const struct route_options *options, stru
     created->options = complete;
     random_init(&created->random, options->random_seed);
     created->next_grant = random_next(&created->random) | 1;
+    list_init(&created->active);
+    list_init(&created->unsaid);
     *route = created;
     return 0;
 }
@@ -62,29 +70,59 @@ int route_create(struct route **route, const struct route_options *options, stru
 void route_destroy(struct route *route)
 {
     for (uint32_t i = 0; i < route->place_count; i++) {
-        struct route_place *place = &route->places[i];
+        struct route_place *place = route->places[i];
         route__lines_destroy(place);
         route__guests_destroy(place);
         route__table_deinit(&place->sent);
+        memory_free(place);
     }
+    memory_free(route->places);
+    memory_free(route->places_by_shard);
     memory_free(route->arguments);
     buffer_deinit(&route->answer);
     memory_free(route);
 }
 
-static struct route_place *find_place(struct route *route, wal_shard shard)
+static struct route_place *find_place(const struct route *route, wal_shard shard)
 {
-    return shard < ROUTE_SHARD_END ? route->places_by_shard[shard] : NULL;
+    return shard < route->shard_end ? route->places_by_shard[shard] : NULL;
+}
+
+bool route_has_shard(const struct route *route, wal_shard shard)
+{
+    return find_place(route, shard) != NULL;
+}
+
+static void make_room(struct route *route, wal_shard shard)
+{
+    if (route->place_count == route->place_capacity) {
+        route->place_capacity = route->place_capacity == 0 ? PLACES_MIN : 2 * route->place_capacity;
+        route->places =
+            memory_resize(route->places, route->place_capacity * sizeof(struct route_place *));
+    }
+    if (shard >= route->shard_end) {
+        uint32_t end = route->shard_end == 0 ? PLACES_MIN : 2 * route->shard_end;
+        end = end > shard ? end : shard + 1;
+        route->places_by_shard =
+            memory_resize(route->places_by_shard, end * sizeof(struct route_place *));
+        memset(route->places_by_shard + route->shard_end, 0,
+               (end - route->shard_end) * sizeof(struct route_place *));
+        route->shard_end = end;
+    }
 }
 
 void route_add_shard(struct route *route, wal_shard shard)
 {
-    ASSERT(route->place_count < ROUTE_SHARD_COUNT_MAX);
     ASSERT(shard < ROUTE_SHARD_END && find_place(route, shard) == NULL);
-    struct route_place *place = &route->places[route->place_count++];
+    make_room(route, shard);
+    struct route_place *place = memory_allocate(sizeof *place);
+    route->places[route->place_count++] = place;
     route->places_by_shard[shard] = place;
     *place = (struct route_place){
         .route = route, .shard = shard, .backoff_ms = route->options.backoff_ms_min};
+    list_init(&place->active);
+    list_init(&place->undone);
+    list_init(&place->unsaid);
     list_init(&place->lines);
     list_init(&place->ready);
     list_init(&place->ages);
@@ -182,6 +220,25 @@ static void handed_back(struct route_place *place, struct shard_request *request
     line->has_handed_back = true;
 }
 
+/* A write took effect. Which reads before it can it not be told apart from any more? Those of an entry
+ * are answered in order, so there are few before it, but for cold ones. */
+static void overtake(const struct shard_session *session, const struct shard_request *write)
+{
+    LIST_EACH(member, next, &session->route.reads)
+    {
+        struct shard_request *read = LIST_ITEM(member, struct shard_request, route.link);
+        if (read->sequence > write->sequence) {
+            return;
+        }
+        read->route.is_overtaken |= route__are_ordered(read, write);
+    }
+}
+
+bool route__are_ordered(const struct shard_request *left, const struct shard_request *right)
+{
+    return left->order_key == right->order_key || left->order_key == 0 || right->order_key == 0;
+}
+
 static void direct_done(struct shard_request *request, int status, struct bytes reply)
 {
     struct route_place *place = request->route.owner;
@@ -190,14 +247,20 @@ static void direct_done(struct shard_request *request, int status, struct bytes 
     session->route.local_count--;
     if (status == ERROR_NOT_LEADER) {
         handed_back(place, request);
-    } else if (request->is_write && status == 0 && session->route.local_write < request->sequence) {
-        session->route.local_write = request->sequence;
+    } else if (request->is_write && status == 0) {
+        overtake(session, request);
     }
     struct route_line *line = session->route.line;
     if (line != NULL && session->route.local_count == 0) {
         route__line_ready(line);
     }
     if (status != ERROR_NOT_LEADER) {
+        list_remove(&request->route.link);
+        if (request->is_write) {
+            route__end_logged(place, request);
+        } else {
+            route__end(request);
+        }
         give_back(request);
         request->done(request, status, reply); /* The session may be gone. */
     }
@@ -227,13 +290,15 @@ int route__submit_direct(struct route_place *place, struct shard_request *reques
     session->route.local_epoch = place->local_epoch;
     int status = route__submit_local(place, request, reply);
     if (status == SHARD_PENDING) {
+        if (!request->is_write) {
+            list_push_back(&session->route.reads, &request->route.link);
+        }
         return status;
     }
     session->route.local_count--;
     request->done = request->route.done;
-    if (status == SHARD_ANSWERED && request->is_write &&
-        session->route.local_write < request->sequence) {
-        session->route.local_write = request->sequence;
+    if (status == SHARD_ANSWERED && request->is_write) {
+        overtake(session, request);
     }
     return status;
 }
@@ -248,6 +313,7 @@ static void stale_done(struct shard_request *request, int status, struct bytes r
         PROBE("route.stale_read_handed_back");
         route__hold(place, request, false);
     } else {
+        route__end(request);
         request->done(request, status, reply);
     }
 }
@@ -274,6 +340,9 @@ static void identify(struct route_place *place, struct shard_request *request)
     request->route.owner = place;
     request->route.until_ms = 0;
     request->route.is_logged = false;
+    request->route.is_overtaken = false;
+    list_init(&request->route.link);
+    route__begin(place, request);
 }
 
 /* May the session's next request go to the local replica, past no other of it? */
@@ -306,12 +375,10 @@ static int keep(struct route_place *place, struct shard_request *request)
     return SHARD_PENDING;
 }
 
-int route_submit(struct route *route, wal_shard shard, struct shard_request *request,
-                 const struct reply *reply)
+static int submit(struct route_place *place, struct shard_request *request,
+                  const struct reply *reply)
 {
-    struct route_place *place = find_place(route, shard);
-    ASSERT(place != NULL);
-    identify(place, request);
+    struct route *route = place->route;
     if (request->may_be_stale && !request->is_write) {
         int status = submit_stale(place, request, reply);
         if (status != ERROR_NOT_LEADER && status != ERROR_MOVED) {
@@ -333,7 +400,28 @@ int route_submit(struct route *route, wal_shard shard, struct shard_request *req
     return keep(place, request);
 }
 
+int route_submit(struct route *route, wal_shard shard, struct shard_request *request,
+                 const struct reply *reply)
+{
+    struct route_place *place = find_place(route, shard);
+    ASSERT(place != NULL);
+    identify(place, request);
+    int status = submit(place, request, reply);
+    if (status != SHARD_PENDING) {
+        route__end(request);
+    }
+    return status;
+}
+
 /* ---- What drives it -------------------------------------------------------------------------- */
+
+/* Of which stream, and of which of its lives, it speaks, is all the same. */
+static void set_floor(const struct route_place *place, const struct route_message *message)
+{
+    const struct route_host *host = &place->route->options.host;
+    const struct shard_floor floor = {message->number, message->floor};
+    host->set_floor(host->context, place->shard, &floor);
+}
 
 int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct bytes message)
 {
@@ -353,6 +441,7 @@ int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct 
         }
         return 0;
     }
+    route__activate(place);
     switch (decoded.kind) {
     case ROUTE_MESSAGE_ASK:
         route__asked(place, from, boot_id, &decoded);
@@ -375,6 +464,9 @@ int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct 
             route__ended(place, &decoded, route__now_ms(route));
         }
         break;
+    case ROUTE_MESSAGE_FLOOR:
+        set_floor(place, &decoded);
+        break;
     }
     return 0;
 }
@@ -382,7 +474,8 @@ int route_receive(struct route *route, raft_node from, uint64_t boot_id, struct 
 void route_peer_gone(struct route *route, raft_node node)
 {
     for (uint32_t i = 0; i < route->place_count; i++) {
-        struct route_place *place = &route->places[i];
+        struct route_place *place = route->places[i];
+        route__activate(place);
         route__guest_gone(place, node);
         if ((place->kind == ROUTE_PLACE_ASKED || place->kind == ROUTE_PLACE_GRANTED) &&
             place->node == node) {
@@ -396,6 +489,7 @@ void route_leader_changed(struct route *route, wal_shard shard)
 {
     struct route_place *place = find_place(route, shard);
     ASSERT(place != NULL);
+    route__activate(place);
     raft_node leader = route__local_leader(place);
     if (leader == route->options.self) {
         if (place->kind != ROUTE_PLACE_LOCAL) {
@@ -415,30 +509,35 @@ void route_leader_changed(struct route *route, wal_shard shard)
     }
 }
 
-/* The local replica leads, and nobody waits for anything. */
+/* Will ticks have nothing to do until something happens? What happens activates it. */
 static bool is_at_rest(const struct route_place *place)
 {
-    return place->kind == ROUTE_PLACE_LOCAL && list_is_empty(&place->ages) &&
-           list_is_empty(&place->guests);
+    bool is_waiting = place->kind == ROUTE_PLACE_ASKED || place->is_choked || place->owes_sight ||
+                      place->sent.item_count > 0 || !list_is_empty(&place->ages) ||
+                      !list_is_empty(&place->lines);
+    return !is_waiting && route__guests_are_at_rest(place);
 }
 
 uint64_t route_tick(struct route *route)
 {
     uint64_t now_ms = route__now_ms(route);
     uint64_t wake_at_ms = UINT64_MAX;
-    for (uint32_t i = 0; i < route->place_count; i++) {
-        struct route_place *place = &route->places[i];
-        if (is_at_rest(place)) {
-            continue;
-        }
+    LIST_EACH(member, next, &route->active)
+    {
+        struct route_place *place = LIST_ITEM(member, struct route_place, active);
         uint64_t wakes[] = {route__expire(place, now_ms), route__place_tick(place, now_ms),
                             route__guests_tick(place, now_ms)};
+        route__say_floor_here(place);
         for (size_t j = 0; j < sizeof wakes / sizeof wakes[0]; j++) {
             wake_at_ms = wakes[j] < wake_at_ms ? wakes[j] : wake_at_ms;
         }
+        if (is_at_rest(place)) {
+            list_remove(&place->active);
+        }
     }
+    uint64_t floors_at_ms = route__say_floors(route, now_ms);
     trim_scratch(route);
-    return wake_at_ms;
+    return floors_at_ms < wake_at_ms ? floors_at_ms : wake_at_ms;
 }
 
 void route_stop(struct route *route, uint32_t patience_ms)
@@ -446,8 +545,9 @@ void route_stop(struct route *route, uint32_t patience_ms)
     route->is_stopping = true;
     route->stop_by_ms = route__now_ms(route) + patience_ms;
     for (uint32_t i = 0; i < route->place_count; i++) {
-        route__hasten(&route->places[i], route->stop_by_ms);
-        route__guests_end(&route->places[i]);
+        route__activate(route->places[i]);
+        route__hasten(route->places[i], route->stop_by_ms);
+        route__guests_end(route->places[i]);
     }
 }
 
@@ -455,6 +555,6 @@ void route_get_statistics(const struct route *route, struct route_statistics *st
 {
     *statistics = route->statistics;
     for (uint32_t i = 0; i < route->place_count; i++) {
-        route__guests_count(&route->places[i], statistics);
+        route__guests_count(route->places[i], statistics);
     }
 }

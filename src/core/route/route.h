@@ -35,8 +35,8 @@
  * the connection broke, when a reply is missing, when nothing comes any more, when it hears of
  * another leader. The question costs a round trip for each change of leader, and nothing after.
  *
- * So a request is submitted to a replica only in a leadership in which its stream was granted, and a
- * message that is delayed until nobody expects it any more is refused.
+ * So a request is submitted to a replica only in a leadership in which its stream was granted, and
+ * a message that is delayed until nobody expects it any more is refused.
  *
  * ---- Order (I3) ----
  *
@@ -48,9 +48,10 @@
  *       them and no longer leads, the others wait until it has answered or handed back each.
  *   R2  When the place is given up, all unanswered ones go back into the line, at their old place,
  *       and to the next place in that order; writes among them that may be in a log as retries.
- *   R3  No write goes into a stream while a read of its session is unanswered in it. A read that
- *       has a write behind it in the line, and is cheap, goes through the log itself, with an
- *       identity of its own; to this rule it is a write.
+ *   R3  No write goes into a stream while a read of its session, of the same keys as far as their
+ *       order keys tell (shard.h), is unanswered in it. A read that has such a write behind it in the
+ *       line, and is cheap, goes through the log itself, with an identity of its own; to this rule it
+ *       is a write.
  *   R4  After the leader has refused a request of a session, nothing more of the session is
  *       submitted there before the session knows of the refusal. What was on its way is returned.
  *       It is not so when the shard turned out to have other slots than the request names: a range
@@ -72,36 +73,57 @@
  * after b has taken effect. By R4 b was not submitted unless a's refusal had arrived here, and then
  * a does not come again.
  *
- * Reads: by R3 no write behind a read is under way in a stream until the read is answered. So when
- * a read must be asked again, nothing that was submitted behind it has taken effect, and what was
- * submitted before it is in the line before it. A read that goes through the log is answered as of
- * its place in the log, the second time from the window.
+ * Reads: by R3 no write to its keys behind a read is under way in a stream until the read is
+ * answered. So when a read must be asked again, nothing of its keys that was submitted behind it has
+ * taken effect, and what was submitted before it is in the line before it. A read that goes through
+ * the log is answered as of its place in the log, the second time from the window. What is asked
+ * again may be answered as of later than a write behind it to other keys; who has neither answer yet
+ * cannot have relied on that.
  *
  * The local replica is given writes behind unanswered reads, because a session there would
  * otherwise wait for the log at each change from reading to writing. A read that is handed back is
- * answered ERROR_OUTCOME_UNKNOWN if a write behind it took effect or may have. That needs a
- * pipeline that mixes both and a leader that loses its office, while alive, with entries open; a
- * leader that hands over in peace has none open.
+ * answered ERROR_OUTCOME_UNKNOWN if a write behind it, of the same keys, took effect or may have.
+ * That needs a pipeline that reads what it then writes, and a leader that loses its office, while
+ * alive, with entries open; a leader that hands over in peace has none open. Other reads are asked
+ * again.
  *
- * Alternatives to R3 for a session that sends N reads and N writes, in turn, at once, and a leader
- * elsewhere (messages both ways; the test "the price of order" counts them):
- *   all at once, and answer such reads with ERROR_OUTCOME_UNKNOWN      2
- *   wait for the reads before each write                               2 N + 2, N + 1 commits in turn
- *   cheap reads through the log                                        2, and N commands in the log
+ * Alternatives to R3 for a session that sends N reads and N writes, in turn, at once, of one key, and
+ * a leader elsewhere (messages both ways; the test "the price of order" counts them; of different keys
+ * they are 2, too):
+ *   all at once, and answer such reads with ERROR_OUTCOME_UNKNOWN    2
+ *   wait for the reads before each write                             2 N + 2, N + 1 commits in turn
+ *   cheap reads through the log                                      2, and N commands in the log
  *
  * ---- Several shards ----
  *
  * What a session has under way is at one shard, and names the same slots of it (or none): its next
- * request may go to another one, or name others, once all have been answered. That is the gateway's to keep, which holds back what comes too early; it is asserted
- * here. So I3 holds across shards: whatever shows that a request took effect was done after the ones
- * before it were answered, by I1 of shard.h durably so, and a read that was answered earlier cannot
- * show what came later. Nothing weaker will do. If b, at another shard, were submitted while a is under
- * way, b could be seen while a is not, and a could be lost with its leader and take effect much later,
- * when it is asked again; two reads could be answered as of moments in the wrong order.
- * So it is when a shard splits: those that were refused go by a newer map once nothing is under way under
- * the older one, in their order.
- * The price is a commit for each change of shard in a pipeline of writes. Sessions know nothing of each
- * other: whoever needs several answers at once from several shards, in no order, uses several.
+ * request may go to another one, or name others, once all have been answered. That is the gateway's
+ * to keep; it is asserted here. So I3 holds across shards: whatever shows that a request took
+ * effect was done after the ones before it were answered, by I1 of shard.h durably so, and a read
+ * that was answered earlier cannot show what came later. Nothing weaker would give that order. If
+ * b, at another shard, were submitted while a is under way, b could be seen while a is not, and a
+ * could be lost with its leader and take effect much later, when it is asked again; two reads could
+ * be answered as of moments in the wrong order. So it is when a shard splits: those that were
+ * refused go by a newer map once nothing is under way under the older one, in their order. The
+ * price is a commit for each change of shard in a pipeline of writes. Sessions know nothing of each
+ * other: whoever needs several answers at once from several shards, in no order, uses several, as a
+ * gateway does for a connection (decision 19).
+ *
+ * ---- Floors ----
+ *
+ * For each shard a route knows the least sequence of its requests that are not done there: its
+ * *floor* (the next sequence, if there are none). Sequences grow over all shards and all that is
+ * submitted, so a floor never falls, and nothing below it is, or will be, under way. It is said
+ * to whoever leads, that replicas may forget what they have answered (shard.h, "Forgetting").
+ *   Every request counts, from its submission until it is done, wherever it is: with the local
+ * replica, in a line, in a stream, handed back, asked again; also reads, any of which may come
+ * to go through the log. Each has this route's origin, whoever submitted it: parts of a
+ * transaction, of one that is being recovered, or of a command that is spread over shards, are
+ * requests like any other, and what is asked again after ERROR_MOVED, or by a recoverer, is a
+ * new one. One that was given up (ERROR_OUTCOME_UNKNOWN) is done, though copies of it may be
+ * under way: what becomes of those nobody will ask.
+ *   A replica here is told at the end of a tick; one elsewhere ten times a second while many
+ * requests are answered, every few seconds while there are few, and not at all when there are none.
  *
  * ---- Time ----
  *
@@ -117,12 +139,12 @@
  *     changed, at the latest at the end of the tick, before its route_tick();
  *   - route_tick() at the end of each tick, after shard_tick(), and when it asked for it.
  *
- * What it needs of the replica beyond the contract of shard_submit(): requests of one leadership are
- * handed back once that ends, also those that were on their way to the log (a prefetch), and also
- * when the replica leads again; a read that already has its snapshot may be answered instead. A split
- * ends a leadership in this sense. A replica that has more slots than a request names lags behind a
- * split: it refuses with -EBUSY, not with ERROR_MOVED (the session's later requests might meet a leader
- * that takes them), or answers, if that may be stale.
+ * What it needs of the replica beyond the contract of shard_submit(): requests of one leadership
+ * are handed back once that ends, also those that were on their way to the log (a prefetch), and
+ * also when the replica leads again; a read that already has its snapshot may be answered instead.
+ * A split ends a leadership in this sense. A replica that has more slots than a request names lags
+ * behind a split: it refuses with -EBUSY, not with ERROR_MOVED (the session's later requests might
+ * meet a leader that takes them), or answers, if that may be stale.
  *
  * Memory: requests and their sessions are the gateway's until done; the session must live until the
  * last of its requests is done, and is then over without a word. done() may submit. An instance
@@ -161,16 +183,27 @@ struct route_host {
     /* 0 when there is no local replica. */
     raft_index (*local_applied_index)(void *context, wal_shard shard);
 
+    /* shard_set_floor() on the local replica of the shard, if there is one. */
+    void (*set_floor)(void *context, wal_shard shard, const struct shard_floor *floor);
+
     /* Send a message to the route of another node: route_receive() there. The pieces, at most
      * ROUTE_PIECE_COUNT_MAX, are borrowed for the call. Messages may be lost, those that arrive do
-     * so in order (what does not is found out and repaired). -EBUSY: not now, try again at the next tick; -ENOTCONN: not
-     * connected. Nothing was sent then. */
+     * so in order (what does not is found out and repaired). -EBUSY: not now, try again at the next
+     * tick; -ENOTCONN: not connected. Nothing was sent then. */
     int (*send)(void *context, raft_node node, const struct bytes *pieces, uint32_t piece_count);
 
     /* Nodes that may know who leads the shard, each in its turn: the one after `after` in an order
      * of the host's choice, from the last back to the first; 0 for `after`: the first. Never this
      * node. 0: there are none. */
     raft_node (*next_node)(void *context, wal_shard shard, raft_node after);
+
+    /* Does the software of the node know that shards become two? One that does not refuses requests that
+     * name slots, so they do not: its shards have those that they always had. NULL: all do. As of the
+     * present connection. */
+    bool (*knows_slots)(void *context, raft_node node);
+
+    /* Does it know what a floor is? Else it is told of none. NULL: all do. */
+    bool (*knows_floors)(void *context, raft_node node);
 };
 
 struct route_options {
@@ -189,6 +222,9 @@ struct route_options {
     /* 500: without a word from a node that owes one, it is asked whether it is there, and given up
      * after another such time; so long an answer to who leads is waited for. */
     uint32_t silence_ms;
+    /* 5000: another node is told of a floor after so long, if it makes few answers useless; ten
+     * times a second, if many. */
+    uint32_t floor_delay_ms;
     uint32_t message_size_bytes_max; /* 1 MiB: a longer one has a single request or reply. */
 };
 
@@ -199,22 +235,21 @@ MUST_USE int route_create(struct route **route, const struct route_options *opti
 void route_destroy(struct route *route);
 
 /* A shard that may be named from now on; not twice. Also while others are in use (a child: before
- * whoever submits can know of it). Not from within. At most ROUTE_SHARD_COUNT_MAX, with numbers below
- * ROUTE_SHARD_END. */
+ * whoever submits can know of it). Not from within. Numbers are below ROUTE_SHARD_END. */
 void route_add_shard(struct route *route, wal_shard shard);
-#define ROUTE_SHARD_COUNT_MAX 64u
-#define ROUTE_SHARD_END 256u
+bool route_has_shard(const struct route *route, wal_shard shard);
+#define ROUTE_SHARD_END (1u << 20)
 
 /* Have the shard execute `request`, as shard_submit(): SHARD_ANSWERED with the answer in `reply`;
  * SHARD_PENDING: done() will be called. Refused, with nothing changed: -EBUSY (keep it, and what
  * its session submits later, and try again after the next tick); -ENOSPC; -E2BIG;
  * ERROR_STOPPED after route_stop(), unless this node leads.
  *
- * ERROR_MOVED: the shard has other slots than the request names. Ask by a newer map, once nothing of
- * the session is under way any more; without one, after a while.
+ * ERROR_MOVED: the shard has other slots than the request names. Ask by a newer map, once nothing
+ * of the session is under way any more; without one, after a while.
  *
  * The gateway fills in what is its own: command (borrowed for the call), protocol, is_write,
- * does_grow, may_be_stale, is_cheap, first_slot, end_slot, done, session. Identity, known_index and
+ * does_grow, may_be_stale, is_cheap, first_slot, end_slot, order_key, done, session. Identity, known_index and
  * is_retry are the route's.
  *
  * done() has status 0 and the reply, or an empty reply and:
@@ -222,8 +257,8 @@ void route_add_shard(struct route *route, wal_shard shard);
  *                          come; or a read whose answer is lost and cannot be had again (R3)
  *   ERROR_NOT_LEADER       no leader was found in time: nothing happened
  *   -ENOSPC, -E2BIG        the leader refused: nothing happened
- *   ERROR_MOVED            as above: nothing happened. The command is valid during the call; what is
- *                          submitted again is a new request
+ *   ERROR_MOVED            as above: nothing happened. The command is valid during the call; what
+ *                          is submitted again is a new request
  *
  * A read that may be stale goes to the local replica, past what waits, or like any other when there
  * is none or it has other slots (it may lag). */

@@ -93,6 +93,11 @@ static raft_index local_applied_index(void *context, wal_shard shard)
     return 10;
 }
 
+static void set_floor(void *context, wal_shard shard, const struct shard_floor *floor)
+{
+    ASSERT(shard == SHARD && floor->origin != 0 && floor->floor != 0);
+}
+
 /* What the route says must be what it would understand. */
 static int send_message(void *context, raft_node node, const struct bytes *pieces,
                         uint32_t piece_count)
@@ -260,6 +265,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
                  .submit_local = submit_local,
                  .local_leader = local_leader,
                  .local_applied_index = local_applied_index,
+                 .set_floor = set_floor,
                  .send = send_message,
                  .next_node = next_node},
     };

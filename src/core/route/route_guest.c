@@ -81,6 +81,7 @@ struct guest_request {
 
 static struct chunk *chunk_for(struct guest *guest, size_t size_bytes)
 {
+    route__activate(guest->place);
     if (!list_is_empty(&guest->chunks)) {
         struct chunk *last = LIST_ITEM(guest->chunks.previous, struct chunk, link);
         if (last->bytes.size_bytes + size_bytes <=
@@ -243,6 +244,7 @@ static void end_stream(struct guest *guest, enum route_ended_reason reason)
     TRACE("route.guest_ended", guest->place->route->options.self, guest->node, guest->grant,
           reason);
     drop_queue(guest, true);
+    route__activate(guest->place);
     guest->ended_grant = guest->grant;
     guest->ended_reason = reason;
     guest->grant = 0;
@@ -383,6 +385,7 @@ static void request_done(struct shard_request *shard_request, int status, struct
     } else if (status == 0) {
         add_reply(guest, shard_request->sequence, ROUTE_VERDICT_ANSWERED, reply);
     } else {
+        route__activate(guest->place);
         guest->is_lost = true; /* What is not answered when the stream ends is in doubt. */
     }
     request_free(request);
@@ -675,6 +678,23 @@ uint64_t route__guests_tick(struct route_place *place, uint64_t now_ms)
         is_left |= guest_tick(LIST_ITEM(member, struct guest, link), does_lead, now_ms);
     }
     return is_left ? now_ms + 1 : UINT64_MAX;
+}
+
+static bool is_at_rest(const struct guest *guest)
+{
+    return guest->grant != 0 && !guest->is_lost && !guest->owes_word && guest->ended_grant == 0 &&
+           list_is_empty(&guest->queue) && list_is_empty(&guest->chunks);
+}
+
+bool route__guests_are_at_rest(const struct route_place *place)
+{
+    LIST_EACH(member, next, &place->guests)
+    {
+        if (!is_at_rest(LIST_ITEM(member, const struct guest, link))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void route__guest_gone(struct route_place *place, raft_node node)

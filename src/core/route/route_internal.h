@@ -3,6 +3,7 @@
  *
  *   route.c          the public functions, the hot path
  *   route_place.c    where the leader is: asking, streams, giving up
+ *   route_floor.c    what is not needed any more
  *   route_line.c     requests that are kept, in the order of their session
  *   route_send.c     from the lines to the local replica or into a stream, and replies
  *   route_guest.c    requests of other nodes
@@ -42,6 +43,7 @@ enum route_message_kind {
     ROUTE_MESSAGE_REQUESTS = 3,
     ROUTE_MESSAGE_REPLIES = 4,
     ROUTE_MESSAGE_ENDED = 5,
+    ROUTE_MESSAGE_FLOOR = 6,
 };
 
 enum route_ended_reason {
@@ -77,6 +79,7 @@ enum {
     ROUTE__REPLIES_HEAD_SIZE_BYTES = 40,
     ROUTE__REPLY_HEAD_SIZE_BYTES = 16,
     ROUTE__ENDED_SIZE_BYTES = 32,
+    ROUTE__FLOOR_SIZE_BYTES = 24,
 };
 
 /* A request's encoded form is at most so long; its reply too. */
@@ -85,7 +88,7 @@ enum {
 struct route_message {
     enum route_message_kind kind;
     wal_shard shard;
-    uint64_t number; /* ASK, TOLD: the question's; else the grant's. */
+    uint64_t number; /* ASK, TOLD: the question's; FLOOR: the origin; else the grant's. */
 
     raft_node leader;         /* TOLD, ENDED: a hint; 0: unknown. */
     uint64_t grant;           /* TOLD; 0: does not lead. */
@@ -96,6 +99,7 @@ struct route_message {
     uint64_t message_number; /* REQUESTS, REPLIES: from 1 in each direction of a stream. ENDED: the
                                 newest of REQUESTS that was accepted. */
     uint64_t origin;         /* REQUESTS */
+    uint64_t floor;          /* FLOOR */
     uint64_t seen_number;    /* REQUESTS: messages of replies that had come before it was sent. */
     uint16_t first_slot;     /* REQUESTS: of all of them, */
     uint16_t end_slot;       /* as in shard.h; 0: not said. */
@@ -135,6 +139,7 @@ void route__decode_arguments(struct bytes source, uint32_t argument_count, struc
 void route__encode_ask(uint8_t *target, wal_shard shard, uint64_t number);
 void route__encode_told(uint8_t *target, const struct route_message *message);
 void route__encode_ended(uint8_t *target, const struct route_message *message);
+void route__encode_floor(uint8_t *target, wal_shard shard, uint64_t origin, uint64_t floor);
 void route__encode_requests_head(uint8_t *target, const struct route_message *message);
 void route__encode_replies_head(uint8_t *target, const struct route_message *message);
 /* All but the arguments of `request`, of which `arguments.size_bytes` counts. */
@@ -168,6 +173,36 @@ struct route_held {
     uint8_t encoded[]; /* Head and arguments. */
 };
 
+/* How many there are of some requests of a line, by order key; some keys share a bucket, which costs a wait and
+ * nothing else. */
+enum { ROUTE__KEY_BUCKET_COUNT = 16 };
+struct route_keys {
+    uint32_t count;
+    uint32_t unknown_count; /* Of these, with a key of 0. */
+    uint32_t buckets[ROUTE__KEY_BUCKET_COUNT];
+};
+
+static inline void route__keys_add(struct route_keys *keys, uint16_t order_key)
+{
+    keys->count++;
+    keys->unknown_count += order_key == 0;
+    keys->buckets[order_key % ROUTE__KEY_BUCKET_COUNT]++;
+}
+
+static inline void route__keys_remove(struct route_keys *keys, uint16_t order_key)
+{
+    keys->count--;
+    keys->unknown_count -= order_key == 0;
+    keys->buckets[order_key % ROUTE__KEY_BUCKET_COUNT]--;
+}
+
+/* May one of them be about what a request with this key is about? */
+static inline bool route__keys_have(const struct route_keys *keys, uint16_t order_key)
+{
+    return keys->unknown_count > 0 || (order_key == 0 && keys->count > 0) ||
+           keys->buckets[order_key % ROUTE__KEY_BUCKET_COUNT] > 0;
+}
+
 /* The kept requests of one session, in order: `sent`, then `waiting`. There is a line while there
  * are such requests. All are for the same slots. */
 struct route_line {
@@ -180,10 +215,10 @@ struct route_line {
     struct list sent;
     struct list waiting;
     uint32_t held_count;
-    uint32_t waiting_write_count;
-    uint32_t plain_sent_count; /* Reads that are sent and do not go through the log. */
-    bool must_gather;          /* R4: what is sent comes back before anything more is sent. */
-    bool has_handed_back;      /* By the local replica, since reads were last looked at. */
+    struct route_keys waiting_writes;
+    struct route_keys sent_reads; /* Those that do not go through the log. */
+    bool must_gather;             /* R4: what is sent comes back before anything more is sent. */
+    bool has_handed_back;         /* By the local replica, since reads were last looked at. */
 };
 
 enum route_place_kind {
@@ -197,6 +232,7 @@ enum route_place_kind {
 struct route_place {
     struct route *route;
     wal_shard shard;
+    struct list active; /* In the route's; alone: it is at rest. */
 
     enum route_place_kind kind;
     raft_node node;
@@ -220,6 +256,12 @@ struct route_place {
     uint32_t local_epoch;     /* Counts the times that this has become LOCAL. */
     raft_index seen_index;    /* The newest that the shard is known to have applied. */
 
+    struct list undone;    /* All requests of this node that are not done, by sequence. */
+    struct list unsaid;    /* In the route's, while another node is to be told; else alone. */
+    uint32_t unsaid_count; /* Ended since the floor was said; */
+    uint64_t said_floor;   /* in this stream; 0: never. */
+    uint64_t floor_said_at_ms;
+
     struct list lines;
     struct list ready;
     struct list ages;        /* Of all kept requests, the first to be given up first. */
@@ -234,9 +276,14 @@ struct route_place {
 struct route {
     struct route_options options;
     struct random random;
-    struct route_place places[ROUTE_SHARD_COUNT_MAX];
+    struct route_place **places; /* In the order in which they were added. */
     uint32_t place_count;
-    struct route_place *places_by_shard[ROUTE_SHARD_END];
+    uint32_t place_capacity;
+    struct route_place **places_by_shard;
+    uint32_t shard_end;      /* Of that array. */
+    struct list active;      /* Places at which something is under way, or was just now. */
+    struct list unsaid;      /* Places whose floor another node is to be told. */
+    uint64_t floors_at_ms;   /* Not before. */
     uint64_t sequence;       /* The newest request's. */
     uint64_t session_number; /* The newest session's. */
     uint64_t ask_number;
@@ -267,15 +314,58 @@ int route__send(struct route *route, raft_node node, const struct bytes *pieces,
                 uint32_t piece_count);
 /* Room for the views of a command's arguments; borrowed until the next call. */
 struct bytes *route__arguments(struct route *route, uint32_t count);
+/* Of two requests of a session: may a read of them not be answered as of later than the other? */
+bool route__are_ordered(const struct shard_request *left, const struct shard_request *right);
 /* Submit to the local replica with done() caught. As shard_submit(); the request is as before
  * unless it is pending. */
 int route__submit_direct(struct route_place *place, struct shard_request *request,
                          const struct reply *reply);
 
+/* Something happened that ticks have to see to. */
+static inline void route__activate(struct route_place *place)
+{
+    if (list_is_empty(&place->active)) {
+        list_push_back(&place->route->active, &place->active);
+    }
+}
+
+/* ---- route_floor.c --------------------------------------------------------------------------- */
+
+/* There may be an answer that nobody needs any more. */
+void route__floor_rises(struct route_place *place);
+
+/* A request has begun, with the highest sequence so far; it is done. */
+static inline void route__begin(struct route_place *place, struct shard_request *request)
+{
+    list_push_back(&place->undone, &request->route.undone);
+}
+
+static inline void route__end(struct shard_request *request)
+{
+    list_remove(&request->route.undone);
+}
+
+/* The same of one that a log may have. */
+static inline void route__end_logged(struct route_place *place, struct shard_request *request)
+{
+    route__end(request);
+    route__floor_rises(place);
+}
+
+/* A stream begins. */
+void route__floor_begin(struct route_place *place, uint64_t now_ms);
+/* At the end of a tick: if the leader is here, tell it. */
+void route__say_floor_here(struct route_place *place);
+/* Tell others. Returns when to be called again. */
+uint64_t route__say_floors(struct route *route, uint64_t now_ms);
+
 /* ---- route_line.c ---------------------------------------------------------------------------- */
 
 /* Keep a request, at its place in the line of its session; the command is copied. */
 void route__hold(struct route_place *place, struct shard_request *request, bool is_in_doubt);
+/* It is about to be submitted: if no log has seen it, the shard cannot have it up to where it is
+ * known to be now. A gateway that was new to the shard has learnt that only from its leader. */
+void route__note_seen(struct route_place *place, const struct route_held *held);
 /* Forget a kept request that the local replica has now. May end its line. */
 void route__release(struct route_held *held);
 /* The same, and tell the gateway. */
@@ -331,6 +421,8 @@ void route__guest_gone(struct route_place *place, raft_node node);
 /* The local replica does not lead, or the node stops: end all streams. */
 void route__guests_end(struct route_place *place);
 uint64_t route__guests_tick(struct route_place *place, uint64_t now_ms);
+/* Have ticks nothing to do for any of them? */
+bool route__guests_are_at_rest(const struct route_place *place);
 void route__guests_destroy(struct route_place *place);
 void route__guests_count(const struct route_place *place, struct route_statistics *statistics);
 

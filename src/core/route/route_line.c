@@ -53,6 +53,8 @@ static void end_if_empty(struct route_line *line)
     if (line->held_count > 0) {
         return;
     }
+    ASSERT(line->waiting_writes.count == 0 && line->waiting_writes.unknown_count == 0);
+    ASSERT(line->sent_reads.count == 0 && line->sent_reads.unknown_count == 0);
     line->session->route.line = NULL;
     list_remove(&line->link);
     list_remove(&line->ready);
@@ -131,10 +133,21 @@ static void set_deadline(struct route *route, struct shard_request *request)
     }
 }
 
+void route__note_seen(struct route_place *place, const struct route_held *held)
+{
+    if (!held->is_in_doubt) {
+        held->request->known_index = route__seen_index(place);
+    }
+}
+
 void route__hold(struct route_place *place, struct shard_request *request, bool is_in_doubt)
 {
     struct route *route = place->route;
     struct route_held *held = copy_of(request);
+    route__activate(place);
+    if (BUG("route.floor_early")) {
+        route__end_logged(place, request);
+    }
     held->is_in_doubt = is_in_doubt;
     held->is_logged = request->route.is_logged;
     if (held->is_logged) {
@@ -152,7 +165,9 @@ void route__hold(struct route_place *place, struct shard_request *request, bool 
     insert_by_sequence(line, held);
     insert_by_age(place, held);
     line->held_count++;
-    line->waiting_write_count += held->is_write;
+    if (held->is_write) {
+        route__keys_add(&line->waiting_writes, request->order_key);
+    }
     route->statistics.kept_count++;
     route->statistics.held_count++;
     route->statistics.waiting_count++;
@@ -170,9 +185,12 @@ static void unsend(struct route_held *held)
     list_remove(&held->link);
     route__table_remove(&place->sent, &held->by_sequence);
     place->sent_size_bytes -= size_of(held);
-    line->plain_sent_count -= !route__is_logged(held);
+    bool is_plain = !route__is_logged(held);
+    if (is_plain) {
+        route__keys_remove(&line->sent_reads, held->request->order_key);
+    }
     /* R3: the next write may go. Or what was returned, once the last is back. */
-    if (line->plain_sent_count == 0 || list_is_empty(&line->sent)) {
+    if (is_plain || list_is_empty(&line->sent)) {
         route__line_ready(line);
     }
 }
@@ -182,7 +200,9 @@ void route__return(struct route_held *held)
     struct route_line *line = held->line;
     unsend(held);
     held->is_logged &= held->is_in_doubt;
-    line->waiting_write_count += held->is_write;
+    if (held->is_write) {
+        route__keys_add(&line->waiting_writes, held->request->order_key);
+    }
     line->place->route->statistics.waiting_count++;
     insert_by_sequence(line, held);
 }
@@ -195,7 +215,9 @@ static void take_out(struct route_held *held)
     if (held->is_sent) {
         unsend(held);
     } else {
-        line->waiting_write_count -= held->is_write;
+        if (held->is_write) {
+            route__keys_remove(&line->waiting_writes, held->request->order_key);
+        }
         statistics->waiting_count--;
     }
     list_remove(&held->link);
@@ -212,6 +234,16 @@ void route__release(struct route_held *held)
     memory_free(held);
 }
 
+/* Of a plain read no replica has an answer. */
+static void end_request(struct route_held *held)
+{
+    if (route__is_logged(held)) {
+        route__end_logged(held->line->place, held->request);
+    } else {
+        route__end(held->request);
+    }
+}
+
 void route__finish(struct route_held *held, int status, struct bytes reply)
 {
     struct shard_request *request = held->request;
@@ -219,6 +251,8 @@ void route__finish(struct route_held *held, int status, struct bytes reply)
     statistics->answered_count += status == 0;
     statistics->outcome_unknown_count += status == ERROR_OUTCOME_UNKNOWN;
     statistics->no_leader_count += status == ERROR_NOT_LEADER;
+    list_remove(&request->route.link);
+    end_request(held);
     route__release(held);
     request->done(request, status, reply); /* The session may be gone. */
 }
@@ -233,6 +267,8 @@ void route__finish_moved(struct route_held *held)
                                        held->encoded_size_bytes - ROUTE__REQUEST_HEAD_SIZE_BYTES),
                             argument_count, arguments);
     held->line->place->route->statistics.moved_count++;
+    list_remove(&request->route.link);
+    end_request(held);
     take_out(held);
     request->command.arguments = arguments;
     request->done(request, ERROR_MOVED, (struct bytes){0}); /* The session may be gone. */
@@ -265,7 +301,9 @@ static void take_back_one(struct route_place *place, struct route_held *held)
         held->is_logged = false; /* It may be a plain read again. */
     }
     held->is_refused = false;
-    held->line->waiting_write_count += held->is_write;
+    if (held->is_write) {
+        route__keys_add(&held->line->waiting_writes, held->request->order_key);
+    }
     if (held->is_in_doubt && BUG("route.retry_renumbered")) {
         held->request->sequence = ++place->route->sequence;
     }
@@ -289,7 +327,7 @@ void route__take_back(struct route_place *place)
                 insert_near_front(line, held);
             }
         }
-        line->plain_sent_count = 0;
+        line->sent_reads = (struct route_keys){0};
         line->must_gather = false;
         route__line_ready(line);
     }

@@ -52,6 +52,12 @@ void route__encode_ended(uint8_t *target, const struct route_message *message)
     endian_put_u64_le(target + 24, message->message_number);
 }
 
+void route__encode_floor(uint8_t *target, wal_shard shard, uint64_t origin, uint64_t floor)
+{
+    encode_head(target, ROUTE_MESSAGE_FLOOR, shard, origin);
+    endian_put_u64_le(target + 16, floor);
+}
+
 void route__encode_requests_head(uint8_t *target, const struct route_message *message)
 {
     encode_head(target, ROUTE_MESSAGE_REQUESTS, message->shard, message->number);
@@ -210,6 +216,15 @@ static bool decode_ended(struct bytes source, struct route_message *message)
     return reason >= ROUTE_ENDED_NOT_LEADER && reason <= ROUTE_ENDED_FULL;
 }
 
+static bool decode_floor(struct bytes source, struct route_message *message)
+{
+    if (source.size_bytes != ROUTE__FLOOR_SIZE_BYTES) {
+        return false;
+    }
+    message->floor = endian_get_u64_le(source.data + 16);
+    return message->floor != 0;
+}
+
 /* Both 0: not said, or slot 0 alone. */
 static bool decode_slots(const uint8_t *source, struct route_message *message)
 {
@@ -270,6 +285,8 @@ static bool decode(struct bytes source, struct route_message *message)
         return decode_replies(source, message);
     case ROUTE_MESSAGE_ENDED:
         return decode_ended(source, message);
+    case ROUTE_MESSAGE_FLOOR:
+        return decode_floor(source, message);
     }
     return false;
 }

@@ -7,7 +7,7 @@
 
 #include "core/route/route_internal.h"
 
-enum { MESSAGE_COUNT = 5, MESSAGE_SIZE_BYTES_MAX = 256 };
+enum { MESSAGE_COUNT = 6, MESSAGE_SIZE_BYTES_MAX = 256 };
 
 struct sample {
     uint8_t bytes[MESSAGE_SIZE_BYTES_MAX];
@@ -80,6 +80,8 @@ static void make_samples(struct sample samples[MESSAGE_COUNT])
     samples[2].size_bytes = ROUTE__ENDED_SIZE_BYTES;
     make_requests(&samples[3]);
     make_replies(&samples[4]);
+    route__encode_floor(samples[5].bytes, 6, 9, 200);
+    samples[5].size_bytes = ROUTE__FLOOR_SIZE_BYTES;
 }
 
 static int decode(const struct sample *sample, struct route_message *message)
@@ -107,6 +109,11 @@ static void test_there_and_back(void **state)
     assert_int_equal(message.leader, 3);
     assert_int_equal(message.reason, ROUTE_ENDED_GAP);
     assert_int_equal(message.message_number, 8);
+    assert_int_equal(decode(&samples[5], &message), 0);
+    assert_int_equal(message.kind, ROUTE_MESSAGE_FLOOR);
+    assert_int_equal(message.shard, 6);
+    assert_int_equal(message.number, 9);
+    assert_int_equal(message.floor, 200);
 }
 
 static void test_items_there_and_back(void **state)
@@ -199,7 +206,7 @@ static void test_wrong_value(void **state)
     } wrong[] = {
         {0, 0, 2},                    /* another version */
         {0, 1, 0},                    /* kinds that do not exist */
-        {0, 1, 6},     {0, 2, 1},     /* not zero */
+        {0, 1, 7},     {0, 2, 1},     /* not zero */
         {0, 8, 0},                    /* question 0 */
         {1, 44, 1},                   /* not zero */
         {2, 20, 0},                   /* reasons that do not exist */
@@ -225,7 +232,8 @@ static void test_wrong_value(void **state)
         {4, 48, 7},                   /* a verdict that does not exist */
         {4, 48, 1},                   /* a refusal with a reply */
         {4, 52, 4},                   /* another size than the reply has */
-        {4, 52, 6},
+        {4, 52, 6},    {5, 8, 0},     /* origin 0 */
+        {5, 16, 0},                   /* floor 0 */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct sample samples[MESSAGE_COUNT] = {0};

@@ -156,6 +156,7 @@ void route__told(struct route_place *place, raft_node from, const struct route_m
     place->is_asked_for_word = false;
     place->owes_sight = false;
     place->accepted_number = UINT64_MAX;
+    route__floor_begin(place, now_ms);
     place->route->statistics.granted_count++;
     TRACE("route.granted", place->route->options.self, from, place->grant, 0);
 }

@@ -33,6 +33,7 @@ struct life {
     uint32_t cheap_share;
     uint32_t burst_max;
     uint32_t pipeline_max;
+    uint32_t key_count; /* Of which 0 is any of the others. 0: as 1. */
 };
 
 static uint32_t pick(struct random *random, const uint32_t *choices, uint32_t count)
@@ -55,6 +56,7 @@ static struct world_options draw_options(struct random *random, uint64_t seed)
                 .guest_size_bytes_max = PICK(random, 2000, 20000, 0),
                 .silence_ms = PICK(random, 50, 0),
                 .message_size_bytes_max = PICK(random, 500, 0),
+                .floor_delay_ms = PICK(random, 1, 200, 0),
             },
         .window_count = PICK(random, 10, 200, 0),
         .busy_permille = PICK(random, 0, 0, 50, 500),
@@ -66,6 +68,8 @@ static struct world_options draw_options(struct random *random, uint64_t seed)
         .repeated_permille = PICK(random, 0, 0, 20),
         .delayed_permille = PICK(random, 0, 0, 10),
         .choked_permille = PICK(random, 0, 0, 100),
+        .are_followers_blank = PICK(random, false, false, true),
+        .older_nodes = PICK(random, 0, 0, 1, 2, 6, 7),
     };
 }
 
@@ -87,6 +91,7 @@ static void life_init(struct life *life, uint64_t seed)
     life->cheap_share = PICK(random, 0, 50, 100);
     life->burst_max = PICK(random, 1, 4, 30);
     life->pipeline_max = PICK(random, 1, 8, 100);
+    life->key_count = PICK(random, 0, 3, WORLD_KEY_COUNT_MAX + 1);
 }
 
 /* ---- Events ---------------------------------------------------------------------------------- */
@@ -146,9 +151,21 @@ static void clients_act(struct life *life)
         uint64_t count = 1 + random_below(&life->random, life->burst_max);
         for (; count > 0 && world_pending_count(world, session) < life->pipeline_max; count--) {
             uint32_t size = happens(life, 3) ? 70000 : (uint32_t)random_below(&life->random, 200);
-            (void)world_submit(world, session, draw_kind(life), size);
+            enum world_kind kind = draw_kind(life);
+            uint64_t key = life->key_count == 0 ? 0 : random_below(&life->random, life->key_count);
+            (void)world_submit_for(world, session, kind, size, (uint16_t)key);
         }
     }
+}
+
+static bool may_split(const struct world *world)
+{
+    for (uint32_t i = 0; i < WORLD_NODE_COUNT; i++) {
+        if (world_is_older(world, i)) {
+            return false;
+        }
+    }
+    return world_split_count(world) < WORLD_SPLIT_COUNT_MAX;
 }
 
 static void leaders_change(struct life *life)
@@ -157,8 +174,7 @@ static void leaders_change(struct life *life)
     if (world_leader(world) < WORLD_NODE_COUNT) {
         if (happens(life, life->lose_permille)) {
             world_lose_leader(world);
-        } else if (world_split_count(world) < WORLD_SPLIT_COUNT_MAX &&
-                   happens(life, life->split_permille)) {
+        } else if (may_split(world) && happens(life, life->split_permille)) {
             world_split(world);
         }
     } else if (happens(life, 50)) {
@@ -326,6 +342,7 @@ static const char *const probes[] = {
     "route.told_late",
     "route.word_asked_for",
     "route.write_waits_for_read",
+    "world.retry_forgotten",
 };
 enum { PROBE_COUNT = sizeof probes / sizeof probes[0] };
 
@@ -401,9 +418,10 @@ static void test_planted_bugs(void **state)
 {
     (void)state;
     static const char *const bugs[] = {
-        "route.order_lost",       "route.read_unguarded",   "route.reply_mismatched",
-        "route.retry_not_marked", "route.retry_renumbered", "route.slots_lost",
-        "route.slots_mixed",
+        "route.floor_early",          "route.floor_to_old",     "route.order_lost",
+        "route.overtaken_read_asked", "route.read_unguarded",   "route.reply_mismatched",
+        "route.retry_not_marked",     "route.retry_renumbered", "route.slots_lost",
+        "route.slots_mixed",          "route.slots_to_old",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};

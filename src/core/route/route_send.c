@@ -24,40 +24,63 @@ static bool is_at_replica(const struct route_place *place, const struct route_li
            (place->kind != ROUTE_PLACE_LOCAL || session->route.local_epoch != place->local_epoch);
 }
 
-static uint64_t newest_write(const struct route_line *line)
+/* A set of order keys. */
+struct marks {
+    uint32_t count;
+    bool has_all; /* One that may be any. */
+    uint64_t words[SLOTS_COUNT / 64 + 1];
+};
+
+static void mark(struct marks *marks, uint16_t order_key)
 {
-    uint64_t newest = line->session->route.local_write;
-    LIST_EACH(link, next_link, &line->waiting)
-    {
-        const struct route_held *held = LIST_ITEM(link, struct route_held, link);
-        if (held->is_in_doubt && held->is_write && held->request->sequence > newest) {
-            newest = held->request->sequence;
-        }
-    }
-    return newest;
+    ASSERT(order_key <= SLOTS_COUNT);
+    marks->count++;
+    marks->has_all |= order_key == 0;
+    marks->words[order_key / 64] |= 1ull << order_key % 64;
 }
 
-/* Of the reads that the local replica handed back, those with a write behind them that took effect
- * or may have. Returns false when the line is gone. */
+/* As route__are_ordered(), for any of those. */
+static bool is_marked(const struct marks *marks, uint16_t order_key)
+{
+    return marks->has_all || (order_key == 0 && marks->count > 0) ||
+           (marks->words[order_key / 64] >> order_key % 64 & 1) != 0;
+}
+
+/* Of the reads that the local replica handed back, those with a write of the same keys behind them that
+ * took effect or may have. Gathers them in `lost`, and returns how many they are. */
+static uint32_t find_lost_reads(struct route_line *line, struct list *lost)
+{
+    struct marks marks = {0};
+    uint32_t count = 0;
+    for (struct list *member = line->waiting.previous, *previous = member->previous;
+         member != &line->waiting; member = previous, previous = member->previous) {
+        struct route_held *held = LIST_ITEM(member, struct route_held, link);
+        const struct shard_request *request = held->request;
+        if (held->is_write && held->is_in_doubt) {
+            mark(&marks, request->order_key);
+        } else if (!route__is_logged(held) && !BUG("route.overtaken_read_asked") &&
+                   (request->route.is_overtaken || is_marked(&marks, request->order_key))) {
+            list_remove(member);
+            list_push_front(lost, member);
+            count++;
+        }
+    }
+    return count;
+}
+
+/* Returns false when the line is gone. */
 static bool answer_lost_reads(struct route_line *line)
 {
     line->has_handed_back = false;
-    uint64_t newest = newest_write(line);
     struct list lost;
     list_init(&lost);
-    uint32_t lost_count = 0;
-    LIST_EACH(link, next_link, &line->waiting)
-    {
-        struct route_held *held = LIST_ITEM(link, struct route_held, link);
-        if (!route__is_logged(held) && held->request->sequence < newest) {
-            PROBE("route.read_lost");
-            list_remove(link);
-            list_push_back(&lost, link);
-            lost_count++;
-        }
+    uint32_t lost_count = find_lost_reads(line, &lost);
+    while (list_pop_front(&line->session->route.reads) != NULL) {
+        /* What the replica gets from now on begins anew. */
     }
     bool is_gone = line->held_count == lost_count;
     while (!list_is_empty(&lost)) {
+        PROBE("route.read_lost");
         struct route_held *held = LIST_ITEM(lost.next, struct route_held, link);
         route__finish(held, ERROR_OUTCOME_UNKNOWN, (struct bytes){0});
     }
@@ -76,6 +99,7 @@ static int submit_held(struct route_place *place, struct route_held *held)
                             request->command.argument_count, route->arguments);
     request->copy = NULL;
     request->is_retry = held->is_in_doubt && !BUG("route.retry_not_marked");
+    route__note_seen(place, held);
     held->is_logged &= held->is_in_doubt;
     if (held->is_logged) {
         request->is_write = true;
@@ -157,8 +181,10 @@ static void dispatch_local(struct route_place *place)
 
 static bool will_be_logged(const struct route_line *line, const struct route_held *held)
 {
-    return !held->is_write && held->request->is_cheap && line->waiting_write_count > 0 &&
-           line->plain_sent_count == 0;
+    uint16_t key = held->request->order_key;
+    return !held->is_write && held->request->is_cheap &&
+           route__keys_have(&line->waiting_writes, key) &&
+           !route__keys_have(&line->sent_reads, key);
 }
 
 /* What may go next; NULL: nothing for now. */
@@ -172,7 +198,8 @@ static struct route_held *next_to_send(const struct route_place *place,
     if (line->must_gather && !list_is_empty(&line->sent)) {
         return NULL; /* R4 */
     }
-    if (route__is_logged(held) && line->plain_sent_count > 0 && !BUG("route.read_unguarded")) {
+    if (route__is_logged(held) && !BUG("route.read_unguarded") &&
+        route__keys_have(&line->sent_reads, held->request->order_key)) {
         PROBE("route.write_waits_for_read");
         return NULL; /* R3 */
     }
@@ -184,6 +211,7 @@ static void take(struct route_place *place, struct route_held *held, uint64_t no
     struct route_line *line = held->line;
     struct shard_request *request = held->request;
     held->is_logged |= will_be_logged(line, held);
+    route__note_seen(place, held);
     uint64_t patience_ms = request->route.until_ms > now_ms ? request->route.until_ms - now_ms : 1;
     struct route_wire_request wire = {
         .session = line->session->route.number,
@@ -205,17 +233,23 @@ static void take(struct route_place *place, struct route_held *held, uint64_t no
     held->is_sent = true;
     route__table_add(&place->sent, request->sequence, &held->by_sequence);
     place->sent_size_bytes += route__charge(held->encoded_size_bytes);
-    line->waiting_write_count -= held->is_write;
-    line->plain_sent_count += !route__is_logged(held);
+    if (held->is_write) {
+        route__keys_remove(&line->waiting_writes, request->order_key);
+    } else if (!held->is_logged) {
+        route__keys_add(&line->sent_reads, request->order_key);
+    }
     place->route->statistics.waiting_count--;
 }
 
 static void put_back(struct route_place *place, struct route_held *held)
 {
     struct route_line *line = held->line;
-    line->plain_sent_count -= !route__is_logged(held);
+    if (held->is_write) {
+        route__keys_add(&line->waiting_writes, held->request->order_key);
+    } else if (!held->is_logged) {
+        route__keys_remove(&line->sent_reads, held->request->order_key);
+    }
     held->is_logged &= held->is_in_doubt;
-    line->waiting_write_count += held->is_write;
     place->sent_size_bytes -= route__charge(held->encoded_size_bytes);
     route__table_remove(&place->sent, &held->by_sequence);
     held->is_sent = false;
@@ -277,9 +311,17 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
     return count;
 }
 
+static bool does_name_slots(const struct route_place *place)
+{
+    const struct route_host *host = &place->route->options.host;
+    return host->knows_slots == NULL || host->knows_slots(host->context, place->node) ||
+           BUG("route.slots_to_old");
+}
+
 static int send_batch(struct route_place *place, uint32_t count)
 {
     struct route *route = place->route;
+    bool names_slots = count > 0 && does_name_slots(place);
     uint8_t head[ROUTE__REQUESTS_HEAD_SIZE_BYTES];
     struct route_message message = {
         .shard = place->shard,
@@ -287,8 +329,8 @@ static int send_batch(struct route_place *place, uint32_t count)
         .message_number = place->sent_number + 1,
         .origin = route->options.origin,
         .seen_number = place->reply_number,
-        .first_slot = count > 0 ? route->batch[0]->line->first_slot : 0,
-        .end_slot = count > 0 ? route->batch[0]->line->end_slot : 0,
+        .first_slot = names_slots ? route->batch[0]->line->first_slot : 0,
+        .end_slot = names_slots ? route->batch[0]->line->end_slot : 0,
         .item_count = count,
     };
     route__encode_requests_head(head, &message);

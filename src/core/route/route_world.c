@@ -114,12 +114,39 @@ static void judge_read(struct world *world, uint32_t number, uint64_t newest_bef
     }
 }
 
-/* Reads show what came before them in their session, and nothing after. Calls of a session stand in
- * its order. */
+/* The oldest effects of a session's writes behind some point: of each key, [0]: of any. */
+struct later {
+    uint64_t oldest[WORLD_KEY_COUNT_MAX + 1];
+    uint64_t oldest_of_unknown;
+};
+
+static uint64_t earlier(uint64_t left, uint64_t right)
+{
+    return left < right ? left : right;
+}
+
+static uint64_t oldest_after(const struct later *later, uint16_t key)
+{
+    return earlier(later->oldest[key], later->oldest_of_unknown);
+}
+
+static void note_write(struct later *later, const struct world_call *write)
+{
+    uint64_t position = write->effect_position;
+    later->oldest[0] = earlier(later->oldest[0], position);
+    later->oldest[write->key] = earlier(later->oldest[write->key], position);
+    if (write->key == 0) {
+        later->oldest_of_unknown = earlier(later->oldest_of_unknown, position);
+    }
+}
+
+/* Reads show what came before them in their session, and nothing after of the same key. Calls of a
+ * session stand in its order. */
 static void judge_session_order(struct world *world)
 {
     uint64_t *newest_before = memory_allocate_zeroed(world->call_count + 1u, sizeof(uint64_t));
     uint64_t *bounds = memory_allocate_zeroed(world->session_count + 1u, sizeof(uint64_t));
+    struct later *laters = memory_allocate(world->session_count * sizeof *laters + 1);
     for (uint32_t i = 0; i < world->call_count; i++) {
         const struct world_call *call = &world->calls[i];
         uint64_t *bound = &bounds[call->session];
@@ -128,19 +155,18 @@ static void judge_session_order(struct world *world)
             *bound = call->effect_position;
         }
     }
-    for (uint32_t i = 0; i < world->session_count; i++) {
-        bounds[i] = UINT64_MAX;
-    }
+    memset(laters, 0xff, world->session_count * sizeof *laters);
     for (uint32_t i = world->call_count; i-- > 0;) {
         const struct world_call *call = &world->calls[i];
-        judge_read(world, i, newest_before[i], bounds[call->session]);
-        if (!is_read(call) && call->effect_position != 0 &&
-            call->effect_position < bounds[call->session]) {
-            bounds[call->session] = call->effect_position;
+        struct later *later = &laters[call->session];
+        judge_read(world, i, newest_before[i], oldest_after(later, call->key));
+        if (!is_read(call) && call->effect_position != 0) {
+            note_write(later, call);
         }
     }
     memory_free(newest_before);
     memory_free(bounds);
+    memory_free(laters);
 }
 
 const char *world_failure(const struct world *world)
@@ -190,7 +216,37 @@ static raft_node local_leader(void *context, wal_shard shard)
 
 static raft_index local_applied_index(void *context, wal_shard shard)
 {
-    return ((struct world_node *)context)->replica.applied_position;
+    const struct world_node *node = context;
+    bool is_blank = node->world->options.are_followers_blank && !node->replica.does_lead;
+    return is_blank ? 0 : node->replica.applied_position;
+}
+
+/* Nobody may wait for what is below. */
+static void judge_floor(struct world *world, const struct shard_floor *floor)
+{
+    for (uint32_t i = 0; i < WORLD_NODE_COUNT; i++) {
+        LIST_EACH(member, next, &world->nodes[i].sessions)
+        {
+            struct world_session *session = LIST_ITEM(member, struct world_session, link);
+            LIST_EACH(link, next_link, &session->live)
+            {
+                const struct world_live *live = LIST_ITEM(link, struct world_live, link);
+                if (world->nodes[i].origin == floor->origin && list_is_empty(&live->busy) &&
+                    live->request.sequence < floor->floor) {
+                    route__world_fail(world, "request %u is not done, and below the floor",
+                                      live->number);
+                }
+            }
+        }
+    }
+}
+
+static void set_floor(void *context, wal_shard shard, const struct shard_floor *floor)
+{
+    struct world *world = ((struct world_node *)context)->world;
+    ASSERT(shard == WORLD_SHARD);
+    judge_floor(world, floor);
+    route__world_set_floor(world, floor);
 }
 
 static int send_message(void *context, raft_node node, const struct bytes *pieces,
@@ -205,6 +261,16 @@ static raft_node next_node(void *context, wal_shard shard, raft_node after)
     const struct world_node *node = context;
     raft_node next = after % WORLD_NODE_COUNT + 1;
     return next == node->index + 1 ? next % WORLD_NODE_COUNT + 1 : next;
+}
+
+static bool knows_slots(void *context, raft_node node)
+{
+    return !((const struct world_node *)context)->world->nodes[node - 1].is_older;
+}
+
+static bool knows_floors(void *context, raft_node node)
+{
+    return knows_slots(context, node);
 }
 
 static uint64_t now_ms(void *context)
@@ -335,10 +401,12 @@ static bool try_to_submit(struct world *world, struct world_live *live)
     };
     live->request.protocol = 2;
     live->request.is_write = call->kind == WORLD_WRITE;
+    live->request.order_key = call->key;
     live->request.does_grow = call->kind == WORLD_WRITE;
     live->request.is_cheap = call->kind == WORLD_CHEAP_READ;
     live->request.may_be_stale = call->kind == WORLD_STALE_READ;
-    live->request.end_slot = route__world_end_slot(session->split_count);
+    bool is_older = session->world->nodes[session->node].is_older;
+    live->request.end_slot = is_older ? 0 : route__world_end_slot(session->split_count);
     live->request.done = request_done;
     live->request.session = &session->session;
     node->is_touched = true;
@@ -367,6 +435,13 @@ static bool try_to_submit(struct world *world, struct world_live *live)
 uint32_t world_submit(struct world *world, struct world_session *session, enum world_kind kind,
                       uint32_t size_bytes)
 {
+    return world_submit_for(world, session, kind, size_bytes, 0);
+}
+
+uint32_t world_submit_for(struct world *world, struct world_session *session, enum world_kind kind,
+                          uint32_t size_bytes, uint16_t key)
+{
+    ASSERT(key <= WORLD_KEY_COUNT_MAX);
     if (world->call_count == world->call_capacity) {
         world->call_capacity = world->call_capacity * 2 + 256;
         world->calls = memory_resize(world->calls, world->call_capacity * sizeof world->calls[0]);
@@ -374,6 +449,7 @@ uint32_t world_submit(struct world *world, struct world_session *session, enum w
     uint32_t number = world->call_count++;
     world->calls[number] = (struct world_call){
         .kind = kind,
+        .key = key,
         .session = session->index,
         .ordinal = session->request_count++,
         .submitted_at_ms = world->now_ms,
@@ -438,13 +514,19 @@ bool world_is_up(const struct world *world, uint32_t node)
     return world->nodes[node].route != NULL;
 }
 
+bool world_is_older(const struct world *world, uint32_t node)
+{
+    return world->nodes[node].is_older;
+}
+
 void world_start(struct world *world, uint32_t index)
 {
     struct world_node *node = &world->nodes[index];
     ASSERT(node->route == NULL);
     struct route_options options = world->options.route;
     options.self = index + 1;
-    options.origin = random_next(&world->random) | 1;
+    node->origin = random_next(&world->random) | 1;
+    options.origin = node->origin;
     options.random_seed = random_next(&world->random);
     options.host = (struct route_host){
         .context = node,
@@ -452,10 +534,14 @@ void world_start(struct world *world, uint32_t index)
         .submit_local = submit_local,
         .local_leader = local_leader,
         .local_applied_index = local_applied_index,
+        .set_floor = set_floor,
         .send = send_message,
         .next_node = next_node,
+        .knows_slots = knows_slots,
+        .knows_floors = knows_floors,
     };
     node->boot_id = ++world->boot_count;
+    node->is_older = false;
     node->wake_at_ms = 0;
     int status = route_create(&node->route, &options, NULL);
     ASSERT(status == 0);
@@ -519,6 +605,7 @@ struct world *world_create(const struct world_options *options)
         list_init(&node->sessions);
         route__world_replica_init(node);
         world_start(world, i);
+        node->is_older = (options->older_nodes >> i & 1u) != 0;
     }
     return world;
 }
@@ -535,6 +622,53 @@ void world_destroy(struct world *world)
     memory_free(world->calls);
     memory_free(world->session_ordinals);
     memory_free(world);
+}
+
+struct world *world_create_led(const struct world_options *options, uint32_t leader)
+{
+    struct world *world = world_create(options);
+    if (leader < WORLD_NODE_COUNT) {
+        world_elect(world, leader);
+        for (uint32_t i = 0; i < WORLD_NODE_COUNT; i++) {
+            world_learn(world, i);
+        }
+    }
+    world_step(world);
+    return world;
+}
+
+struct route_statistics world_statistics(struct world *world, uint32_t node)
+{
+    struct route_statistics statistics;
+    route_get_statistics(world_route(world, node), &statistics);
+    return statistics;
+}
+
+void world_end(struct world *world)
+{
+    for (uint32_t i = 0; i < WORLD_NODE_COUNT; i++) {
+        if (world_is_up(world, i) && world_pending_count(world, NULL) == 0) {
+            struct route_statistics statistics = world_statistics(world, i);
+            ASSERT(statistics.held_count == 0);
+            ASSERT(statistics.held_size_bytes == 0);
+            ASSERT(statistics.guest_request_count == 0);
+            ASSERT(statistics.malformed_count == 0);
+        }
+    }
+    if (world_failure(world) != NULL) {
+        assert_fail(world_failure(world), __FILE__, __LINE__);
+    }
+    world_destroy(world);
+}
+
+uint64_t world_run_until_done(struct world *world, uint32_t steps_max)
+{
+    uint64_t since_ms = world_now_ms(world);
+    for (uint32_t i = 0; i < steps_max && world_pending_count(world, NULL) > 0; i++) {
+        world_step(world);
+    }
+    ASSERT(world_pending_count(world, NULL) == 0);
+    return world_now_ms(world) - since_ms;
 }
 
 struct random *world_random(struct world *world)

@@ -10,11 +10,14 @@
  * The world judges by itself: what it finds first is the failure. Claims:
  *   - a write takes effect at most once; exactly once if it was answered; never if it was refused
  *   - a reply is that of its request
- *   - the effects of a session come in its order, and reads show what came before, nothing after
+ *   - the effects of a session come in its order, and reads show what came before, nothing after of the
+ *     same key
  *   - a read shows all that was answered, to anyone, before it was submitted
  *   - every request is done exactly once, in time
  *   - what is said to have moved did not take effect, and its command is whole
- *   - what takes effect, or is read, is so while the shard has the slots that the request named */
+ *   - what takes effect, or is read, is so while the shard has the slots that the request named
+ *   - nobody waits for what a floor says is not needed; replicas forget it at once
+ *   - a node with older software, which would refuse it, is told nothing of slots or floors */
 #ifndef CORE_ROUTE_ROUTE_WORLD_H
 #define CORE_ROUTE_ROUTE_WORLD_H
 
@@ -38,11 +41,18 @@ struct world_options {
     uint32_t repeated_permille;    /* come twice, */
     uint32_t delayed_permille;     /* come again much later, */
     uint32_t choked_permille;      /* or must be sent again by the sender. */
+    bool are_followers_blank; /* Who does not lead has applied nothing, as if it had no replica. */
+    uint32_t older_nodes;     /* A bit for each whose first life does not know what a split is. */
 };
 
 struct world;
 struct world *world_create(const struct world_options *options);
 void world_destroy(struct world *world);
+
+/* With a leader that all know; WORLD_NODE_COUNT: none. */
+struct world *world_create_led(const struct world_options *options, uint32_t leader);
+/* Destroy it: it must have seen nothing wrong, and routes in which nothing is pending must be empty. */
+void world_end(struct world *world);
 
 /* The first claim that was violated; NULL: none. */
 const char *world_failure(const struct world *world);
@@ -50,6 +60,10 @@ struct random *world_random(struct world *world);
 uint64_t world_now_ms(const struct world *world);
 void world_step(struct world *world);
 void world_run(struct world *world, uint32_t steps);
+
+/* Until nothing is pending any more, which must come about within so many steps; returns the milliseconds. */
+uint64_t world_run_until_done(struct world *world, uint32_t steps_max);
+struct route_statistics world_statistics(struct world *world, uint32_t node);
 
 /* ---- Clients --------------------------------------------------------------------------------- */
 
@@ -71,6 +85,10 @@ enum world_kind {
 /* A request; returns its number. What the gateway is refused with -EBUSY it tries again. */
 uint32_t world_submit(struct world *world, struct world_session *session, enum world_kind kind,
                       uint32_t size_bytes);
+/* The same for one of the keys, from 1 on. */
+uint32_t world_submit_for(struct world *world, struct world_session *session, enum world_kind kind,
+                          uint32_t size_bytes, uint16_t key);
+#define WORLD_KEY_COUNT_MAX 8u
 #define WORLD_NOT_DONE 1
 #define WORLD_LOST 2 /* The node of its client was killed. */
 /* The status that it ended with, or one of the above. */
@@ -82,7 +100,10 @@ uint64_t world_position(const struct world *world, uint32_t request);
 
 struct route *world_route(struct world *world, uint32_t node);
 bool world_is_up(const struct world *world, uint32_t node);
+/* Its software does not know of splits. */
+bool world_is_older(const struct world *world, uint32_t node);
 void world_kill(struct world *world, uint32_t node);
+/* A node that is started again is a newer one. */
 void world_start(struct world *world, uint32_t node);
 
 /* ---- Replicas -------------------------------------------------------------------------------- */
@@ -100,7 +121,8 @@ void world_learn(struct world *world, uint32_t node);
 void world_forget(struct world *world, uint32_t node);
 /* The shard gets smaller, by an entry of the true leader's log (decision 18): some of what is open is
  * before it, the rest is handed back. Each node hears of it in its time; the clients' gateway asks
- * again what is refused, by the newer map. At most WORLD_SPLIT_COUNT_MAX times. */
+ * again what is refused, by the newer map. At most WORLD_SPLIT_COUNT_MAX times, and only when no node is
+ * an older one. */
 void world_split(struct world *world);
 uint32_t world_split_count(const struct world *world);
 #define WORLD_SPLIT_COUNT_MAX 12u

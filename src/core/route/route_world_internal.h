@@ -16,6 +16,7 @@ enum {
 /* A request of a client, for ever. */
 struct world_call {
     enum world_kind kind;
+    uint16_t key;
     uint32_t session; /* Index. */
     uint32_t ordinal; /* In its session. */
     uint64_t submitted_at_ms;
@@ -103,13 +104,17 @@ struct world_node {
     uint32_t index;
     struct route *route; /* NULL: down. */
     uint64_t boot_id;
+    uint64_t origin;
     uint64_t wake_at_ms;
     bool is_touched;
     bool has_leader_changed;
+    bool is_older;
     uint32_t split_count; /* Its map is that after so many splits. */
     struct list sessions;
     struct world_replica replica;
 };
+
+#define ROUTE__WORLD_FLOOR_COUNT_MAX 256u
 
 struct world {
     struct world_options options;
@@ -131,6 +136,10 @@ struct world {
     uint64_t answered_position;
     uint64_t split_positions[WORLD_SPLIT_COUNT_MAX];
     uint32_t split_count;
+
+    /* What gateways, of all lives, need no more: no replica remembers it. */
+    struct shard_floor floors[ROUTE__WORLD_FLOOR_COUNT_MAX];
+    uint32_t floor_count;
 
     struct world_call *calls;
     uint32_t call_count;
@@ -165,6 +174,7 @@ void route__world_replica_init(struct world_node *node);
 void route__world_replica_drop(struct world_node *node);
 int route__world_submit(struct world_node *node, struct shard_request *request,
                         const struct reply *reply);
+void route__world_set_floor(struct world *world, const struct shard_floor *floor);
 void route__world_replica_step(struct world_node *node);
 uint64_t route__world_window_start(const struct world *world);
 

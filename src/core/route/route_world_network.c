@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The network: what arrives between two nodes arrives in order, but for the faults. */
 #include "base/assert/assert.h"
+#include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "core/route/route_internal.h"
 #include "core/route/route_world_internal.h"
 
 void route__world_network_init(struct world *world)
@@ -116,10 +118,27 @@ int route__world_send(struct world_node *node, uint32_t to, const struct bytes *
     return 0;
 }
 
+/* As older software reads it. */
+static bool names_slots(struct bytes bytes)
+{
+    return bytes.data[1] == ROUTE_MESSAGE_REQUESTS && endian_get_u32_le(bytes.data + 44) != 0;
+}
+
+static bool is_floor(struct bytes bytes)
+{
+    return bytes.data[1] == ROUTE_MESSAGE_FLOOR;
+}
+
 static void deliver(struct world *world, uint32_t from, uint32_t to, struct world_packet *packet)
 {
     struct world_node *node = &world->nodes[to];
     if (node->route != NULL) {
+        if (node->is_older && names_slots(buffer_bytes(&packet->bytes))) {
+            route__world_fail(world, "node %u is older, and is told of slots", to);
+        }
+        if (node->is_older && is_floor(buffer_bytes(&packet->bytes))) {
+            route__world_fail(world, "node %u is older, and is told of a floor", to);
+        }
         node->is_touched = true;
         /* An exact copy, so that a read past its end is found out. */
         size_t size = packet->bytes.size_bytes;

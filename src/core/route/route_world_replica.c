@@ -37,11 +37,13 @@ static void append_effect(struct world *world, const struct shard_request *reque
                           (unsigned long long)token - 1);
     }
     uint32_t *ordinal = &world->session_ordinals[call->session];
-    if (call->ordinal < *ordinal) {
+    /* A read of other keys may come later, once it had to be asked again. */
+    bool is_ordered = call->kind == WORLD_WRITE || call->key == 0;
+    if (is_ordered && call->ordinal < *ordinal) {
         route__world_fail(world, "request %llu takes effect after what its session asked for later",
                           (unsigned long long)token - 1);
     }
-    *ordinal = call->ordinal + 1;
+    *ordinal = call->ordinal >= *ordinal ? call->ordinal + 1 : *ordinal;
     TRACE("world.effect", token - 1, call->session, call->ordinal, world->effect_count);
     call->effect_position = world->effect_count;
 }
@@ -52,9 +54,36 @@ uint64_t route__world_window_start(const struct world *world)
     return count != 0 && world->effect_count > count ? world->effect_count - count : 0;
 }
 
-/* The position of what took effect under this identity, as far as the window reaches; or 0. */
-static uint64_t window_find(const struct world *world, const struct shard_request *request)
+static struct shard_floor *floor_of(struct world *world, uint64_t origin)
 {
+    for (uint32_t i = 0; i < world->floor_count; i++) {
+        if (world->floors[i].origin == origin) {
+            return &world->floors[i];
+        }
+    }
+    ASSERT(world->floor_count < ROUTE__WORLD_FLOOR_COUNT_MAX);
+    struct shard_floor *floor = &world->floors[world->floor_count++];
+    *floor = (struct shard_floor){.origin = origin};
+    return floor;
+}
+
+void route__world_set_floor(struct world *world, const struct shard_floor *floor)
+{
+    struct shard_floor *known = floor_of(world, floor->origin);
+    known->floor = floor->floor > known->floor ? floor->floor : known->floor;
+}
+
+static bool is_forgotten(struct world *world, const struct shard_request *request)
+{
+    return request->sequence < floor_of(world, request->origin)->floor;
+}
+
+/* The position of what took effect under this identity, as far as the window reaches; or 0. */
+static uint64_t window_find(struct world *world, const struct shard_request *request)
+{
+    if (is_forgotten(world, request)) {
+        return 0;
+    }
     for (uint64_t position = world->effect_count; position > route__world_window_start(world);
          position--) {
         const struct world_effect *effect = &world->effects[position - 1];
@@ -244,6 +273,10 @@ static int look_up(struct world_node *node, struct shard_request *request,
     if (position != 0) {
         write_reply(reply->target, world->effects[position - 1].token, position);
         return SHARD_ANSWERED;
+    }
+    if (request->is_retry && is_forgotten(world, request)) {
+        PROBE("world.retry_forgotten"); /* It stood in a queue, and was given up. */
+        return ERROR_OUTCOME_UNKNOWN;
     }
     if (request->is_retry && request->known_index < route__world_window_start(world)) {
         return ERROR_OUTCOME_UNKNOWN;

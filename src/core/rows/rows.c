@@ -16,6 +16,11 @@
  * A table that has every row of the store (I5) saves asking RocksDB for keys that do not exist, which
  * is what most writes of new keys begin with: 2 µs each.
  *
+ * Heads. A replica that only executes writes needs of an old row no more than its first bytes. A row
+ * that is written becomes short where heads are kept: a smaller row takes its place in the table, which
+ * has the length of the whole value and room for the head. Only clean rows are short, so a batch is
+ * always of whole ones.
+ *
  * Eviction is a clock (Corbató 1968) with small counters in place of one bit, its hand walking the
  * hash table: no list to relink on a hit. A row enters with no heat, so a scan of cold rows passes
  * through without pushing hot ones out. A batch that is written leaves many clean rows at once; each
@@ -80,6 +85,7 @@ struct row *rows__row_create(const struct rows *rows, uint64_t hash, struct byte
     row->change_position = 0;
     row->ranges_seen = rows->range_count;
     row->heat = 0;
+    row->is_needed = false;
     row->is_absent = false;
     row->generation = ROW_CLEAN;
     row->is_superseded = false;
@@ -89,6 +95,20 @@ struct row *rows__row_create(const struct rows *rows, uint64_t hash, struct byte
     if (value.size_bytes > 0) {
         memcpy(row->bytes + key.size_bytes, value.data, value.size_bytes);
     }
+    return row;
+}
+
+/* What malloc rounds up must not make room for a value that is short. */
+_Static_assert(ROWS_WHOLE_SIZE_BYTES >= ROWS_HEAD_SIZE_BYTES + 16,
+               "a head is shorter than a value");
+
+static struct row *head_create(const struct rows *rows, uint64_t hash, struct bytes key,
+                               struct bytes value)
+{
+    struct row *row =
+        rows__row_create(rows, hash, key, bytes_make(value.data, ROWS_HEAD_SIZE_BYTES));
+    row->value_size_bytes = (uint32_t)value.size_bytes;
+    ASSERT(row_is_short(row));
     return row;
 }
 
@@ -159,13 +179,22 @@ static void evict(struct rows *rows, const struct row *spare, uint64_t step_coun
             continue;
         }
         drop(rows, slot);
+        rows->statistics.evicted_count++;
     }
 }
 
+static void replace(struct rows *rows, struct rows_slot *slot, struct row *row);
+
 void rows__keep(struct rows *rows, struct row *row)
 {
-    rows__table_insert(&rows->table, row);
-    account_add(rows, row);
+    struct rows_slot *slot = rows__table_find(&rows->table, row->hash, row_key(row));
+    if (slot != NULL) {
+        ASSERT(row_is_short(slot->row) && !row_is_changed(slot->row));
+        replace(rows, slot, row);
+    } else {
+        rows__table_insert(&rows->table, row);
+        account_add(rows, row);
+    }
     evict(rows, row, EVICTION_STEP_COUNT);
 }
 
@@ -325,8 +354,21 @@ static int read_store(struct rows *rows, struct bytes key)
     return store->ops->get(store->context, rows->snapshot, ENV_TIER_DISK, key, &rows->scratch);
 }
 
+/* A row for what was read: whole, or its head if that is all that is kept here. */
+static struct row *row_of_read(const struct rows *rows, uint64_t hash, struct bytes key,
+                               struct bytes value, bool is_head_enough)
+{
+    if (rows->keeps_heads && is_head_enough && value.size_bytes > ROWS_WHOLE_SIZE_BYTES) {
+        return head_create(rows, hash, key, value);
+    }
+    struct row *row = rows__row_create(rows, hash, key, value);
+    row->is_needed = rows->keeps_heads && !is_head_enough;
+    return row;
+}
+
 /* Read a row that is not in the table, and keep it. */
-static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struct bytes *value)
+static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, bool is_head_enough,
+                       struct bytes *value)
 {
     if (rows->is_complete) {
         rows->statistics.hit_count++;
@@ -346,10 +388,11 @@ static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struc
     }
     struct bytes read = status == 0 ? buffer_bytes(&rows->scratch) : (struct bytes){0};
     if (rows__is_worth_keeping(rows, rows__charge_of(key.size_bytes, read.size_bytes))) {
-        struct row *row = rows__row_create(rows, hash, key, read);
+        struct row *row = row_of_read(rows, hash, key, read, is_head_enough);
         row->is_absent = status == -ENOENT;
         rows__keep(rows, row);
-        read = row_value(row);
+    } else {
+        rows->statistics.evicted_count++;
     }
     if (status == 0) {
         *value = read;
@@ -357,7 +400,34 @@ static int get_missing(struct rows *rows, uint64_t hash, struct bytes key, struc
     return status;
 }
 
-int rows_get(struct rows *rows, struct bytes key, struct bytes *value)
+/* More than the head of a short row is wanted: the store has it, and nothing newer is here. */
+static int get_whole(struct rows *rows, struct row *row, struct bytes *value)
+{
+    if (BUG("rows.head_for_value")) {
+        *value = row_head(row);
+        return 0;
+    }
+    if (rows->fetch != NULL) {
+        rows__fetch_note(rows->fetch, row->hash, row_key(row));
+        return ERROR_INCOMPLETE;
+    }
+    rows->statistics.miss_count++;
+    int status = read_store(rows, row_key(row));
+    if (status != 0) {
+        return status == -ENOENT ? ERROR_CORRUPT : status;
+    }
+    *value = buffer_bytes(&rows->scratch);
+    if (value->size_bytes != row->value_size_bytes) {
+        return ERROR_CORRUPT;
+    }
+    PROBE("rows.short_row_read");
+    if (rows__is_worth_keeping(rows, rows__charge_of(row->key_size_bytes, value->size_bytes))) {
+        rows__keep(rows, row_of_read(rows, row->hash, row_key(row), *value, false));
+    }
+    return 0;
+}
+
+static int get(struct rows *rows, struct bytes key, bool is_head_enough, struct bytes *value)
 {
     if (rows->snapshot != NULL) {
         int status = read_store(rows, key);
@@ -369,18 +439,49 @@ int rows_get(struct rows *rows, struct bytes key, struct bytes *value)
     uint64_t hash = hash_bytes(key, 0);
     struct rows_slot *slot = find(rows, hash, key);
     if (slot == NULL) {
-        return get_missing(rows, hash, key, value);
+        return get_missing(rows, hash, key, is_head_enough, value);
     }
-    rows->statistics.hit_count++;
     struct row *row = slot->row;
     if (row->heat < HEAT_MAX) {
         row->heat++;
     }
+    if (!is_head_enough && row_is_short(row)) {
+        return get_whole(rows, row, value);
+    }
+    rows->statistics.hit_count++;
     if (row->is_absent) {
         return -ENOENT;
     }
-    *value = row_value(row);
+    row->is_needed |= rows->keeps_heads && !is_head_enough;
+    *value = row_head(row);
     return 0;
+}
+
+int rows_get(struct rows *rows, struct bytes key, struct bytes *value)
+{
+    return get(rows, key, false, value);
+}
+
+int rows_get_head(struct rows *rows, struct bytes key, struct bytes *head)
+{
+    return get(rows, key, true, head);
+}
+
+uint64_t rows_approach(const struct rows *rows, struct bytes key)
+{
+    uint64_t hash = hash_bytes(key, 0);
+    rows__table_prefetch(&rows->table, hash);
+    return hash;
+}
+
+void rows_approach_row(const struct rows *rows, uint64_t approach)
+{
+    rows__table_prefetch_row(&rows->table, approach);
+}
+
+bool rows_is_complete(const struct rows *rows)
+{
+    return rows->snapshot == NULL && rows->is_complete;
 }
 
 /* ---- Changing -------------------------------------------------------------------------------- */
@@ -401,6 +502,7 @@ static void replace(struct rows *rows, struct rows_slot *slot, struct row *row)
 {
     struct row *old = slot->row;
     row->heat = old->heat;
+    row->is_needed |= old->is_needed;
     slot->row = row;
     if (rows__is_frozen(rows, old)) {
         PROBE("rows.frozen_row_changed");
@@ -416,6 +518,23 @@ static void replace(struct rows *rows, struct rows_slot *slot, struct row *row)
     account_remove(rows, old);
     account_add(rows, row);
     memory_free(old);
+}
+
+bool rows__can_shorten(const struct rows *rows, const struct row *row)
+{
+    return rows->keeps_heads && !row->is_needed && !row_is_short(row) &&
+           row->value_size_bytes > ROWS_WHOLE_SIZE_BYTES;
+}
+
+void rows__shorten(struct rows *rows, struct rows_slot *slot)
+{
+    const struct row *row = slot->row;
+    ASSERT(!row_is_changed(row) && !row->is_absent); /* I6 */
+    struct row *head = head_create(rows, row->hash, row_key(row), row_value(row));
+    if (!BUG("rows.head_passes_ranges")) {
+        head->ranges_seen = row->ranges_seen; /* Some may have been deleted since it was frozen. */
+    }
+    replace(rows, slot, head);
 }
 
 /* May the value go where the old one is, without wasting much? */
@@ -547,6 +666,7 @@ void rows_destroy(struct rows *rows)
     memory_free(rows->ranges);
     memory_free(rows->batch);
     memory_free(rows->sorted);
+    memory_free(rows->left.hashes);
     buffer_deinit(&rows->scratch);
     memory_free(rows);
 }
@@ -569,6 +689,65 @@ void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes)
     rows->changes_seen++;
     rows->cache_size_bytes = cache_size_bytes;
     evict(rows, NULL, EVICTION_STEP_COUNT);
+}
+
+bool rows_trim(struct rows *rows, uint64_t step_count_max)
+{
+    ASSERT(rows->snapshot == NULL);
+    rows->changes_seen++;
+    evict(rows, NULL, step_count_max);
+    return rows->clean_size_bytes > rows->cache_size_bytes;
+}
+
+void rows_keep_heads(struct rows *rows, bool are_wanted)
+{
+    ASSERT(rows->snapshot == NULL);
+    if (rows->keeps_heads != are_wanted) {
+        rows->keeps_heads = are_wanted;
+        rows->shorten_count = are_wanted ? rows->table.row_count : 0;
+        rows->left.count = 0;
+        rows->left.done_count = 0;
+    }
+}
+
+/* Those that the batches left whole. Returns how many steps are left to do. */
+static uint64_t shorten_left(struct rows *rows, uint64_t step_count_max)
+{
+    struct rows_left *left = &rows->left;
+    for (; step_count_max > 0 && left->done_count < left->count; step_count_max--) {
+        struct rows_slot *slot =
+            rows__table_find_hash(&rows->table, left->hashes[left->done_count++]);
+        if (slot != NULL && !row_is_changed(slot->row) && rows__can_shorten(rows, slot->row)) {
+            rows__shorten(rows, slot);
+        }
+    }
+    if (left->done_count == left->count) {
+        memory_free(left->hashes);
+        *left = (struct rows_left){0};
+    }
+    return step_count_max;
+}
+
+bool rows_shorten(struct rows *rows, uint64_t step_count_max)
+{
+    ASSERT(rows->snapshot == NULL);
+    if (rows->shorten_count == 0 && rows->left.count == 0) {
+        return false;
+    }
+    rows->changes_seen++;
+    step_count_max = shorten_left(rows, step_count_max);
+    for (; step_count_max > 0 && rows->shorten_count > 0 && rows->table.row_count > 0;
+         step_count_max--, rows->shorten_count--) {
+        struct rows_slot *slot = rows__table_sweep(&rows->table);
+        if (row_is_changed(slot->row)) {
+            continue; /* Once it is written. */
+        }
+        slot->row->is_needed = false;
+        if (rows__can_shorten(rows, slot->row)) {
+            rows__shorten(rows, slot);
+        }
+    }
+    return rows->left.count > 0 || (rows->shorten_count > 0 && rows->table.row_count > 0);
 }
 
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics)

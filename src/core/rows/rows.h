@@ -18,6 +18,9 @@
  *   I5. A view that is complete has every row of the store in its table: what is not there does not
  *       exist, and the store is not asked.
  *
+ *   I6. Of a long value that the store has, the cache may keep the head only. Nobody sees a
+ *       difference but in time: who wants more than the head reads the store.
+ *
  * Nobody else writes rows that a view may read. A view of an empty store is complete, until the first
  * row does not find room in the cache.
  *
@@ -59,6 +62,23 @@ void rows_expect_disk(struct rows *rows, bool is_expected);
 /* The value of a row. -ENOENT; ERROR_INCOMPLETE (memory tier); -EIO, ERROR_CORRUPT from the
  * store. */
 MUST_USE int rows_get(struct rows *rows, struct bytes key, struct bytes *value);
+
+/* Live views only. The row will be looked for soon: have the processor fetch the place in the table,
+ * without waiting for it; and some dozens of such calls later, with what the first gave, the row. A look into a
+ * table that no cache of the processor holds is otherwise two waits for memory, one after the other. */
+uint64_t rows_approach(const struct rows *rows, struct bytes key);
+void rows_approach_row(const struct rows *rows, uint64_t approach);
+
+/* Does a row that is not in memory not exist at all? (I5) */
+bool rows_is_complete(const struct rows *rows);
+
+/* Enough for who asks whether a row is there, and what it is. */
+#define ROWS_HEAD_SIZE_BYTES 24u
+#define ROWS_WHOLE_SIZE_BYTES 64u
+
+/* Like rows_get(), for who needs no more than the beginning of a long value: what it gives are at least
+ * the first ROWS_HEAD_SIZE_BYTES of it, and all of a value of up to ROWS_WHOLE_SIZE_BYTES. */
+MUST_USE int rows_get_head(struct rows *rows, struct bytes key, struct bytes *head);
 
 /* Live views only. `rows_put` copies key and value. A range is lower <= row < upper, none when
  * lower >= upper; deleting one costs little, however many rows it has. */
@@ -130,6 +150,16 @@ void rows_fetch_end(struct rows_fetch *fetch);
 
 /* Bound the cache anew; rows that are too many go little by little, with later calls. */
 void rows_set_cache_size(struct rows *rows, uint64_t cache_size_bytes);
+/* Evict what is too much, passing so many slots at most. False: it fits. */
+bool rows_trim(struct rows *rows, uint64_t step_count_max);
+
+/* From now on keep heads, or whole values. Heads are what a replica needs that executes writes but
+ * answers nobody: a third of the memory of a row of 256 bytes. A row of which more was read meanwhile is
+ * kept whole, as it may be read so again (an APPEND, say). What is in memory becomes short with
+ * rows_shorten(), and whole when it is read. */
+void rows_keep_heads(struct rows *rows, bool are_wanted);
+/* Pass so many rows at most. False: those that are in memory are short. */
+bool rows_shorten(struct rows *rows, uint64_t step_count_max);
 
 struct rows_statistics {
     bool is_complete; /* I5 */
@@ -137,6 +167,7 @@ struct rows_statistics {
     uint64_t cached_size_bytes; /* With the changes that are not committed. */
     uint64_t hit_count;
     uint64_t miss_count;
+    uint64_t evicted_count;       /* For lack of room; those that were not kept at all, too. */
     uint64_t blocking_read_count; /* Reads of a live view that went to the disk unexpectedly. */
 };
 void rows_get_statistics(const struct rows *rows, struct rows_statistics *statistics);

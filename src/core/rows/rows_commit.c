@@ -115,7 +115,29 @@ int rows_commit_write(struct rows *rows, struct error *error)
                                   rows->batch_range_count + generation->change_count, error);
 }
 
-static void settle_written(struct rows *rows, struct row *row)
+enum {
+    SHORTEN_COUNT_MAX = 4096, /* At once, of a batch; the others wait for rows_shorten(). */
+    LEFT_COUNT_MIN = 1024,
+    LEFT_COUNT_MAX = 1 << 18,
+};
+
+/* To be shortened later. If those are too many, it is done to all rows. */
+static void leave_whole(struct rows *rows, const struct row *row)
+{
+    struct rows_left *left = &rows->left;
+    if (left->count == LEFT_COUNT_MAX) {
+        left->count = 0;
+        left->done_count = 0;
+        rows->shorten_count = rows->table.row_count;
+    }
+    if (left->count == left->capacity) {
+        left->capacity = left->capacity == 0 ? LEFT_COUNT_MIN : 2 * left->capacity;
+        left->hashes = memory_resize(left->hashes, left->capacity * sizeof left->hashes[0]);
+    }
+    left->hashes[left->count++] = row->hash;
+}
+
+static void settle_written(struct rows *rows, struct row *row, uint32_t *shorten_count)
 {
     if (row->is_superseded) {
         memory_free(row);
@@ -126,6 +148,13 @@ static void settle_written(struct rows *rows, struct row *row)
     rows->clean_size_bytes += charge_bytes;
     if (!rows__is_worth_keeping(rows, charge_bytes)) {
         rows__drop(rows, row);
+    } else if (rows__can_shorten(rows, row)) {
+        if (*shorten_count < SHORTEN_COUNT_MAX) {
+            rows__shorten(rows, rows__table_find(&rows->table, row->hash, row_key(row)));
+            ++*shorten_count;
+        } else {
+            leave_whole(rows, row);
+        }
     }
 }
 
@@ -134,11 +163,16 @@ void rows_commit_end(struct rows *rows)
     ASSERT(rows->is_committing);
     struct rows_generation *generation = rows__frozen(rows);
     rows->changes_seen++;
+    uint32_t shorten_count = 0;
     for (uint32_t i = 0; i < generation->change_count; i++) {
         if (i + PREFETCH_DISTANCE < generation->change_count) {
             __builtin_prefetch(generation->changes[i + PREFETCH_DISTANCE], 1);
         }
-        settle_written(rows, generation->changes[i]);
+        if (rows->keeps_heads && i + PREFETCH_DISTANCE / 2 < generation->change_count) {
+            rows__table_prefetch(&rows->table,
+                                 generation->changes[i + PREFETCH_DISTANCE / 2]->hash);
+        }
+        settle_written(rows, generation->changes[i], &shorten_count);
     }
     rows__generation_clear(generation);
     rows->is_committing = false;

@@ -189,8 +189,12 @@ static void keep(struct rows_fetch *fetch, uint32_t i, struct bytes value)
 {
     struct rows *rows = fetch->rows;
     const struct row *wanted = row_at(fetch, i);
+    bool is_absent = fetch->answers[i].kind == ANSWER_ABSENT;
+    if (is_absent && rows__table_find(&rows->table, wanted->hash, row_key(wanted)) != NULL) {
+        return; /* A short row that the store has not: who reads it next will say so. */
+    }
     struct row *row = rows__row_create(rows, wanted->hash, row_key(wanted), value);
-    row->is_absent = fetch->answers[i].kind == ANSWER_ABSENT;
+    row->is_absent = is_absent;
     row->heat = 1; /* It is about to be read. */
     rows__keep(rows, row);
 }

@@ -16,7 +16,10 @@
 #define ROW_CLEAN 0u
 
 /* One allocation: header, key, value. While it is frozen, another thread may read all of it but the
- * fields that are marked; so nothing else of it is written then. */
+ * fields that are marked; so nothing else of it is written then.
+ *
+ * A value that is longer than the room for it is *short* here: only its head is there, the store has
+ * all of it (I6). */
 struct row {
     uint64_t hash;
     uint32_t key_size_bytes;
@@ -24,7 +27,8 @@ struct row {
     uint32_t capacity_bytes;  /* Room for a value. */
     uint32_t change_position; /* In the changes of its generation. */
     uint32_t ranges_seen;     /* Mark. Of rows.ranges, the first so many have left it as it is. */
-    uint8_t heat;             /* Mark. Visits of the eviction hand that it still survives. */
+    uint8_t heat : 4;         /* Mark. Visits of the eviction hand that it still survives. */
+    uint8_t is_needed : 1;    /* Mark. More than its head was read where heads are kept. */
     bool is_absent;           /* There is no such row; the value is empty. */
     uint8_t generation;       /* Mark. ROW_CLEAN: it may be evicted. */
     bool is_superseded;       /* Mark. Frozen, and no longer in the table: ends with the commit. */
@@ -36,9 +40,22 @@ static inline struct bytes row_key(const struct row *row)
     return bytes_make(row->bytes, row->key_size_bytes);
 }
 
+static inline bool row_is_short(const struct row *row)
+{
+    return row->value_size_bytes > row->capacity_bytes;
+}
+
+/* Of a row that is not short. */
 static inline struct bytes row_value(const struct row *row)
 {
     return bytes_make(row->bytes + row->key_size_bytes, row->value_size_bytes);
+}
+
+/* All of the value, or its head. */
+static inline struct bytes row_head(const struct row *row)
+{
+    uint32_t size_bytes = row_is_short(row) ? ROWS_HEAD_SIZE_BYTES : row->value_size_bytes;
+    return bytes_make(row->bytes + row->key_size_bytes, size_bytes);
 }
 
 static inline bool row_is_changed(const struct row *row)
@@ -74,9 +91,13 @@ void rows__table_deinit(struct rows_table *table);
 /* The slot of the row, or NULL. Valid until the table is changed or swept; its `row` may be
  * replaced by another of the same key. */
 struct rows_slot *rows__table_find(const struct rows_table *table, uint64_t hash, struct bytes key);
+/* The first row with this hash; or NULL. */
+struct rows_slot *rows__table_find_hash(const struct rows_table *table, uint64_t hash);
 
 /* Bring near the slot at which an insertion with this hash begins. */
 void rows__table_prefetch(const struct rows_table *table, uint64_t hash);
+/* Bring near the row that has this hash, if it is where its search begins or a little further. */
+void rows__table_prefetch_row(const struct rows_table *table, uint64_t hash);
 /* Add a row whose key is not in the table. */
 void rows__table_insert(struct rows_table *table, struct row *row);
 void rows__table_remove(struct rows_table *table, struct rows_slot *slot);
@@ -133,6 +154,15 @@ struct rows_range {
     struct buffer upper;
 };
 
+/* Rows that batches left whole because they were too many at once, by their hashes: they may have gone
+ * since, and if another one has the same hash, no harm is done. */
+struct rows_left {
+    uint64_t *hashes;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t done_count;
+};
+
 struct rows {
     struct env_store store;
     const struct env_store_snapshot *snapshot; /* NULL: a live view. */
@@ -145,6 +175,9 @@ struct rows {
     /* Live views only. */
     struct rows_table table;
     bool is_complete; /* I5 */
+    bool keeps_heads;
+    uint64_t shorten_count; /* Rows that the hand has to pass before those in memory are short. */
+    struct rows_left left;
     uint64_t cache_size_bytes;
     uint64_t clean_size_bytes; /* Of rows that may be evicted. */
     struct rows_generation generations[2];
@@ -201,8 +234,11 @@ struct row *rows__row_create(const struct rows *rows, uint64_t hash, struct byte
                              struct bytes value);
 uint64_t rows__charge_of(uint64_t key_size_bytes, uint64_t capacity_bytes);
 uint64_t rows__charge(const struct row *row);
-/* Put a clean row into the table, which has none of its key. */
+/* Put a clean row into the table, which has none of its key, or a short one. */
 void rows__keep(struct rows *rows, struct row *row);
+/* Put the head in the place of a clean row that was written, if that saves memory. */
+void rows__shorten(struct rows *rows, struct rows_slot *slot);
+bool rows__can_shorten(const struct rows *rows, const struct row *row);
 bool rows__is_worth_keeping(const struct rows *rows, uint64_t charge_bytes);
 void rows__drop(struct rows *rows, struct row *row);
 void rows__evict(struct rows *rows);

@@ -8,7 +8,8 @@
  * Growing never stops the world: the old slots stay as `previous`, and each insertion moves a few.
  * In `previous` a row that left is replaced by a mark that matches no key. The position comes from
  * the upper bits of the hash, so slot i of the old table fills 2i and 2i+1 of the new one: the part
- * of `present` that has rows grows from its start, and the sweep need not look further. */
+ * of `present` that has rows grows from its start, and the sweep need not look further. Shrinking is
+ * the same, into half as many. */
 #include "core/rows/rows_internal.h"
 
 #include <stddef.h>
@@ -16,11 +17,18 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 
-#define BITS_MIN 10
+#define BITS_MIN 4
 /* Slots moved at an insertion. The new table is full after as many insertions as the old one has
  * rows, and two per insertion would already be enough for all its slots to be moved by then. */
 #define MOVED_AT_INSERTION 8
 #define MOVED_AT_SWEEP 64
+/* A table shrinks when only one slot of so many has a row. */
+#define SHRINK_SHARE 16
+
+/* So many slots are looked at for a row that is fetched ahead: most rows are in one of them, and most of
+ * those in one line of the processor's cache. */
+#define PREFETCHED_SLOT_COUNT 4
+#define CACHE_LINE_SIZE_BYTES 64
 
 /* Stands in `previous` for a row that left. No key is that long. */
 static struct row departed = {.key_size_bytes = UINT32_MAX};
@@ -38,6 +46,12 @@ static uint64_t home_position(const struct rows_slots *slots, uint64_t hash)
 static bool is_growing(const struct rows_table *table)
 {
     return table->previous.slots != NULL;
+}
+
+/* Is the part of `present` that has rows known to end before its own end? */
+static bool is_growing_up(const struct rows_table *table)
+{
+    return is_growing(table) && table->previous.bits < table->present.bits;
 }
 
 static struct rows_slots slots_create(uint32_t bits)
@@ -81,6 +95,29 @@ struct rows_slot *rows__table_find(const struct rows_table *table, uint64_t hash
     return slot;
 }
 
+static struct rows_slot *find_hash_in(const struct rows_slots *slots, uint64_t hash)
+{
+    uint64_t mask = slot_count(slots) - 1;
+    for (uint64_t position = home_position(slots, hash);; position = (position + 1) & mask) {
+        struct rows_slot *slot = &slots->slots[position];
+        if (slot->row == NULL) {
+            return NULL;
+        }
+        if (slot->hash == hash && slot->row != &departed) {
+            return slot;
+        }
+    }
+}
+
+struct rows_slot *rows__table_find_hash(const struct rows_table *table, uint64_t hash)
+{
+    struct rows_slot *slot = find_hash_in(&table->present, hash);
+    if (slot == NULL && is_growing(table)) {
+        slot = find_hash_in(&table->previous, hash);
+    }
+    return slot;
+}
+
 static void place(struct rows_slots *slots, struct rows_slot moved)
 {
     uint64_t mask = slot_count(slots) - 1;
@@ -113,6 +150,22 @@ void rows__table_prefetch(const struct rows_table *table, uint64_t hash)
     __builtin_prefetch(&table->present.slots[home_position(&table->present, hash)], 1);
 }
 
+void rows__table_prefetch_row(const struct rows_table *table, uint64_t hash)
+{
+    const struct rows_slots *slots = &table->present;
+    uint64_t mask = slot_count(slots) - 1;
+    uint64_t position = home_position(slots, hash);
+    for (uint32_t i = 0; i < PREFETCHED_SLOT_COUNT; i++) {
+        const struct rows_slot *slot = &slots->slots[(position + i) & mask];
+        if (slot->hash == hash && slot->row != NULL) {
+            const uint8_t *row = (const uint8_t *)slot->row;
+            __builtin_prefetch(row, 1);
+            __builtin_prefetch(row + CACHE_LINE_SIZE_BYTES, 1);
+            return;
+        }
+    }
+}
+
 void rows__table_insert(struct rows_table *table, struct row *row)
 {
     move_some(table, MOVED_AT_INSERTION);
@@ -143,6 +196,19 @@ static void remove_present(struct rows_slots *slots, uint64_t gap)
     slots->slots[gap] = (struct rows_slot){0};
 }
 
+/* Most rows are gone: half as many slots will do. Before they can be full, all rows have moved. */
+static void shrink_if_empty(struct rows_table *table)
+{
+    move_some(table, MOVED_AT_INSERTION);
+    if (table->present.bits > BITS_MIN && !is_growing(table) &&
+        table->row_count * SHRINK_SHARE < slot_count(&table->present)) {
+        table->previous = table->present;
+        table->present = slots_create(table->previous.bits - 1);
+        table->moved_count = 0;
+        table->hand = 0;
+    }
+}
+
 void rows__table_remove(struct rows_table *table, struct rows_slot *slot)
 {
     ASSERT(slot->row != NULL && slot->row != &departed);
@@ -154,6 +220,7 @@ void rows__table_remove(struct rows_table *table, struct rows_slot *slot)
     }
     ASSERT(table->row_count > 0);
     table->row_count--;
+    shrink_if_empty(table);
 }
 
 struct rows_slot *rows__table_sweep(struct rows_table *table)
@@ -161,7 +228,7 @@ struct rows_slot *rows__table_sweep(struct rows_table *table)
     ASSERT(table->row_count > 0);
     for (;;) {
         move_some(table, MOVED_AT_SWEEP);
-        uint64_t end = is_growing(table) ? 2 * table->moved_count : slot_count(&table->present);
+        uint64_t end = is_growing_up(table) ? 2 * table->moved_count : slot_count(&table->present);
         if (table->hand >= end) {
             table->hand = 0;
         }

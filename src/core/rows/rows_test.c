@@ -88,6 +88,27 @@ static void check_get(struct world *world, struct rows *view, enum env_tier tier
     expect(world, status != 0 || bytes_equal(value, value_of(world, cells[number])));
 }
 
+static void check_get_head(struct world *world, struct rows *view, enum env_tier tier,
+                           uint32_t number)
+{
+    struct key key = key_make(number);
+    struct bytes head = {0};
+    const struct cell *cell = &world->now[number];
+    int status = rows_get_head(view, key_bytes(&key), &head);
+    if (status == ERROR_INCOMPLETE) {
+        expect(world, tier == ENV_TIER_MEMORY);
+        return;
+    }
+    expect(world, status == (cell->is_present ? 0 : -ENOENT));
+    if (status == 0) {
+        bool is_long = cell->size_bytes > ROWS_WHOLE_SIZE_BYTES;
+        uint32_t size_bytes_min = is_long ? ROWS_HEAD_SIZE_BYTES : cell->size_bytes;
+        expect(world, head.size_bytes >= size_bytes_min && head.size_bytes <= cell->size_bytes);
+        struct bytes value = value_of(world, *cell);
+        expect(world, bytes_equal(head, bytes_make(value.data, head.size_bytes)));
+    }
+}
+
 static void check_iterator(struct world *world, struct rows *view, enum env_tier tier,
                            uint32_t lower, uint32_t upper, const struct cell *cells)
 {
@@ -270,6 +291,7 @@ static void read_something(struct world *world)
     rows_set_tier(world->views[i], tier);
     for (uint32_t count = 0; count < 4; count++) {
         check_get(world, world->views[i], tier, any_key(world), world->now);
+        check_get_head(world, world->views[i], tier, any_key(world));
     }
     if (random_chance(&world->random, 1, 4)) {
         uint32_t lower = any_key(world);
@@ -300,6 +322,16 @@ static void fetch_something(struct world *world)
     }
 }
 
+/* Begin or cease to keep heads, or go on with it. */
+static void look_at_heads(struct world *world)
+{
+    int i = (int)random_below(&world->random, 2);
+    if (random_chance(&world->random, 1, 4)) {
+        rows_keep_heads(world->views[i], random_chance(&world->random, 2, 3));
+    }
+    (void)rows_shorten(world->views[i], random_below(&world->random, world->key_count));
+}
+
 static void step(struct world *world)
 {
     uint64_t choice = random_below(&world->random, 100);
@@ -323,6 +355,8 @@ static void step(struct world *world)
         check_snapshot(world, (int)random_below(&world->random, 2));
     } else if (choice < 72) {
         fetch_something(world);
+    } else if (choice < 74) {
+        look_at_heads(world);
     } else {
         read_something(world);
     }
@@ -564,6 +598,42 @@ static void test_scan_leaves_hot_rows(void **state)
     memstore_destroy(memstore);
 }
 
+/* A cache that gets smaller lets go of its rows when it is told to, as few at a time as it is told; what is
+ * left, and what is not, is answered as before. */
+static void test_trim(void **state)
+{
+    (void)state;
+    enum { COUNT = 20000 };
+    struct memstore *memstore = memstore_create(1);
+    struct env_store store = memstore_interface(memstore);
+    struct rows *rows = rows_create(store, 16u << 20);
+    struct rows_statistics statistics;
+    struct bytes value;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct key key = key_make(i);
+        rows_put(rows, key_bytes(&key), key_bytes(&key));
+    }
+    assert_int_equal(rows_commit(rows, NULL), 0);
+    rows_get_statistics(rows, &statistics);
+    uint64_t full_size_bytes = statistics.cached_size_bytes;
+    assert_false(rows_trim(rows, 1000));
+    rows_set_cache_size(rows, 100000);
+    assert_true(rows_trim(rows, 100));
+    rows_get_statistics(rows, &statistics);
+    assert_true(statistics.cached_size_bytes > full_size_bytes / 2);
+    while (rows_trim(rows, 1000)) {
+    }
+    rows_get_statistics(rows, &statistics);
+    assert_in_range(statistics.cached_size_bytes, 1, 100000);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct key key = key_make(i);
+        assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0);
+        assert_true(bytes_equal(value, key_bytes(&key)));
+    }
+    rows_destroy(rows);
+    memstore_destroy(memstore);
+}
+
 /* I5: a view of a store that was empty answers what is not there without asking, until a row does
  * not find room; a deleted row is no loss. */
 static void test_a_complete_view_does_not_ask_the_store(void **state)
@@ -576,8 +646,11 @@ static void test_a_complete_view_does_not_ask_the_store(void **state)
     memstore_set_faults(memstore, (struct memstore_faults){.read_error_percent = 100});
     for (uint32_t i = 0; i < 8; i++) {
         struct key key = key_make(i);
+        assert_true(rows_is_complete(rows));
+        rows_approach_row(rows, rows_approach(rows, key_bytes(&key))); /* Changes nothing. */
         assert_int_equal(rows_get(rows, key_bytes(&key), &value), -ENOENT);
         rows_put(rows, key_bytes(&key), BYTES("value"));
+        rows_approach_row(rows, rows_approach(rows, key_bytes(&key)));
         assert_int_equal(rows_commit(rows, NULL), 0);
         assert_int_equal(rows_get(rows, key_bytes(&key), &value), 0);
         rows_delete(rows, key_bytes(&key));
@@ -591,6 +664,7 @@ static void test_a_complete_view_does_not_ask_the_store(void **state)
     assert_int_equal(rows_commit(rows, NULL), 0);
     rows_get_statistics(rows, &statistics);
     assert_false(statistics.is_complete);
+    assert_false(rows_is_complete(rows));
     assert_int_equal(rows_get(rows, BYTES("here"), &value), -EIO);
     memstore_set_faults(memstore, (struct memstore_faults){0});
     assert_int_equal(rows_get(rows, BYTES("here"), &value), 0);
@@ -693,6 +767,8 @@ static void test_planted_bugs_are_found(void **state)
     assert_in_range(wrong_seed_count("rows.eviction_loses_change"), 25, 50);
     assert_in_range(wrong_seed_count("rows.frozen_row_changed"), 25, 50);
     assert_in_range(wrong_seed_count("rows.complete_after_eviction"), 25, 50);
+    assert_in_range(wrong_seed_count("rows.head_for_value"), 25, 50);
+    assert_in_range(wrong_seed_count("rows.head_passes_ranges"), 2, 50);
 }
 #endif
 
@@ -704,6 +780,7 @@ int main(void)
         cmocka_unit_test(test_hits_do_not_ask_the_store),
         cmocka_unit_test(test_tiers),
         cmocka_unit_test(test_scan_leaves_hot_rows),
+        cmocka_unit_test(test_trim),
         cmocka_unit_test(test_a_complete_view_does_not_ask_the_store),
         cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_random_histories),

@@ -5,6 +5,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
@@ -12,6 +13,12 @@
 enum {
     RETRY_INTERVAL_MS = 1,
     BACKGROUND_INTERVAL_MS = 100,
+    TRIM_ANSWER_COUNT = 1024,
+    HEADS_DELAY_MS = 5000,
+    SHORTEN_ROW_COUNT =
+        2048, /* By all shards of the host together, in an interval: under a millisecond. */
+    SHORTEN_INTERVAL_MS = 5,
+    SHORTEN_ROW_COUNT_MIN = 64, /* In a tick. */
 };
 
 uint64_t shard__now_ms(const struct shard *shard)
@@ -33,10 +40,15 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     ASSERT(options->first_slot < options->end_slot && options->end_slot <= SLOTS_COUNT);
     struct shard *created = memory_allocate_zeroed(1, sizeof *created);
     created->options = *options;
+    if (options->account != NULL) {
+        options->account->shard_count++;
+    }
     created->rows = rows_create(options->store, options->cache_size_bytes);
     created->window = shard__window_create(options->window_size_bytes_max);
     created->raft_wake_at_ms = UINT64_MAX;
+    created->window_age_at_ms = UINT64_MAX;
     random_init(&created->random, options->random_seed);
+    demand_init(&created->demand, options->random_seed);
     list_init(&created->cold_reads);
     list_init(&created->cold_writes);
     list_init(&created->confirming);
@@ -62,8 +74,15 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     if (created->options.store_size_bytes == 0) {
         created->options.store_size_bytes = SHARD_STORE_SIZE_BYTES;
     }
+    if (created->options.heads_delay_ms == 0) {
+        created->options.heads_delay_ms = HEADS_DELAY_MS;
+    }
+    if (created->options.store_delay_ms == 0) {
+        created->options.store_delay_ms = SHARD_STORE_DELAY_MS;
+    }
     created->stamp_ms = created->applied_stamp_ms;
     shard__window_reset(created->window, created->applied_index);
+    created->window_rest_index = created->applied_index;
     *shard = created;
     return 0;
 }
@@ -76,8 +95,14 @@ void shard_close(struct shard *shard)
     ASSERT(shard->reads_elsewhere == 0);
     ASSERT(shard->works_elsewhere == 0);
     ASSERT(!shard->is_writing);
+    shard->in_flight_size_bytes = 0;
+    shard__account(shard);
+    if (shard->options.account != NULL) {
+        shard->options.account->shard_count--;
+    }
     shard__snapshot_cancel(shard);
     shard__install_deinit(shard);
+    shard__discard_deinit(shard);
     shard__replicate_deinit(shard);
     shard__log_deinit(shard);
     shard__ahead_deinit(shard);
@@ -86,7 +111,9 @@ void shard_close(struct shard *shard)
     if (shard->rows != NULL) {
         rows_destroy(shard->rows);
     }
+    demand_deinit(&shard->demand);
     buffer_deinit(&shard->scratch);
+    buffer_deinit(&shard->found);
     memory_free(shard->arguments);
     memory_free(shard);
 }
@@ -126,11 +153,18 @@ static void persist(struct shard *shard, const struct wal_record *record, uint64
 
 /* All entries are void. Raft does not number this: whatever it makes durable afterwards stands behind
  * it, and if it gets lost itself, the next start finds that the log does not fit the state. */
-static void persist_void_log(struct shard *shard)
+void shard__persist_void_log(struct shard *shard)
 {
     struct wal_record record = {
         .kind = WAL_RECORD_TRUNCATE, .shard = shard->options.id, .index = 1};
     persist(shard, &record, shard->issued_sequence);
+}
+
+uint64_t shard__void_log(struct shard *shard)
+{
+    shard->issued_sequence++;
+    shard__persist_void_log(shard);
+    return shard->issued_sequence;
 }
 
 static void persist_entry(struct shard *shard, struct shard_entry *entry, uint64_t sequence)
@@ -154,8 +188,8 @@ static void persist_own_entry(struct shard *shard, const struct raft_persist *ma
     struct shard_entry *entry = NULL;
     switch (made->entry_kind) {
     case RAFT_ENTRY_COMMANDS:
-        entry = shard->open;
-        open_next_entry(shard);
+        entry = shard__entry_close(shard);
+        entry->pace_ticket = shard->options.pace != NULL ? pace_enter(shard->options.pace) : 0;
         break;
     case RAFT_ENTRY_EMPTY:
         entry = shard__entry_take(shard);
@@ -230,6 +264,7 @@ static void take_output(struct shard *shard, const struct raft_output *output,
     shard->confirmed_round = output->confirmed_round;
     shard->lease_until_ms = output->lease_until_ms;
     shard->is_transferring = output->is_transferring;
+    shard->is_quiet = output->is_quiet;
     if (shard->is_impaired && !output->is_impaired) {
         PROBE("shard.whole");
         TRACE("shard.whole", shard->options.id, output->term, output->commit_index, 0);
@@ -256,6 +291,9 @@ static void take_output(struct shard *shard, const struct raft_output *output,
 static int step_with(struct shard *shard, struct raft_input *input,
                      const struct shard_received *received)
 {
+    if (shard->discard != NULL) {
+        return -EBUSY; /* Raft stands still. */
+    }
     input->now_ms = shard__now_ms(shard);
     struct raft_output output;
     int status = raft_step(shard->raft, input, &output);
@@ -269,7 +307,12 @@ static int step_with(struct shard *shard, struct raft_input *input,
 static void step(struct shard *shard, struct raft_input input)
 {
     int status = step_with(shard, &input, NULL);
-    ASSERT(status == 0);
+    ASSERT(status == 0 || shard->discard != NULL);
+}
+
+void shard__step_tick(struct shard *shard)
+{
+    step(shard, (struct raft_input){.kind = RAFT_INPUT_TICK});
 }
 
 void shard__finish_step(struct shard *shard)
@@ -280,7 +323,9 @@ void shard__finish_step(struct shard *shard)
         shard__cancel_reads(shard);
         shard__hand_back_all(shard);
     }
+    shard__ask_answer(shard);
     shard__apply_committed(shard);
+    shard__account(shard);
     shard__resume_confirmed(shard);
 }
 
@@ -297,9 +342,34 @@ void shard__step_received(struct shard *shard, const struct shard_received *rece
     }
 }
 
+void shard__step_beat(struct shard *shard, const struct raft_message *message)
+{
+    struct raft_input input = {.kind = RAFT_INPUT_RECEIVE, .message = message};
+    int status = step_with(shard, &input, NULL);
+    if (status != 0) {
+        PROBE("shard.message_refused");
+    }
+}
+
 void shard__compacted(struct shard *shard, raft_index index)
 {
     step(shard, (struct raft_input){.kind = RAFT_INPUT_COMPACTED, .index = index});
+}
+
+void shard__committed(struct shard *shard, raft_index index)
+{
+    step(shard, (struct raft_input){.kind = RAFT_INPUT_COMMITTED, .index = index});
+}
+
+uint64_t shard__confirm(struct shard *shard)
+{
+    struct raft_input input = {.kind = RAFT_INPUT_CONFIRM, .now_ms = shard__now_ms(shard)};
+    struct raft_output output;
+    int status = raft_step(shard->raft, &input, &output);
+    ASSERT(status == 0);
+    uint64_t round = output.round;
+    take_output(shard, &output, NULL);
+    return round;
 }
 
 void shard__snapshot_ended(struct shard *shard, raft_node to, raft_index index, bool has_failed)
@@ -321,6 +391,17 @@ void shard_unreachable(struct shard *shard, raft_node node)
 void shard_peer_lost(struct shard *shard, raft_node node)
 {
     step(shard, (struct raft_input){.kind = RAFT_INPUT_PEER_LOST, .node = node});
+    shard__finish_step(shard);
+}
+
+bool shard_is_quiet(const struct shard *shard)
+{
+    return shard->is_quiet;
+}
+
+void shard_peer_found(struct shard *shard, raft_node node)
+{
+    step(shard, (struct raft_input){.kind = RAFT_INPUT_PEER_FOUND, .node = node});
     shard__finish_step(shard);
 }
 
@@ -365,195 +446,6 @@ bool shard__is_confirmed(struct shard *shard)
     return false;
 }
 
-/* ---- Start ----------------------------------------------------------------------------------- */
-
-/* What kind of entry the log has there. Its first byte tells, and only configurations are read
- * whole. */
-static int load_kind(struct shard *shard, raft_index index, struct raft_entry *entry,
-                     struct buffer *payload, struct error *error)
-{
-    const struct shard_host *host = &shard->options.host;
-    struct raft_configuration configuration;
-    buffer_clear(payload);
-    int status =
-        host->load_head(host->context, shard->options.id, index, 1, &entry->term, payload, error);
-    if (status == 0 && payload->size_bytes > 0 && payload->data[0] == SHARD_PAYLOAD_CONFIGURATION) {
-        buffer_clear(payload);
-        status =
-            host->load_entry(host->context, shard->options.id, index, &entry->term, payload, error);
-    }
-    if (status != 0) {
-        return status;
-    }
-    status = shard__payload_kind(buffer_bytes(payload), &entry->kind, &configuration);
-    if (status != 0) {
-        return error_set(error, status, "shard %u: entry %llu", shard->options.id,
-                         (unsigned long long)index);
-    }
-    if (entry->kind == RAFT_ENTRY_CONFIGURATION) {
-        struct raft_configuration *kept = memory_allocate(sizeof *kept);
-        *kept = configuration;
-        entry->configuration = kept;
-    }
-    return 0;
-}
-
-/* What kinds of entries the log has behind the state; the array is the caller's. */
-static int load_heads(struct shard *shard, struct raft_options *options, struct error *error)
-{
-    uint64_t count = options->last_index - shard->applied_index;
-    struct raft_entry *entries = memory_allocate_zeroed(count, sizeof *entries);
-    options->entries = entries;
-    struct buffer payload = {0};
-    int status = 0;
-    for (uint64_t i = 0; i < count && status == 0; i++) {
-        status = load_kind(shard, shard->applied_index + 1 + i, &entries[i], &payload, error);
-    }
-    buffer_deinit(&payload);
-    return status;
-}
-
-static void free_heads(const struct shard *shard, struct raft_options *options)
-{
-    if (options->entries == NULL) {
-        return;
-    }
-    for (uint64_t i = 0; i < options->last_index - shard->applied_index; i++) {
-        memory_free((void *)(uintptr_t)options->entries[i].configuration);
-    }
-    memory_free((void *)(uintptr_t)options->entries);
-}
-
-/* The term that the log has at the applied entry. */
-static int term_of_applied(struct shard *shard, const struct wal_shard_state *state,
-                           raft_term *term, struct error *error)
-{
-    if (state->first_index == shard->applied_index + 1) {
-        *term = state->previous_term;
-        return 0;
-    }
-    struct buffer payload = {0};
-    int status = shard->options.host.load_entry(shard->options.host.context, shard->options.id,
-                                                shard->applied_index, term, &payload, error);
-    buffer_deinit(&payload);
-    return status;
-}
-
-/* The log and the state must fit: entries that contradict the state, or leave a gap behind it, are
- * from before a snapshot that replaced it. */
-static int check_fit(struct shard *shard, const struct wal_shard_state *state, bool *does_fit,
-                     struct error *error)
-{
-    raft_index applied = shard->applied_index;
-    *does_fit = state->first_index == 0 ||
-                (state->first_index <= applied + 1 && state->last_index >= applied);
-    if (!*does_fit || state->first_index == 0 || applied == 0) {
-        return 0;
-    }
-    raft_term term = 0;
-    int status = term_of_applied(shard, state, &term, error);
-    /* Unknown: the log was void before these entries, which came behind a snapshot. */
-    *does_fit = term == 0 || term == shard->applied_term;
-    return status;
-}
-
-/* What an only voter has applied is in its log. Others may have been given a snapshot just before
- * they stopped. */
-static bool may_lack_entries(const struct shard *shard)
-{
-    const struct raft_configuration *members = &shard->configuration;
-    bool is_alone = members->voter_count == 1 && members->outgoing_count == 0 &&
-                    members->voters[0] == shard->options.self;
-    return shard->options.may_log_end_early || !is_alone;
-}
-
-static int choose_log(struct shard *shard, const struct wal_shard_state *state,
-                      struct raft_options *options, struct error *error)
-{
-    options->hard_state = state->hard_state;
-    /* Entries that the store has may be gone from the log, all of them too. */
-    bool is_early = state->last_index != 0 && state->last_index < shard->applied_index;
-    if (is_early && !may_lack_entries(shard)) {
-        return error_set(
-            error, ERROR_CORRUPT,
-            "shard %u: the log ends at entry %llu, but the store has applied entry %llu",
-            shard->options.id, (unsigned long long)state->last_index,
-            (unsigned long long)shard->applied_index);
-    }
-    bool is_lost = shard->applied_index == 0 && state->first_index > 1 && !shard->is_impaired;
-    if (is_lost) {
-        return error_set(
-            error, ERROR_CORRUPT,
-            "shard %u: the log begins at entry %llu, but the store has nothing before it",
-            shard->options.id, (unsigned long long)state->first_index);
-    }
-    bool does_fit = false;
-    int status = check_fit(shard, state, &does_fit, error);
-    if (status != 0) {
-        return status;
-    }
-    if (!does_fit) {
-        PROBE("shard.log_does_not_fit_state");
-        persist_void_log(shard);
-    } else if (state->last_index > shard->applied_index) {
-        options->last_index = state->last_index;
-        status = load_heads(shard, options, error);
-        if (status != 0) {
-            return status;
-        }
-        options->last_term = state->last_term;
-    }
-    if (options->hard_state.term < options->last_term) {
-        options->hard_state = (struct raft_hard_state){.term = options->last_term};
-    }
-    return 0;
-}
-
-/* It has a state, from a split or a snapshot, and has never said anything: nothing is owed to a leader.
- * A log that need not be flushed may have forgotten what was said. */
-static bool is_newborn(const struct shard *shard, const struct wal_shard_state *state)
-{
-    bool has_past = state != NULL && (state->hard_state.term != 0 || state->last_index != 0);
-    return shard->applied_index > 0 && !has_past && !shard->is_impaired &&
-           !shard->options.may_log_end_early;
-}
-
-int shard_start(struct shard *shard, const struct wal_shard_state *state, struct error *error)
-{
-    ASSERT(shard->raft == NULL);
-    struct raft_options options = {
-        .self = shard->options.self,
-        .commit_index = shard->applied_index,
-        .first_index = shard->applied_index + 1,
-        .previous_term = shard->applied_term,
-        .last_index = shard->applied_index,
-        .last_term = shard->applied_term,
-        .hard_state = {.term = shard->applied_term},
-        .configuration = shard->configuration,
-        .configuration_index = shard->configuration_index,
-        .is_impaired = shard->is_impaired,
-        .is_newborn = is_newborn(shard, state),
-        .election_timeout_ms = shard->options.election_timeout_ms,
-        .heartbeat_interval_ms = shard->options.heartbeat_interval_ms,
-        .random_seed = random_next(&shard->random),
-        .now_ms = shard__now_ms(shard),
-    };
-    int status = state != NULL ? choose_log(shard, state, &options, error) : 0;
-    if (status == 0) {
-        status = raft_create(&shard->raft, &options, error);
-        if (status != 0) {
-            (void)error_wrap(error, ERROR_CORRUPT, "shard %u", shard->options.id);
-            status = ERROR_CORRUPT;
-        }
-    }
-    free_heads(shard, &options);
-    if (status != 0) {
-        return status;
-    }
-    step(shard, (struct raft_input){.kind = RAFT_INPUT_TICK});
-    return 0;
-}
-
 bool shard_is_ready(const struct shard *shard)
 {
     return shard->role == RAFT_ROLE_LEADER && !shard->has_failed &&
@@ -588,7 +480,7 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
                                     .configuration = &meta->configuration});
     shard__log_drop(shard, meta->index, applied_before);
     if (raft_last_index(shard->raft) == meta->index && !BUG("shard.log_kept_over_snapshot")) {
-        persist_void_log(shard);
+        shard__persist_void_log(shard);
     }
 }
 
@@ -603,13 +495,16 @@ void shard_persisted(struct shard *shard, uint64_t sequence)
     step(shard, (struct raft_input){.kind = RAFT_INPUT_PERSISTED,
                                     .persisted_sequence = shard->durable_sequence});
     shard__send_what_is_durable(shard);
+    if (shard->discard != NULL) {
+        shard__discard_persisted(shard);
+    }
     shard__finish_step(shard);
 }
 
 void shard__propose_open(struct shard *shard)
 {
     struct shard_entry *entry = shard->open;
-    ASSERT(entry->item_count > 0);
+    ASSERT(entry->answers.item_count > 0);
     uint64_t stamp_ms = shard__time_ms(shard);
     shard__entry_end(entry, stamp_ms);
     struct raft_input input = {.kind = RAFT_INPUT_PROPOSE};
@@ -620,6 +515,17 @@ void shard__propose_open(struct shard *shard)
     }
     shard->stamp_ms = stamp_ms;
     shard->in_flight_size_bytes += SHARD_ENTRY_HEADER_SIZE_BYTES; /* The commands are counted. */
+}
+
+void shard__look_at_background(struct shard *shard)
+{
+    uint64_t soon_ms = shard__now_ms(shard) + BACKGROUND_INTERVAL_MS;
+    shard->background_at_ms = shard->background_at_ms < soon_ms ? shard->background_at_ms : soon_ms;
+}
+
+void shard_look_at_background(struct shard *shard)
+{
+    shard->background_at_ms = 0;
 }
 
 static uint64_t background(struct shard *shard, uint64_t now_ms)
@@ -650,28 +556,70 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
     return next_ms;
 }
 
-static uint64_t earlier(uint64_t left, uint64_t right)
+/* Does the open entry go now, or wait and grow? */
+static bool is_open_due(const struct shard *shard)
 {
-    return left < right ? left : right;
+    const struct shard_entry *open = shard->open;
+    if (open->answers.item_count == 0 ||
+        shard->in_flight_count >= SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX) {
+        return false;
+    }
+    return shard->in_flight_count == 0 || !shard__is_alone(shard) ||
+           open->answers.item_count >= SHARD_NEXT_ENTRY_ITEM_COUNT_MIN ||
+           open->payload.size_bytes >= SHARD_NEXT_ENTRY_SIZE_BYTES_MIN;
 }
 
 static uint64_t tick_leader(struct shard *shard, uint64_t now_ms)
 {
     uint64_t wake_at_ms = background(shard, now_ms);
-    if (shard->open->item_count > 0 && shard->in_flight_count < SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX) {
+    bool is_held = shard->options.pace != NULL && shard->options.pace->is_closed;
+    if (is_open_due(shard) && !is_held) {
         shard__propose_open(shard);
     }
     if (list_is_empty(&shard->confirming) && !list_is_empty(&shard->unconfirmed)) {
         list_append_all(&shard->confirming, &shard->unconfirmed);
-        struct raft_input input = {.kind = RAFT_INPUT_CONFIRM};
-        struct raft_output output;
-        input.now_ms = now_ms;
-        int status = raft_step(shard->raft, &input, &output);
-        ASSERT(status == 0);
-        shard->confirm_round = output.round;
-        take_output(shard, &output, NULL);
+        shard->confirm_round = shard__confirm(shard);
     }
     return shard->is_transferring ? now_ms + RETRY_INTERVAL_MS : wake_at_ms;
+}
+
+/* All replicas of a host may have begun to follow at the same moment: each takes its part, and its turn. */
+static uint64_t shorten_rows(struct shard *shard, uint64_t now_ms)
+{
+    const struct shard_account *account = shard->options.account;
+    uint64_t shard_count = account != NULL ? number_max(account->shard_count, 1) : 1;
+    uint64_t row_count = number_max(SHORTEN_ROW_COUNT / shard_count, SHORTEN_ROW_COUNT_MIN);
+    uint64_t interval_ms =
+        number_max(row_count * shard_count / SHORTEN_ROW_COUNT, 1) * SHORTEN_INTERVAL_MS;
+    uint64_t begin_at_ms =
+        shard->follows_since_ms + shard->options.heads_delay_ms + shard->options.id % interval_ms;
+    uint64_t next_at_ms = number_max(begin_at_ms, shard->shorten_at_ms);
+    if (now_ms < next_at_ms) {
+        return next_at_ms;
+    }
+    rows_keep_heads(shard->rows, true);
+    if (!rows_shorten(shard->rows, row_count)) {
+        return UINT64_MAX;
+    }
+    shard->shorten_at_ms = now_ms + interval_ms;
+    return shard->shorten_at_ms;
+}
+
+/* Who does not lead needs the heads of rows only. One that led until lately may lead again; until then
+ * it keeps what it has. Returns when to look again. */
+static uint64_t tick_rows(struct shard *shard, uint64_t now_ms)
+{
+    if (shard->is_stateless || shard->role == RAFT_ROLE_LEADER || shard__is_alone(shard)) {
+        shard->follows_since_ms = 0;
+        if (!shard->is_stateless) {
+            rows_keep_heads(shard->rows, false);
+        }
+        return UINT64_MAX;
+    }
+    if (shard->follows_since_ms == 0) {
+        shard->follows_since_ms = now_ms;
+    }
+    return shorten_rows(shard, now_ms);
 }
 
 uint64_t shard_tick(struct shard *shard)
@@ -685,20 +633,26 @@ uint64_t shard_tick(struct shard *shard)
         return wake_at_ms;
     }
     if (now_ms >= shard->raft_wake_at_ms) {
-        step(shard, (struct raft_input){.kind = RAFT_INPUT_TICK});
+        const struct shard_account *account = shard->options.account;
+        bool does_hurry = account != NULL && account->do_groups_hurry;
+        step(shard, (struct raft_input){.kind = RAFT_INPUT_TICK, .does_hurry = does_hurry});
         shard__finish_step(shard);
     }
     if (shard_is_ready(shard)) {
-        wake_at_ms = earlier(wake_at_ms, tick_leader(shard, now_ms));
+        wake_at_ms = number_min(wake_at_ms, tick_leader(shard, now_ms));
         shard__finish_step(shard);
     }
     shard__start_reads(shard);
+    wake_at_ms = number_min(wake_at_ms, tick_rows(shard, now_ms));
     if (shard->cold_count > 0) {
-        wake_at_ms = earlier(wake_at_ms, now_ms + RETRY_INTERVAL_MS);
+        wake_at_ms = number_min(wake_at_ms, now_ms + RETRY_INTERVAL_MS);
     }
-    wake_at_ms = earlier(wake_at_ms, shard__snapshot_tick(shard, now_ms));
-    wake_at_ms = earlier(wake_at_ms, shard__install_tick(shard, now_ms));
-    return earlier(wake_at_ms, shard->raft_wake_at_ms);
+    wake_at_ms = number_min(wake_at_ms, shard__snapshot_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__install_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__discard_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__ask_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__floor_tick(shard, now_ms));
+    return number_min(wake_at_ms, shard->raft_wake_at_ms);
 }
 
 bool shard_is_idle(const struct shard *shard)
@@ -709,15 +663,43 @@ bool shard_is_idle(const struct shard *shard)
 
 bool shard_wants_tick(const struct shard *shard)
 {
-    return shard->open->item_count > 0 &&
-           shard->in_flight_count < SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX && shard_is_ready(shard);
+    return is_open_due(shard) && shard_is_ready(shard) &&
+           (shard->options.pace == NULL || pace_may_go_on(shard->options.pace));
 }
 
-void shard_set_cache_size(struct shard *shard, uint64_t size_bytes)
+bool shard_is_held(const struct shard *shard)
 {
-    shard->options.cache_size_bytes = size_bytes;
+    return is_open_due(shard) && shard_is_ready(shard) && shard->options.pace != NULL &&
+           !pace_may_go_on(shard->options.pace);
+}
+
+void shard_set_limits(struct shard *shard, const struct shard_limits *limits)
+{
+    shard->options.cache_size_bytes = limits->cache_size_bytes;
+    shard->options.recent_size_bytes_max = limits->recent_size_bytes;
+    shard->options.window_size_bytes_max = limits->window_size_bytes;
+    shard__window_set_size(shard->window, limits->window_size_bytes);
+    if (shard->log.size_bytes > limits->recent_size_bytes) {
+        shard__log_trim(shard);
+    }
     if (shard->rows != NULL) {
-        rows_set_cache_size(shard->rows, size_bytes);
+        rows_set_cache_size(shard->rows, limits->cache_size_bytes);
+    }
+}
+
+bool shard_trim(struct shard *shard, uint64_t step_count)
+{
+    bool is_window_large = shard__window_trim(shard->window, TRIM_ANSWER_COUNT);
+    bool is_cache_large = shard->rows != NULL && rows_trim(shard->rows, step_count);
+    return is_window_large || is_cache_large;
+}
+
+void shard__account(struct shard *shard)
+{
+    struct shard_account *account = shard->options.account;
+    if (account != NULL) {
+        account->in_flight_size_bytes += shard->in_flight_size_bytes - shard->accounted_size_bytes;
+        shard->accounted_size_bytes = shard->in_flight_size_bytes;
     }
 }
 
@@ -739,6 +721,9 @@ void shard_get_statistics(const struct shard *shard, struct shard_statistics *st
     statistics->in_flight_size_bytes = shard->in_flight_size_bytes;
     statistics->is_full = shard->is_full;
     statistics->is_impaired = shard->is_impaired;
+    struct shard_window_figures window = shard__window_figures(shard->window);
+    statistics->window_answer_count = window.answer_count;
+    statistics->window_size_bytes = window.size_bytes;
     if (shard->rows != NULL) {
         rows_get_statistics(shard->rows, &statistics->rows);
     }

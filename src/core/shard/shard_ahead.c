@@ -5,7 +5,10 @@
  * that is done for the command, much more where the row is on the disk. So entries are read many at a
  * time, all their commands are asked which rows they will read, and those are fetched together, in
  * order of key and on several threads. Then the entries are applied as ever. That a row is in memory
- * changes nothing but the time; nor does it matter if one is not. */
+ * changes nothing but the time; nor does it matter if one is not. What commands found when they were
+ * executed before may be known (core/recall); these will read nothing. */
+#include <string.h>
+
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
@@ -15,6 +18,8 @@
 /* The more rows, the nearer are neighbours in the store to each other. */
 #define SIZE_BYTES_MAX (16ull << 20)
 #define ROW_COUNT_MAX (256u << 10)
+/* As long as there are none to fetch, what is read had better stay near the processor. */
+#define SIZE_BYTES_WITHOUT_ROWS (512ull << 10)
 /* It is not worth the trouble for fewer. */
 #define ENTRY_COUNT_MIN 2u
 #define PART_ROW_COUNT_MIN 128u
@@ -33,7 +38,7 @@ static struct bytes payload_of(const struct shard_ahead *ahead, uint32_t i)
 
 /* Have all rows noted that the commands of the entry will read. What is wrong with it is said when it
  * is applied. */
-static void note_rows(struct shard *shard, struct bytes payload)
+static void note_rows(struct shard *shard, raft_index index, raft_term term, struct bytes payload)
 {
     const struct shard_machine *machine = &shard->options.machine;
     struct shard_decoder decoder;
@@ -42,11 +47,24 @@ static void note_rows(struct shard *shard, struct bytes payload)
         shard__decode_begin(&decoder, payload) != 0) {
         return;
     }
+    /* Whether that was found on the present state is known once the entries before it are executed. If
+     * not, rows are looked up one by one. */
+    struct recall_entry known = {.shard = shard->options.id,
+                                 .index = index,
+                                 .term = term,
+                                 .found = {.size_bytes = decoder.command_count}};
+    const struct shard_host *host = &shard->options.host;
+    bool is_known = host->recall_found != NULL && host->recall_found(host->context, &known);
+    if (is_known && memchr(known.found.data, 0, decoder.command_count) == NULL) {
+        return;
+    }
     for (uint32_t i = 0; i < decoder.command_count; i++) {
         if (shard__decode_next(shard, &decoder, &decoded) != 0) {
             return;
         }
-        (void)machine->prefetch(machine->context, shard->rows, &decoded.command);
+        if (!is_known || known.found.data[i] == 0) {
+            (void)machine->prefetch(machine->context, shard->rows, &decoded.command);
+        }
     }
 }
 
@@ -106,8 +124,11 @@ static void look_ahead(struct shard *shard, raft_index index)
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     struct rows_fetch *rows_fetch = rows_fetch_begin(shard->rows);
     while (ahead->payloads.size_bytes < size_bytes_max &&
+           (rows_fetch_count(rows_fetch) > 0 ||
+            ahead->payloads.size_bytes < SIZE_BYTES_WITHOUT_ROWS) &&
            rows_fetch_count(rows_fetch) < ROW_COUNT_MAX && load(shard, index + ahead->count)) {
-        note_rows(shard, payload_of(ahead, ahead->count - 1));
+        uint32_t last = ahead->count - 1;
+        note_rows(shard, index + last, ahead->items[last].term, payload_of(ahead, last));
     }
     PROBE("shard.looked_ahead");
     shard->may_exceed = true;

@@ -2,12 +2,17 @@
 /* Applying committed entries. An entry is answered once it is executed: the log has it, and readers
  * of the rows see it. Its changes go to the store later, see shard_store.c. When they are too many,
  * answers wait for it. */
+#include <string.h>
+
 #include "base/assert/assert.h"
+#include "base/hash/hash.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
 
-enum { REPLIES_KEEP_SIZE_BYTES = 256 << 10 };
+enum {
+    APPROACHED_COUNT = 32, /* So many commands' rows are brought near before they are executed. */
+};
 
 void shard__fail(struct shard *shard, int status, const struct error *error)
 {
@@ -45,9 +50,12 @@ static int execute_command(struct shard *shard, struct shard_decoder *decoder,
     struct shard_stamp stamp = {
         .time_ms = decoder->time_ms,
         .version = entry->index << 16 | ordinal,
+        .known = shard->known != NULL ? shard->known[ordinal] : 0,
+        .found = ordinal < shard->found.size_bytes ? shard->found.data + ordinal : NULL,
     };
-    struct reply reply = {&entry->replies, request != NULL ? request->protocol : decoded.protocol};
-    size_t start = entry->replies.size_bytes;
+    struct reply reply = {&entry->answers.replies,
+                          request != NULL ? request->protocol : decoded.protocol};
+    size_t start = entry->answers.replies.size_bytes;
     shard->statistics.command_count++;
     struct shard_machine *machine = &shard->options.machine;
     status =
@@ -58,10 +66,10 @@ static int execute_command(struct shard *shard, struct shard_decoder *decoder,
         return error_set(error, status, "shard %u: apply entry %llu, command %u", shard->options.id,
                          (unsigned long long)entry->index, ordinal);
     }
-    if (decoded.origin != 0) {
-        shard__window_add(
-            shard->window, decoded.origin, decoded.sequence,
-            bytes_make(entry->replies.data + start, entry->replies.size_bytes - start));
+    if (decoded.origin != 0 && shard->is_window_open) {
+        shard__window_add(shard->window, decoded.origin, decoded.sequence,
+                          bytes_make(entry->answers.replies.data + start,
+                                     entry->answers.replies.size_bytes - start));
     }
     return 0;
 }
@@ -81,25 +89,57 @@ static int execute_read(struct shard *shard, const struct shard_request *request
     return 0;
 }
 
+/* Have the rows of the next commands fetched from memory, all at the same time. What is wrong with one is
+ * said when it is executed. */
+static void approach(struct shard *shard, const struct shard_decoder *decoder, uint32_t count)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    uint64_t approaches[APPROACHED_COUNT];
+    uint32_t approached_count = 0;
+    struct shard_decoder ahead = *decoder;
+    struct shard_decoded decoded;
+    if (machine->approach == NULL || count < 2) {
+        return;
+    }
+    while (approached_count < count && approached_count < APPROACHED_COUNT &&
+           shard__decode_next(shard, &ahead, &decoded) == 0) {
+        approaches[approached_count++] =
+            machine->approach(machine->context, shard->rows, &decoded.command);
+    }
+    for (uint32_t i = 0; i < approached_count; i++) {
+        rows_approach_row(shard->rows, approaches[i]);
+    }
+}
+
+static int execute_next(struct shard *shard, struct shard_decoder *decoder,
+                        struct shard_entry *entry, uint32_t ordinal,
+                        const struct shard_request *request, struct error *error)
+{
+    if (ordinal % APPROACHED_COUNT == 0 && ordinal < decoder->command_count) {
+        approach(shard, decoder, decoder->command_count - ordinal);
+    }
+    return execute_command(shard, decoder, entry, ordinal, request, error);
+}
+
 static int execute_commands(struct shard *shard, struct shard_entry *entry,
                             struct shard_decoder *decoder, struct error *error)
 {
     int status = 0;
     uint32_t ordinal = 0;
-    for (uint32_t i = 0; i < entry->item_count && status == 0; i++) {
-        struct shard_item *item = &entry->items[i];
+    for (uint32_t i = 0; i < entry->answers.item_count && status == 0; i++) {
+        struct shard_item *item = &entry->answers.items[i];
         if (item->is_write) {
-            status = execute_command(shard, decoder, entry, ordinal++, item->request, error);
+            status = execute_next(shard, decoder, entry, ordinal++, item->request, error);
         } else {
-            struct reply reply = {&entry->replies, item->request->protocol};
+            struct reply reply = {&entry->answers.replies, item->request->protocol};
             status = execute_read(shard, item->request, decoder->time_ms, &reply, error);
         }
-        item->reply_end = entry->replies.size_bytes;
+        item->reply_end = entry->answers.replies.size_bytes;
     }
     /* An entry of another leader has no items: nobody here waits for its replies. */
     for (; ordinal < decoder->command_count && status == 0; ordinal++) {
-        buffer_clear(&entry->replies);
-        status = execute_command(shard, decoder, entry, ordinal, NULL, error);
+        buffer_clear(&entry->answers.replies);
+        status = execute_next(shard, decoder, entry, ordinal, NULL, error);
     }
     return status;
 }
@@ -117,6 +157,63 @@ static int take_configuration(struct shard *shard, const struct shard_entry *ent
     return 0;
 }
 
+/* ---- Answers for those who ask again --------------------------------------------------------- */
+
+static void window_begin(struct shard *shard, const struct shard_entry *entry)
+{
+    if (shard_is_ready(shard) || !shard__is_alone(shard)) {
+        shard->options.is_asked_by_host_only = false; /* The replay is over, or others may ask. */
+    }
+    shard->is_window_open = !shard->options.is_asked_by_host_only;
+    if (shard->is_window_open) {
+        shard__window_begin(shard->window, entry->index);
+    } else {
+        shard__window_reset(shard->window, entry->index);
+    }
+}
+
+static void window_end(struct shard *shard)
+{
+    if (shard->is_window_open) {
+        shard__window_end(shard->window);
+    }
+}
+
+/* ---- What the commands find ------------------------------------------------------------------ */
+
+/* What is to be noted of the entry; and what was found in another life, by the same entry on the same
+ * state, is known from now on. */
+static struct recall_entry recall_begin(struct shard *shard, const struct shard_entry *entry,
+                                        uint32_t count)
+{
+    struct shard_host *host = &shard->options.host;
+    buffer_clear(&shard->found);
+    shard->known = NULL;
+    if (host->note_found == NULL || count == 0) {
+        return (struct recall_entry){0};
+    }
+    memset(buffer_extend(&shard->found, count), 0, count);
+    struct recall_entry found = {.shard = shard->options.id,
+                                 .index = entry->index,
+                                 .term = entry->term,
+                                 .digest = hash_bytes(buffer_bytes(&entry->payload), shard->digest),
+                                 .found = buffer_bytes(&shard->found)};
+    struct recall_entry known = found;
+    if (entry->answers.item_count == 0 && host->recall_found(host->context, &known) &&
+        known.digest == found.digest) {
+        shard->known = known.found.data;
+    }
+    return found;
+}
+
+static void recall_end(struct shard *shard, const struct recall_entry *found)
+{
+    shard->known = NULL;
+    if (found->found.size_bytes > 0) {
+        shard->options.host.note_found(shard->options.host.context, found);
+    }
+}
+
 static int execute_entry(struct shard *shard, struct shard_entry *entry, struct error *error)
 {
     struct shard_decoder decoder = {0};
@@ -130,9 +227,14 @@ static int execute_entry(struct shard *shard, struct shard_entry *entry, struct 
     if (decoder.command_count == 0) {
         decoder.time_ms = shard->applied_stamp_ms; /* For reads that were ordered behind it. */
     }
-    shard__window_begin(shard->window, entry->index);
+    shard__entry_lend_answers(shard, entry);
+    window_begin(shard, entry);
+    struct recall_entry found = recall_begin(shard, entry, decoder.command_count);
     status = execute_commands(shard, entry, &decoder, error);
-    shard__window_end(shard->window);
+    if (status == 0) {
+        recall_end(shard, &found);
+    }
+    window_end(shard);
     if (decoder.time_ms > shard->applied_stamp_ms) {
         shard->applied_stamp_ms = decoder.time_ms;
     }
@@ -145,9 +247,10 @@ static int execute_entry(struct shard *shard, struct shard_entry *entry, struct 
 static void answer_entry(struct shard *shard, struct shard_entry *entry)
 {
     size_t start = 0;
-    for (uint32_t i = 0; i < entry->item_count; i++) {
-        struct shard_item *item = &entry->items[i];
-        struct bytes reply = bytes_make(entry->replies.data + start, item->reply_end - start);
+    for (uint32_t i = 0; i < entry->answers.item_count; i++) {
+        struct shard_item *item = &entry->answers.items[i];
+        struct bytes reply =
+            bytes_make(entry->answers.replies.data + start, item->reply_end - start);
         start = item->reply_end;
         if (item->request != NULL) {
             shard__answer(shard, item->request, reply);
@@ -155,17 +258,13 @@ static void answer_entry(struct shard *shard, struct shard_entry *entry)
             shard->is_background_pending = false;
         }
     }
-    entry->item_count = 0;
+    entry->answers.item_count = 0;
     if (shard__log_at(shard, entry->index) != entry) {
         shard__entry_give(shard, entry); /* It was read from the log. */
         return;
     }
-    buffer_clear(&entry->replies);
-    buffer_trim(&entry->replies, REPLIES_KEEP_SIZE_BYTES);
-    bool is_alone = shard->configuration.voter_count + shard->configuration.outgoing_count +
-                        shard->configuration.learner_count <=
-                    1;
-    shard__log_trim(shard, is_alone ? 0 : shard->options.recent_size_bytes_max);
+    shard__entry_end_answers(shard, entry);
+    shard__log_trim(shard);
 }
 
 /* Answer the entry; where the store is due, its changes must be on their way first, so that they
@@ -223,7 +322,7 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
         return false;
     }
     TRACE("shard.applied", shard->options.id, shard->applied_index, shard->digest,
-          entry->item_count);
+          entry->answers.item_count);
     return finish_entry(shard, entry);
 }
 
@@ -237,8 +336,7 @@ static struct shard_entry *next_entry(struct shard *shard)
         if (shard->ahead.count > 0) {
             shard__ahead_deinit(shard); /* What was to be read from the log is behind. */
         }
-        shard->in_flight_count--;
-        shard->in_flight_size_bytes -= kept->payload.size_bytes;
+        shard__log_land(shard, kept);
         return kept;
     }
     struct error error = {0};
@@ -278,6 +376,9 @@ void shard__apply_committed(struct shard *shard)
     }
     raft_index applied_index = shard->applied_index;
     apply_committed(shard);
+    if (shard->applied_index != applied_index) {
+        shard__look_at_background(shard);
+    }
     if (shard->is_split_unanswered && shard->stalled == NULL) {
         shard__split_hand_back(shard);
     }

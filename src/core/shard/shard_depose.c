@@ -15,16 +15,16 @@
 void shard__hand_back_entry(struct shard *shard, struct shard_entry *entry)
 {
     struct shard_decoder decoder = {0};
-    if (entry->item_count == 0) {
+    if (entry->answers.item_count == 0) {
         return;
     }
     int status = shard__entry_is_configuration(entry)
                      ? 0
                      : shard__decode_begin(&decoder, buffer_bytes(&entry->payload));
     ASSERT(status == 0); /* It was made here. */
-    for (uint32_t i = 0; i < entry->item_count; i++) {
-        struct shard_request *request = entry->items[i].request;
-        if (entry->items[i].is_write) {
+    for (uint32_t i = 0; i < entry->answers.item_count; i++) {
+        struct shard_request *request = entry->answers.items[i].request;
+        if (entry->answers.items[i].is_write) {
             struct shard_decoded decoded;
             status = shard__decode_next(shard, &decoder, &decoded);
             ASSERT(status == 0);
@@ -36,13 +36,13 @@ void shard__hand_back_entry(struct shard *shard, struct shard_entry *entry)
         }
         shard__hand_back(shard, request);
     }
-    entry->item_count = 0;
+    entry->answers.item_count = 0;
 }
 
 static void hand_back_open(struct shard *shard)
 {
     struct shard_entry *entry = shard->open;
-    if (entry->item_count == 0) {
+    if (entry->answers.item_count == 0) {
         return;
     }
     shard__entry_end(entry, 0);

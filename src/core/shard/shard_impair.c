@@ -9,7 +9,7 @@
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
-enum { ATTEMPT_COUNT_MAX = 100 };
+enum { ATTEMPT_COUNT_MAX = 100, LOSS_BATCH_COUNT = 64 };
 
 static bool has_majority_without(const raft_node *voters, uint32_t count, raft_node self)
 {
@@ -26,15 +26,21 @@ bool shard__is_dispensable(const struct raft_configuration *members, raft_node s
            has_majority_without(members->outgoing, members->outgoing_count, self);
 }
 
+static int write_rows(const struct env_store *store, const struct env_change *changes,
+                      uint32_t count, struct error *error)
+{
+    int status = -EBUSY;
+    for (uint32_t i = 0; i < ATTEMPT_COUNT_MAX && status == -EBUSY; i++) {
+        status = store->ops->write(store->context, changes, count, error);
+    }
+    return status;
+}
+
 static int write_row(const struct env_store *store, struct bytes key, struct bytes value,
                      struct error *error)
 {
     struct env_change change = {.kind = ENV_CHANGE_PUT, .key = key, .value = value};
-    int status = -EBUSY;
-    for (uint32_t i = 0; i < ATTEMPT_COUNT_MAX && status == -EBUSY; i++) {
-        status = store->ops->write(store->context, &change, 1, error);
-    }
-    return status;
+    return write_rows(store, &change, 1, error);
 }
 
 /* Set the flag in a row that is a meta row. -ENOENT: there is no such row. */
@@ -58,7 +64,7 @@ static int make_row(struct shard *shard, struct bytes key, struct error *error)
     ASSERT(shard->applied_index == 0);
     struct shard_meta meta = {.is_impaired = true,
                               .configuration = shard->configuration,
-                              .has_range = true,
+                              .has_range = shard->is_narrow || shard->options.is_child,
                               .first_slot = shard->range.first,
                               .end_slot = shard->range.end};
     struct buffer row = {0};
@@ -67,6 +73,51 @@ static int make_row(struct shard *shard, struct bytes key, struct error *error)
     int status = write_row(&shard->options.store, key, buffer_bytes(&row), error);
     buffer_deinit(&row);
     return status;
+}
+
+static struct bytes loss_key(wal_shard id, uint8_t key[SHARD_META_KEY_SIZE_BYTES])
+{
+    (void)shard__meta_key(id, key);
+    key[1] = 'L';
+    return bytes_make(key, SHARD_META_KEY_SIZE_BYTES);
+}
+
+int shard_remember_losses(const struct env_store *store, const wal_shard *ids, uint32_t count,
+                          struct error *error)
+{
+    uint8_t keys[LOSS_BATCH_COUNT][SHARD_META_KEY_SIZE_BYTES];
+    struct env_change changes[LOSS_BATCH_COUNT];
+    int status = 0;
+    for (uint32_t i = 0; i < count && status == 0;) {
+        uint32_t batch_count = 0;
+        while (i < count && batch_count < LOSS_BATCH_COUNT) {
+            changes[batch_count] = (struct env_change){
+                .kind = ENV_CHANGE_PUT, .key = loss_key(ids[i++], keys[batch_count])};
+            batch_count++;
+        }
+        status = write_rows(store, changes, batch_count, error);
+    }
+    return status == 0 && count > 0 ? store->ops->flush(store->context, error) : status;
+}
+
+int shard_has_lost(const struct env_store *store, wal_shard id, bool *has_lost, struct error *error)
+{
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
+    struct buffer row = {0};
+    int status = store->ops->get(store->context, NULL, ENV_TIER_DISK, loss_key(id, key), &row);
+    buffer_deinit(&row);
+    *has_lost = status == 0;
+    return status == 0 || status == -ENOENT
+               ? 0
+               : error_set(error, status, "cannot read what shard %u has lost", id);
+}
+
+/* Its own row says it, durably. Is this lost or refused, it costs a round trip once more. */
+static void forget_loss(const struct env_store *store, wal_shard id)
+{
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
+    struct env_change change = {.kind = ENV_CHANGE_DELETE, .key = loss_key(id, key)};
+    (void)!store->ops->write(store->context, &change, 1, NULL);
 }
 
 int shard_accept_loss(struct shard *shard, struct error *error)
@@ -101,6 +152,7 @@ int shard_accept_loss(struct shard *shard, struct error *error)
         PROBE("shard.impaired");
         TRACE("shard.impaired", shard->options.id, shard->applied_index, 0, 0);
         shard->is_impaired = true;
+        forget_loss(store, shard->options.id);
     }
     return status;
 }

@@ -26,7 +26,7 @@ enum {
     ABANDON_MS = 3000, /* Without a piece for so long, what was staged is given up. */
     COPY_SIZE_BYTES = 512 << 10,
     COPY_ROW_COUNT_MAX = 4096,
-    PREFIX_SIZE_BYTES = 6,
+    PREFIX_SIZE_BYTES = SHARD_INSTALL_KEY_SIZE_BYTES,
 };
 
 enum install_stage { INSTALL_STAGING, INSTALL_MARKED, INSTALL_SWITCHING };
@@ -241,17 +241,28 @@ static void reply(struct shard *shard, raft_node to, uint64_t id, uint32_t numbe
     host->send(host->context, shard, to, &piece, 1);
 }
 
+void shard__install_keys(wal_shard id, uint8_t keys[3][SHARD_INSTALL_KEY_SIZE_BYTES],
+                         struct bytes staged[3])
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        keys[i][0] = 0x01;
+        keys[i][1] = i < 2 ? 'I' : 'J';
+        endian_put_u32_be(keys[i] + 2, i == 1 ? id + 1 : id);
+        staged[i] = bytes_make(keys[i], SHARD_INSTALL_KEY_SIZE_BYTES);
+    }
+}
+
 static struct shard_install *create(struct shard *shard, struct bytes meta)
 {
     struct shard_install *install = memory_allocate_zeroed(1, sizeof *install);
     install->shard = shard;
     buffer_append(&install->meta, meta);
-    install->prefix[0] = install->mark_key[0] = install->prefix_end[0] = 0x01;
-    install->prefix[1] = install->prefix_end[1] = 'I';
-    install->mark_key[1] = 'J';
-    endian_put_u32_be(install->prefix + 2, shard->options.id);
-    endian_put_u32_be(install->prefix_end + 2, shard->options.id + 1);
-    endian_put_u32_be(install->mark_key + 2, shard->options.id);
+    uint8_t keys[3][SHARD_INSTALL_KEY_SIZE_BYTES];
+    struct bytes staged[3];
+    shard__install_keys(shard->options.id, keys, staged);
+    memcpy(install->prefix, keys[0], PREFIX_SIZE_BYTES);
+    memcpy(install->prefix_end, keys[1], PREFIX_SIZE_BYTES);
+    memcpy(install->mark_key, keys[2], PREFIX_SIZE_BYTES);
     return install;
 }
 
@@ -313,7 +324,6 @@ static void finish(struct shard *shard)
         shard->applied_stamp_ms > shard->stamp_ms ? shard->applied_stamp_ms : shard->stamp_ms;
     shard->stored_index = shard->applied_index;
     shard->handed_index = shard->applied_index;
-    shard->split_index = 0;
     shard->stored_stamp_ms = shard->applied_stamp_ms;
     shard->statistics.snapshot_installed_count++;
     TRACE("shard.snapshot_installed", shard->options.id, install->from, shard->applied_index,
@@ -432,6 +442,9 @@ int shard__install_receive(struct shard *shard, raft_node from, struct bytes mes
     }
     if (is_larger(shard, &piece)) {
         PROBE("shard.snapshot_of_larger_range");
+        if (shard->is_narrow) {
+            shard__ask_narrow(shard, from);
+        }
         reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_REFUSED);
         return 0;
     }

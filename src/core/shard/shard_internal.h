@@ -5,6 +5,7 @@
 
 #include "base/random/random.h"
 #include "core/shard/shard.h"
+#include "core/shard/shard_message.h"
 #include "core/shard/shard_window.h"
 
 /* Changes are handed to the store in batches of at least so much, unless they get old: sorted rows
@@ -12,7 +13,7 @@
  * 1.7 µs each for 8,192 and 1.0 µs for 65,536. */
 #define SHARD_STORE_ROW_COUNT 65536u
 #define SHARD_STORE_SIZE_BYTES (4u << 20)
-#define SHARD_STORE_DELAY_MS 1000u
+#define SHARD_STORE_DELAY_MS 4000u
 /* Readers that need the store wait for the batch that is under way: after one of them has come, the
  * next batches are smaller. */
 #define SHARD_STORE_HURRIED_BATCH_COUNT 16u
@@ -24,8 +25,13 @@
 _Static_assert(SHARD_ENTRY_COMMAND_COUNT_MAX < 1u << 16, "an ordinal has 16 bits of the version");
 
 /* While so many entries are under way, a small one waits and grows: fewer, larger batches cost less
- * than many small ones, and one more flush is what it would wait for anyway. */
+ * than many small ones, and one more flush is what it would wait for anyway. Where shards share a host,
+ * it may also wait for those of the others (core/pace). */
 #define SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX 2u
+/* Of one member alone, the second of them waits behind the flush of the first, so it need not hurry: it
+ * goes when it is worth a flush. (In a group it would be on its way to the others meanwhile.) */
+#define SHARD_NEXT_ENTRY_ITEM_COUNT_MIN 16u
+#define SHARD_NEXT_ENTRY_SIZE_BYTES_MIN (16u << 10)
 
 /* What an entry answers, in order: a write is the next command of the payload, a read is the
  * request's copy. Background work has no request. */
@@ -35,19 +41,25 @@ struct shard_item {
     size_t reply_end; /* Where the reply ends in `replies`, once applied. */
 };
 
+/* What an entry needs until it is answered. Those that are kept for other replicas have none of it. */
+struct shard_answers {
+    struct shard_item *items;
+    uint32_t item_count;
+    uint32_t item_capacity;
+    struct buffer replies;
+};
+
 /* One log entry from the first command gathered to the last reply. */
 struct shard_entry {
     struct list link;
     raft_index index;
     raft_term term;
     uint64_t persist_sequence; /* The log writer borrows the payload until this is durable. */
+    uint64_t pace_ticket;      /* 0: the pace does not count it. */
     bool has_identities;       /* A command has one. */
     struct buffer payload;
     uint32_t command_count;
-    struct shard_item *items;
-    uint32_t item_count;
-    uint32_t item_capacity;
-    struct buffer replies;
+    struct shard_answers answers;
 };
 
 /* The entries in memory; shard_log.c. */
@@ -74,6 +86,15 @@ struct shard_meta {
     raft_index configuration_index;
     struct raft_configuration configuration; /* No voters: not a member yet. */
     struct bytes saved;                      /* By the state machine. */
+};
+
+/* What a leader was asked, to be looked at when that round is confirmed; shard_ask.c. */
+#define SHARD_ASKED_COUNT_MAX 8u
+struct shard_asked {
+    enum shard_message_kind kind;
+    raft_node node;
+    struct shard_question question;
+    uint64_t round;
 };
 
 /* A read, or the prefetch of a write, which goes into the log afterwards. */
@@ -145,6 +166,7 @@ struct shard {
     uint64_t lease_until_ms;
     uint64_t raft_wake_at_ms;
     bool is_transferring;
+    bool is_quiet;
 
     uint64_t durable_sequence; /* Everything that Raft numbered up to here is durable. */
     uint64_t reign;            /* Counts how often leadership was lost. */
@@ -167,7 +189,7 @@ struct shard {
     struct slots_range range;        /* As of the applied entry. */
     struct slots_range stored_range; /* As of what the store has. */
     struct shard_split split;        /* Of the entry that is being applied. */
-    raft_index split_index;          /* Of the newest SPLIT since the start. */
+    raft_index split_index;          /* Of the newest SPLIT, or somewhat later. */
 
     uint64_t stamp_ms; /* Of the newest entry, proposed or applied. */
 
@@ -178,12 +200,22 @@ struct shard {
     struct shard_log log;
     uint32_t in_flight_count;      /* In the log and not applied. */
     uint64_t in_flight_size_bytes; /* Of their payload, and of what is gathered. */
+    uint64_t accounted_size_bytes; /* What of it the account knows. */
     struct list retired;           /* Cut off, but not durable yet. */
     struct shard_window *window;
+    uint64_t window_age_at_ms;    /* UINT64_MAX: nothing was applied */
+    raft_index window_rest_index; /* since this. */
+    uint64_t floors_told_at_ms;
+    uint64_t forgotten_told_count; /* Answers that had been forgotten then. */
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
+    struct shard_answers spare_answers; /* For the next entry that needs some; empty. */
+    uint64_t free_size_bytes;           /* What they keep. */
     struct shard_ahead ahead;
+    bool is_window_open;  /* The answers of the entry that is executed are remembered. */
+    struct buffer found;  /* Of the entry that is executed, a byte for each command. */
+    const uint8_t *known; /* What they found before; NULL: nobody knows. */
 
     /* stored <= handed <= applied. Up to `stored` the store has everything; up to `handed` it is in
      * the batch, which is under way or was refused. */
@@ -215,6 +247,7 @@ struct shard {
 
     /* Replication. */
     struct list waiting_sends;
+    struct list spare_sends; /* Memory for the next one, or none. */
     uint32_t waiting_send_count;
     struct list log_reads;
     uint32_t log_reads_under_way;
@@ -222,15 +255,29 @@ struct shard {
     struct shard_install *install;
     uint32_t works_elsewhere;
 
+    /* Of one that hears of no leader: when to ask whether it belongs to the group, and what was asked;
+     * 0: nothing, or it has answered somebody since. */
+    uint64_t doubt_at_ms; /* UINT64_MAX: not while the group is quiet. */
+    uint64_t doubt_interval_ms;
+    uint64_t question;
+    struct shard_discard *discard; /* Everything is being given up: Raft stands still. */
+    /* Leader: what others asked. */
+    struct shard_asked asked[SHARD_ASKED_COUNT_MAX];
+    uint32_t asked_count;
+
     bool is_background_pending;
     uint64_t background_at_ms;
     bool is_full;
     bool has_failed;
 
+    uint64_t follows_since_ms; /* 0: it leads, is alone, or is about to be looked at. */
+    uint64_t shorten_at_ms;    /* Not before: rows become short. */
+
     struct bytes *arguments; /* Of the command being decoded. */
     uint32_t argument_capacity;
     struct buffer scratch;
     struct shard_statistics statistics;
+    struct demand demand; /* Of the requests that it takes. */
 };
 
 /* ---- shard_entry.c: the payload of an entry; docs/formats/entry.md ---------------------------- */
@@ -269,15 +316,22 @@ void shard__log_init(struct shard *shard);
 void shard__log_deinit(struct shard *shard);
 struct shard_entry *shard__entry_take(struct shard *shard);
 void shard__entry_give(struct shard *shard, struct shard_entry *entry);
+/* Before it has items, or is executed; and when it is answered. */
+void shard__entry_lend_answers(struct shard *shard, struct shard_entry *entry);
+void shard__entry_end_answers(struct shard *shard, struct shard_entry *entry);
+/* The entry that gathers is to be put into the log: give it, as large as it is, and open the next. */
+struct shard_entry *shard__entry_close(struct shard *shard);
 /* NULL when it is not in memory. */
 struct shard_entry *shard__log_at(const struct shard *shard, raft_index index);
 void shard__log_push(struct shard *shard, struct shard_entry *entry);
+/* It is in flight no more. */
+void shard__log_land(struct shard *shard, struct shard_entry *entry);
 /* Entries from `index` on are void. */
 void shard__log_truncate(struct shard *shard, raft_index index);
 /* Entries up to `index` go; those behind `applied` were in flight. */
 void shard__log_drop(struct shard *shard, raft_index index, raft_index applied);
-/* Let go of applied entries beyond so many bytes. */
-void shard__log_trim(struct shard *shard, uint64_t size_bytes_max);
+/* Let go of applied entries that nobody is likely to want. */
+void shard__log_trim(struct shard *shard);
 void shard__log_free_retired(struct shard *shard);
 
 /* ---- shard_ahead.c --------------------------------------------------------------------------- */
@@ -294,6 +348,12 @@ void shard__apply_committed(struct shard *shard);
 void shard__answer_stalled(struct shard *shard);
 void shard__fail(struct shard *shard, int status, const struct error *error);
 uint64_t shard__time_ms(const struct shard *shard);
+/* Has the group no other member? */
+static inline bool shard__is_alone(const struct shard *shard)
+{
+    const struct raft_configuration *members = &shard->configuration;
+    return members->voter_count + members->outgoing_count + members->learner_count <= 1;
+}
 
 /* ---- shard_meta.c ---------------------------------------------------------------------------- */
 
@@ -313,6 +373,36 @@ void shard__bounds_of(const struct shard *shard, const struct slots_range *range
 /* Put what is applied into the rows. */
 void shard__meta_store(struct shard *shard);
 
+/* Append the row of what is applied. */
+void shard__meta_append(struct shard *shard, struct buffer *target);
+
+/* ---- shard_ask.c ----------------------------------------------------------------------------- */
+
+/* Of one that has nothing: tell the leader that what it sends is from before a split. */
+void shard__ask_narrow(struct shard *shard, raft_node leader);
+/* A leader or a candidate was heard of, and may be answered. */
+void shard__ask_later(struct shard *shard);
+/* Returns when to be called again. */
+uint64_t shard__ask_tick(struct shard *shard, uint64_t now_ms);
+MUST_USE int shard__ask_receive(struct shard *shard, raft_node from, enum shard_message_kind kind,
+                                struct bytes message);
+/* After any step: look at what was asked. */
+void shard__ask_answer(struct shard *shard);
+
+/* ---- shard_discard.c ------------------------------------------------------------------------- */
+
+MUST_USE int shard__discard_receive(struct shard *shard, raft_node from, struct bytes message);
+void shard__discard_persisted(struct shard *shard);
+/* Returns when to be called again. */
+uint64_t shard__discard_tick(struct shard *shard, uint64_t now_ms);
+void shard__discard_deinit(struct shard *shard);
+
+/* ---- shard_floor.c --------------------------------------------------------------------------- */
+
+/* Tell the others, and let go of what is forgotten. Returns when to be called again. */
+uint64_t shard__floor_tick(struct shard *shard, uint64_t now_ms);
+MUST_USE int shard__floor_receive(struct shard *shard, struct bytes message);
+
 /* ---- shard_impair.c -------------------------------------------------------------------------- */
 
 /* Is a majority of the voters left without it? */
@@ -320,6 +410,8 @@ bool shard__is_dispensable(const struct raft_configuration *members, raft_node s
 
 /* ---- shard_split.c --------------------------------------------------------------------------- */
 
+/* False: the command is no good SPLIT. */
+bool shard__split_parse(const struct shard_command *command, struct shard_split *split);
 /* May SPLIT go into the log now? */
 bool shard__may_split(const struct shard *shard);
 /* Note what a SPLIT of the log says. ERROR_CORRUPT: it contradicts the state. */
@@ -417,15 +509,36 @@ MUST_USE int shard__install_resume(struct shard *shard, struct shard_meta *meta,
                                    struct error *error);
 uint64_t shard__install_tick(struct shard *shard, uint64_t now_ms);
 void shard__install_deinit(struct shard *shard);
+/* Where the store has what is staged of a shard: from the first to before the second; and the mark. */
+#define SHARD_INSTALL_KEY_SIZE_BYTES 6u
+void shard__install_keys(wal_shard id, uint8_t keys[3][SHARD_INSTALL_KEY_SIZE_BYTES],
+                         struct bytes staged[3]);
 
 /* ---- shard.c --------------------------------------------------------------------------------- */
 
+/* Have Raft look at the time. */
+void shard__step_tick(struct shard *shard);
 uint64_t shard__now_ms(const struct shard *shard);
 /* Have Raft take the open entry. It stays open when that is not possible now. */
 void shard__propose_open(struct shard *shard);
-struct shard_received;
+/* Bring the account that shards share up to date. */
+void shard__account(struct shard *shard);
+/* Something was applied: the machine may have work in the background. */
+void shard__look_at_background(struct shard *shard);
 void shard__step_received(struct shard *shard, const struct shard_received *received);
+/* Of a message that never has entries. */
+void shard__step_beat(struct shard *shard, const struct raft_message *message);
 void shard__compacted(struct shard *shard, raft_index index);
+/* Leader: that entry is committed, as is known from elsewhere. */
+void shard__committed(struct shard *shard, raft_index index);
+/* Leader: ask a quorum whether it is still the leader. Returns the round. */
+uint64_t shard__confirm(struct shard *shard);
+/* Have all entries void on the disk, with no number of its own; */
+void shard__persist_void_log(struct shard *shard);
+/* and with one, which is returned. */
+uint64_t shard__void_log(struct shard *shard);
+/* It has nothing any more: Raft begins anew, in the term in which it was. */
+void shard__begin_again(struct shard *shard);
 void shard__snapshot_ended(struct shard *shard, raft_node to, raft_index index, bool has_failed);
 /* The state is the one of a snapshot from now on, though its rows are not in their place yet. */
 void shard__adopt(struct shard *shard, const struct shard_meta *meta);

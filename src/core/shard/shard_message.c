@@ -4,7 +4,8 @@
  * Every message
  *   offset  size  meaning
  *        0     1  version of this format, 1
- *        1     1  kind: 1 Raft, 2 piece of a snapshot, 3 reply to a piece
+ *        1     1  kind: 1 Raft, 2 piece of a snapshot, 3 reply to a piece, 4 narrow, 5 question about
+ *                 membership, 6 answer to it, 7 floors
  *
  * Raft
  *        2     1  kind of Raft's message
@@ -36,7 +37,25 @@
  *        3     1  zero
  *        4     4  the piece that is wanted next
  *        8     8  number of the snapshot
- *       16     8  index that the receiver has applied */
+ *       16     8  index that the receiver has applied
+ *
+ * Narrow, question about membership
+ *        2     2  zero
+ *        4     4  narrow: the first slot behind the shard; else zero
+ *        8     8  question: its number, not 0; else zero
+ *       16     8  zero
+ *
+ * Answer: whoever asked does not belong to the group
+ *        2     6  zero
+ *        8     8  number of the question
+ *       16     8  term of the leader
+ *       24     8  up to this index all is committed
+ *       32        the configuration (raft.md)
+ *
+ * Floors
+ *        2     2  zero
+ *        4     4  number of gateways, 1 to 512
+ *        8        gateways, each: 8 origin, 8 floor; neither is 0 */
 #include "core/shard/shard_message.h"
 
 #include <string.h>
@@ -48,6 +67,8 @@
 enum { VERSION = 1, MESSAGE_SIZE_BYTES_MIN = SHARD_MESSAGE_SNAPSHOT_REPLY_SIZE_BYTES };
 enum { FLAG_REJECTED = 1, FLAG_QUIET = 2, FLAG_TRANSFER = 4 };
 enum { FLAG_LAST_PIECE = 1 };
+enum { MEMBERSHIP_SIZE_BYTES = 32 };
+enum { FLOORS_SIZE_BYTES = 8, FLOOR_SIZE_BYTES = 16 };
 
 int shard__message_kind(struct bytes message, enum shard_message_kind *kind)
 {
@@ -58,7 +79,7 @@ int shard__message_kind(struct bytes message, enum shard_message_kind *kind)
         return ERROR_NEWER_FORMAT;
     }
     if (message.data[0] != VERSION || message.data[1] < SHARD_MESSAGE_RAFT ||
-        message.data[1] > SHARD_MESSAGE_SNAPSHOT_REPLY) {
+        message.data[1] > SHARD_MESSAGE_FLOORS) {
         return ERROR_PROTOCOL;
     }
     *kind = (enum shard_message_kind)message.data[1];
@@ -299,5 +320,110 @@ int shard__message_decode_snapshot_reply(struct bytes message, struct shard_snap
         .snapshot = endian_get_u64_le(message.data + 8),
         .index = endian_get_u64_le(message.data + 16),
     };
+    return 0;
+}
+
+/* ---- What is asked besides ------------------------------------------------------------------- */
+
+void shard__message_encode_question(enum shard_message_kind kind,
+                                    const struct shard_question *question,
+                                    uint8_t target[SHARD_MESSAGE_QUESTION_SIZE_BYTES])
+{
+    memset(target, 0, SHARD_MESSAGE_QUESTION_SIZE_BYTES);
+    target[0] = VERSION;
+    target[1] = (uint8_t)kind;
+    endian_put_u32_le(target + 4, question->end_slot);
+    endian_put_u64_le(target + 8, question->number);
+}
+
+int shard__message_decode_question(struct bytes message, struct shard_question *question)
+{
+    if (message.size_bytes != SHARD_MESSAGE_QUESTION_SIZE_BYTES) {
+        return ERROR_PROTOCOL;
+    }
+    bool is_narrow = message.data[1] == SHARD_MESSAGE_NARROW;
+    struct shard_question decoded = {
+        .end_slot = endian_get_u32_le(message.data + 4),
+        .number = endian_get_u64_le(message.data + 8),
+    };
+    if ((is_narrow && (decoded.end_slot == 0 || decoded.end_slot > SLOTS_COUNT)) ||
+        (!is_narrow && decoded.number == 0)) {
+        return ERROR_PROTOCOL;
+    }
+    *question = decoded;
+    return 0;
+}
+
+void shard__message_encode_membership(const struct shard_membership *membership,
+                                      struct buffer *target)
+{
+    uint8_t *head = buffer_extend(target, MEMBERSHIP_SIZE_BYTES);
+    memset(head, 0, MEMBERSHIP_SIZE_BYTES);
+    head[0] = VERSION;
+    head[1] = SHARD_MESSAGE_MEMBERSHIP;
+    endian_put_u64_le(head + 8, membership->number);
+    endian_put_u64_le(head + 16, membership->term);
+    endian_put_u64_le(head + 24, membership->index);
+    raft_configuration_encode(&membership->members, target);
+}
+
+int shard__message_decode_membership(struct bytes message, struct shard_membership *membership)
+{
+    if (message.size_bytes < MEMBERSHIP_SIZE_BYTES) {
+        return ERROR_PROTOCOL;
+    }
+    struct shard_membership decoded = {
+        .number = endian_get_u64_le(message.data + 8),
+        .term = endian_get_u64_le(message.data + 16),
+        .index = endian_get_u64_le(message.data + 24),
+    };
+    struct bytes members = bytes_make(message.data + MEMBERSHIP_SIZE_BYTES,
+                                      message.size_bytes - MEMBERSHIP_SIZE_BYTES);
+    int status = raft_configuration_decode(&decoded.members, members);
+    if (status != 0) {
+        return status == ERROR_CORRUPT ? ERROR_PROTOCOL : status;
+    }
+    *membership = decoded;
+    return 0;
+}
+
+/* ---- What gateways need no more -------------------------------------------------------------- */
+
+void shard__message_encode_floors(const struct shard_floor *floors, uint32_t count,
+                                  struct buffer *target)
+{
+    ASSERT(count > 0 && count <= SHARD_FLOOR_COUNT_MAX);
+    uint8_t *place = buffer_extend(target, FLOORS_SIZE_BYTES + (size_t)count * FLOOR_SIZE_BYTES);
+    place[0] = VERSION;
+    place[1] = SHARD_MESSAGE_FLOORS;
+    endian_put_u16_le(place + 2, 0);
+    endian_put_u32_le(place + 4, count);
+    place += FLOORS_SIZE_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
+        endian_put_u64_le(place, floors[i].origin);
+        endian_put_u64_le(place + 8, floors[i].floor);
+        place += FLOOR_SIZE_BYTES;
+    }
+}
+
+int shard__message_decode_floors(struct bytes message,
+                                 struct shard_floor floors[SHARD_FLOOR_COUNT_MAX], uint32_t *count)
+{
+    if (message.size_bytes < FLOORS_SIZE_BYTES || endian_get_u16_le(message.data + 2) != 0) {
+        return ERROR_PROTOCOL;
+    }
+    uint32_t said = endian_get_u32_le(message.data + 4);
+    if (said == 0 || said > SHARD_FLOOR_COUNT_MAX ||
+        message.size_bytes != FLOORS_SIZE_BYTES + (size_t)said * FLOOR_SIZE_BYTES) {
+        return ERROR_PROTOCOL;
+    }
+    for (uint32_t i = 0; i < said; i++) {
+        const uint8_t *place = message.data + FLOORS_SIZE_BYTES + (size_t)i * FLOOR_SIZE_BYTES;
+        floors[i] = (struct shard_floor){endian_get_u64_le(place), endian_get_u64_le(place + 8)};
+        if (floors[i].origin == 0 || floors[i].floor == 0) {
+            return ERROR_PROTOCOL;
+        }
+    }
+    *count = said;
     return 0;
 }

@@ -6,11 +6,16 @@
 
 #include "base/bytes/bytes.h"
 #include "core/raft/raft.h"
+#include "core/shard/shard.h"
 
 enum shard_message_kind {
     SHARD_MESSAGE_RAFT = 1,
     SHARD_MESSAGE_SNAPSHOT_PIECE = 2,
     SHARD_MESSAGE_SNAPSHOT_REPLY = 3,
+    SHARD_MESSAGE_NARROW = 4,     /* To a leader: nothing is taken from before a split. */
+    SHARD_MESSAGE_QUESTION = 5,   /* To anybody: does the sender belong to the group? */
+    SHARD_MESSAGE_MEMBERSHIP = 6, /* The answer: no. */
+    SHARD_MESSAGE_FLOORS = 7,     /* From a leader: what gateways need no more. */
 };
 
 /* ERROR_PROTOCOL; ERROR_NEWER_FORMAT. */
@@ -86,5 +91,42 @@ void shard__message_encode_snapshot_reply(const struct shard_snapshot_reply *rep
                                           uint8_t target[SHARD_MESSAGE_SNAPSHOT_REPLY_SIZE_BYTES]);
 MUST_USE int shard__message_decode_snapshot_reply(struct bytes message,
                                                   struct shard_snapshot_reply *reply);
+
+/* ---- What is asked besides (shard_ask.c) ----------------------------------------------------- */
+
+#define SHARD_MESSAGE_QUESTION_SIZE_BYTES 24u
+/* SHARD_MESSAGE_NARROW, SHARD_MESSAGE_QUESTION. */
+struct shard_question {
+    uint32_t end_slot; /* Narrow: where the shard ends, 1 to SLOTS_COUNT. */
+    uint64_t number;   /* Question: its name, not 0. */
+};
+void shard__message_encode_question(enum shard_message_kind kind,
+                                    const struct shard_question *question,
+                                    uint8_t target[SHARD_MESSAGE_QUESTION_SIZE_BYTES]);
+MUST_USE int shard__message_decode_question(struct bytes message, struct shard_question *question);
+
+/* These are the members, and all entries up to `index` are committed, as a leader of that term knows,
+ * who was confirmed after the question came. */
+struct shard_membership {
+    uint64_t number; /* Of the question. */
+    raft_term term;
+    raft_index index;
+    struct raft_configuration members;
+};
+/* Appends. */
+void shard__message_encode_membership(const struct shard_membership *membership,
+                                      struct buffer *target);
+MUST_USE int shard__message_decode_membership(struct bytes message,
+                                              struct shard_membership *membership);
+
+/* ---- What gateways need no more (shard_floor.c) ---------------------------------------------- */
+
+#define SHARD_FLOOR_COUNT_MAX 512u
+/* One at least. Appends. */
+void shard__message_encode_floors(const struct shard_floor *floors, uint32_t count,
+                                  struct buffer *target);
+MUST_USE int shard__message_decode_floors(struct bytes message,
+                                          struct shard_floor floors[SHARD_FLOOR_COUNT_MAX],
+                                          uint32_t *count);
 
 #endif

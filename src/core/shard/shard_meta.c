@@ -60,6 +60,80 @@ int shard_has_state(const struct env_store *store, wal_shard id, bool *has_state
                : error_set(error, status, "read the meta row of shard %u", id);
 }
 
+/* A walk over the rows of a kind, in the order of their shards. */
+struct walk {
+    const struct env_store *store;
+    struct env_iterator *iterator;
+    int status;   /* 0: it is at one, */
+    wal_shard id; /* of this shard. */
+};
+
+static void look(struct walk *walk)
+{
+    if (walk->status == 0) {
+        struct bytes key = walk->store->ops->iterator_key(walk->store->context, walk->iterator);
+        walk->status = key.size_bytes == SHARD_META_KEY_SIZE_BYTES ? 0 : ERROR_CORRUPT;
+        walk->id = walk->status == 0 ? endian_get_u32_be(key.data + 2) : 0;
+    }
+}
+
+static void begin_walk(struct walk *walk, const struct env_store *store, uint8_t kind,
+                       wal_shard from)
+{
+    uint8_t lower[SHARD_META_KEY_SIZE_BYTES];
+    uint8_t upper[2] = {0x01, (uint8_t)(kind + 1)};
+    (void)shard__meta_key(from, lower);
+    lower[1] = kind;
+    struct bytes first = bytes_make(lower, sizeof lower);
+    *walk = (struct walk){.store = store};
+    walk->status = store->ops->iterator_open(store->context, NULL, ENV_TIER_DISK, first,
+                                             bytes_make(upper, sizeof upper), &walk->iterator);
+    if (walk->status == 0) {
+        walk->status = store->ops->iterator_seek(store->context, walk->iterator, first);
+        look(walk);
+    }
+}
+
+static void pass(struct walk *walk, wal_shard id)
+{
+    if (walk->status == 0 && walk->id == id) {
+        walk->status = walk->store->ops->iterator_next(walk->store->context, walk->iterator);
+        look(walk);
+    }
+}
+
+static void end_walk(const struct walk *walk)
+{
+    if (walk->iterator != NULL) {
+        walk->store->ops->iterator_close(walk->store->context, walk->iterator);
+    }
+}
+
+int shard_list_states(const struct env_store *store, wal_shard from, wal_shard *ids,
+                      uint32_t count_max, uint32_t *count, struct error *error)
+{
+    struct walk states;
+    struct walk staged; /* As in shard_has_state(). */
+    uint32_t found = 0;
+    begin_walk(&states, store, 'S', from);
+    begin_walk(&staged, store, 'J', from);
+    while (found < count_max && (states.status == 0 || staged.status == 0)) {
+        bool is_staged = states.status != 0 || (staged.status == 0 && staged.id < states.id);
+        wal_shard id = is_staged ? staged.id : states.id;
+        ids[found++] = id;
+        pass(&states, id);
+        pass(&staged, id);
+    }
+    end_walk(&states);
+    end_walk(&staged);
+    int status = states.status != 0 && states.status != -ENOENT ? states.status : staged.status;
+    if (status != 0 && status != -ENOENT) {
+        return error_set(error, status, "look for shards in the store");
+    }
+    *count = found;
+    return 0;
+}
+
 /* `rest` begins behind the header. */
 static int decode_configuration(struct bytes rest, uint32_t size_bytes, struct shard_meta *meta)
 {
@@ -152,9 +226,8 @@ void shard__meta_set_impaired(struct buffer *encoded)
     encoded->data[1] |= FLAG_IMPAIRED;
 }
 
-void shard__meta_store(struct shard *shard)
+void shard__meta_append(struct shard *shard, struct buffer *target)
 {
-    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
     struct shard_meta meta = {
         .is_impaired = shard->is_impaired,
         .has_range = shard->has_range,
@@ -167,10 +240,16 @@ void shard__meta_store(struct shard *shard)
         .configuration_index = shard->configuration_index,
         .configuration = shard->configuration,
     };
+    encode(&meta, target);
+    shard->options.machine.save(shard->options.machine.context, target);
+}
+
+void shard__meta_store(struct shard *shard)
+{
+    uint8_t key[SHARD_META_KEY_SIZE_BYTES];
     shard->is_flag_stale = false;
     buffer_clear(&shard->scratch);
-    encode(&meta, &shard->scratch);
-    shard->options.machine.save(shard->options.machine.context, &shard->scratch);
+    shard__meta_append(shard, &shard->scratch);
     rows_put(shard->rows, shard__meta_key(shard->options.id, key), buffer_bytes(&shard->scratch));
 }
 
@@ -229,6 +308,8 @@ int shard__meta_load(struct shard *shard, struct error *error)
         return status;
     }
     shard->range = shard__meta_range(shard, &meta);
+    shard->is_narrow = meta.index == 0 && meta.has_range;
+    shard->split_index = meta.has_range ? meta.index : 0; /* It was there or before. */
     shard->is_impaired = meta.is_impaired;
     shard->applied_index = meta.index;
     shard->applied_term = meta.term;

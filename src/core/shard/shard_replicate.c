@@ -33,8 +33,19 @@ static void send_pieces(struct shard *shard, raft_node to, const struct bytes *p
     host->send(host->context, shard, to, pieces, piece_count);
 }
 
+static bool is_beat(const struct raft_message *message)
+{
+    return message->kind == RAFT_MESSAGE_HEARTBEAT_REQUEST ||
+           message->kind == RAFT_MESSAGE_HEARTBEAT_REPLY;
+}
+
 static void send_bare(struct shard *shard, const struct raft_message *message)
 {
+    struct shard_host *host = &shard->options.host;
+    if (is_beat(message) && host->send_beat != NULL &&
+        host->send_beat(host->context, shard, message)) {
+        return;
+    }
     uint8_t header[SHARD_MESSAGE_RAFT_SIZE_BYTES];
     shard__message_encode_raft(message, header);
     struct bytes piece = bytes_make(header, sizeof header);
@@ -48,7 +59,9 @@ static void wait_for_disk(struct shard *shard, const struct raft_send *send)
         memory_free(LIST_ITEM(list_pop_front(&shard->waiting_sends), struct waiting_send, link));
         shard->waiting_send_count--;
     }
-    struct waiting_send *waiting = memory_allocate(sizeof *waiting);
+    struct list *spare = list_pop_front(&shard->spare_sends);
+    struct waiting_send *waiting = spare != NULL ? LIST_ITEM(spare, struct waiting_send, link)
+                                                 : memory_allocate(sizeof *waiting);
     *waiting =
         (struct waiting_send){.after_sequence = send->after_sequence, .message = send->message};
     list_push_back(&shard->waiting_sends, &waiting->link);
@@ -67,7 +80,11 @@ void shard__send_what_is_durable(struct shard *shard)
         list_remove(&waiting->link);
         shard->waiting_send_count--;
         send_bare(shard, &waiting->message);
-        memory_free(waiting);
+        if (list_is_empty(&shard->spare_sends)) {
+            list_push_front(&shard->spare_sends, &waiting->link);
+        } else {
+            memory_free(waiting);
+        }
     }
 }
 
@@ -317,11 +334,13 @@ void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t se
 void shard__replicate_init(struct shard *shard)
 {
     list_init(&shard->waiting_sends);
+    list_init(&shard->spare_sends);
     list_init(&shard->log_reads);
 }
 
 void shard__replicate_deinit(struct shard *shard)
 {
+    list_append_all(&shard->waiting_sends, &shard->spare_sends);
     for (struct list *member; (member = list_pop_front(&shard->waiting_sends)) != NULL;) {
         memory_free(LIST_ITEM(member, struct waiting_send, link));
     }
@@ -340,6 +359,13 @@ static void malformed(struct shard *shard, raft_node from, int status)
     TRACE("shard.malformed", shard->options.id, from, (uint64_t)(int64_t)status, 0);
 }
 
+/* Whoever hears that makes promises, or acknowledges entries. */
+static bool may_be_answered(enum raft_message_kind kind)
+{
+    return kind == RAFT_MESSAGE_VOTE_REQUEST || kind == RAFT_MESSAGE_APPEND_REQUEST ||
+           kind == RAFT_MESSAGE_HEARTBEAT_REQUEST || kind == RAFT_MESSAGE_TIMEOUT_NOW;
+}
+
 static int receive_raft(struct shard *shard, raft_node from, struct bytes message)
 {
     struct shard_received received;
@@ -351,18 +377,88 @@ static int receive_raft(struct shard *shard, raft_node from, struct bytes messag
     received.message.to = shard->options.self;
     if (shard->is_narrow && received.message.entry_count > 0 && received.message.index == 0) {
         PROBE("shard.first_entries_refused");
+        shard__ask_narrow(shard, from);
         return 0; /* As if they were lost: the leader will have a snapshot. */
+    }
+    if (may_be_answered(received.message.kind)) {
+        shard__ask_later(shard);
     }
     shard__step_received(shard, &received);
     return 0;
 }
 
+/* What a tick would look at, but for timers that run later than they did. */
+struct outlook {
+    raft_term term;
+    raft_index commit_index;
+    raft_index applied_index;
+    uint64_t issued_sequence;
+    uint64_t wake_at_ms;
+    uint64_t
+        doubt_at_ms; /* Who had asked again and again asks sooner, once it has heard a leader. */
+    raft_node leader;
+    enum raft_role role;
+    bool is_quiet;
+    bool is_impaired;
+    bool has_snapshots;
+    bool is_confirming;
+};
+
+static struct outlook outlook_of(const struct shard *shard)
+{
+    return (struct outlook){
+        .term = shard->term,
+        .commit_index = shard->commit_index,
+        .applied_index = shard->applied_index,
+        .issued_sequence = shard->issued_sequence,
+        .wake_at_ms = shard->raft_wake_at_ms,
+        .doubt_at_ms = shard->doubt_at_ms,
+        .leader = shard->leader,
+        .role = shard->role,
+        .is_quiet = shard->is_quiet,
+        .is_impaired = shard->is_impaired,
+        .has_snapshots = !list_is_empty(&shard->snapshots),
+        .is_confirming = !list_is_empty(&shard->confirming) || !list_is_empty(&shard->unconfirmed),
+    };
+}
+
+static bool needs_tick(const struct outlook *before, const struct outlook *after)
+{
+    return after->term != before->term || after->role != before->role ||
+           after->leader != before->leader || after->commit_index != before->commit_index ||
+           after->applied_index != before->applied_index ||
+           after->issued_sequence != before->issued_sequence ||
+           after->is_quiet != before->is_quiet || after->is_impaired != before->is_impaired ||
+           after->has_snapshots != before->has_snapshots || before->is_confirming ||
+           after->is_confirming || after->wake_at_ms < before->wake_at_ms ||
+           after->doubt_at_ms < before->doubt_at_ms;
+}
+
+bool shard_receive_beat(struct shard *shard, raft_node from, const struct raft_message *message)
+{
+    if (shard->has_failed || shard->raft == NULL || shard->discard != NULL) {
+        return false;
+    }
+    ASSERT(is_beat(message));
+    struct outlook before = outlook_of(shard);
+    struct raft_message received = *message;
+    received.from = from;
+    received.to = shard->options.self;
+    if (may_be_answered(received.kind)) {
+        shard__ask_later(shard);
+    }
+    shard__step_beat(shard, &received);
+    shard__finish_step(shard);
+    struct outlook after = outlook_of(shard);
+    return needs_tick(&before, &after);
+}
+
 void shard_receive(struct shard *shard, raft_node from, struct bytes message)
 {
-    if (shard->has_failed || shard->raft == NULL) {
+    if (shard->has_failed || shard->raft == NULL || shard->discard != NULL) {
         return;
     }
-    enum shard_message_kind kind;
+    enum shard_message_kind kind = SHARD_MESSAGE_RAFT;
     int status = shard__message_kind(message, &kind);
     if (status == 0) {
         switch (kind) {
@@ -370,10 +466,21 @@ void shard_receive(struct shard *shard, raft_node from, struct bytes message)
             status = receive_raft(shard, from, message);
             break;
         case SHARD_MESSAGE_SNAPSHOT_PIECE:
+            shard__ask_later(shard);
             status = shard__install_receive(shard, from, message);
             break;
         case SHARD_MESSAGE_SNAPSHOT_REPLY:
             status = shard__snapshot_receive(shard, from, message);
+            break;
+        case SHARD_MESSAGE_NARROW:
+        case SHARD_MESSAGE_QUESTION:
+            status = shard__ask_receive(shard, from, kind, message);
+            break;
+        case SHARD_MESSAGE_MEMBERSHIP:
+            status = shard__discard_receive(shard, from, message);
+            break;
+        case SHARD_MESSAGE_FLOORS:
+            status = shard__floor_receive(shard, message);
             break;
         }
     }

@@ -12,6 +12,8 @@
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
+enum { ITEM_COUNT_MIN = 8 };
+
 void shard_session_init(struct shard_session *session)
 {
     list_init(&session->waiting);
@@ -21,7 +23,7 @@ void shard_session_init(struct shard_session *session)
     session->route.number = 0;
     session->route.local_count = 0;
     session->route.local_epoch = 0;
-    session->route.local_write = 0;
+    list_init(&session->route.reads);
 }
 
 /* The arguments of a request outlive its submission. */
@@ -55,13 +57,20 @@ static void free_copy(struct shard_request *request)
     request->copy = NULL;
 }
 
-static void add_item(struct shard_entry *entry, struct shard_request *request, bool is_write)
+static void add_item(struct shard *shard, struct shard_entry *entry, struct shard_request *request,
+                     bool is_write)
 {
-    if (entry->item_count == entry->item_capacity) {
-        entry->item_capacity = entry->item_capacity == 0 ? 64 : entry->item_capacity * 2;
-        entry->items = memory_resize(entry->items, entry->item_capacity * sizeof entry->items[0]);
+    struct shard_answers *answers = &entry->answers;
+    if (answers->item_count == answers->item_capacity) {
+        shard__entry_lend_answers(shard, entry);
     }
-    entry->items[entry->item_count++] = (struct shard_item){request, is_write, 0};
+    if (answers->item_count == answers->item_capacity) {
+        answers->item_capacity =
+            answers->item_capacity == 0 ? ITEM_COUNT_MIN : answers->item_capacity * 2;
+        answers->items =
+            memory_resize(answers->items, answers->item_capacity * sizeof answers->items[0]);
+    }
+    answers->items[answers->item_count++] = (struct shard_item){request, is_write, 0};
 }
 
 static void add_command(struct shard *shard, struct shard_request *request,
@@ -80,7 +89,7 @@ static void add_command(struct shard *shard, struct shard_request *request,
     shard__entry_add(&entry->payload, decoded);
     entry->has_identities = entry->has_identities || decoded->origin != 0;
     entry->command_count++;
-    add_item(entry, request, true);
+    add_item(shard, entry, request, true);
     const struct shard_machine *machine = &shard->options.machine;
     if (machine->gathered != NULL) {
         machine->gathered(machine->context, &decoded->command);
@@ -123,7 +132,7 @@ static bool is_in_memory(struct shard *shard, const struct shard_command *comman
  * one. */
 static struct shard_entry *entry_for_read(struct shard *shard)
 {
-    if (shard->open->item_count > 0) {
+    if (shard->open->answers.item_count > 0) {
         return shard->open;
     }
     raft_index last = shard->log.first_index + shard->log.count - 1;
@@ -196,7 +205,7 @@ static void add_ordered_read(struct shard *shard, struct shard_request *request)
 {
     shard__copy_command(request);
     request->session->pending_count++;
-    add_item(entry_for_read(shard), request, false);
+    add_item(shard, entry_for_read(shard), request, false);
 }
 
 static void wait_in_session(struct shard_request *request, bool is_first)
@@ -419,7 +428,8 @@ static void resume(struct shard *shard, struct list *requests)
 
 void shard__resume_confirmed(struct shard *shard)
 {
-    if (!shard_is_ready(shard)) {
+    bool does_any_wait = !list_is_empty(&shard->confirming) || !list_is_empty(&shard->unconfirmed);
+    if (!does_any_wait || !shard_is_ready(shard)) {
         return;
     }
     bool has_lease = shard__now_ms(shard) < shard->lease_until_ms;
@@ -474,6 +484,20 @@ void shard__resume_locked(struct shard *shard)
     }
 }
 
+/* Would too much be in flight with so much more? */
+static bool is_too_much(struct shard *shard, uint64_t size_bytes)
+{
+    const struct shard_account *account = shard->options.account;
+    uint64_t own = shard->in_flight_size_bytes;
+    uint64_t most = shard->options.in_flight_size_bytes_max;
+    if (account == NULL) {
+        return own > 0 && own + size_bytes > most;
+    }
+    shard__account(shard);
+    return own > 0 && account->in_flight_size_bytes + size_bytes > most &&
+           own + size_bytes > most / 2 / account->shard_count;
+}
+
 /* Refuse a write before anything changes; 0: it may go on. SHARD_ANSWERED is said by the window. */
 static int admit_write(struct shard *shard, const struct shard_request *request)
 {
@@ -484,12 +508,7 @@ static int admit_write(struct shard *shard, const struct shard_request *request)
     if (request->does_grow && shard->is_full) {
         return -ENOSPC;
     }
-    bool is_too_much = shard->in_flight_size_bytes > 0 &&
-                       shard->in_flight_size_bytes + size > shard->options.in_flight_size_bytes_max;
-    if (is_too_much || shard->is_transferring) {
-        return -EBUSY;
-    }
-    return 0;
+    return shard->is_transferring || is_too_much(shard, size) ? -EBUSY : 0;
 }
 
 /* I7: has it happened, is it on its way, or is it new? */
@@ -511,6 +530,12 @@ static int look_up_identity(struct shard *shard, const struct shard_request *req
     case SHARD_WINDOW_PENDING:
         PROBE("shard.retry_on_its_way");
         return -EBUSY;
+    case SHARD_WINDOW_FORGOTTEN:
+        if (BUG("shard.forgotten_ignored")) {
+            break;
+        }
+        PROBE("shard.retry_forgotten");
+        return ERROR_OUTCOME_UNKNOWN; /* Nobody waits for it. */
     case SHARD_WINDOW_UNKNOWN:
         break;
     }
@@ -528,13 +553,14 @@ static int admit(struct shard *shard, const struct shard_request *request,
 {
     int status = 0;
     *is_answered = false;
-    if (request->is_write) {
+    bool has_moved = shard__has_moved(shard, request);
+    if (request->is_write && !(has_moved && BUG("shard.moved_before_window"))) {
         status = look_up_identity(shard, request, reply, is_answered);
     }
     if (status != 0 || *is_answered) {
         return status;
     }
-    if (shard__has_moved(shard, request) && !BUG("shard.range_ignored")) {
+    if (has_moved && !BUG("shard.range_ignored")) {
         PROBE("shard.request_moved");
         return ERROR_MOVED;
     }
@@ -543,6 +569,27 @@ static int admit(struct shard *shard, const struct shard_request *request,
         return -EBUSY; /* Not refused for good: what its session asks next might be taken. */
     }
     return request->is_write ? admit_write(shard, request) : 0;
+}
+
+/* One request in many. What a replica that does not lead answers is not asked of the leader. */
+static void note_demand(struct shard *shard, const struct shard_command *command)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    int32_t slot = -1;
+    if (machine->slot_of != NULL && shard_is_ready(shard)) {
+        slot = machine->slot_of(machine->context, command, demand_choose(&shard->demand));
+    }
+    if (slot < 0) {
+        demand_pass(&shard->demand);
+    } else {
+        demand_note(&shard->demand, (uint32_t)slot, shard__now_ms(shard));
+    }
+}
+
+bool shard_halve_demand(const struct shard *shard, uint32_t first_slot, uint32_t end_slot,
+                        struct demand_halves *halves)
+{
+    return demand_halve(&shard->demand, first_slot, end_slot, shard__now_ms(shard), halves);
 }
 
 int shard_submit(struct shard *shard, struct shard_request *request, const struct reply *reply)
@@ -563,6 +610,9 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
         shard->statistics.read_count++;
     } else if (request->origin != 0 && !BUG("shard.identity_ignored")) {
         shard__window_add_pending(shard->window, request->origin, request->sequence);
+    }
+    if (demand_is_next(&shard->demand)) {
+        note_demand(shard, &request->command);
     }
     bool must_wait = session->is_alone || !list_is_empty(&session->waiting);
     int submitted = SHARD_PENDING;

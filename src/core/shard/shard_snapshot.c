@@ -212,7 +212,9 @@ static void start_piece(struct shard_snapshot *snapshot, uint32_t number)
     snapshot->send_count = 0;
     snapshot->work.run = read_piece;
     snapshot->work.done = piece_is_read;
-    if (snapshot->store_snapshot == NULL && !shard->is_stateless) {
+    /* The store may have nothing yet, or what it had before a split. */
+    bool is_stored = shard->stored_index > 0 && shard->stored_index >= shard->split_index;
+    if (snapshot->store_snapshot == NULL && !shard->is_stateless && is_stored) {
         struct env_store *store = &shard->options.store;
         snapshot->store_snapshot = store->ops->snapshot_create(store->context);
     }

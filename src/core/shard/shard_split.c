@@ -52,21 +52,30 @@ void shard__split_hand_back(struct shard *shard)
 
 /* ---- Applying -------------------------------------------------------------------------------- */
 
-int shard__split_note(struct shard *shard, const struct shard_command *command)
+bool shard__split_parse(const struct shard_command *command, struct shard_split *split)
 {
     ASSERT(command->opcode == SHARD_OPCODE_SPLIT);
     if (command->argument_count != ARGUMENT_COUNT ||
         command->arguments[0].size_bytes != ARGUMENT_SIZE_BYTES ||
-        command->arguments[1].size_bytes != ARGUMENT_SIZE_BYTES ||
-        shard->options.machine.split == NULL) {
-        return ERROR_CORRUPT;
+        command->arguments[1].size_bytes != ARGUMENT_SIZE_BYTES) {
+        return false;
     }
-    struct shard_split split = {
+    *split = (struct shard_split){
         .child = endian_get_u32_le(command->arguments[0].data),
         .first_slot = endian_get_u32_le(command->arguments[1].data),
     };
+    return true;
+}
+
+int shard__split_note(struct shard *shard, const struct shard_command *command)
+{
+    struct shard_split split;
+    if (!shard__split_parse(command, &split) || shard->options.machine.split == NULL) {
+        return ERROR_CORRUPT;
+    }
     bool is_inside = split.first_slot > shard->range.first && split.first_slot < shard->range.end;
-    if (split.child == 0 || split.child == shard->options.id || !is_inside) {
+    if (split.child == 0 || split.child > SLOTS_SHARD_COUNT_MAX ||
+        split.child == shard->options.id || !is_inside) {
         return ERROR_CORRUPT;
     }
     shard->split = split;

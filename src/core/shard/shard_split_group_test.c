@@ -9,114 +9,16 @@
 #include <cmocka.h>
 
 #include "base/memory/memory.h"
-#include "core/shard/shard_world.h"
+#include "core/shard/shard_group.h"
 
-enum { COUNT = 3, CHILD = 7, MIDDLE = SLOTS_COUNT / 2 }; /* 'n' begins at the middle. */
+enum { CHILD = 7, MIDDLE = SLOTS_COUNT / 2 }; /* 'n' begins at the middle. */
 
-struct group {
-    struct shard__world *worlds[COUNT]; /* By number of the node, from 1. */
-    bool is_cut_off[COUNT];
-};
-
-static struct group group_create(wal_shard id)
+static void split(struct shard__group *group)
 {
-    struct group group = {0};
-    for (uint32_t i = 0; i < COUNT; i++) {
-        group.worlds[i] = shard__world_create_bare(NULL);
-        group.worlds[i]->self = i + 1;
-        group.worlds[i]->id = id;
-        group.worlds[i]->voter_count = COUNT;
-        shard__world_start(group.worlds[i], false);
-    }
-    return group;
-}
-
-static void group_destroy(struct group *group)
-{
-    for (uint32_t i = 0; i < COUNT; i++) {
-        shard__world_destroy(group->worlds[i]);
-    }
-}
-
-static void deliver(struct group *group, uint32_t from)
-{
-    struct shard__world *source = group->worlds[from];
-    struct shard__sent *sent = source->sent;
-    uint32_t count = source->sent_count;
-    source->sent = NULL;
-    source->sent_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t to = sent[i].to - 1;
-        if (!group->is_cut_off[from] && !group->is_cut_off[to] &&
-            group->worlds[to]->shard != NULL) {
-            shard_receive(group->worlds[to]->shard, from + 1, buffer_bytes(&sent[i].bytes));
-        }
-        buffer_deinit(&sent[i].bytes);
-    }
-    memory_free(sent);
-}
-
-static void run(struct group *group, uint32_t for_ms)
-{
-    for (uint32_t ms = 0; ms < for_ms; ms++) {
-        for (uint32_t i = 0; i < COUNT; i++) {
-            struct shard__world *world = group->worlds[i];
-            world->wall_ms++;
-            if (world->shard == NULL) {
-                continue;
-            }
-            shard_persisted(world->shard, world->persisting_sequence);
-            shard__world_work(world);
-            shard__world_write(world);
-            (void)shard_tick(world->shard);
-            deliver(group, i);
-        }
-    }
-}
-
-static struct shard__world *leader_of(struct group *group)
-{
-    for (uint32_t i = 0; i < COUNT; i++) {
-        if (group->worlds[i]->shard != NULL && shard_is_ready(group->worlds[i]->shard)) {
-            return group->worlds[i];
-        }
-    }
-    return NULL;
-}
-
-static void put(struct group *group, const char *key, const char *value)
-{
-    struct shard__client client;
-    struct shard_session session;
-    shard_session_init(&session);
-    assert_int_equal(
-        shard__world_submit(leader_of(group), &client, &session, OPCODE_SET, key, value),
-        SHARD_PENDING);
-    run(group, 5);
-    shard__world_expect(&client, "+OK\r\n");
-}
-
-static struct buffer row_of(struct shard__world *world, struct bytes key)
-{
-    struct buffer row = {0};
-    struct env_store store = memstore_interface(world->memstore);
-    (void)store.ops->get(store.context, NULL, ENV_TIER_DISK, key, &row);
-    return row;
-}
-
-static void expect_row(struct shard__world *world, struct bytes key, struct bytes value)
-{
-    struct buffer row = row_of(world, key);
-    assert_true(bytes_equal(buffer_bytes(&row), value));
-    buffer_deinit(&row);
-}
-
-static void split(struct group *group)
-{
-    struct shard__world *leader = leader_of(group);
+    struct shard__world *leader = shard__group_leader(group);
     leader->split_child = CHILD;
     leader->split_slot = MIDDLE;
-    run(group, 250);
+    shard__group_run(group, 250);
     assert_int_equal(leader->child_count, 1);
 }
 
@@ -125,19 +27,19 @@ static void split(struct group *group)
 static void test_a_child_has_a_leader_at_once(void **state)
 {
     (void)state;
-    struct group group = group_create(1);
-    run(&group, 2000);
-    put(&group, "b", "1");
-    put(&group, "z", "2");
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "b", "1");
+    shard__group_put(&group, "z", "2");
     split(&group);
     const uint8_t key[] = {0x01, 'S', 0, 0, 0, CHILD};
-    struct buffer expected = row_of(group.worlds[0], bytes_make(key, sizeof key));
+    struct buffer expected = shard__group_row(group.worlds[0], bytes_make(key, sizeof key));
     assert_true(expected.size_bytes > 0);
-    struct group children = {0};
-    for (uint32_t i = 0; i < COUNT; i++) {
+    struct shard__group children = {0};
+    for (uint32_t i = 0; i < SHARD__GROUP_COUNT; i++) {
         struct shard__world *parent = group.worlds[i];
         assert_int_equal(parent->child_count, 1);
-        expect_row(parent, bytes_make(key, sizeof key), buffer_bytes(&expected));
+        shard__group_expect_row(parent, bytes_make(key, sizeof key), buffer_bytes(&expected));
         struct shard__world *child = shard__world_create_bare(parent->memstore);
         child->self = i + 1;
         child->id = CHILD;
@@ -148,18 +50,18 @@ static void test_a_child_has_a_leader_at_once(void **state)
         children.worlds[i] = child;
     }
     buffer_deinit(&expected);
-    shard_campaign(children.worlds[leader_of(&group)->self - 1]->shard);
-    run(&children, 10);
-    assert_non_null(leader_of(&children));
-    assert_int_equal(leader_of(&children)->self, leader_of(&group)->self);
-    put(&children, "z", "3");
-    put(&group, "b", "4");
-    run(&children, 100);
-    for (uint32_t i = 0; i < COUNT; i++) {
-        expect_row(children.worlds[i], BYTES("z"), BYTES("3"));
+    shard_campaign(children.worlds[shard__group_leader(&group)->self - 1]->shard);
+    shard__group_run(&children, 10);
+    assert_non_null(shard__group_leader(&children));
+    assert_int_equal(shard__group_leader(&children)->self, shard__group_leader(&group)->self);
+    shard__group_put(&children, "z", "3");
+    shard__group_put(&group, "b", "4");
+    shard__group_run(&children, 100);
+    for (uint32_t i = 0; i < SHARD__GROUP_COUNT; i++) {
+        shard__group_expect_row(children.worlds[i], BYTES("z"), BYTES("3"));
     }
-    group_destroy(&children);
-    group_destroy(&group);
+    shard__group_destroy(&children);
+    shard__group_destroy(&group);
 }
 
 /* Who was away gets a snapshot from behind the split: what it had of the upper half goes, and it gives
@@ -167,51 +69,52 @@ static void test_a_child_has_a_leader_at_once(void **state)
 static void test_a_snapshot_carries_over_the_split(void **state)
 {
     (void)state;
-    struct group group = group_create(1);
-    run(&group, 2000);
-    put(&group, "b", "1");
-    put(&group, "z", "2");
-    run(&group, 100);
-    uint32_t away = leader_of(&group)->self % COUNT;
-    expect_row(group.worlds[away], BYTES("z"), BYTES("2"));
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "b", "1");
+    shard__group_put(&group, "z", "2");
+    shard__group_run(&group, 100);
+    uint32_t away = shard__group_leader(&group)->self % SHARD__GROUP_COUNT;
+    shard__group_expect_row(group.worlds[away], BYTES("z"), BYTES("2"));
     group.is_cut_off[away] = true;
     split(&group);
-    put(&group, "c", "3");
+    shard__group_put(&group, "c", "3");
     /* The leader forgets its log: a restart begins behind what is stored. */
-    struct shard__world *leader = leader_of(&group);
+    struct shard__world *leader = shard__group_leader(&group);
     memstore_flush(leader->memstore);
     shard__world_stop(leader);
     shard__world_start(leader, true);
     group.is_cut_off[away] = false;
-    run(&group, 100);
-    for (int i = 0; i < 20 && leader_of(&group) != leader; i++) {
-        if (leader_of(&group) != NULL) {
-            int status = shard_transfer(leader_of(&group)->shard, leader->self);
+    shard__group_run(&group, 100);
+    for (int i = 0; i < 20 && shard__group_leader(&group) != leader; i++) {
+        if (shard__group_leader(&group) != NULL) {
+            int status = shard_transfer(shard__group_leader(&group)->shard, leader->self);
             assert_true(status == 0 || status == -EBUSY);
         }
-        run(&group, 300);
+        shard__group_run(&group, 300);
     }
-    assert_ptr_equal(leader_of(&group), leader);
-    run(&group, 1500);
+    assert_ptr_equal(shard__group_leader(&group), leader);
+    shard__group_run(&group, 1500);
     struct shard__world *late = group.worlds[away];
     assert_int_equal(shard_applied_index(late->shard), shard_applied_index(leader->shard));
     assert_int_equal(shard_range(late->shard).end, MIDDLE);
     assert_int_equal(late->machine_range[1], MIDDLE);
-    expect_row(late, BYTES("c"), BYTES("3"));
-    expect_row(late, BYTES("z"), BYTES(""));
-    expect_row(leader, BYTES("z"), BYTES("2")); /* The child's, there. */
-    group_destroy(&group);
+    assert_true(shard_split_index(late->shard) >= leader->child_index);
+    shard__group_expect_row(late, BYTES("c"), BYTES("3"));
+    shard__group_expect_row(late, BYTES("z"), BYTES(""));
+    shard__group_expect_row(leader, BYTES("z"), BYTES("2")); /* The child's, there. */
+    shard__group_destroy(&group);
 }
 
 /* Who has nothing and has shrunk takes neither the first entries of the log nor a snapshot with the slots
  * that are another's, however often they come; after the split it is filled. */
 static void narrow_replica_waits(bool does_log_begin_late)
 {
-    struct group group = group_create(1);
+    struct shard__group group = shard__group_create(1);
     group.is_cut_off[2] = true;
-    run(&group, 2000);
-    put(&group, "b", "1");
-    put(&group, "z", "2");
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "b", "1");
+    shard__group_put(&group, "z", "2");
     struct shard__world *narrow = group.worlds[2];
     assert_true(shard_is_empty(narrow->shard));
     shard_narrow(narrow->shard, 0, MIDDLE);
@@ -222,24 +125,24 @@ static void narrow_replica_waits(bool does_log_begin_late)
     struct env_change change = {ENV_CHANGE_PUT, BYTES("z"), BYTES("of another")};
     assert_int_equal(store.ops->write(store.context, &change, 1, NULL), 0);
     for (int i = 0; i < 2 && does_log_begin_late; i++) { /* Behind what is stored. */
-        run(&group, 20);
+        shard__group_run(&group, 20);
         shard__world_stop(group.worlds[i]);
         shard__world_start(group.worlds[i], true);
     }
-    run(&group, 2000);
+    shard__group_run(&group, 2000);
     group.is_cut_off[2] = false;
-    run(&group, 1000);
+    shard__group_run(&group, 1000);
     assert_true(shard_is_empty(narrow->shard));
     assert_int_equal(narrow->executed_count, 0);
     split(&group);
-    run(&group, 2000);
+    shard__group_run(&group, 2000);
     assert_int_equal(shard_applied_index(narrow->shard),
-                     shard_applied_index(leader_of(&group)->shard));
+                     shard_applied_index(shard__group_leader(&group)->shard));
     assert_int_equal(shard_range(narrow->shard).end, MIDDLE);
     assert_int_equal(narrow->child_count, 0);
-    expect_row(narrow, BYTES("b"), BYTES("1"));
-    expect_row(narrow, BYTES("z"), BYTES("of another"));
-    group_destroy(&group);
+    shard__group_expect_row(narrow, BYTES("b"), BYTES("1"));
+    shard__group_expect_row(narrow, BYTES("z"), BYTES("of another"));
+    shard__group_destroy(&group);
 }
 
 static void test_a_narrow_replica_waits_for_its_snapshot(void **state)
@@ -249,12 +152,52 @@ static void test_a_narrow_replica_waits_for_its_snapshot(void **state)
     narrow_replica_waits(true);
 }
 
+/* Only one of three has applied SPLIT, and is gone; one has nothing and knows the map. The third has SPLIT in
+ * its log, and needs the one that waits for a snapshot from behind it: what that tells shows that the
+ * split is committed. */
+static void test_a_split_that_is_told_of_is_committed(void **state)
+{
+    (void)state;
+    struct shard__group group = shard__group_create(1);
+    group.is_cut_off[2] = true;
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "b", "1");
+    shard__group_put(&group, "z", "2");
+    struct shard__world *first = shard__group_leader(&group);
+    struct shard__world *second = group.worlds[first->self % 2];
+    struct shard__world *narrow = group.worlds[2];
+    first->split_child = CHILD;
+    first->split_slot = MIDDLE;
+    for (int i = 0; i < 500 && first->child_count == 0; i++) {
+        shard__group_run(&group, 1);
+    }
+    assert_int_equal(first->child_count, 1);
+    assert_int_equal(second->child_count, 0);
+    group.is_cut_off[first->self - 1] = true;
+    shard_narrow(narrow->shard, 0, MIDDLE);
+    group.is_cut_off[2] = false;
+    shard__group_run(&group, 5000);
+    assert_int_equal(second->child_count, 1);
+    assert_ptr_equal(shard__group_leader(&group), second);
+    assert_int_equal(shard_applied_index(narrow->shard), shard_applied_index(second->shard));
+    assert_int_equal(narrow->child_count, 0);
+    shard__group_expect_row(narrow, BYTES("b"), BYTES("1"));
+    shard__group_expect_row(narrow, BYTES("z"), BYTES(""));
+    shard__group_put(&group, "c", "3");
+    group.is_cut_off[first->self - 1] = false;
+    shard__group_run(&group, 2000);
+    shard__group_expect_row(first, BYTES("c"), BYTES("3"));
+    assert_int_equal(first->child_count, 1);
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_child_has_a_leader_at_once),
         cmocka_unit_test(test_a_snapshot_carries_over_the_split),
         cmocka_unit_test(test_a_narrow_replica_waits_for_its_snapshot),
+        cmocka_unit_test(test_a_split_that_is_told_of_is_committed),
     };
     return cmocka_run_group_tests_name("shard_split_group", tests, NULL, NULL);
 }

@@ -150,6 +150,11 @@ static void test_the_meta_row_tells_the_range_after_a_split(void **state)
     assert_int_equal(endian_get_u32_le(of_child.data + 60), SLOTS_COUNT);
     buffer_deinit(&of_child);
     buffer_deinit(&row);
+    /* That there was a split is known at the next start, too: it is what others are asked for. */
+    assert_int_equal(shard_split_index(world->shard), world->child_index);
+    shard__world_stop(world);
+    shard__world_start(world, true);
+    assert_true(shard_split_index(world->shard) >= world->child_index);
     shard__world_destroy(world);
 }
 

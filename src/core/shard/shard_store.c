@@ -120,7 +120,7 @@ uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms)
         (void)shard__hand_over(shard); /* The child waits for it. */
         return UINT64_MAX;
     }
-    uint64_t old_at_ms = shard->unstored_since_ms + SHARD_STORE_DELAY_MS;
+    uint64_t old_at_ms = shard->unstored_since_ms + shard->options.store_delay_ms;
     if (now_ms >= old_at_ms) {
         (void)shard__hand_over(shard);
         return UINT64_MAX;
@@ -157,6 +157,11 @@ static int finish_write(struct shard *shard)
         shard->stored_range = write->range;
     }
     return write->status;
+}
+
+void *shard_write_context(const struct shard_write *write)
+{
+    return write->shard->options.host.context;
 }
 
 void shard_write_done(struct shard_write *write)

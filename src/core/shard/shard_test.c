@@ -32,6 +32,78 @@ static void a_write_is_answered_when_it_is_durable(void **state)
     shard__world_destroy(world);
 }
 
+/* The rows of all commands of an entry are approached, each command's once and before it is executed; a command that is alone has nothing to gain. */
+static void an_entry_approaches_its_rows(void **state)
+{
+    enum { COUNT = 70 };
+    struct shard__world *world = shard__world_create();
+    struct shard_session sessions[COUNT];
+    struct shard__client clients[COUNT];
+    world->approached_count = 0;
+    world->late_approach_count = 0;
+    world->executed_count = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        shard_session_init(&sessions[i]);
+        assert_int_equal(shard__world_submit(world, &clients[i], &sessions[i], OPCODE_SET,
+                                             i % 2 == 0 ? "k" : "l", "v"),
+                         SHARD_PENDING);
+    }
+    assert_int_equal(world->approached_count, 0);
+    shard__world_settle(world);
+    assert_int_equal(world->executed_count, COUNT);
+    assert_int_equal(world->approached_count, COUNT);
+    assert_int_equal(world->late_approach_count, 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        shard__world_expect(&clients[i], "+OK\r\n");
+    }
+    shard__world_destroy(world);
+}
+
+/* Of one member alone: the first entry goes at once; while it is under way the next one waits until it has
+ * sixteen commands, or one that is large, or the first is durable; a third waits for one of them. */
+static void the_next_entry_waits_until_it_is_worth_a_flush(void **state)
+{
+    enum { COUNT = 64 };
+    struct shard__world *world = shard__world_create();
+    struct shard_session sessions[COUNT];
+    struct shard__client clients[COUNT];
+    static char large[20000];
+    static const struct {
+        uint32_t count;      /* So many commands come, */
+        bool is_large;       /* the last of them large, */
+        bool does_one_end;   /* after the oldest entry became durable; */
+        uint32_t gone_count; /* then so many entries go. */
+    } steps[] = {{1, false, false, 1},  {15, false, false, 0}, {1, false, false, 1},
+                 {20, false, false, 0}, {0, false, true, 1},   {1, false, true, 0},
+                 {1, false, true, 1},   {1, true, false, 1}};
+    memset(large, 'v', sizeof large - 1);
+    uint32_t client_count = 0;
+    uint64_t durable = world->persisting_sequence;
+    for (uint32_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        for (uint32_t j = 0; j < steps[i].count; j++) {
+            struct shard__client *client = &clients[client_count];
+            shard_session_init(&sessions[client_count]);
+            bool is_large = steps[i].is_large && j + 1 == steps[i].count;
+            assert_int_equal(shard__world_submit(world, client, &sessions[client_count++],
+                                                 OPCODE_SET, "k", is_large ? large : "v"),
+                             SHARD_PENDING);
+        }
+        uint64_t before = world->persisting_sequence;
+        if (steps[i].does_one_end) {
+            shard_persisted(world->shard, ++durable);
+            shard__world_write(world);
+        }
+        (void)shard_tick(world->shard);
+        assert_int_equal(world->persisting_sequence - before, steps[i].gone_count);
+        assert_false(shard_wants_tick(world->shard));
+    }
+    shard__world_settle(world);
+    for (uint32_t i = 0; i < client_count; i++) {
+        shard__world_expect(&clients[i], "+OK\r\n");
+    }
+    shard__world_destroy(world);
+}
+
 /* I4: a pipelined read sees the writes before it; I5: another session sees only what is applied. */
 static void a_session_sees_its_own_writes(void **state)
 {
@@ -116,6 +188,117 @@ static void a_log_that_lost_entries_is_refused(void **state)
         .shard = 1, .hard_state = world->hard_state, .last_index = 1, .last_term = 1};
     assert_int_equal(shard_start(world->shard, &found, &error), ERROR_CORRUPT);
     shard__world_destroy(world);
+}
+
+/* What others have in flight does not hold up a shard that has little: their groups may have no quorum. */
+static void others_do_not_hold_it_up(void **state)
+{
+    enum { MOST = 1 << 20, SHARD_COUNT = 4, EVEN_HALF = MOST / 2 / SHARD_COUNT };
+    struct shard__world *world = shard__world_create();
+    struct shard_account account = {.in_flight_size_bytes = 2 * MOST,
+                                    .shard_count = SHARD_COUNT - 1};
+    shard_close(world->shard);
+    world->account = &account;
+    shard__world_start(world, true);
+    shard__world_settle(world);
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client first, second, third, last;
+    char large[EVEN_HALF] = {0};
+    memset(large, 'v', sizeof large - 1);
+    assert_int_equal(shard__world_submit(world, &first, &session, OPCODE_SET, "a", "1"),
+                     SHARD_PENDING);
+    assert_int_equal(shard__world_submit(world, &second, &session, OPCODE_SET, "a", "2"),
+                     SHARD_PENDING);
+    assert_int_equal(shard__world_submit(world, &third, &session, OPCODE_SET, "a", large), -EBUSY);
+    account.in_flight_size_bytes -= 2 * MOST;
+    assert_int_equal(shard__world_submit(world, &last, &session, OPCODE_SET, "a", large),
+                     SHARD_PENDING);
+    shard__world_settle(world);
+    shard__world_expect(&first, "+OK\r\n");
+    shard__world_expect(&second, "+OK\r\n");
+    shard__world_expect(&last, "+OK\r\n");
+    assert_int_equal(account.in_flight_size_bytes, 0);
+    shard__world_destroy(world);
+}
+
+static raft_index last_index_of(const struct shard *shard)
+{
+    struct shard_statistics statistics;
+    shard_get_statistics(shard, &statistics);
+    return statistics.last_index;
+}
+
+/* While others' entries are under way what is gathered waits, and grows. Its
+ * own entries are counted as long as they are under way. */
+static void others_set_the_pace(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct pace pace = {0};
+    shard_close(world->shard);
+    world->pace = &pace;
+    shard__world_start(world, true);
+    shard__world_settle(world);
+    assert_int_equal(pace.in_flight_count, 0);
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client clients[2];
+    uint64_t tickets[2] = {pace_enter(&pace), pace_enter(&pace)};
+    assert_false(pace_tick(&pace, 1));
+    raft_index last_index = last_index_of(world->shard);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(
+            shard__world_submit(world, &clients[i], &session, OPCODE_SET, "a", i == 0 ? "1" : "2"),
+            SHARD_PENDING);
+        (void)shard_tick(world->shard);
+        assert_true(shard_is_held(world->shard));
+        assert_false(shard_wants_tick(world->shard));
+    }
+    assert_int_equal(last_index_of(world->shard), last_index);
+    pace_leave(&pace, tickets[0]);
+    assert_true(shard_wants_tick(world->shard));
+    assert_false(shard_is_held(world->shard));
+    assert_true(pace_tick(&pace, 2));
+    (void)shard_tick(world->shard);
+    assert_int_equal(last_index_of(world->shard), last_index + 1);
+    assert_int_equal(pace.in_flight_count, 2);
+    pace_leave(&pace, tickets[1]);
+    shard__world_settle(world);
+    shard__world_expect(&clients[0], "+OK\r\n");
+    shard__world_expect(&clients[1], "+OK\r\n");
+    assert_int_equal(pace.in_flight_count, 0);
+    shard__world_destroy(world);
+}
+
+/* A log of which nothing is left ends where the state ends, or it is void: else what comes behind the state, a
+ * snapshot's, would stand behind an end that is none of its own, and be given up at the start after the next. */
+static void a_log_that_ends_elsewhere_is_void(void **state)
+{
+    for (int does_fit = 0; does_fit < 2; does_fit++) {
+        struct shard__world *world = shard__world_create();
+        struct shard_session session;
+        shard_session_init(&session);
+        struct shard__client client;
+        (void)shard__world_submit(world, &client, &session, OPCODE_SET, "k", "v");
+        shard__world_settle(world);
+        shard__world_expect(&client, "+OK\r\n");
+        raft_index applied = shard_applied_index(world->shard);
+        raft_term term = world->log[applied].term;
+        assert_int_equal(shard_stored_index(world->shard), applied);
+        shard_close(world->shard);
+        world->persisting_sequence = 0;
+        struct shard_options options = shard__world_options(world);
+        assert_int_equal(shard_open(&world->shard, &options, NULL), 0);
+        struct wal_shard_state log = {.shard = 1,
+                                      .hard_state = {.term = term + 1},
+                                      .last_index = applied,
+                                      .last_term = term + 1 - (raft_term)does_fit};
+        assert_int_equal(shard_start(world->shard, &log, NULL), 0);
+        shard__world_settle(world);
+        assert_true(shard_is_ready(world->shard));
+        assert_int_equal(world->first_index, does_fit ? 1 : applied + 1);
+        shard__world_destroy(world);
+    }
 }
 
 /* I4: a cold read that turns out to need the log takes effect before what its session did later. */
@@ -371,6 +554,49 @@ static void reads_and_writes_are_counted(void **state)
     shard__world_destroy(world);
 }
 
+static void ask(struct shard__world *world, struct shard_session *session, const char *key,
+                uint16_t end_slot, int expected)
+{
+    struct shard__client client = {.arguments = {bytes_of_text(key)}};
+    client.request = (struct shard_request){
+        .command = {OPCODE_GET, 1, client.arguments},
+        .protocol = 2,
+        .may_be_stale = true,
+        .end_slot = end_slot,
+        .session = session,
+    };
+    struct reply reply = {&client.answer, 2};
+    assert_int_equal(shard_submit(world->shard, &client.request, &reply), expected);
+    buffer_deinit(&client.answer);
+}
+
+/* The leader knows which slots are asked for, by the requests that it has taken: not by what it refused, nor
+ * by what is for no slot, nor by what was read here while another one led. */
+static void demand_is_of_what_was_taken(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct demand_halves halves;
+    for (int i = 0; i < 2000; i++) {
+        ask(world, &session, i % 4 == 0 ? "c" : "d", SLOTS_COUNT, SHARD_ANSWERED);
+        ask(world, &session, "0", SLOTS_COUNT, SHARD_ANSWERED);
+        ask(world, &session, "y", SLOTS_COUNT / 2, SHARD_ANSWERED); /* Stale: it is answered. */
+    }
+    assert_true(shard_halve_demand(world->shard, 0, SLOTS_COUNT / 2, &halves));
+    assert_in_range(halves.slot, 2 * SLOTS_COUNT / 26 + 1, 3 * SLOTS_COUNT / 26);
+    assert_true(halves.lower < halves.upper);
+    assert_true(halves.lower + halves.upper > 1000 && halves.lower + halves.upper < 3000);
+
+    shard__world_depose(world);
+    world->wall_ms += 3 * DEMAND_WINDOW_MS;
+    for (int i = 0; i < 4000; i++) {
+        ask(world, &session, "d", SLOTS_COUNT, SHARD_ANSWERED);
+    }
+    assert_false(shard_halve_demand(world->shard, 0, SLOTS_COUNT, &halves));
+    shard__world_destroy(world);
+}
+
 /* What is written into the log of a replica that is not open is an entry with these members. */
 static void members_can_be_written_as_an_entry(void **state)
 {
@@ -396,9 +622,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_is_answered_when_it_is_durable),
+        cmocka_unit_test(an_entry_approaches_its_rows),
+        cmocka_unit_test(the_next_entry_waits_until_it_is_worth_a_flush),
         cmocka_unit_test(a_session_sees_its_own_writes),
         cmocka_unit_test(a_restart_applies_each_entry_once),
         cmocka_unit_test(a_log_that_lost_entries_is_refused),
+        cmocka_unit_test(others_do_not_hold_it_up),
+        cmocka_unit_test(others_set_the_pace),
+        cmocka_unit_test(a_log_that_ends_elsewhere_is_void),
         cmocka_unit_test(a_cold_expired_read_keeps_its_place),
         cmocka_unit_test(a_cold_read_goes_elsewhere),
         cmocka_unit_test(what_waits_for_an_earlier_reign_goes_back),
@@ -408,6 +639,7 @@ int main(void)
         cmocka_unit_test(time_never_goes_back),
         cmocka_unit_test(a_full_shard_refuses_what_grows),
         cmocka_unit_test(reads_and_writes_are_counted),
+        cmocka_unit_test(demand_is_of_what_was_taken),
         cmocka_unit_test(members_can_be_written_as_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,11 +7,17 @@
 #include "base/memory/memory.h"
 
 enum {
-    SLOT_COUNT_MIN = 256,
+    SLOT_COUNT_MIN = 8,
     GROUP_SLOT_COUNT = 8, /* Neighbours: four cache lines. */
-    /* Slots moved at an insertion. The table is full again after as many insertions as the old one
-     * had items, which were 7 of 10 slots. */
-    MOVED_AT_INSERTION = 8,
+    /* Old slots looked at with each change. A table that has doubled is full again after as many
+     * insertions as the old one had items, which were 7 of 10 slots. One that has become a quarter
+     * has 1 of 4 slots taken, and another 1 of 4 before the old one is empty. */
+    MOVED_AT_CHANGE = 16,
+    SHRINK_FACTOR = 4,
+    /* It does when so few were taken at most, while it changed so many times for each slot: items
+     * come and go in bursts. */
+    SPARSE_FACTOR = 16,
+    CHANGES_PER_SLOT = 4,
 };
 
 static struct window_slots slots_create(uint32_t count)
@@ -76,7 +82,7 @@ struct window_slot *shard__window_table_find(const struct window_table *table, u
 
 static void move_some(struct window_table *table)
 {
-    for (uint32_t i = 0; i < MOVED_AT_INSERTION && table->previous.slots != NULL; i++) {
+    for (uint32_t i = 0; i < MOVED_AT_CHANGE && table->previous.slots != NULL; i++) {
         struct window_slot *slot = &table->previous.slots[table->moved_count++];
         if (slot->origin != 0 && !slot->is_departed) {
             *probe(&table->present, slot->origin, slot->sequence) = *slot;
@@ -89,15 +95,40 @@ static void move_some(struct window_table *table)
     }
 }
 
+static void begin_move(struct window_table *table, uint32_t slot_count)
+{
+    ASSERT(table->previous.slots == NULL);
+    table->previous = table->present;
+    table->present = slots_create(slot_count);
+    table->moved_count = 0;
+    table->change_count = 0;
+    table->most_used_count = table->used_count;
+}
+
 static void make_room(struct window_table *table)
 {
     move_some(table);
     if ((uint64_t)(table->used_count + 1) * 10 > (uint64_t)table->present.count * 7) {
-        ASSERT(table->previous.slots == NULL);
-        table->previous = table->present;
-        table->present = slots_create(2 * table->previous.count);
-        table->moved_count = 0;
+        begin_move(table, 2 * table->present.count);
     }
+}
+
+/* Something was put in or removed: has it been too large for long? */
+static void note_change(struct window_table *table)
+{
+    if (table->most_used_count < table->used_count) {
+        table->most_used_count = table->used_count;
+    }
+    if (++table->change_count < (uint64_t)CHANGES_PER_SLOT * table->present.count ||
+        table->previous.slots != NULL) {
+        return;
+    }
+    if (table->present.count > SLOT_COUNT_MIN * SHRINK_FACTOR &&
+        (uint64_t)table->most_used_count * SPARSE_FACTOR < table->present.count) {
+        begin_move(table, table->present.count / SHRINK_FACTOR);
+    }
+    table->change_count = 0;
+    table->most_used_count = table->used_count;
 }
 
 struct window_slot *shard__window_table_take(struct window_table *table, uint64_t origin,
@@ -108,9 +139,10 @@ struct window_slot *shard__window_table_take(struct window_table *table, uint64_
         return slot;
     }
     make_room(table);
+    table->used_count++;
+    note_change(table);
     slot = probe(&table->present, origin, sequence);
     *slot = (struct window_slot){.origin = origin, .sequence = sequence};
-    table->used_count++;
     return slot;
 }
 
@@ -119,16 +151,10 @@ static bool is_present(const struct window_table *table, const struct window_slo
     return slot >= table->present.slots && slot < table->present.slots + table->present.count;
 }
 
-void shard__window_table_remove(struct window_table *table, struct window_slot *slot)
+static void close_gap(const struct window_slots *slots, const struct window_slot *removed)
 {
-    table->used_count--;
-    if (!is_present(table, slot)) {
-        slot->is_departed = true;
-        return;
-    }
-    struct window_slots *slots = &table->present;
     uint32_t mask = slots->count - 1;
-    uint32_t hole = (uint32_t)(slot - slots->slots);
+    uint32_t hole = (uint32_t)(removed - slots->slots);
     uint32_t place = (hole + 1) & mask;
     while (slots->slots[place].origin != 0) {
         const struct window_slot *next = &slots->slots[place];
@@ -141,4 +167,27 @@ void shard__window_table_remove(struct window_table *table, struct window_slot *
         place = (place + 1) & mask;
     }
     slots->slots[hole] = (struct window_slot){0};
+}
+
+void shard__window_table_remove(struct window_table *table, struct window_slot *slot)
+{
+    table->used_count--;
+    if (is_present(table, slot)) {
+        close_gap(&table->present, slot);
+    } else {
+        slot->is_departed = true;
+    }
+    move_some(table);
+    note_change(table);
+}
+
+bool shard__window_table_rest(struct window_table *table)
+{
+    bool is_large = table->present.count > SLOT_COUNT_MIN || table->previous.slots != NULL;
+    if (table->used_count == 0 && is_large) {
+        shard__window_table_deinit(table);
+        shard__window_table_init(table);
+        is_large = false;
+    }
+    return !is_large;
 }

@@ -58,6 +58,8 @@ static int toy_execute(void *context, struct rows *rows, const struct shard_stam
     int status = 0;
     switch (command->opcode) {
     case OPCODE_SET:
+        world->known_count += stamp->known == SET_FOUND;
+        *stamp->found = SET_FOUND;
         rows_put(rows, command->arguments[0], command->arguments[1]);
         reply_ok(reply);
         return 0;
@@ -138,10 +140,26 @@ static int toy_prefetch(void *context, struct rows *rows, const struct shard_com
     return status == ERROR_INCOMPLETE ? status : 0;
 }
 
+static uint64_t toy_approach(void *context, const struct rows *rows,
+                             const struct shard_command *command)
+{
+    struct shard__world *world = context;
+    world->late_approach_count += world->approached_count < world->executed_count;
+    world->approached_count++;
+    return rows_approach(rows, command->argument_count > 0 ? command->arguments[0] : BYTES(""));
+}
+
 /* A letter has 630 slots or 631. */
 static void toy_append_slot_row(uint32_t slot, struct buffer *row)
 {
     buffer_append_byte(row, slot == SLOTS_COUNT ? '~' : (uint8_t)('a' + slot * 26 / SLOTS_COUNT));
+}
+
+/* Of its first letter; a digit has none. */
+static int32_t toy_slot_of(void *context, const struct shard_command *command, uint64_t lot)
+{
+    int32_t letter = command->arguments[0].data[0] - 'a';
+    return letter < 0 ? -1 : letter * (int32_t)SLOTS_COUNT / 26;
 }
 
 static bool toy_background(void *context, struct rows *rows, uint64_t time_ms,
@@ -249,6 +267,16 @@ static void host_send(void *context, struct shard *shard, raft_node to, const st
     }
 }
 
+static bool host_send_beat(void *context, struct shard *shard, const struct raft_message *message)
+{
+    struct shard__world *world = context;
+    if (world->do_beats_gather) {
+        ASSERT(world->beat_count < BEAT_COUNT_MAX);
+        world->beats[world->beat_count++] = *message;
+    }
+    return world->do_beats_gather;
+}
+
 static int host_work_elsewhere(void *context, struct shard_work *work)
 {
     struct shard__world *world = context;
@@ -304,6 +332,37 @@ static void host_split(void *context, struct shard *shard, const struct slots_ra
     world->child_index = shard_applied_index(shard);
 }
 
+static uint32_t host_list_nodes(void *context, raft_node nodes[SHARD_NODE_COUNT_MAX])
+{
+    const struct shard__world *world = context;
+    uint32_t count = 0;
+    for (raft_node i = 1; i <= world->node_count; i++) {
+        nodes[count] = i;
+        count += i != world->self;
+    }
+    return count;
+}
+
+static bool host_knows_floors(void *context, raft_node node)
+{
+    return (((const struct shard__world *)context)->older_nodes >> (node - 1) & 1u) == 0;
+}
+
+static void host_note_found(void *context, const struct recall_entry *entry)
+{
+    recall_note(((struct shard__world *)context)->recall, entry);
+}
+
+static bool host_recall_found(void *context, struct recall_entry *entry)
+{
+    return recall_find(((struct shard__world *)context)->recall, entry);
+}
+
+static void host_emptied(void *context, struct shard *shard)
+{
+    ((struct shard__world *)context)->emptied_count++;
+}
+
 static struct env_store host_store(struct shard__world *world)
 {
     struct env_store store = memstore_interface(world->memstore);
@@ -324,26 +383,37 @@ struct shard_options shard__world_options(struct shard__world *world)
         .cache_size_bytes = 1 << 20,
         .store_row_count = world->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
+        .account = world->account,
+        .pace = world->pace,
         .recent_size_bytes_max = 1 << 20,
         .window_size_bytes_max = 1 << 20,
+        .is_asked_by_host_only = world->is_asked_by_host_only,
+        .floor_delay_ms = world->floor_delay_ms,
         .first_slot = world->first_slot,
         .end_slot = world->end_slot,
         .append_slot_row = toy_append_slot_row,
         .configuration = configuration,
-        .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_background,
-                    toy_must_wait, toy_gathered, toy_waits, toy_declines, toy_set_range, toy_split},
+        .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_approach,
+                    toy_background, toy_must_wait, toy_gathered, toy_waits, toy_declines,
+                    toy_set_range, toy_split, toy_slot_of},
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .send = host_send,
+                 .send_beat = host_send_beat,
                  .poll_writes = host_poll_writes,
                  .run_parts = host_run_parts,
                  .load_entry = host_load_entry,
                  .load_head = host_load_head,
+                 .note_found = host_note_found,
+                 .recall_found = host_recall_found,
                  .work_elsewhere = host_work_elsewhere,
                  .split = host_split,
+                 .list_nodes = world->node_count > 0 ? host_list_nodes : NULL,
+                 .knows_floors = host_knows_floors,
+                 .emptied = host_emptied,
                  .failed = host_failed},
     };
 }
@@ -421,6 +491,7 @@ struct shard__world *shard__world_create_bare(struct memstore *memstore)
     world->end_slot = SLOTS_COUNT;
     world->wall_ms = 1000;
     world->store_row_count = 1;
+    world->recall = recall_create();
     return world;
 }
 
@@ -474,6 +545,7 @@ void shard__world_destroy(struct shard__world *world)
         buffer_deinit(&world->sent[i].bytes);
     }
     memory_free(world->sent);
+    recall_destroy(world->recall);
     for (int i = 0; i < LOG_COUNT_MAX; i++) {
         buffer_deinit(&world->log[i].payload);
     }

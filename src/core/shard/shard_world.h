@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* shard_world: a shard with a toy machine, driven step by step; for tests only.
  *
- * The machine has SET, APPEND and GET of single rows; a value that begins with "late" has expired
+ * The machine has SET, APPEND and GET of single rows; SET says that it found `SET_FOUND`; a value that begins with "late" has expired
  * unless the log says otherwise. The test is the host: it decides what is durable when, when a batch
  * is written and when a read elsewhere is done. */
 #ifndef CORE_SHARD_SHARD_WORLD_H
@@ -11,7 +11,14 @@
 #include "core/memstore/memstore.h"
 #include "core/shard/shard.h"
 
-enum { OPCODE_SET = 1, OPCODE_APPEND = 2, OPCODE_GET = 3, LOG_COUNT_MAX = 64 };
+enum {
+    OPCODE_SET = 1,
+    OPCODE_APPEND = 2,
+    OPCODE_GET = 3,
+    SET_FOUND = 7,
+    LOG_COUNT_MAX = 64,
+    BEAT_COUNT_MAX = 16
+};
 
 struct log_entry {
     raft_term term;
@@ -46,8 +53,17 @@ struct shard__world {
     /* What was sent, for the test to deliver. */
     struct shard__sent *sent;
     uint32_t sent_count;
+    bool do_beats_gather; /* Then these are not among them. */
+    struct raft_message beats[BEAT_COUNT_MAX];
+    uint32_t beat_count;
     uint32_t store_row_count;
+    struct shard_account *account; /* NULL: none. */
+    struct pace *pace;             /* NULL: none. */
     uint32_t executed_count;
+    uint32_t approached_count;
+    uint32_t late_approach_count; /* Fewer had been approached than were executed. */
+    struct recall *recall;  /* What commands found; the test may take it, and load it again. */
+    uint32_t known_count;   /* How many SETs were told that they found SET_FOUND before. */
     const char *locked_key; /* What a transaction would hold; NULL: nothing. */
     uint32_t gathered_count;
     uint32_t told_anew_count; /* How often what waits was looked at. */
@@ -64,6 +80,11 @@ struct shard__world {
     uint32_t child_count;      /* How often the host was told. */
     struct slots_range child;
     raft_index child_index; /* Applied then. */
+    bool is_asked_by_host_only;
+    uint32_t floor_delay_ms;
+    uint32_t older_nodes;   /* A bit for each that does not understand floors, from node 1 on. */
+    uint32_t node_count;    /* That may be asked about membership, from 1; 0: nobody is. */
+    uint32_t emptied_count; /* How often the host was told. */
 };
 
 /* Give a world without a shard, of one member, of shard 1 with all slots; fields may be changed before the

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* slots: the map of data shards: which shard has which slots. Layer: core.
  *
- * Keys belong to slots (those of Redis Cluster), and a data shard has a contiguous range of them. The
- * map is a value: whoever changes it makes another one. It answers in one step, from a table.
+ * Keys belong to slots (those of Redis Cluster), and a data shard has a contiguous range of them. Which
+ * shard has a slot is answered in one step, from a table; where a shard is, in as many as its number of
+ * shards has binary digits. A map takes 32 KiB and 14 bytes for each shard.
  *
  * Invariants
  *   I1. Ranges are in ascending order, none is empty, and together they are all slots.
@@ -13,7 +14,9 @@
  *       (decision 18). So the first slot of a shard never changes, and what two maps of a cluster know
  *       together is the union of these (slots_merge()).
  *
- * A map that nobody changes may be read by any thread. No memory of its own. */
+ * A map of zeros is empty: it takes up no memory but its own, and nothing may be asked of it but what
+ * makes it one. It is given back by slots_deinit(), and copied by slots_copy() only: an assignment would
+ * share its memory. A map that nobody changes may be read by any thread. */
 #ifndef CORE_SLOTS_SLOTS_H
 #define CORE_SLOTS_SLOTS_H
 
@@ -25,8 +28,8 @@
 #include "core/wal/wal.h"
 
 #define SLOTS_COUNT 16384u
-/* Each shard has memory of its own on each node, about 1 MiB at least. */
-#define SLOTS_SHARD_COUNT_MAX 64u
+/* At most, each slot is a shard of its own. */
+#define SLOTS_SHARD_COUNT_MAX SLOTS_COUNT
 #define SLOTS_FIRST_SHARD 1u
 
 struct slots_range {
@@ -37,9 +40,15 @@ struct slots_range {
 
 struct slots {
     uint32_t range_count;
-    struct slots_range ranges[SLOTS_SHARD_COUNT_MAX];
-    uint8_t places[SLOTS_COUNT]; /* Of each slot's range in `ranges`. */
+    uint32_t range_capacity;
+    struct slots_range *ranges;
+    uint16_t *by_number;          /* Places in `ranges`, in the order of the shards' numbers. */
+    uint16_t places[SLOTS_COUNT]; /* Of each slot's range in `ranges`. */
 };
+
+void slots_deinit(struct slots *slots);
+/* `target` is a map, or empty. */
+void slots_copy(struct slots *target, const struct slots *source);
 
 /* Shards 1 to `shard_count`, in order, with as many slots each as is possible. `shard_count` is 1 to
  * SLOTS_SHARD_COUNT_MAX. */

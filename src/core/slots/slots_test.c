@@ -7,18 +7,23 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <string.h>
 
+#include "base/random/random.h"
 #include "core/slots/slots.h"
 
 /* Divided into any number, each slot has one shard, in order, and shares differ by one at most. */
 static void test_divide(void **state)
 {
     static struct slots slots;
-    for (uint32_t count = 1; count <= SLOTS_SHARD_COUNT_MAX; count++) {
+    static const uint32_t counts[] = {1, 2, 3, 7, 16, 64, 100, 1000, 10000, SLOTS_SHARD_COUNT_MAX};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        uint32_t count = counts[i];
         slots_divide(&slots, count);
         assert_int_equal(slots.range_count, count);
         wal_shard before = SLOTS_FIRST_SHARD;
-        uint32_t sizes[SLOTS_SHARD_COUNT_MAX + 1] = {0};
+        static uint32_t sizes[SLOTS_SHARD_COUNT_MAX + 2];
+        memset(sizes, 0, sizeof sizes);
         for (uint32_t slot = 0; slot < SLOTS_COUNT; slot++) {
             wal_shard shard = slots_shard_of(&slots, slot);
             assert_true(shard == before || shard == before + 1);
@@ -32,6 +37,7 @@ static void test_divide(void **state)
         }
         assert_int_equal(slots_find(&slots, count + 1), count);
     }
+    slots_deinit(&slots);
 }
 
 /* What is no map is refused, and the old one stays. */
@@ -56,6 +62,8 @@ static void test_refusals(void **state)
         assert_true(slots_are_equal(&slots, &before));
     }
     assert_int_equal(slots_set(&slots, wrong[0], 0), -EINVAL);
+    slots_deinit(&slots);
+    slots_deinit(&before);
 }
 
 /* Ids need not be in the order of the ranges, as after a split. */
@@ -72,6 +80,8 @@ static void test_set(void **state)
     assert_int_equal(slots_find(&slots, 7), 1);
     slots_divide(&other, 3);
     assert_false(slots_are_equal(&slots, &other));
+    slots_deinit(&slots);
+    slots_deinit(&other);
 }
 
 /* A child gets the upper part of its parent, wherever that stands, and nothing else changes. */
@@ -80,7 +90,7 @@ static void test_split(void **state)
     static struct slots slots;
     static struct slots before;
     slots_divide(&before, 2);
-    slots = before;
+    slots_copy(&slots, &before);
     assert_int_equal(slots_split(&slots, 1, 100, 3), 0);
     assert_int_equal(slots.range_count, 3);
     assert_int_equal(slots_shard_of(&slots, 99), 1);
@@ -92,6 +102,8 @@ static void test_split(void **state)
     assert_true(slots_descend(&slots, &before));
     assert_true(slots_descend(&before, &before));
     assert_false(slots_descend(&before, &slots));
+    slots_deinit(&slots);
+    slots_deinit(&before);
 }
 
 /* No part is empty, no shard is there twice, and there is an end of it. */
@@ -100,7 +112,7 @@ static void test_split_refusals(void **state)
     static struct slots slots;
     static struct slots before;
     slots_divide(&slots, 2);
-    before = slots;
+    slots_copy(&before, &slots);
     assert_int_equal(slots_split(&slots, 1, 0, 3), -EINVAL);
     assert_int_equal(slots_split(&slots, 1, 8192, 3), -EINVAL);
     assert_int_equal(slots_split(&slots, 2, 8192, 3), -EINVAL);
@@ -109,7 +121,43 @@ static void test_split_refusals(void **state)
     assert_int_equal(slots_split(&slots, 3, 100, 4), -EINVAL);
     assert_true(slots_are_equal(&slots, &before));
     slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
-    assert_int_equal(slots_split(&slots, 1, 1, 1000), -EINVAL);
+    assert_int_equal(slots_split(&slots, 1, 1, 20000), -EINVAL);
+    slots_deinit(&slots);
+    slots_deinit(&before);
+}
+
+/* However many splits there were, in whatever order: each slot has the shard that the last of them gave it,
+ * and each shard is found by its number. */
+static void test_many_splits(void **state)
+{
+    static struct slots slots;
+    static wal_shard owners[SLOTS_COUNT];
+    struct random random;
+    random_init(&random, 1);
+    slots_divide(&slots, 1);
+    for (uint32_t slot = 0; slot < SLOTS_COUNT; slot++) {
+        owners[slot] = 1;
+    }
+    for (wal_shard child = 2; child < 3000; child++) {
+        uint32_t first = 1 + (uint32_t)random_below(&random, SLOTS_COUNT - 1);
+        wal_shard number = child % 2 == 0 ? child : 100000 - child; /* Not in their order. */
+        wal_shard parent = slots_shard_of(&slots, first);
+        uint32_t end = slots.ranges[slots_place_of(&slots, first)].end;
+        if (slots_split(&slots, parent, first, number) != 0) {
+            assert_int_equal(slots.ranges[slots_place_of(&slots, first)].first, first);
+            continue;
+        }
+        for (uint32_t slot = first; slot < end; slot++) {
+            owners[slot] = number;
+        }
+    }
+    assert_true(slots.range_count > 2000);
+    for (uint32_t slot = 0; slot < SLOTS_COUNT; slot++) {
+        assert_int_equal(slots_shard_of(&slots, slot), owners[slot]);
+        assert_int_equal(slots_find(&slots, owners[slot]), slots_place_of(&slots, slot));
+    }
+    assert_int_equal(slots_find(&slots, 100001), slots.range_count);
+    slots_deinit(&slots);
 }
 
 /* Each of two maps may know of a split that the other does not: together they know of both, either way. */
@@ -120,21 +168,25 @@ static void test_merge(void **state)
     static struct slots both;
     static struct slots other;
     slots_divide(&left, 2);
-    right = left;
-    both = left;
+    slots_copy(&right, &left);
+    slots_copy(&both, &left);
     assert_int_equal(slots_split(&left, 1, 4096, 3), 0);
     assert_int_equal(slots_split(&left, 3, 6000, 5), 0);
     assert_int_equal(slots_split(&right, 2, 12288, 4), 0);
     assert_int_equal(slots_split(&both, 1, 4096, 3), 0);
     assert_int_equal(slots_split(&both, 3, 6000, 5), 0);
     assert_int_equal(slots_split(&both, 2, 12288, 4), 0);
-    other = left;
+    slots_copy(&other, &left);
     assert_true(slots_merge(&left, &right));
     assert_true(slots_are_equal(&left, &both));
     assert_true(slots_merge(&right, &other));
     assert_true(slots_are_equal(&right, &both));
     assert_true(slots_merge(&right, &left)); /* Nothing new. */
     assert_true(slots_are_equal(&right, &both));
+    slots_deinit(&left);
+    slots_deinit(&right);
+    slots_deinit(&both);
+    slots_deinit(&other);
 }
 
 /* Maps of different clusters are not put together: a shard that begins elsewhere, two that begin at one
@@ -145,18 +197,21 @@ static void test_merge_refusals(void **state)
     static struct slots before;
     static struct slots other;
     slots_divide(&slots, 2);
-    before = slots;
+    slots_copy(&before, &slots);
     slots_divide(&other, 3);
     assert_false(slots_merge(&slots, &other));
     slots_divide(&other, 1);
     assert_int_equal(slots_split(&other, 1, 8192, 3), 0);
     assert_false(slots_merge(&slots, &other));
     slots_divide(&other, 1);
-    assert_int_equal(slots_split(&other, 1, 77, 1000), 0);
+    assert_int_equal(slots_split(&other, 1, 77, 20000), 0);
     slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
     assert_false(slots_merge(&slots, &other));
     slots_divide(&slots, 2);
     assert_true(slots_are_equal(&slots, &before));
+    slots_deinit(&slots);
+    slots_deinit(&before);
+    slots_deinit(&other);
 }
 
 /* A child is not opened beside a replica that still has its slots; one that has others is no reason. */
@@ -174,6 +229,7 @@ static void test_may_open(void **state)
     assert_true(slots_may_open(&slots, 2, before, 1));
     assert_true(slots_may_open(&slots, 3, NULL, 0));
     assert_false(slots_may_open(&slots, 4, NULL, 0)); /* No such shard. */
+    slots_deinit(&slots);
 }
 
 /* Another node reads the same map; what is cut off or is no map is refused, and the old one stays. */
@@ -182,7 +238,7 @@ static void test_bytes(void **state)
     static struct slots slots;
     static struct slots read;
     struct buffer bytes = {0};
-    slots_divide(&slots, SLOTS_SHARD_COUNT_MAX);
+    slots_divide(&slots, 100);
     slots_encode(&slots, &bytes);
     assert_int_equal(slots_decode(&read, buffer_bytes(&bytes)), 0);
     assert_true(slots_are_equal(&read, &slots));
@@ -195,6 +251,8 @@ static void test_bytes(void **state)
     buffer_append(&bytes, BYTES("            "));
     assert_int_equal(slots_decode(&read, buffer_bytes(&bytes)), ERROR_PROTOCOL);
     buffer_deinit(&bytes);
+    slots_deinit(&slots);
+    slots_deinit(&read);
 }
 
 int main(void)
@@ -205,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_set),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_split_refusals),
+        cmocka_unit_test(test_many_splits),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_merge_refusals),
         cmocka_unit_test(test_may_open),

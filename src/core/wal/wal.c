@@ -270,6 +270,9 @@ static void apply_record(struct wal *wal, const struct wal_record *record)
             wal__forget_entry(wal, dropped);
         }
         wal__shard_truncate(shard, record->index);
+        if (record->index == 1) {
+            shard->released_index = 0; /* What comes next may begin anywhere. */
+        }
         wal->truncated = wal->fragment_first;
         return;
     }

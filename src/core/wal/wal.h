@@ -37,7 +37,9 @@ typedef uint32_t wal_shard;
 enum wal_record_kind {
     WAL_RECORD_ENTRY = 1,      /* shard, index, term, payload. */
     WAL_RECORD_HARD_STATE = 2, /* shard, hard_state. */
-    WAL_RECORD_TRUNCATE = 3,   /* shard, index: entries from here on are void. */
+    /* shard, index: entries from here on are void. All of them, with index 1: the next one may have any
+     * index, and nothing of what comes is released yet. */
+    WAL_RECORD_TRUNCATE = 3,
 };
 
 struct wal_record {

@@ -22,7 +22,7 @@
 #include "base/trace/trace.h"
 #include "core/wal/wal_internal.h"
 
-enum { LOAD_STEP_SIZE_BYTES = 256 << 10, PROGRESS_STEP_SIZE_BYTES = 16 << 20 };
+enum { LOAD_STEP_SIZE_BYTES = 256 << 10, PROGRESS_STEP_SIZE_BYTES = 16 << 20, PLACE_COUNT = 64 };
 
 int wal__read_segment(struct wal__recovery *recovery, struct env_file *file, uint64_t sequence,
                       uint32_t size_bytes_max, struct error *error)
@@ -86,6 +86,19 @@ static void note_incarnation(struct wal__recovery *recovery,
     }
 }
 
+/* May a record stand at one of the next PLACE_COUNT places? Its offset alone rules out nearly all, and
+ * millions are looked at: it is the lower half of the third of eight bytes. No branches, so that several
+ * are compared at a time. */
+static bool may_have_record(const uint8_t *bytes, uint32_t offset)
+{
+    uint64_t is_any = 0;
+    for (uint32_t i = 0; i < PLACE_COUNT; i++) {
+        uint64_t third = endian_get_u64_le(bytes + offset + 16 + (size_t)8 * i);
+        is_any |= ((third ^ (offset + 8 * i)) & UINT32_MAX) == 0;
+    }
+    return is_any != 0;
+}
+
 /* Look at every place from `offset` on where a record may stand. */
 static int search(struct wal__recovery *recovery, uint32_t offset, struct error *error)
 {
@@ -96,7 +109,12 @@ static int search(struct wal__recovery *recovery, uint32_t offset, struct error 
     struct wal__position position = {recovery->sequence, offset};
     while (position.offset + WAL__HEADER_SIZE_BYTES <= recovery->size_bytes) {
         struct wal__record_header header;
-        /* The offset alone rules out nearly all places, and millions are looked at. */
+        if (position.offset + 8 * PLACE_COUNT + WAL__HEADER_SIZE_BYTES <= recovery->size_bytes &&
+            !may_have_record(recovery->bytes, position.offset) &&
+            !BUG("wal.stale_record_believed")) {
+            position.offset += 8 * PLACE_COUNT;
+            continue;
+        }
         bool may_be = endian_get_u32_le(recovery->bytes + position.offset + 16) == position.offset;
         if ((may_be || BUG("wal.stale_record_believed")) &&
             wal__decode_record_header(recovery->bytes + position.offset, position, &header)) {

@@ -281,6 +281,37 @@ static void test_release_recycles(void **state)
     wal_close(wal);
 }
 
+/* A shard that begins anew, with nothing, may have any index next; what was released of its former entries
+ * says nothing of those, which are kept and are there after a restart. */
+static void test_void_log_begins_anew(void **state)
+{
+    struct wal *wal = open_log(*state);
+    for (raft_index index = 1; index <= 100; index++) {
+        write_entry(wal, index, 2000);
+    }
+    flush(wal);
+    assert_int_equal(wal_release(wal, SHARD, 90, NULL), 0);
+    struct wal_record record = {.kind = WAL_RECORD_TRUNCATE, .shard = SHARD, .index = 1};
+    wal_append(wal, &record);
+    for (raft_index index = 1; index <= 40; index++) {
+        write_entry(wal, index, 2000);
+    }
+    flush(wal);
+    assert_int_equal(wal_release(wal, SHARD, 10, NULL), 0);
+    for (raft_index index = 11; index <= 40; index++) {
+        expect_entry(wal, index, 2000);
+    }
+    wal_close(wal);
+    fake_lose_power(*state);
+    needed_from = 11;
+    wal = open_log(*state);
+    assert_int_equal(get_state(wal).last_index, 40);
+    for (raft_index index = 11; index <= 40; index++) {
+        expect_entry(wal, index, 2000);
+    }
+    wal_close(wal);
+}
+
 /* The hard state of a shard outlives the segment it was written in (I3). */
 static void test_hard_state_is_carried(void **state)
 {
@@ -669,6 +700,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_batch_is_one_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_truncation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_release_recycles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_void_log_begins_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hard_state_is_carried, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_prepare, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_payload_damage_is_reported, set_up, tear_down),

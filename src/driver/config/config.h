@@ -109,6 +109,7 @@ void config_help(const struct config_table *table, struct buffer *text);
 /* ---- The options of `tutti start` ------------------------------------------------------------ */
 
 enum config_flush { CONFIG_FLUSH_ALWAYS, CONFIG_FLUSH_EVERYSEC };
+enum config_order { CONFIG_ORDER_SHARD, CONFIG_ORDER_CONNECTION };
 
 struct config_start {
     char data[CONFIG_TEXT_SIZE];
@@ -120,18 +121,23 @@ struct config_start {
     char zone[CONFIG_TEXT_SIZE];
     char join[CONFIG_TEXT_SIZE]; /* HOST:PORT with commas between; empty: none. */
     char token[CONFIG_TEXT_SIZE];
-    uint64_t replicas; /* 0: not given. */
-    uint64_t shards;   /* 0: not given. */
-    uint64_t reactors; /* 0: the node decides. */
-    uint64_t memory;   /* Bytes. */
+    uint64_t replicas;   /* 0: not given. */
+    uint64_t shards;     /* 0: not given. */
+    uint64_t split_size; /* Bytes, CONFIG_SPLIT_SIZE_BYTES_MIN at least; 0: off. */
+    uint64_t split_load; /* Requests per second; 0: off. */
+    uint64_t reactors;   /* 0: the node decides. */
+    uint64_t memory;     /* Bytes. */
     char requirepass[CONFIG_TEXT_SIZE];
-    int flush;      /* enum config_flush */
-    int log_format; /* enum os_log_format */
-    int log_level;  /* enum os_log_level */
+    int flush;          /* enum config_flush */
+    int pipeline_order; /* enum config_order */
+    int log_format;     /* enum os_log_format */
+    int log_level;      /* enum os_log_level */
 };
 
 /* The least that --memory may be. */
 #define CONFIG_MEMORY_SIZE_BYTES_MIN (64ull << 20)
+/* The least that --split-size may be, but for 0: what a shard costs by itself is little beside it. */
+#define CONFIG_SPLIT_SIZE_BYTES_MIN (1ull << 20)
 
 extern const struct config_table config_start_table;
 

@@ -32,6 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
     } else {
         ASSERT(target.memory == 0 || target.memory >= CONFIG_MEMORY_SIZE_BYTES_MIN);
         ASSERT(target.flush == CONFIG_FLUSH_ALWAYS || target.flush == CONFIG_FLUSH_EVERYSEC);
+        ASSERT(target.pipeline_order == CONFIG_ORDER_SHARD ||
+               target.pipeline_order == CONFIG_ORDER_CONNECTION);
     }
     return 0;
 }

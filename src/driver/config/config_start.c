@@ -10,6 +10,7 @@
 enum { REACTORS_MAX = 64, ZONE_SIZE_MAX = 32 };
 
 static const char *const flush_choices[] = {"always", "everysec", NULL};
+static const char *const order_choices[] = {"shard", "connection", NULL};
 static const char *const format_choices[] = {"logfmt", "json", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 
@@ -36,6 +37,22 @@ static int parse_replicas(const struct config_option *option, const char *text, 
     }
     return status;
 }
+
+static int parse_split_size(const struct config_option *option, const char *text, void *target,
+                            struct error *error)
+{
+    uint64_t size_bytes = 0;
+    int status = config_parse_size(option, text, &size_bytes, error);
+    if (status == 0 && size_bytes != 0 && size_bytes < CONFIG_SPLIT_SIZE_BYTES_MIN) {
+        return error_say(error, -EINVAL, "is less than 1mb, and not 0 (no splits by size)");
+    }
+    if (status == 0) {
+        *(uint64_t *)target = size_bytes;
+    }
+    return status;
+}
+
+_Static_assert(CONFIG_SPLIT_SIZE_BYTES_MIN == 1 << 20, "as the message and the help say");
 
 static const struct config_option options[] = {
     {
@@ -130,14 +147,35 @@ static const struct config_option options[] = {
         .name = "shards",
         .unit = "N",
         .default_note = "1",
-        .help =
-            "Into how many shards the data of a new cluster is divided, 1 to 64: each with its own "
-            "log entries, replicas and leader. Counts when the first node makes the cluster; "
-            "`tutti split` makes more of them later.",
+        .help = "Into how many shards the data of a new cluster is divided, 1 to 16384: each with "
+                "its own log entries, replicas and leader. Counts when the first node makes the "
+                "cluster; "
+                "`tutti split` makes more of them later.",
         .parse = config_parse_number,
         .lowest = 1,
         .largest = SLOTS_SHARD_COUNT_MAX,
         FIELD(shards),
+    },
+    {
+        .name = "split-size",
+        .unit = "SIZE",
+        .default_text = "256mb",
+        .help = "In a cluster of several nodes a shard with more data becomes two by itself. At "
+                "least 1mb; 0: none does. Give all nodes the same: the one that leads the first "
+                "shard decides.",
+        .parse = parse_split_size,
+        FIELD(split_size),
+    },
+    {
+        .name = "split-load",
+        .unit = "N",
+        .default_text = "50000",
+        .help = "A shard that takes more requests per second than this, for half a minute, becomes "
+                "two by itself when another node would still do less than its leader with half of "
+                "them; 0: none does.",
+        .parse = config_parse_number,
+        .largest = UINT32_MAX,
+        FIELD(split_load),
     },
     {
         .name = "reactors",
@@ -180,6 +218,18 @@ static const struct config_option options[] = {
         .parse = config_parse_choice,
         .choices = flush_choices,
         FIELD(flush),
+    },
+    {
+        .name = "pipeline-order",
+        .unit = "shard|connection",
+        .default_text = "shard",
+        .help = "What takes effect in the order sent when a client sends commands without waiting "
+                "for the replies. shard: those of one shard (so of one key, or one {tag}); "
+                "transactions and commands over several shards wait for all before them, and all "
+                "behind for them. connection: all, at the price of a wait at each change of shard.",
+        .parse = config_parse_choice,
+        .choices = order_choices,
+        FIELD(pipeline_order),
     },
     {
         .name = "log-format",

@@ -54,9 +54,11 @@ static void test_defaults(void **state)
     assert_string_equal(start.join, "");
     assert_string_equal(start.token, "");
     assert_int_equal(start.replicas, 0);
+    assert_int_equal(start.split_size, 256 << 20);
     assert_int_equal(start.reactors, 0);
     assert_true(start.memory >= CONFIG_MEMORY_SIZE_BYTES_MIN);
     assert_int_equal(start.flush, CONFIG_FLUSH_ALWAYS);
+    assert_int_equal(start.pipeline_order, CONFIG_ORDER_SHARD);
     assert_int_equal(start.log_format, OS_LOG_LOGFMT);
     assert_int_equal(start.log_level, OS_LOG_INFO);
     assert_string_equal(start.requirepass, "");
@@ -76,6 +78,7 @@ static void test_order_of_sources(void **state)
                                   "\n"
                                   "log-level : debug\n"
                                   "requirepass = a;b # \"c\" \n"
+                                  "pipeline-order = connection\n"
                                   "memory = 1gb";
     assert_int_equal(write(descriptor, content, sizeof content - 1), sizeof content - 1);
     char variable[64];
@@ -84,14 +87,17 @@ static void test_order_of_sources(void **state)
         "HOME=/", "TUTTI_REACTORS=4", "TUTTI_LOG_FORMAT=json", "TUTTI_DATA=variable", variable,
         NULL};
     struct config_start start;
-    assert_int_equal(LOAD(&start, environment, "--data=flag", "--flush", "everysec"), 0);
+    assert_int_equal(
+        LOAD(&start, environment, "--data=flag", "--flush", "everysec", "--split-size=0"), 0);
     assert_string_equal(start.data, "flag");
     assert_int_equal(start.reactors, 4);
     assert_int_equal(start.log_format, OS_LOG_JSON);
     assert_int_equal(start.log_level, OS_LOG_DEBUG);
     assert_int_equal(start.flush, CONFIG_FLUSH_EVERYSEC);
+    assert_int_equal(start.pipeline_order, CONFIG_ORDER_CONNECTION);
     assert_int_equal(start.memory, 1ull << 30);
     assert_string_equal(start.requirepass, "a;b # \"c\"");
+    assert_int_equal(start.split_size, 0);
     (void)unlink(path);
     (void)close(descriptor);
 }
@@ -112,6 +118,9 @@ static void test_bad_flags(void **state)
     expect_problem(LOAD(&start, NULL, "--reactors", "two"), "is not a whole number");
     expect_problem(LOAD(&start, NULL, "--memory", "63mb"), "--memory: \"63mb\" is less than 64mb");
     expect_problem(LOAD(&start, NULL, "--memory", "big"), "is not a size");
+    expect_problem(LOAD(&start, NULL, "--split-size", "1000kb"),
+                   "--split-size: \"1000kb\" is less than 1mb, and not 0 (no splits by size)");
+    expect_problem(LOAD(&start, NULL, "--split-size", "-1"), "is not a size");
     expect_problem(LOAD(&start, NULL, "--flush", "never"), "is not one of: always, everysec");
     expect_problem(LOAD(&start, NULL, "--redis", "6379"), "is not ADDRESS:PORT");
     assert_int_equal(LOAD(&start, NULL, "--config", "/no/such/file"), -ENOENT);
@@ -270,8 +279,8 @@ static void test_bad_cluster(void **state)
                    "is longer than 32 characters");
     expect_problem(LOAD(&start, NULL, "--replicas", "2"), "is not 1, 3 or 5");
     expect_problem(LOAD(&start, NULL, "--replicas", "7"), "is not between 1 and 5");
-    expect_problem(LOAD(&start, NULL, "--shards", "0"), "is not between 1 and 64");
-    expect_problem(LOAD(&start, NULL, "--shards", "65"), "is not between 1 and 64");
+    expect_problem(LOAD(&start, NULL, "--shards", "0"), "is not between 1 and 16384");
+    expect_problem(LOAD(&start, NULL, "--shards", "16385"), "is not between 1 and 16384");
 }
 
 /* Claim: a list that grows too long is refused, not cut. */

@@ -36,8 +36,7 @@ struct pending {
     struct list link; /* control->calls or late */
     uint64_t deadline_ms;
     struct os_message message;
-    int status;
-    struct json *answer;
+    struct http_response response; /* Of the backend: its status is 0 until then. */
 };
 
 /* ---- Verbs ----------------------------------------------------------------------------------- */
@@ -100,14 +99,15 @@ static void refuse(struct http_response *response, int status, const char *code,
     json_destroy(answer);
 }
 
-static void answer_client(struct pending *pending, int status, const struct json *answer)
+/* Takes the response's body. */
+static void answer_client(struct pending *pending, struct http_response *response)
 {
     struct http_exchange *exchange = pending->exchange;
     pending->exchange = NULL;
     if (exchange != NULL) {
-        struct http_response response = {0};
-        write_answer(&response, status, answer);
-        http_exchange_answer(exchange, &response);
+        http_exchange_answer(exchange, response);
+    } else {
+        buffer_deinit(&response->body);
     }
 }
 
@@ -119,8 +119,7 @@ static void answered(struct os_message *message)
         (void)atomic_fetch_sub(&pending->control->call_count, 1);
     }
     list_remove(&pending->link);
-    answer_client(pending, pending->status, pending->answer);
-    json_destroy(pending->answer);
+    answer_client(pending, &pending->response);
     json_destroy(pending->arguments);
     memory_free(pending);
 }
@@ -128,9 +127,10 @@ static void answered(struct os_message *message)
 void control_reply(struct control_call *call, int status, struct json *answer)
 {
     struct pending *pending = LIST_ITEM(call, struct pending, call);
-    ASSERT(status >= 200 && pending->answer == NULL);
-    pending->status = status;
-    pending->answer = answer;
+    ASSERT(status >= 200 && pending->response.status == 0);
+    write_answer(&pending->response, status,
+                 answer); /* Long ones take long: here, not on the loop. */
+    json_destroy(answer);
     pending->message.deliver = answered;
     os_loop_post(pending->loop, &pending->message);
 }
@@ -159,10 +159,10 @@ static void sweep(void *context)
         }
         list_remove(member);
         list_push_back(&control->late, member);
-        struct json *answer = make_problem(
-            "timeout", "there was no answer in time; what was asked for may still be done");
-        answer_client(pending, 504, answer);
-        json_destroy(answer);
+        struct http_response response = {0};
+        refuse(&response, 504, "timeout",
+               "there was no answer in time; what was asked for may still be done");
+        answer_client(pending, &response);
     }
 }
 

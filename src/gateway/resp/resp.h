@@ -19,8 +19,11 @@
  *       requests under way by pipeline_*_max, output by output_size_bytes_max; what all clients
  *       together can, by client_memory_bytes_max.
  *   I4. Idle connections hold no buffers.
- *   I5. The commands of a connection take effect in their order, and none shows what a later one did,
- *       whichever shards they are of, and also while these split. See resp_spread.c, resp_moved.c.
+ *   I5. Commands of a connection to the same keys take effect in the order sent, also while shards
+ *       split. What is sent after a reply was received comes behind what it answers. Of a pipeline,
+ *       commands to different shards take effect in any order, unless is_connection_ordered; but what
+ *       is of several shards, and transactions, behind all before and before all behind them.
+ *       See resp_lane.c, resp_moved.c.
  *
  * Threads. A group is made and ended on one thread while no loop runs; servers are created after
  * the group and before their loops run, and belong to their loops. Any thread may read statistics.
@@ -116,9 +119,9 @@ struct resp_place {
 struct resp_backend {
     void *context;
 
-    /* The newest map of shards. It may be asked for by any thread and for each command, so it should be
-     * a load; what it gave stays valid, and as it is, as long as the servers exist. NULL: there is one
-     * shard, for ever. */
+    /* The newest map of shards. It is asked for for each command, so it should be a load; what it gave
+     * stays valid, and as it is, until the callback of the loop that asked returns. A newer one has more
+     * ranges (slots.h, I4). NULL: there is one shard, for ever. */
     const struct slots *(*slots)(void *context);
 
     /* As route_submit() to that shard: SHARD_ANSWERED with the answer in `reply`; SHARD_PENDING; or refused.
@@ -157,6 +160,7 @@ struct resp_backend {
 struct resp_options {
     uint32_t server_count; /* How many servers will be created; at most RESP_SERVER_COUNT_MAX. */
     const char *password;  /* NULL or "": none is needed. At most RESP_PASSWORD_SIZE_MAX bytes. */
+    bool is_connection_ordered; /* I5. CONFIG SET pipeline-order changes it. */
     /* The rest: 0 means the default. */
     uint32_t client_count_max;          /* 10000, or the limit if that is less. */
     uint32_t client_count_limit;        /* What CONFIG SET maxclients may go up to; INT32_MAX. */

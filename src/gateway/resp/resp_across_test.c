@@ -35,16 +35,6 @@ static void end(struct world *world, int client)
     world_destroy(world);
 }
 
-static void expect(int client, const char *requests, const char *expected)
-{
-    struct buffer got = {0};
-    world_send(client, bytes_of_text(requests));
-    world_receive(client, strlen(expected), &got);
-    buffer_append_byte(&got, 0);
-    assert_string_equal((const char *)got.data, expected);
-    buffer_deinit(&got);
-}
-
 /* Words of a command, in which $ is the value of a mebibyte. */
 static void send_large(int client, const char *text)
 {
@@ -67,7 +57,7 @@ static void send_large(int client, const char *text)
 static void set_large(int client, const char *text)
 {
     send_large(client, text);
-    expect(client, "", "+OK\r\n");
+    WORLD_EXPECT(client, "", "+OK\r\n");
 }
 
 static void pass_over(int client, size_t size_bytes)
@@ -123,10 +113,10 @@ static void test_answers_of_parts(void **state)
     world_let(world, 1);
     wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE);
     int other = world_connect(world);
-    expect(other, "client kill type normal\r\n", ":1\r\n");
+    WORLD_EXPECT(other, "client kill type normal\r\n", ":1\r\n");
     wait_for_charge(world, 0, SMALL); /* The other part is still to come. */
     world_set_holding(world, false);
-    expect(other, "exists a b\r\n", ":2\r\n");
+    WORLD_EXPECT(other, "exists a b\r\n", ":2\r\n");
     (void)close(other);
     end(world, client);
 }
@@ -147,7 +137,7 @@ static void test_what_moves(void **state)
     os_sleep_ms(50);
     wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE); /* PREPARE is held. */
     world_set_holding(world, false);
-    expect(client, "", ":1\r\n");
+    WORLD_EXPECT(client, "", ":1\r\n");
     wait_for_charge(world, 0, SMALL);
     end(world, client);
 }
@@ -160,11 +150,11 @@ static void test_transactions(void **state)
     send_large(client, "mset a $ b 1");
     wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE);
     world_set_holding(world, false);
-    expect(client, "", LOST);
+    WORLD_EXPECT(client, "", LOST);
     wait_for_charge(world, 0, SMALL);
     /* MSETNX is known to have done what it does when that is all that is known. */
-    expect(client, "msetnx a 1 b 2\r\n", ":1\r\n");
-    expect(client, "multi\r\nmsetnx a 1 b 2\r\nexec\r\n", "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    WORLD_EXPECT(client, "msetnx a 1 b 2\r\n", ":1\r\n");
+    WORLD_EXPECT(client, "multi\r\nmsetnx a 1 b 2\r\nexec\r\n", "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
     end(world, client);
 }
 
@@ -187,8 +177,8 @@ static void test_no_room(void **state)
     os_sleep_ms(100);
     wait_for_pending(world, 1);
     world_set_holding(world, false);
-    expect(client, "", LOST);
-    expect(other, "", LOST);
+    WORLD_EXPECT(client, "", LOST);
+    WORLD_EXPECT(other, "", LOST);
     wait_for_charge(world, 0, SMALL);
 
     world_refuse(world, -EBUSY, 1000000);
@@ -198,8 +188,8 @@ static void test_no_room(void **state)
     os_sleep_ms(50);
     wait_for_pending(world, 1);
     world_refuse(world, -EBUSY, 0);
-    expect(client, "", ":0\r\n");
-    expect(other, "", ":0\r\n");
+    WORLD_EXPECT(client, "", ":0\r\n");
+    WORLD_EXPECT(other, "", ":0\r\n");
     (void)close(other);
     end(world, client);
 }
@@ -228,7 +218,7 @@ static void test_reads_are_few(void **state)
         if (i < COUNT / 2) {
             pass_over(clients[i], 2 * MEBIBYTE + 4 + 2 * 12);
         } else {
-            expect(clients[i], "", ":0\r\n");
+            WORLD_EXPECT(clients[i], "", ":0\r\n");
         }
     }
     for (int i = 1; i < COUNT; i++) {
@@ -254,16 +244,16 @@ static void test_each_counts_once(void **state)
         uint64_t write_count = count_of(world, RESP_WRITE);
         uint64_t error_count = statistics.error_count;
         for (int j = 0; j < 10; j++) {
-            expect(client, "mget a b\r\n", "*2\r\n$-1\r\n$-1\r\n");
+            WORLD_EXPECT(client, "mget a b\r\n", "*2\r\n$-1\r\n$-1\r\n");
         }
         world_refuse(world, ERROR_STOPPED, 2);
-        expect(client, "mget a b\r\n",
-               "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
-        expect(client, "del a b\r\n", ":0\r\n");
-        expect(client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\n",
-               "+OK\r\n+QUEUED\r\n+QUEUED\r\n" LOST);
-        expect(client, "rename a b\r\n", "-ERR no such key\r\n");
-        expect(client, "ping\r\n", "+PONG\r\n"); /* The tick before is over. */
+        WORLD_EXPECT(client, "mget a b\r\n",
+                     "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
+        WORLD_EXPECT(client, "del a b\r\n", ":0\r\n");
+        WORLD_EXPECT(client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\n",
+                     "+OK\r\n+QUEUED\r\n+QUEUED\r\n" LOST);
+        WORLD_EXPECT(client, "rename a b\r\n", "-ERR no such key\r\n");
+        WORLD_EXPECT(client, "ping\r\n", "+PONG\r\n"); /* The tick before is over. */
         assert_int_equal(count_of(world, RESP_READ), read_count + 11);
         assert_int_equal(count_of(world, RESP_WRITE), write_count + (i == 1 ? 3 : 2));
         assert_int_equal(statistics.error_count, error_count + 3);
@@ -282,7 +272,7 @@ static void test_names(void **state)
     buffer_append(&request, BYTES("\r\n"));
     for (int i = 0; i < 10; i++) {
         world_send(client, buffer_bytes(&request));
-        expect(client, "", "+OK\r\n");
+        WORLD_EXPECT(client, "", "+OK\r\n");
         (void)close(client);
         client = world_connect(world);
     }

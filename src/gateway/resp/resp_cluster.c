@@ -439,9 +439,11 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
     int64_t slot = 0;
     bool is_number = number_parse_integer(arguments[2], &slot);
     ASSERT(is_number); /* is_slot() */
+    const struct slots *slots = resp__slots(connection->server);
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("cluster")),
-        .range = resp__range_of_slot(resp__slots(connection->server), (uint32_t)slot),
+        .slots = slots,
+        .range = resp__range_of_slot(slots, (uint32_t)slot),
         .command = {.opcode = opcode, .argument_count = count - 2, .arguments = arguments + 2},
     };
     int refused;

@@ -141,6 +141,24 @@ static const char *set_slow_count_max(struct resp_group *group, struct bytes val
     return NULL;
 }
 
+static void get_pipeline_order(struct resp_server *server, struct buffer *value)
+{
+    buffer_append_format(
+        value, "%s", atomic_load(&server->group->is_connection_ordered) ? "connection" : "shard");
+}
+
+static const char *set_pipeline_order(struct resp_group *group, struct bytes value, bool is_real)
+{
+    bool is_ordered = resp__is(value, "connection");
+    if (!is_ordered && !resp__is(value, "shard")) {
+        return "argument must be one of: shard, connection";
+    }
+    if (is_real) {
+        atomic_store(&group->is_connection_ordered, is_ordered);
+    }
+    return NULL;
+}
+
 static void get_value_limit(struct resp_server *server, struct buffer *value)
 {
     put_number(value, (int64_t)server->group->options.value_size_bytes_max);
@@ -215,6 +233,7 @@ static const struct setting settings[] = {
     {"maxmemory-clients", get_client_memory, NULL},
     {"maxmemory-policy", get_no_eviction, NULL},
     {"notify-keyspace-events", get_empty, NULL},
+    {"pipeline-order", get_pipeline_order, set_pipeline_order},
     {"port", get_port, NULL},
     {"proto-max-bulk-len", get_value_limit, NULL},
     {"requirepass", get_password, set_password},

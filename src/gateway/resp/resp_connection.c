@@ -62,7 +62,7 @@ void resp__connection_accept(struct resp_server *server, struct os_stream *strea
     list_init(&connection->dirty_link);
     list_init(&connection->ready_link);
     list_init(&connection->slots);
-    shard_session_init(&connection->session);
+    resp__lane_init(connection);
     list_push_back(&server->connections, &connection->link);
     server->connection_count++;
     COUNTER_ADD(server->accepted_count, 1);
@@ -157,6 +157,7 @@ void resp__connection_release_if_done(struct connection *connection)
     if (connection->stream != NULL || connection->slot_count > 0) {
         return;
     }
+    ASSERT(connection->lane_count == 0);
     drop_content(connection);
     struct connection_extra *extra = connection->extra;
     if (extra != NULL) {
@@ -283,6 +284,7 @@ static size_t process(struct connection *connection, struct bytes input)
         enum resp_outcome outcome =
             resp__parse(&connection->parser, &limits, rest, &server->arguments, &consumed, error);
         if (outcome == RESP_OUTCOME_COMMAND) {
+            connection->has_more = used + consumed < input.size_bytes;
             if (resp__dispatch(connection) == HANDLED_LATER) {
                 return used;
             }

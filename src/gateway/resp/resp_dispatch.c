@@ -100,12 +100,14 @@ enum handled resp__run(struct connection *connection, const struct command_entry
         !resp__server_may_read(connection->server)) {
         return HANDLED_LATER;
     }
+    const struct slots *slots = resp__slots(connection->server);
     struct slots_range range;
-    if (!resp__find_range(resp__slots(connection->server), entry, arguments, count, &range)) {
+    if (!resp__find_range(slots, entry, arguments, count, &range)) {
         return resp__spread(connection, entry, arguments, count, reply);
     }
     struct submission submission = {
         .entry = entry,
+        .slots = slots,
         .range = range,
         .command = {.opcode = entry->command->opcode,
                     .argument_count = count - 1,
@@ -113,6 +115,7 @@ enum handled resp__run(struct connection *connection, const struct command_entry
         .is_write = (entry->command->flags & KV_FLAG_WRITE) != 0,
         .does_grow = (entry->command->flags & KV_FLAG_GROWS) != 0,
         .is_cheap = (entry->command->flags & KV_FLAG_FAST) != 0,
+        .is_barrier = entry->command->keys.first <= 0,
     };
     int refused;
     enum handled handled = resp__submit(connection, &submission, reply, &refused);

@@ -5,6 +5,7 @@
  *   resp_connection.c    bytes in, bytes out
  *   resp_request.c       requests under way, and replies in order
  *   resp_dispatch.c      from a parsed command to who executes it
+ *   resp_lane.c          the order of a connection's requests
  *   resp_spread.c        which shard has a command's keys; commands of several shards
  *   resp_moved.c         commands whose shard had other slots
  *   resp_across.c        transactions over several shards
@@ -111,6 +112,7 @@ struct resp_group {
     _Atomic uint32_t idle_timeout_s;
     _Atomic int64_t slow_log_threshold_us;
     _Atomic bool has_password;
+    _Atomic bool is_connection_ordered;
 
     _Atomic uint32_t client_count;
     _Atomic uint64_t commands_per_second; /* In the last second, measured by the first server. */
@@ -139,6 +141,25 @@ struct command_counters {
                           atomic_load_explicit(&(counter), memory_order_relaxed) + (value), \
                           memory_order_relaxed)
 #define COUNTER_READ(counter) atomic_load_explicit(&(counter), memory_order_relaxed)
+
+/* The requests of a connection that are under way at one shard. See resp_lane.c. */
+struct lane {
+    struct shard_session session;
+    struct list link; /* In a bucket, or pooled; the connection's own: in none. */
+    struct connection *connection;
+    wal_shard shard;
+    uint32_t under_way_count;
+    uint32_t read_count; /* Of these. */
+};
+
+/* Those that are not a connection's own, hashed by connection and shard. */
+struct lanes {
+    struct list *buckets;
+    uint32_t bucket_count; /* A power of two, or 0. */
+    uint32_t count;
+    struct list pooled;
+    uint32_t pooled_count;
+};
 
 enum { POOLED_BUFFER_COUNT_MAX = 128, POOLED_BUFFER_SIZE_BYTES_MAX = 128 * 1024 };
 enum { LISTENER_COUNT_MAX = 8, POOLED_SLOT_COUNT_MAX = 4096 };
@@ -172,6 +193,7 @@ struct resp_server {
     uint32_t pooled_buffer_count;
     struct list pooled_slots;
     uint32_t pooled_slot_count;
+    struct lanes lanes;
 
     struct os_timer *timer; /* Each second: timeouts. */
     struct os_timer *pause_timer;
@@ -251,15 +273,14 @@ struct connection_extra {
     uint64_t own_size_bytes; /* Of `queued`. */
     struct buffer watching;  /* Keys of the WATCH under way. */
     uint32_t watching_count;
-    wal_shard shard;           /* Of all keys that are watched or queued for; 0: none yet. */
-    const struct slots *slots; /* By this map; NULL: nothing was looked up. */
+    wal_shard shard;      /* Of all keys that are watched or queued for; 0: none yet. */
+    uint32_t map_version; /* By this map; 0: nothing was looked up. */
 
     /* See resp_moved.c. */
     struct connection *connection;
-    struct list moved_link;    /* server->moved */
-    uint32_t moved_count;      /* Slots that have moved. */
-    wal_shard refused_shard;   /* The newest that had other slots, */
-    uint32_t refused_end_slot; /* than those up to here. */
+    struct list moved_link;   /* server->moved */
+    uint32_t moved_count;     /* Slots that have moved. */
+    uint32_t refused_version; /* A shard had other slots than this map says. */
     uint64_t refused_at_ms;
 };
 
@@ -273,9 +294,8 @@ struct connection {
     struct list slots;      /* Replies that are not there yet, in order. */
     struct spread *spread;  /* Under way; NULL: none. See resp_spread.c. */
     uint64_t id;
-    struct shard_session session;
-    wal_shard shard;   /* Of what the session has under way, */
-    uint32_t end_slot; /* and its end, as all of that names it. */
+    struct lane lane;     /* The first; see resp_lane.c. */
+    uint32_t map_version; /* Of the map by which all lanes go. */
     struct resp_parser parser;
     struct buffer input;            /* Bytes of commands that are not executed yet. */
     struct buffer output;           /* Replies for the end of the tick. */
@@ -288,14 +308,17 @@ struct connection {
     uint64_t charged_bytes;      /* To the budget. */
     uint32_t slot_count;
     uint32_t under_way_count; /* Of these, with somebody who will answer. */
+    uint32_t lane_count;      /* With something under way. */
     uint16_t last_command;    /* Index + 1; 0: none yet. */
     uint8_t protocol;
     uint8_t reply_mode; /* enum reply_mode */
     bool is_authenticated;
+    bool has_more;   /* Input behind the command that is executed. */
     bool is_stalled; /* There may be commands in `input` that could not be executed. */
     bool is_choked;  /* The client does not read: nothing more for now. */
     bool is_blocked; /* The next command needs the answer of the last (WATCH). */
     bool must_drain; /* The next command waits until no reply is under way. */
+    bool is_barred;  /* A barrier is under way: see resp_lane.c. */
     bool has_moved;  /* There are commands to be dispatched anew, before the next one. */
     bool is_closing; /* After the replies under way; no more input. */
     bool is_hung_up; /* The stream may not be used any more. */
@@ -339,6 +362,7 @@ bool resp__connection_is_overdue(const struct connection *connection, uint64_t n
 struct slot {
     struct shard_request request; /* First: done() finds the slot. */
     struct connection *connection;
+    struct lane *lane; /* NULL: none, or it has left. */
     struct list link;
     struct buffer answer;
     struct buffer following;
@@ -366,11 +390,13 @@ void resp__reply_written(struct connection *connection, const struct reply *repl
 
 struct submission {
     const struct command_entry *entry;
-    struct slots_range range;
+    const struct slots *slots; /* The map, */
+    struct slots_range range;  /* and what it says of the shard. */
     struct shard_command command;
     bool is_write;
     bool does_grow;
-    bool is_cheap; /* A read that may go through the log. */
+    bool is_cheap;   /* A read that may go through the log. */
+    bool is_barrier; /* Waits for all before it, and all behind wait for it. */
     /* NULL: the answer is the reply. Else writes the reply for the answer, when it came; on the
      * spot when the backend answered on the spot. A status that is not 0: there is no answer, and
      * `answer` is the error for the client. */
@@ -378,7 +404,7 @@ struct submission {
 };
 
 /* Hand a request to the backend. HANDLED_LATER: it is busy, or the shard has other slots; HANDLED_AFTER:
- * the connection has something under way at another shard, or by another map. `*refused` is 0 or why it
+ * it has to wait for what is under way in other lanes, or by another map. `*refused` is 0 or why it
  * refused: then a reply is owed by the caller. */
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
                           const struct reply *reply, int *refused);
@@ -402,6 +428,25 @@ void resp__slot_charge(struct slot *slot, uint64_t size_bytes);
 void resp__slots_settle(struct connection *connection);
 /* Its reply is there; with a status that is not 0, an error. */
 void resp__slot_close(struct slot *slot, int status, struct bytes answer);
+
+/* ---- Lanes ----------------------------------------------------------------------------------- */
+
+void resp__lanes_init(struct lanes *lanes);
+/* Once none is in use. */
+void resp__lanes_deinit(struct lanes *lanes);
+/* The connection's own. */
+void resp__lane_init(struct connection *connection);
+/* HANDLED_DONE: the request may be asked in the session of that lane, which is left when it is answered. */
+enum handled resp__lane_enter(struct connection *connection, const struct submission *submission,
+                              struct lane **entered);
+/* It may be gone then. */
+void resp__lane_leave(struct lane *lane);
+
+/* Do commands take effect in the order of their connection, whatever their keys? */
+static inline bool resp__is_connection_ordered(const struct resp_server *server)
+{
+    return atomic_load_explicit(&server->group->is_connection_ordered, memory_order_relaxed);
+}
 
 /* ---- Dispatch -------------------------------------------------------------------------------- */
 
@@ -463,6 +508,12 @@ static inline const struct slots *resp__slots(const struct resp_server *server)
     return backend->slots == NULL ? NULL : backend->slots(backend->context);
 }
 
+/* Which map it is: maps are not kept, only that. Newer ones have more ranges. 0: there is no map. */
+static inline uint32_t resp__map_version(const struct slots *slots)
+{
+    return slots == NULL ? 0 : slots->range_count;
+}
+
 /* The shard that has a slot, and its slots; with an end of 0 when there is no map. */
 static inline struct slots_range resp__range_of_slot(const struct slots *slots, uint32_t slot)
 {
@@ -475,6 +526,9 @@ static inline struct slots_range resp__range_of_slot(const struct slots *slots, 
 MUST_USE bool resp__find_range(const struct slots *slots, const struct command_entry *entry,
                                const struct bytes *arguments, uint32_t count,
                                struct slots_range *range);
+/* Of a command that a shard executes, for the route (shard.h); `arguments` without the name. */
+uint16_t resp__order_key(const struct command_entry *entry, const struct bytes *arguments,
+                         uint32_t count);
 /* For kv_split_create(), with a map. */
 uint32_t resp__group_of_slot(void *slots, uint32_t slot);
 void resp__name_slots(struct shard_request *request, const struct slots_range *range);
@@ -529,7 +583,7 @@ void resp__moves_retry(struct resp_server *server);
 void resp__moved(struct slot *slot);
 /* It is answered, or another slot has its place. */
 void resp__moved_over(struct slot *slot);
-/* What the connection asked its shard under this map was refused; was it, a moment ago? */
+/* What the connection asked by its map was refused; was it, a moment ago? */
 void resp__note_refused(struct connection *connection);
 bool resp__is_refused(const struct connection *connection);
 /* Each tick. Returns whether something has to be tried again soon. */

@@ -43,10 +43,9 @@ struct move {
     uint32_t attempt_count;
     bool is_submitting;
     struct side sides[2];
-    struct kv_split *split;    /* NULL: it is not planned, or the coordinator has it. */
-    const struct slots *slots; /* By which it is cut. */
-    uint64_t plan_size_bytes;  /* Whoever has it. */
-    struct buffer answer;      /* Planned. */
+    struct kv_split *split;   /* NULL: it is not planned, or the coordinator has it. */
+    uint64_t plan_size_bytes; /* Whoever has it. */
+    struct buffer answer;     /* Planned. */
 };
 
 static struct resp_server *server_of(const struct move *move)
@@ -117,8 +116,9 @@ static void committed(void *context, const struct txn_done *done)
 static void commit(struct move *move)
 {
     struct resp_server *server = server_of(move);
-    int status = resp__across_begin(server, move->slots, move->split, move->slot->request.protocol,
-                                    committed, move);
+    /* A part has one key: both are in different shards, and will be by any newer map. */
+    int status = resp__across_begin(server, resp__slots(server), move->split,
+                                    move->slot->request.protocol, committed, move);
     if (status == -EBUSY) {
         list_push_back(&server->moves, &move->link);
     } else if (status != 0) {
@@ -136,7 +136,6 @@ static void commit(struct move *move)
 /* Both are read. */
 static void plan(struct move *move)
 {
-    struct resp_server *server = server_of(move);
     const struct reply reply = reply_to(move);
     for (uint32_t i = 0; i < 2; i++) {
         const struct side *side = &move->sides[i];
@@ -161,9 +160,8 @@ static void plan(struct move *move)
     struct kv_transaction *transaction = kv_transaction_create();
     enum kv_move planned = kv_move_plan(&request, transaction, &reply);
     if (planned == KV_MOVE_COMMIT) {
-        move->slots = resp__slots(server);
         int status = kv_split_create(&move->split, transaction, resp__group_of_slot,
-                                     (void *)(uintptr_t)move->slots);
+                                     (void *)(uintptr_t)resp__slots(server_of(move)));
         ASSERT(status == 0); /* Each of its commands has one key. */
         move->plan_size_bytes = kv_split_size_bytes(move->split);
     } else if (planned == KV_MOVE_MALFORMED) {

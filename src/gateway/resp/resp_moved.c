@@ -5,10 +5,11 @@
  * its keys may be in several shards now. What becomes of it is put in the old place in the order of
  * replies. The order of the connection's commands (I5) is kept so:
  *
- *   - What has moved waits until nothing that came behind it is under way. That is not for long: a range
- *     that is over never comes back, so all that names it is refused.
- *   - Then it is dispatched in its order. As always, a command waits while others are under way at
- *     another shard, or by another map.
+ *   - What has moved waits until nothing that came behind it is under way. In its own lane that is not for
+ *     long: a range that is over never comes back, so all that names it is refused.
+ *   - Then it is dispatched in its order. As always, nothing goes by a newer map while something is under
+ *     way by an older one (resp_lane.c). So whatever is of the same key as this and came before it is
+ *     answered, or goes before it in the same lane.
  *   - No new command is executed before all of it is on its way.
  *
  * A command is copied when it moves; the copy counts as what is under way. A node learns of the newer map
@@ -58,6 +59,7 @@ void resp__moved(struct slot *slot)
     PROBE("resp.moved");
     if (slot->is_read) {
         server->pending_read_count--;
+        slot->lane->read_count--;
         slot->is_read = false;
     }
     if (slot->transaction == NULL) {
@@ -66,6 +68,8 @@ void resp__moved(struct slot *slot)
     resp__note_refused(connection);
     slot->is_moved = true;
     connection->under_way_count--;
+    resp__lane_leave(slot->lane);
+    slot->lane = NULL;
     connection->has_moved = true;
     connection->is_blocked = false; /* A WATCH, which is executed again. */
     if (extra->moved_count++ == 0) {
@@ -89,16 +93,14 @@ void resp__moved_over(struct slot *slot)
 void resp__note_refused(struct connection *connection)
 {
     struct connection_extra *extra = resp__connection_extra(connection);
-    extra->refused_shard = connection->shard;
-    extra->refused_end_slot = connection->end_slot;
+    extra->refused_version = connection->map_version;
     extra->refused_at_ms = os_loop_now_ms(connection->server->loop);
 }
 
 bool resp__is_refused(const struct connection *connection)
 {
     const struct connection_extra *extra = connection->extra;
-    return extra->refused_shard == connection->shard &&
-           extra->refused_end_slot == connection->end_slot &&
+    return extra->refused_version == connection->map_version &&
            os_loop_now_ms(connection->server->loop) < extra->refused_at_ms + ASK_AGAIN_MS;
 }
 

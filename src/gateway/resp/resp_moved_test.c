@@ -27,22 +27,6 @@ enum { HALF = 8192, BETWEEN_D_AND_E = 12000, BETWEEN_E_AND_A = 15400, WAIT_MS_MA
 /* So far goes the world with a transaction over several shards. */
 #define COMMITTED "-UNKNOWN the transaction is committed, its replies were lost\r\n"
 
-static struct buffer got;
-
-static void receive(int client, const char *expected)
-{
-    buffer_clear(&got);
-    world_receive(client, strlen(expected), &got);
-    buffer_append_byte(&got, 0);
-    assert_string_equal((const char *)got.data, expected);
-}
-
-static void expect(int client, const char *requests, const char *expected)
-{
-    world_send(client, bytes_of_text(requests));
-    receive(client, expected);
-}
-
 static struct world *begin(uint32_t shard_count, int *client)
 {
     struct world_options options = {.shard_count = shard_count};
@@ -55,7 +39,6 @@ static void end(struct world *world, int client)
 {
     (void)close(client);
     world_destroy(world);
-    buffer_deinit(&got);
 }
 
 /* Until so much was asked of shards, in all. */
@@ -75,10 +58,15 @@ static void expect_over(struct world *world, int client, const char *requests, u
     world_set_reading_late(world, true);
     world_set_holding(world, true);
     world_send(client, bytes_of_text(requests));
+    struct resp_statistics statistics = {0};
+    for (int i = 0; i < 1000 && statistics.pending_count == 0; i++) {
+        os_sleep_ms(10);
+        resp_group_get_statistics(world_group(world), &statistics);
+    }
     os_sleep_ms(20);
     world_split(world, first_slot);
     world_set_holding(world, false);
-    receive(client, expected);
+    WORLD_EXPECT_REPLY(client, expected);
     assert_true(world_moved_count(world) > before);
 }
 
@@ -93,11 +81,12 @@ static void test_pipeline(void **state)
         struct world *world = begin(1, &client);
         world_set_reading_late(world, true);
         world_split_after(world, HALF, answered_count);
-        expect(client,
-               FILL "get a\r\nping\r\nget b\r\nset a 6\r\nget c\r\nset b 7\r\nget a\r\nget b\r\n"
-                    "set c 8\r\nget c\r\n",
-               OK5 "$1\r\n1\r\n+PONG\r\n$1\r\n2\r\n+OK\r\n$1\r\n3\r\n+OK\r\n$1\r\n6\r\n$1\r\n7\r\n"
-                   "+OK\r\n$1\r\n8\r\n");
+        WORLD_EXPECT(
+            client,
+            FILL "get a\r\nping\r\nget b\r\nset a 6\r\nget c\r\nset b 7\r\nget a\r\nget b\r\n"
+                 "set c 8\r\nget c\r\n",
+            OK5 "$1\r\n1\r\n+PONG\r\n$1\r\n2\r\n+OK\r\n$1\r\n3\r\n+OK\r\n$1\r\n6\r\n$1\r\n7\r\n"
+                "+OK\r\n$1\r\n8\r\n");
         assert_true(world_moved_count(world) > 0);
         end(world, client);
     }
@@ -117,7 +106,7 @@ static void test_splits_at_once(void **state)
     world_split(world, BETWEEN_D_AND_E);
     world_split(world, BETWEEN_E_AND_A);
     world_set_holding(world, false);
-    receive(client, OK5 "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n");
+    WORLD_EXPECT_REPLY(client, OK5 "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n");
     assert_true(world_is_closed(client));
     end(world, client);
 }
@@ -138,7 +127,7 @@ static void test_one_map_at_a_time(void **state)
     os_sleep_ms(50);
     assert_int_equal(world_moved_count(world), 1);
     world_set_holding(world, false);
-    receive(client, "+OK\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n3\r\n$1\r\n3\r\n");
+    WORLD_EXPECT_REPLY(client, "+OK\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n3\r\n$1\r\n3\r\n");
     assert_int_equal(world_moved_count(world), 3);
     world_set_holding(world, true);
     world_send(client, BYTES("set d 1\r\nset e 2\r\n"));
@@ -149,7 +138,7 @@ static void test_one_map_at_a_time(void **state)
     assert_int_equal(world_moved_count(world), 4);
     world_show_splits(world);
     world_set_holding(world, false);
-    receive(client, "+OK\r\n+OK\r\n");
+    WORLD_EXPECT_REPLY(client, "+OK\r\n+OK\r\n");
     assert_int_equal(world_moved_count(world), 5);
     end(world, client);
 }
@@ -171,7 +160,7 @@ static void test_nothing_passes(void **state)
     world_send(client, BYTES("set a 9\r\nget a\r\n"));
     os_sleep_ms(20);
     world_set_holding(world, false);
-    receive(client, "+OK\r\n*2\r\n$1\r\n1\r\n$-1\r\n+OK\r\n$1\r\n9\r\n");
+    WORLD_EXPECT_REPLY(client, "+OK\r\n*2\r\n$1\r\n1\r\n$-1\r\n+OK\r\n$1\r\n9\r\n");
     end(world, client);
 }
 
@@ -215,12 +204,13 @@ static void test_as_it_was(void **state)
     world_split(world, BETWEEN_D_AND_E);
     world_split(world, 4000); /* "none" is of slot 4759. */
     world_set_holding(world, false);
-    buffer_clear(&got);
+    struct buffer got = {0};
     world_receive(client, 6, &got);
     assert_memory_equal(got.data, "$-1\r\n%", 6);
     do {
         world_receive(client, 1, &got);
     } while (got.data[got.size_bytes - 1] != '_');
+    buffer_deinit(&got);
     end(world, client);
 }
 
@@ -259,7 +249,7 @@ static void test_becomes_several(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int client;
         struct world *world = begin(1, &client);
-        expect(client, FILL, OK5);
+        WORLD_EXPECT(client, FILL, OK5);
         expect_over(world, client, cases[i].request, HALF, cases[i].expected);
         end(world, client);
     }
@@ -289,7 +279,7 @@ static void test_parts(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int client;
         struct world *world = begin(2, &client);
-        expect(client, FILL, OK5);
+        WORLD_EXPECT(client, FILL, OK5);
         expect_over(world, client, cases[i].request, BETWEEN_D_AND_E, cases[i].expected);
         end(world, client);
     }
@@ -335,14 +325,14 @@ static void test_across(void **state)
     struct world *world = begin(2, &client);
     expect_over(world, client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\nget a\r\n", BETWEEN_D_AND_E,
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n-" SPLIT "$-1\r\n");
-    expect(client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\n",
-           "+OK\r\n+QUEUED\r\n+QUEUED\r\n" COMMITTED);
+    WORLD_EXPECT(client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\n",
+                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n" COMMITTED);
     /* A part was cut by a map and does not go by another, whose shard may not have all of its keys. */
     world_refuse(world, -EBUSY, 40);
     world_send(client, BYTES("mset a 1 b 1\r\n"));
     os_sleep_ms(10);
     world_split(world, BETWEEN_E_AND_A);
-    receive(client, "-" SPLIT);
+    WORLD_EXPECT_REPLY(client, "-" SPLIT);
     end(world, client);
 }
 
@@ -353,18 +343,18 @@ static void test_split_in_multi(void **state)
     (void)state;
     int client;
     struct world *world = begin(1, &client);
-    expect(client, "multi\r\nset a 1\r\nset b 1\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "multi\r\nset a 1\r\nset b 1\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
     world_split(world, HALF);
-    expect(client, "exec\r\n", COMMITTED);
-    expect(client, "watch a\r\nmulti\r\nset d 1\r\n", "+OK\r\n+OK\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "exec\r\n", COMMITTED);
+    WORLD_EXPECT(client, "watch a\r\nmulti\r\nset d 1\r\n", "+OK\r\n+OK\r\n+QUEUED\r\n");
     world_split(world, BETWEEN_D_AND_E);
-    expect(client, "exec\r\n", COMMITTED);
-    expect(client, "multi\r\nset a 1\r\n", "+OK\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "exec\r\n", COMMITTED);
+    WORLD_EXPECT(client, "multi\r\nset a 1\r\n", "+OK\r\n+QUEUED\r\n");
     world_split_unseen(world, BETWEEN_E_AND_A);
     world_send(client, BYTES("exec\r\nget a\r\n"));
     wait_for_moved(world, 1);
     world_show_splits(world);
-    receive(client, "+transaction\r\n$-1\r\n");
+    WORLD_EXPECT_REPLY(client, "+transaction\r\n$-1\r\n");
     end(world, client);
 }
 
@@ -402,7 +392,7 @@ static void test_no_newer_map(void **state)
         int asked_count = world_moved_count(world);
         assert_true(asked_count > 1 && asked_count < (is_late == 1 ? MS / 2 : 2 * MS));
         world_show_splits(world);
-        receive(client, "+OK\r\n$1\r\n1\r\n$-1\r\n");
+        WORLD_EXPECT_REPLY(client, "+OK\r\n$1\r\n1\r\n$-1\r\n");
         end(world, client);
     }
 }
@@ -423,7 +413,7 @@ static void test_goes_away(void **state)
     (void)close(client);
     os_sleep_ms(20);
     world_show_splits(world);
-    expect(other, "dbsize\r\n", ":0\r\n");
+    WORLD_EXPECT(other, "dbsize\r\n", ":0\r\n");
     end(world, other);
 }
 
@@ -481,13 +471,13 @@ static void test_budget(void **state)
         charged = charged_bytes(world);
     }
     assert_in_range(charged, least, SIZE + SMALL);
-    expect(other, "client kill type normal skipme yes\r\n", ":2\r\n");
+    WORLD_EXPECT(other, "client kill type normal skipme yes\r\n", ":2\r\n");
     for (int i = 0; i < WAIT_MS_MAX && charged_bytes(world) > SMALL; i++) {
         os_sleep_ms(1);
     }
     assert_true(charged_bytes(world) <= SMALL);
     world_show_splits(world);
-    expect(other, "dbsize\r\n", ":0\r\n");
+    WORLD_EXPECT(other, "dbsize\r\n", ":0\r\n");
     for (int i = 0; i < CLIENT_COUNT; i++) {
         (void)close(clients[i]);
     }
@@ -615,6 +605,7 @@ static void live(uint64_t seed)
     int client;
     struct world *world = begin(2 + (uint32_t)random_below(&model.random, 4), &client);
     world_set_reading_late(world, random_below(&model.random, 3) > 0);
+    world_set_shuffling(world, random_below(&model.random, 2) > 0);
     for (uint32_t round = 0; round < 8; round++) {
         buffer_clear(&model.requests);
         buffer_clear(&model.expected);
@@ -632,7 +623,7 @@ static void live(uint64_t seed)
             world_show_splits(world);
         }
         buffer_append_byte(&model.expected, 0);
-        receive(client, (const char *)model.expected.data);
+        WORLD_EXPECT_REPLY(client, (const char *)model.expected.data);
         world_split_after(world, 0, 0);
     }
     end(world, client);

@@ -223,9 +223,11 @@ static enum handled memory_usage(struct connection *connection, const struct byt
         resp__reply_unknown_subcommand(reply, "memory", arguments[1]);
         return HANDLED_DONE;
     }
+    const struct slots *slots = resp__slots(connection->server);
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("memory")),
-        .range = resp__range_of_slot(resp__slots(connection->server), kv_slot_of_key(arguments[2])),
+        .slots = slots,
+        .range = resp__range_of_slot(slots, kv_slot_of_key(arguments[2])),
         .command = {.opcode = command->opcode,
                     .argument_count = count - 1,
                     .arguments = arguments + 1},

@@ -215,6 +215,11 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer)
     } else {
         connection->under_way_count--;
     }
+    if (slot->lane != NULL) {
+        slot->lane->read_count -= slot->is_read;
+        resp__lane_leave(slot->lane);
+        slot->lane = NULL;
+    }
     if (!slot->is_new) {
         note_answer(slot, answer);
     }
@@ -256,7 +261,7 @@ void resp__reply_failure(const struct command_entry *entry, bool is_write, int s
         reply_error(reply, "UNKNOWN %s",
                     is_write ? "the write may or may not have taken effect: its leader was lost"
                              : "the answer was lost with its leader, and a later write of this "
-                               "connection may have taken effect");
+                               "connection to the same keys may have taken effect");
         return;
     }
     const char *text = status == ERROR_NOT_LEADER
@@ -296,6 +301,7 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
 {
     struct slot *slot = slot_take(connection->server);
     slot->entry = entry;
+    slot->lane = NULL;
     slot->request.protocol = connection->protocol;
     slot->request.is_write =
         (entry->command->flags & KV_FLAG_WRITE) != 0 || entry->handler == resp__exec;
@@ -331,24 +337,23 @@ static void keep_for_slow_log(struct slot *slot, const struct shard_command *com
     }
 }
 
-/* What the connection has under way is at one shard, and by one map (I5). */
-static enum handled enter_shard(struct connection *connection, const struct slots_range *range)
-{
-    if (connection->shard != range->shard || connection->end_slot != range->end) {
-        if (connection->under_way_count > 0) {
-            return HANDLED_AFTER;
-        }
-        connection->shard = range->shard;
-        connection->end_slot = range->end;
-    }
-    bool must_wait = connection->has_moved && resp__is_refused(connection);
-    return must_wait ? HANDLED_LATER : HANDLED_DONE;
-}
-
 void resp__name_slots(struct shard_request *request, const struct slots_range *range)
 {
     request->first_slot = (uint16_t)range->first;
     request->end_slot = (uint16_t)range->end;
+}
+
+/* It counts between a read that is under way and what comes behind it. */
+static uint16_t order_key_of(const struct connection *connection, const struct lane *lane,
+                             const struct submission *submission)
+{
+    bool may_be_followed = !submission->is_write && connection->has_more;
+    if ((lane->read_count == 0 && !may_be_followed) ||
+        resp__is_connection_ordered(connection->server)) {
+        return 0;
+    }
+    return resp__order_key(submission->entry, submission->command.arguments,
+                           submission->command.argument_count);
 }
 
 enum handled resp__submit(struct connection *connection, const struct submission *submission,
@@ -356,7 +361,8 @@ enum handled resp__submit(struct connection *connection, const struct submission
 {
     struct resp_server *server = connection->server;
     *refused = 0;
-    enum handled entered = enter_shard(connection, &submission->range);
+    struct lane *lane;
+    enum handled entered = resp__lane_enter(connection, submission, &lane);
     if (entered != HANDLED_DONE) {
         return entered;
     }
@@ -371,7 +377,8 @@ enum handled resp__submit(struct connection *connection, const struct submission
     slot->request.is_cheap = submission->is_cheap;
     slot->request.may_be_stale = connection->is_readonly && !submission->is_write;
     slot->request.done = request_done;
-    slot->request.session = &connection->session;
+    slot->request.session = &lane->session;
+    slot->request.order_key = order_key_of(connection, lane, submission);
     resp__name_slots(&slot->request, &submission->range);
 
     /* An answer on the spot that must be looked at first goes elsewhere. */
@@ -387,10 +394,14 @@ enum handled resp__submit(struct connection *connection, const struct submission
         ASSERT(direct.target->size_bytes == before);
         keep_for_slow_log(slot, &submission->command);
         append_slot(connection, slot, size_of(&submission->command));
+        slot->lane = lane;
         slot->is_read = !submission->is_write;
+        lane->read_count += slot->is_read;
+        connection->is_barred |= submission->is_barrier;
         server->pending_read_count += slot->is_read;
         return HANDLED_DONE;
     }
+    resp__lane_leave(lane);
     if (status == SHARD_ANSWERED && submission->complete != NULL) {
         submission->complete(slot, 0, buffer_bytes(&answer), reply);
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Groups and servers: making, ending, ticks, budgets.
  *
- * A tick of a server ends in this order: connections that could not go on before are tried again;
- * each connection's replies are written with one call; the latency of what the tick answered is
- * recorded; and the group is told of buffers that grew or shrank. */
+ * A tick of a server ends in this order: connections that could not go on before are tried again; others
+ * on the loop end their ticks; each connection's replies are written with one call; the latency of what
+ * the tick answered is recorded; and the group is told of buffers that grew or shrank. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -69,6 +69,7 @@ int resp_group_create(struct resp_group **group, const struct resp_options *opti
     resp__command_map_build(&made->commands);
     made->mutex = os_mutex_create();
     atomic_init(&made->client_count_max, made->options.client_count_max);
+    atomic_init(&made->is_connection_ordered, made->options.is_connection_ordered);
     atomic_init(&made->idle_timeout_s, made->options.idle_timeout_s);
     atomic_init(&made->slow_log_threshold_us, made->options.slow_log_threshold_us);
     made->slow_log.capacity = made->options.slow_log_count_max;
@@ -278,6 +279,13 @@ static void end_of_tick(void *context)
         !list_is_empty(&server->moves) || has_moved) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
+}
+
+/* What the ends of the tick have set to work, the log above all, works while replies are written: that takes
+ * 3 us for each connection. */
+static void last_of_tick(void *context)
+{
+    struct resp_server *server = context;
     for (struct list *member; (member = list_pop_front(&server->dirty)) != NULL;) {
         resp__connection_flush(LIST_ITEM(member, struct connection, dirty_link));
     }
@@ -389,11 +397,13 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->moves);
     list_init(&server->moved);
     list_init(&server->pooled_slots);
+    resp__lanes_init(&server->lanes);
     server->timer = os_timer_create(loop, each_second, server);
     server->pause_timer = os_timer_create(loop, pause_over, server);
     server->busy_timer = os_timer_create(loop, busy_over, server);
     os_timer_start(server->timer, TIMER_MS, TIMER_MS);
     os_loop_at_end_of_tick(loop, end_of_tick, server);
+    os_loop_at_last_of_tick(loop, last_of_tick, server);
     group->servers[group->server_count++] = server;
     return server;
 }
@@ -426,6 +436,7 @@ void resp_server_destroy(struct resp_server *server)
         struct slot *slot = LIST_ITEM(member, struct slot, link);
         memory_free(slot);
     }
+    resp__lanes_deinit(&server->lanes);
     while (server->pooled_buffer_count > 0) {
         buffer_deinit(&server->pooled_buffers[--server->pooled_buffer_count]);
     }

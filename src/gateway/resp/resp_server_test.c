@@ -115,8 +115,8 @@ static void test_failures(void **state)
     SAY(client, "SET k v\r\nPING", UNKNOWN_WRITE "+PONG\r\n");
     world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
     SAY(client, "GET k",
-        "-UNKNOWN the answer was lost with its leader, and a later write of this connection may "
-        "have taken effect\r\n");
+        "-UNKNOWN the answer was lost with its leader, and a later write of this connection to the "
+        "same keys may have taken effect\r\n");
     world_fail(world, ERROR_NOT_LEADER, 2);
     SAY(client, "SET k v\r\nGET k", "-" NO_LEADER "-" NO_LEADER);
     world_fail(world, -ENOSPC, 1);
@@ -274,6 +274,37 @@ static void test_deep_pipeline(void **state)
     world_destroy(world);
 }
 
+/* A read that something follows, and what stands behind it, say which key they are about; 0: several, all,
+ * or none, though the argument that would be the key is there from before. With the order of the
+ * connection nothing does, and who reads nothing needs not. */
+static void test_order_keys(void **state)
+{
+    static const char requests[] = "SET a 1\r\nGET b\r\nSET {b}c 2\r\nMGET b {b}c\r\nMGET a b\r\n"
+                                   "OBJECT HELP\r\nDEL a\r\nGET b\r\n";
+    static const char expected[] = "+OK\r\n$-1\r\n+OK\r\n+transaction\r\n+transaction\r\n"
+                                   "+transaction\r\n+transaction\r\n$-1\r\n";
+    static const int keys[2][8] = {{0, 3301, 3301, 3301, 0, 0, 15496, 3301}, {0}};
+    for (int i = 0; i < 2; i++) {
+        struct world *world =
+            world_create(&(struct world_options){.resp = {.is_connection_ordered = i == 1}});
+        int client = world_connect(world);
+        world_set_reading_late(world, true);
+        world_set_holding(world, true);
+        world_send(client, BYTES(requests));
+        world_set_holding(world, false);
+        WORLD_EXPECT_REPLY(client, expected);
+        for (int number = 0; number < 8; number++) {
+            assert_int_equal(world_order_key(world, number), keys[i][number]);
+        }
+        /* Nothing follows. */
+        world_send(client, BYTES("GET b\r\n"));
+        WORLD_EXPECT_REPLY(client, "$-1\r\n");
+        assert_int_equal(world_order_key(world, 8), 0);
+        (void)close(client);
+        world_destroy(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_failures),          cmocka_unit_test(test_failures_of_transactions),
         cmocka_unit_test(test_authentication),    cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_oversized),         cmocka_unit_test(test_deep_pipeline),
+        cmocka_unit_test(test_order_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

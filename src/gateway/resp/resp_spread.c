@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which shard a command is of, and commands of several.
  *
- * The order of a connection (I5 of resp.h). A pipeline's commands to one shard are submitted one
- * behind the other, and the shard keeps their order. Shards know nothing of each other, so a command
- * to another shard than the one that has something of this connection waits until all of that is
- * answered. Then it is as if the client had waited itself: whatever another client sees, it sees in
- * this order, also when a leader dies in between. A write that was committed earlier but is seen later
- * would break what people rely on ("first the data, then the flag"), as would two reads in the wrong
- * order; so reads wait, too. What is answered at once leaves nothing under way: a pipeline of reads
- * whose shards are led here, and that are in memory, waits for nothing.
- *
  * A command whose keys are in several shards is cut into *parts*, one for each shard, if it is one of
  * those whose effect is the sum of its parts (DEL, EXISTS, MGET, …); so is one about all keys. It waits
  * until nothing of its connection is under way, its parts go to all shards at once, each in a session
@@ -25,7 +16,7 @@
 #include "base/trace/trace.h"
 #include "gateway/resp/resp_internal.h"
 
-enum { VERSION_SIZE = 8 };
+enum { VERSION_SIZE = 8, PARTS_MIN = 4 };
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -100,6 +91,22 @@ bool resp__find_range(const struct slots *slots, const struct command_entry *ent
     return true;
 }
 
+uint16_t resp__order_key(const struct command_entry *entry, const struct bytes *arguments,
+                         uint32_t count)
+{
+    struct positions keys = positions_of(entry->command, count + 1);
+    if (entry->handler != NULL || keys.first == 0 || keys.first >= keys.end) {
+        return 0; /* OBJECT HELP names none. */
+    }
+    uint16_t slot = kv_slot_of_key(arguments[keys.first - 1]);
+    for (uint32_t i = keys.first + keys.step; i < keys.end; i += keys.step) {
+        if (kv_slot_of_key(arguments[i - 1]) != slot) {
+            return 0;
+        }
+    }
+    return (uint16_t)(slot + 1);
+}
+
 void resp__reply_cross(const struct reply *reply)
 {
     reply_error(reply,
@@ -115,6 +122,7 @@ struct part {
     struct shard_request request; /* First: done() finds the part. */
     struct shard_session session;
     struct spread *spread;
+    uint32_t number; /* Among the parts. */
     struct slots_range range;
     enum part_state state;
     int status;
@@ -132,21 +140,36 @@ struct spread {
     uint64_t size_bytes;  /* Of the copies, and of answers that came. */
     uint32_t open_count;  /* Parts that are not done. */
     uint32_t key_count;   /* Of SPREAD_MERGE, */
-    uint8_t *key_parts;   /* and each key's part. */
+    uint32_t *key_parts;  /* and the number of each key's part. */
     struct bytes *copies; /* Of all arguments; their bytes stand behind the array. */
     struct bytes *items;  /* The arguments of the parts, one part after the other. */
     uint32_t part_count;
-    struct part parts[]; /* There is room for SLOTS_SHARD_COUNT_MAX: they may become more. */
+    uint32_t part_capacity;
+    struct part **parts; /* They may become more. */
 };
 
-_Static_assert(SLOTS_SHARD_COUNT_MAX <= UINT8_MAX, "a part's number is a byte");
+/* One more, of zeros. */
+static struct part *add_part(struct spread *spread)
+{
+    if (spread->part_count == spread->part_capacity) {
+        spread->part_capacity = spread->part_capacity == 0 ? PARTS_MIN : 2 * spread->part_capacity;
+        spread->parts = memory_resize(spread->parts, spread->part_capacity * sizeof(struct part *));
+    }
+    struct part *part = memory_allocate_zeroed(1, sizeof *part);
+    part->spread = spread;
+    part->number = spread->part_count;
+    spread->parts[spread->part_count++] = part;
+    return part;
+}
 
 static void spread_free(struct spread *spread)
 {
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        buffer_deinit(&spread->parts[i].answer);
+        buffer_deinit(&spread->parts[i]->answer);
+        memory_free(spread->parts[i]);
     }
     list_remove(&spread->link);
+    memory_free(spread->parts);
     memory_free(spread->key_parts);
     memory_free(spread->copies);
     memory_free(spread->items);
@@ -183,7 +206,7 @@ static const struct part *failed_part(const struct spread *spread)
 {
     const struct part *failed = NULL;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        const struct part *part = &spread->parts[i];
+        const struct part *part = spread->parts[i];
         bool has_failed =
             part->status != 0 || (part->answer.size_bytes > 0 && part->answer.data[0] == '-');
         if (has_failed && (failed == NULL || part->status == ERROR_OUTCOME_UNKNOWN)) {
@@ -197,7 +220,7 @@ static void add_up(struct spread *spread, const struct reply *reply)
 {
     int64_t sum = 0;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        struct bytes answer = buffer_bytes(&spread->parts[i].answer);
+        struct bytes answer = buffer_bytes(&spread->parts[i]->answer);
         sum += take_number(&answer, ':');
     }
     reply_integer(reply, sum);
@@ -207,7 +230,7 @@ static void begin_arrays(struct spread *spread, const struct reply *reply)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        struct part *part = &spread->parts[i];
+        struct part *part = spread->parts[i];
         part->rest = buffer_bytes(&part->answer);
         count += (uint64_t)take_number(&part->rest, '*');
     }
@@ -218,7 +241,7 @@ static void merge(struct spread *spread, const struct reply *reply)
 {
     begin_arrays(spread, reply);
     for (uint32_t i = 0; i < spread->key_count; i++) {
-        struct part *part = &spread->parts[spread->key_parts[i]];
+        struct part *part = spread->parts[spread->key_parts[i]];
         buffer_append(reply->target, take_element(&part->rest));
     }
 }
@@ -229,7 +252,7 @@ static void choose_any(struct spread *spread, const struct reply *reply)
     os_random_fill(&start, sizeof start);
     for (uint32_t i = 0; i < spread->part_count; i++) {
         uint32_t place = (start % spread->part_count + i) % spread->part_count;
-        struct bytes answer = buffer_bytes(&spread->parts[place].answer);
+        struct bytes answer = buffer_bytes(&spread->parts[place]->answer);
         if (!is_null(answer)) {
             buffer_append(reply->target, answer);
             return;
@@ -243,7 +266,7 @@ static void keep_versions(struct spread *spread, const struct reply *reply)
 {
     struct connection *connection = spread->slot->connection;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        struct part *part = &spread->parts[i];
+        struct part *part = spread->parts[i];
         part->rest = buffer_bytes(&part->answer);
         if (part->status != 0) {
             resp__reply_failure(spread->entry, false, part->status, reply);
@@ -255,7 +278,7 @@ static void keep_versions(struct spread *spread, const struct reply *reply)
         }
     }
     for (uint32_t i = 0; i < spread->key_count && !connection->is_hung_up; i++) {
-        struct part *part = &spread->parts[spread->key_parts[i]];
+        struct part *part = spread->parts[spread->key_parts[i]];
         resp__transaction_watch(connection, spread->copies[i], endian_get_u64_le(part->rest.data));
         part->rest =
             bytes_make(part->rest.data + VERSION_SIZE, part->rest.size_bytes - VERSION_SIZE);
@@ -269,11 +292,11 @@ static bool is_half_done(const struct spread *spread)
     bool has_failed = false;
     bool has_effect = false;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        int status = spread->parts[i].status;
+        int status = spread->parts[i]->status;
         has_failed |= status != 0;
         has_effect |= status == 0;
     }
-    return has_failed && has_effect && spread->parts[0].request.is_write;
+    return has_failed && has_effect && spread->parts[0]->request.is_write;
 }
 
 static void combine(struct spread *spread, const struct reply *reply)
@@ -303,7 +326,7 @@ static void combine(struct spread *spread, const struct reply *reply)
     case SPREAD_JOIN:
         begin_arrays(spread, reply);
         for (uint32_t i = 0; i < spread->part_count; i++) {
-            buffer_append(reply->target, spread->parts[i].rest);
+            buffer_append(reply->target, spread->parts[i]->rest);
         }
         return;
     case SPREAD_MERGE:
@@ -353,9 +376,9 @@ static void cut_anew(struct part *part);
 void resp__spread_drop(struct spread *spread)
 {
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        if (spread->parts[i].state == PART_DONE) {
-            spread->size_bytes -= spread->parts[i].answer.capacity_bytes;
-            buffer_deinit(&spread->parts[i].answer);
+        if (spread->parts[i]->state == PART_DONE) {
+            spread->size_bytes -= spread->parts[i]->answer.capacity_bytes;
+            buffer_deinit(&spread->parts[i]->answer);
         }
     }
     resp__slot_charge(spread->slot, spread->size_bytes);
@@ -417,9 +440,9 @@ static void submit_parts(struct spread *spread)
     bool is_any_ready = false;
     spread->is_submitting = true;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        if (spread->parts[i].state == PART_READY) {
-            submit_part(&spread->parts[i]);
-            is_any_ready |= spread->parts[i].state == PART_READY;
+        if (spread->parts[i]->state == PART_READY) {
+            submit_part(spread->parts[i]);
+            is_any_ready |= spread->parts[i]->state == PART_READY;
         }
     }
     spread->is_submitting = false;
@@ -469,42 +492,59 @@ struct bytes *resp__arguments_copy(const struct bytes *arguments, uint32_t count
     return copies;
 }
 
+/* Finds the part that has a place in the map of shards, among those that there are: a hash table, so that
+ * it costs the same with however many shards. */
+struct dealing {
+    struct spread *spread;
+    const struct slots *slots;
+    uint32_t *numbers; /* 1 + the number of a part; 0: free. */
+    uint32_t mask;
+};
+
+static struct part *part_of_place(struct dealing *dealing, uint32_t place)
+{
+    struct spread *spread = dealing->spread;
+    wal_shard shard = dealing->slots->ranges[place].shard;
+    uint32_t at = place & dealing->mask;
+    while (dealing->numbers[at] != 0) {
+        struct part *part = spread->parts[dealing->numbers[at] - 1];
+        if (part->range.shard == shard) {
+            return part;
+        }
+        at = (at + 1) & dealing->mask;
+    }
+    struct part *part = add_part(spread);
+    part->range = dealing->slots->ranges[place];
+    dealing->numbers[at] = part->number + 1;
+    return part;
+}
+
 /* Each shard gets the keys that it has; all arguments are keys. */
 static void deal_keys(struct spread *spread, const struct slots *slots, uint32_t count)
 {
+    struct dealing dealing = {.spread = spread, .slots = slots, .mask = 1};
+    while (dealing.mask < 2 * count && dealing.mask < 2 * slots->range_count) {
+        dealing.mask = 2 * dealing.mask + 1;
+    }
+    dealing.numbers = memory_allocate_zeroed(dealing.mask + 1u, sizeof(uint32_t));
     spread->key_count = count;
-    spread->key_parts = memory_allocate((size_t)count + 1);
+    spread->key_parts = memory_allocate(((size_t)count + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < count; i++) {
         uint32_t place = slots_place_of(slots, kv_slot_of_key(spread->copies[i]));
-        spread->key_parts[i] = (uint8_t)place;
-        spread->parts[place].argument_count++;
+        struct part *part = part_of_place(&dealing, place);
+        spread->key_parts[i] = part->number;
+        part->argument_count++;
     }
+    memory_free(dealing.numbers);
     struct bytes *next = spread->items;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        spread->parts[i].arguments = next;
-        next += spread->parts[i].argument_count;
-        spread->parts[i].argument_count = 0;
+        spread->parts[i]->arguments = next;
+        next += spread->parts[i]->argument_count;
+        spread->parts[i]->argument_count = 0;
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct part *part = &spread->parts[spread->key_parts[i]];
+        struct part *part = spread->parts[spread->key_parts[i]];
         part->arguments[part->argument_count++] = spread->copies[i];
-    }
-}
-
-/* Parts without keys go, and numbers of parts follow. */
-static void drop_empty(struct spread *spread)
-{
-    uint8_t kept_as[SLOTS_SHARD_COUNT_MAX];
-    uint32_t kept_count = 0;
-    for (uint32_t i = 0; i < spread->part_count; i++) {
-        kept_as[i] = (uint8_t)kept_count;
-        if (spread->parts[i].argument_count > 0) {
-            spread->parts[kept_count++] = spread->parts[i];
-        }
-    }
-    spread->part_count = kept_count;
-    for (uint32_t i = 0; i < spread->key_count; i++) {
-        spread->key_parts[i] = kept_as[spread->key_parts[i]];
     }
 }
 
@@ -515,8 +555,7 @@ static void prepare_parts(struct spread *spread, const struct connection *connec
     bool is_write = (command->flags & KV_FLAG_WRITE) != 0;
     spread->open_count = spread->part_count;
     for (uint32_t i = 0; i < spread->part_count; i++) {
-        struct part *part = &spread->parts[i];
-        part->spread = spread;
+        struct part *part = spread->parts[i];
         shard_session_init(&part->session);
         part->request = (struct shard_request){
             .command = {.opcode = is_watch ? kv_versions_opcode() : command->opcode,
@@ -558,9 +597,8 @@ static void move_keys(struct part *part, struct part *other)
     other->argument_count = moved_count;
     other->request.command.argument_count = moved_count;
     for (uint32_t i = 0; i < spread->key_count; i++) {
-        if (spread->key_parts[i] == part - spread->parts &&
-            is_within(spread->copies[i], &other->range)) {
-            spread->key_parts[i] = (uint8_t)(other - spread->parts);
+        if (spread->key_parts[i] == part->number && is_within(spread->copies[i], &other->range)) {
+            spread->key_parts[i] = other->number;
         }
     }
 }
@@ -570,8 +608,9 @@ static struct part *branch_off(struct part *part, const struct slots_range *rang
 {
     struct spread *spread = part->spread;
     ASSERT(spread->part_count < SLOTS_SHARD_COUNT_MAX); /* Each has slots of its own. */
-    struct part *other = &spread->parts[spread->part_count++];
+    struct part *other = add_part(spread);
     *other = (struct part){.spread = spread,
+                           .number = other->number,
                            .range = *range,
                            .state = PART_READY,
                            .request = part->request,
@@ -627,29 +666,24 @@ static struct spread *cut(struct connection *connection, const struct command_en
                           const struct bytes *arguments, uint32_t count)
 {
     const struct slots *slots = resp__slots(connection->server);
-    size_t size = sizeof(struct spread) + slots->range_count * sizeof(struct part);
-    struct spread *spread =
-        memory_allocate(sizeof(struct spread) + SLOTS_SHARD_COUNT_MAX * sizeof(struct part));
-    memset(spread, 0, size);
+    struct spread *spread = memory_allocate_zeroed(1, sizeof *spread);
     list_init(&spread->link);
     spread->entry = entry;
-    spread->part_count = slots->range_count;
     spread->copies = resp__arguments_copy(arguments, count);
     spread->items = memory_allocate((count + 1) * sizeof(struct bytes));
-    spread->size_bytes =
-        size + resp__arguments_size_bytes(arguments, count) + (count + 1) * sizeof(struct bytes);
-    for (uint32_t i = 0; i < spread->part_count; i++) {
-        spread->parts[i].range = slots->ranges[i];
-        spread->parts[i].arguments = spread->copies;
-        spread->parts[i].argument_count = count;
-    }
     if (entry->command->keys.first > 0) {
-        for (uint32_t i = 0; i < spread->part_count; i++) {
-            spread->parts[i].argument_count = 0;
-        }
         deal_keys(spread, slots, count);
-        drop_empty(spread);
+    } else {
+        for (uint32_t i = 0; i < slots->range_count; i++) {
+            struct part *part = add_part(spread);
+            part->range = slots->ranges[i];
+            part->arguments = spread->copies;
+            part->argument_count = count;
+        }
     }
+    spread->size_bytes = sizeof *spread + spread->part_count * sizeof(struct part) +
+                         resp__arguments_size_bytes(arguments, count) +
+                         (count + 1) * sizeof(struct bytes);
     prepare_parts(spread, connection);
     return spread;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Claim: a command goes to the shard of its keys; nothing of a connection is under way at two shards
+/* Claim: a command goes to the shard of its keys; no session has something under way at two shards
  * (the world asserts both); commands of several shards are answered as by one, or refused; and a
  * refusal, a failure or a busy shard changes nothing of that. */
 #include <setjmp.h>
@@ -17,17 +17,6 @@
 
 enum { SHARD_COUNT = 16 };
 
-static struct buffer got;
-
-static void expect(int client, const char *requests, const char *expected)
-{
-    buffer_clear(&got);
-    world_send(client, bytes_of_text(requests));
-    world_receive(client, strlen(expected), &got);
-    buffer_append_byte(&got, 0);
-    assert_string_equal((const char *)got.data, expected);
-}
-
 static struct world *begin(int *client)
 {
     struct world_options options = {.shard_count = SHARD_COUNT};
@@ -40,7 +29,6 @@ static void end(struct world *world, int client)
 {
     (void)close(client);
     world_destroy(world);
-    buffer_deinit(&got);
 }
 
 #define FILL "set a 1\r\nset b 2\r\nset c 3\r\nset d 4\r\nset e 5\r\n"
@@ -54,18 +42,19 @@ static void end(struct world *world, int client)
 #define HALF \
     "-UNKNOWN the write has taken effect in some shards and not, or perhaps not, in others\r\n"
 
-/* In one packet: what is of another shard waits, and the replies are in order. */
+/* In one packet, and the replies are in order. */
 static void test_pipeline(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, FILL "get a\r\nget b\r\nget c\r\n", OK5 "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n");
+    WORLD_EXPECT(client, FILL "get a\r\nget b\r\nget c\r\n",
+                 OK5 "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n");
     world_set_reading_late(world, true);
-    expect(client, "get a\r\nget b\r\nset a 9\r\nget a\r\nping\r\nget e\r\n",
-           "$1\r\n1\r\n$1\r\n2\r\n+OK\r\n$1\r\n9\r\n+PONG\r\n$1\r\n5\r\n");
+    WORLD_EXPECT(client, "get a\r\nget b\r\nset a 9\r\nget a\r\nping\r\nget e\r\n",
+                 "$1\r\n1\r\n$1\r\n2\r\n+OK\r\n$1\r\n9\r\n+PONG\r\n$1\r\n5\r\n");
     for (int i = 0; i < 50; i++) {
-        expect(client, "set a 1\r\nset b 2\r\nget a\r\nget b\r\n",
-               "+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n");
+        WORLD_EXPECT(client, "set a 1\r\nset b 2\r\nget a\r\nget b\r\n",
+                     "+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n");
     }
     end(world, client);
 }
@@ -80,7 +69,7 @@ static void end_after_leaving(struct world *world, int client, struct bytes requ
     (void)usleep(20000);
     world_set_holding(world, false);
     client = world_connect(world);
-    expect(client, "ping\r\n", "+PONG\r\n");
+    WORLD_EXPECT(client, "ping\r\n", "+PONG\r\n");
     end(world, client);
 }
 
@@ -88,21 +77,23 @@ static void test_parts(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, "dbsize\r\nrandomkey\r\nkeys *\r\n", ":0\r\n$-1\r\n*0\r\n");
-    expect(client, FILL "dbsize\r\n", OK5 ":5\r\n");
-    expect(client, "mget e none a b a\r\n",
-           "*5\r\n$1\r\n5\r\n$-1\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n1\r\n");
-    expect(client, "exists a b c none a\r\nget d\r\n", ":4\r\n$1\r\n4\r\n");
-    expect(client, "del a b none\r\ndbsize\r\n", ":2\r\n:3\r\n");
-    buffer_clear(&got);
+    WORLD_EXPECT(client, "dbsize\r\nrandomkey\r\nkeys *\r\n", ":0\r\n$-1\r\n*0\r\n");
+    WORLD_EXPECT(client, FILL "dbsize\r\n", OK5 ":5\r\n");
+    WORLD_EXPECT(client, "mget e none a b a\r\n",
+                 "*5\r\n$1\r\n5\r\n$-1\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n1\r\n");
+    WORLD_EXPECT(client, "exists a b c none a\r\nget d\r\n", ":4\r\n$1\r\n4\r\n");
+    WORLD_EXPECT(client, "del a b none\r\ndbsize\r\n", ":2\r\n:3\r\n");
+    struct buffer got = {0};
     world_send(client, BYTES("randomkey\r\n"));
     world_receive(client, 7, &got);
     assert_true(got.data[4] >= 'c' && got.data[4] <= 'e');
-    expect(client, "set c 1\r\nflushall\r\nset a 2\r\ndbsize\r\n", "+OK\r\n+OK\r\n+OK\r\n:1\r\n");
+    buffer_deinit(&got);
+    WORLD_EXPECT(client, "set c 1\r\nflushall\r\nset a 2\r\ndbsize\r\n",
+                 "+OK\r\n+OK\r\n+OK\r\n:1\r\n");
     world_set_reading_late(world, true);
-    expect(client, "mget a b c\r\nset b 1\r\nmget a b c\r\n",
-           "*3\r\n$1\r\n2\r\n$-1\r\n$-1\r\n+OK\r\n*3\r\n$1\r\n2\r\n$1\r\n1\r\n$-1\r\n");
-    expect(client, "hello 3\r\n", "%");
+    WORLD_EXPECT(client, "mget a b c\r\nset b 1\r\nmget a b c\r\n",
+                 "*3\r\n$1\r\n2\r\n$-1\r\n$-1\r\n+OK\r\n*3\r\n$1\r\n2\r\n$1\r\n1\r\n$-1\r\n");
+    WORLD_EXPECT(client, "hello 3\r\n", "%");
     end(world, client);
 }
 
@@ -110,22 +101,23 @@ static void test_refusals(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, "mset a 1 b\r\ndbsize\r\n",
-           "-ERR wrong number of arguments for 'mset' command\r\n:0\r\n");
-    expect(client, "multi\r\nset {t}a 1\r\nrename a b\r\nset {t}c 3\r\nexec\r\n",
-           "+OK\r\n+QUEUED\r\n" CROSS "+QUEUED\r\n"
-           "-EXECABORT Transaction discarded because of previous errors.\r\n");
-    expect(client, "multi\r\ndbsize\r\nexec\r\n",
-           "+OK\r\n" CROSS "-EXECABORT Transaction discarded because of previous errors.\r\n");
-    expect(client, "watch {t}a\r\nmulti\r\nset b 1\r\ndiscard\r\n",
-           "+OK\r\n+OK\r\n+QUEUED\r\n+OK\r\n");
+    WORLD_EXPECT(client, "mset a 1 b\r\ndbsize\r\n",
+                 "-ERR wrong number of arguments for 'mset' command\r\n:0\r\n");
+    WORLD_EXPECT(client, "multi\r\nset {t}a 1\r\nrename a b\r\nset {t}c 3\r\nexec\r\n",
+                 "+OK\r\n+QUEUED\r\n" CROSS "+QUEUED\r\n"
+                 "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    WORLD_EXPECT(client, "multi\r\ndbsize\r\nexec\r\n",
+                 "+OK\r\n" CROSS
+                 "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    WORLD_EXPECT(client, "watch {t}a\r\nmulti\r\nset b 1\r\ndiscard\r\n",
+                 "+OK\r\n+OK\r\n+QUEUED\r\n+OK\r\n");
     /* Among others MSETNX cannot say whether they shall happen. */
-    expect(client, "multi\r\nmsetnx a 1 b 2\r\nget a\r\nexec\r\n",
-           "+OK\r\n+QUEUED\r\n+QUEUED\r\n" CROSS);
-    expect(client, "watch {t}a\r\nmulti\r\nset {t}b 1\r\nping\r\nexec\r\n",
-           "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "multi\r\nmsetnx a 1 b 2\r\nget a\r\nexec\r\n",
+                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n" CROSS);
+    WORLD_EXPECT(client, "watch {t}a\r\nmulti\r\nset {t}b 1\r\nping\r\nexec\r\n",
+                 "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
     /* After it, other shards. */
-    expect(client, "multi\r\nset b 1\r\nexec\r\n", "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "multi\r\nset b 1\r\nexec\r\n", "+OK\r\n+QUEUED\r\n+transaction\r\n");
     end(world, client);
 }
 
@@ -158,17 +150,17 @@ static void test_long_key(void **state)
                                            "mget a $",  "lcs a $",          "rename a $"};
     int client;
     struct world *world = begin(&client);
-    expect(client, FILL, OK5);
+    WORLD_EXPECT(client, FILL, OK5);
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         send_long(client, requests[i]);
-        expect(client, "", LONG);
+        WORLD_EXPECT(client, "", LONG);
     }
-    expect(client, "mget a b\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n:5\r\n");
-    expect(client, "multi\r\nmset a 1 b\r\n", "+OK\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "mget a b\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n:5\r\n");
+    WORLD_EXPECT(client, "multi\r\nmset a 1 b\r\n", "+OK\r\n+QUEUED\r\n");
     send_long(client, "del a $");
-    expect(client, "echo x\r\nexec\r\n",
-           "+QUEUED\r\n+QUEUED\r\n*3\r\n"
-           "-ERR wrong number of arguments for 'mset' command\r\n" LONG "$1\r\nx\r\n");
+    WORLD_EXPECT(client, "echo x\r\nexec\r\n",
+                 "+QUEUED\r\n+QUEUED\r\n*3\r\n"
+                 "-ERR wrong number of arguments for 'mset' command\r\n" LONG "$1\r\nx\r\n");
     end(world, client);
 }
 
@@ -178,17 +170,17 @@ static void test_watch_that_fails(void **state)
     int client;
     struct world *world = begin(&client);
     world_refuse(world, ERROR_STOPPED, 1);
-    expect(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
-           STOPPED "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
+                 STOPPED "+OK\r\n+QUEUED\r\n+transaction\r\n");
     world_refuse(world, ERROR_STOPPED, 2);
-    expect(client, "watch a\r\nwatch b\r\nmulti\r\nping\r\nset c 1\r\nexec\r\n",
-           STOPPED STOPPED "+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "watch a\r\nwatch b\r\nmulti\r\nping\r\nset c 1\r\nexec\r\n",
+                 STOPPED STOPPED "+OK\r\n+QUEUED\r\n+QUEUED\r\n+transaction\r\n");
     world_fail(world, ERROR_NOT_LEADER, 1);
-    expect(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
-           "-CLUSTERDOWN no leader of this shard answered in time, nothing was changed\r\n"
-           "+OK\r\n+QUEUED\r\n+transaction\r\n");
-    expect(client, "watch a b\r\nunwatch\r\nmulti\r\nping\r\nexec\r\n",
-           "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "watch a b\r\nmulti\r\nping\r\nexec\r\n",
+                 "-CLUSTERDOWN no leader of this shard answered in time, nothing was changed\r\n"
+                 "+OK\r\n+QUEUED\r\n+transaction\r\n");
+    WORLD_EXPECT(client, "watch a b\r\nunwatch\r\nmulti\r\nping\r\nexec\r\n",
+                 "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n+transaction\r\n");
     end(world, client);
 }
 
@@ -197,26 +189,27 @@ static void test_troubles(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, FILL, OK5);
+    WORLD_EXPECT(client, FILL, OK5);
     world_refuse(world, -EBUSY, 20);
-    expect(client, "del a b\r\nset c 1\r\n", ":2\r\n+OK\r\n");
+    WORLD_EXPECT(client, "del a b\r\nset c 1\r\n", ":2\r\n+OK\r\n");
     world_refuse(world, -EBUSY, 40);
     world_set_reading_late(world, true);
-    expect(client, "mget c d\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n4\r\n:3\r\n");
+    WORLD_EXPECT(client, "mget c d\r\ndbsize\r\n", "*2\r\n$1\r\n1\r\n$1\r\n4\r\n:3\r\n");
     /* That nothing was changed is said only when that is so. */
     world_refuse(world, ERROR_STOPPED, 2);
-    expect(client, "del c d\r\nexists c d\r\n",
-           "-CLUSTERDOWN the node is stopping, nothing was changed\r\n:2\r\n");
+    WORLD_EXPECT(client, "del c d\r\nexists c d\r\n",
+                 "-CLUSTERDOWN the node is stopping, nothing was changed\r\n:2\r\n");
     world_refuse(world, ERROR_STOPPED, 1);
-    expect(client, "mget c d\r\n", "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
+    WORLD_EXPECT(client, "mget c d\r\n",
+                 "-CLUSTERDOWN the node is stopping, nothing was changed\r\n");
     world_refuse(world, ERROR_STOPPED, 1);
-    expect(client, "del c d\r\nset a 1\r\n", HALF "+OK\r\n");
+    WORLD_EXPECT(client, "del c d\r\nset a 1\r\n", HALF "+OK\r\n");
     world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
-    expect(client, "del d e\r\n", HALF);
+    WORLD_EXPECT(client, "del d e\r\n", HALF);
     world_fail(world, ERROR_OUTCOME_UNKNOWN, 2);
-    expect(client, "del d e\r\n",
-           "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n");
-    expect(client, "set a 1\r\nget a\r\n", "+OK\r\n$1\r\n1\r\n");
+    WORLD_EXPECT(client, "del d e\r\n",
+                 "-UNKNOWN the write may or may not have taken effect: its leader was lost\r\n");
+    WORLD_EXPECT(client, "set a 1\r\nget a\r\n", "+OK\r\n$1\r\n1\r\n");
     end(world, client);
 }
 
@@ -234,11 +227,11 @@ static void test_moves(void **state)
         (void)snprintf(expected, sizeof expected, "%s:1\r\n", nothing);
         world_set_reading_late(world, i % 2 == 1);
         world_refuse(world, -EBUSY, i < 2 ? 0 : 5);
-        expect(client, moves, expected);
+        WORLD_EXPECT(client, moves, expected);
     }
     world_refuse(world, ERROR_STOPPED, 1);
-    expect(client, "rename a b\r\nget c\r\n",
-           "-CLUSTERDOWN the node is stopping, nothing was changed\r\n$-1\r\n");
+    WORLD_EXPECT(client, "rename a b\r\nget c\r\n",
+                 "-CLUSTERDOWN the node is stopping, nothing was changed\r\n$-1\r\n");
     end_after_leaving(world, client, BYTES("rename a b\r\nset a 1\r\n"));
 }
 
@@ -247,7 +240,7 @@ static void test_goes_away(void **state)
 {
     int client;
     struct world *world = begin(&client);
-    expect(client, FILL, OK5);
+    WORLD_EXPECT(client, FILL, OK5);
     end_after_leaving(world, client, BYTES("del a b c d e\r\nset a 1\r\n"));
 }
 

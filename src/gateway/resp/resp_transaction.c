@@ -52,7 +52,7 @@ void resp__transaction_drop(struct connection *connection)
     }
     extra->command_count = 0;
     extra->shard = 0;
-    extra->slots = NULL;
+    extra->map_version = 0;
     extra->is_across = false;
 }
 
@@ -80,7 +80,7 @@ void resp__transaction_watch(struct connection *connection, struct bytes key, ui
     struct connection_extra *extra = resp__connection_extra(connection);
     const struct slots *slots = resp__slots(connection->server);
     wal_shard shard = resp__range_of_slot(slots, kv_slot_of_key(key)).shard;
-    extra->slots = extra->slots == NULL ? slots : extra->slots;
+    extra->map_version = extra->map_version == 0 ? resp__map_version(slots) : extra->map_version;
     kv_transaction_watch(transaction_of(connection), key, version);
     extra->is_across |= extra->shard != 0 && extra->shard != shard;
     extra->shard = shard;
@@ -132,7 +132,7 @@ static bool is_same_shard(struct connection *connection, const struct command_en
     struct connection_extra *extra = resp__connection_extra(connection);
     const struct slots *slots = resp__slots(connection->server);
     struct slots_range range;
-    extra->slots = extra->slots == NULL ? slots : extra->slots;
+    extra->map_version = extra->map_version == 0 ? resp__map_version(slots) : extra->map_version;
     if (slots == NULL || slots->range_count == 1) {
         return true;
     }
@@ -247,12 +247,17 @@ RESP_HANDLER(discard)
     return HANDLED_DONE;
 }
 
-/* How many shards have the keys, by the newest map, and where the first one is; or -EXDEV: what it does
+/* Where a transaction goes. */
+struct target {
+    const struct slots *slots; /* By this map, */
+    struct slots_range range;  /* here. */
+};
+
+/* How many shards have the keys, by the map, and where the first one is; or -EXDEV: what it does
  * cannot be cut. */
-static int find_keys(const struct resp_server *server, struct kv_transaction *transaction,
-                     struct slots_range *range)
+static int find_keys(struct kv_transaction *transaction, struct target *target)
 {
-    const struct slots *slots = resp__slots(server);
+    const struct slots *slots = target->slots;
     struct kv_split *split = NULL;
     int status =
         kv_split_create(&split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
@@ -260,23 +265,23 @@ static int find_keys(const struct resp_server *server, struct kv_transaction *tr
         return status;
     }
     uint32_t count = kv_split_part_count(split);
-    *range = resp__range_of_slot(slots, count > 0 ? kv_split_part(split, 0).place : 0);
+    target->range = resp__range_of_slot(slots, count > 0 ? kv_split_part(split, 0).place : 0);
     kv_split_destroy(split);
     return (int)count;
 }
 
 /* As find_keys(), for what was queued; mostly nothing has changed since, and that is known. */
-static int find_queued(const struct connection *connection, struct slots_range *range)
+static int find_queued(const struct connection *connection, struct target *target)
 {
     const struct connection_extra *extra = connection->extra;
-    const struct slots *slots = resp__slots(connection->server);
-    if (extra->slots != NULL && extra->slots != slots) {
+    const struct slots *slots = target->slots;
+    if (extra->map_version != 0 && extra->map_version != resp__map_version(slots)) {
         PROBE("resp.map_changed_in_multi");
-        return find_keys(connection->server, extra->transaction, range);
+        return find_keys(extra->transaction, target);
     }
-    *range = resp__range_of_slot(slots, 0);
+    target->range = resp__range_of_slot(slots, 0);
     if (slots != NULL && extra->shard != 0) {
-        *range = slots->ranges[slots_find(slots, extra->shard)];
+        target->range = slots->ranges[slots_find(slots, extra->shard)];
     }
     return extra->is_across ? 2 : 1;
 }
@@ -284,12 +289,14 @@ static int find_queued(const struct connection *connection, struct slots_range *
 /* Have it executed by one shard; takes it when that will answer. */
 static enum handled submit_transaction(struct connection *connection,
                                        struct kv_transaction **transaction,
-                                       const struct slots_range *range, const struct reply *reply)
+                                       const struct target *target, const struct reply *reply)
 {
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
-        .range = *range,
+        .slots = target->slots,
+        .range = target->range,
         .is_write = true,
+        .is_barrier = true,
     };
     submission.command = kv_transaction_command(*transaction, &submission.does_grow);
     uint32_t slot_count = connection->slot_count;
@@ -308,15 +315,15 @@ static enum handled submit_transaction(struct connection *connection,
 }
 
 static enum handled execute_queue(struct connection *connection, int shard_count,
-                                  struct kv_transaction **transaction,
-                                  const struct slots_range *range, const struct reply *reply)
+                                  struct kv_transaction **transaction, const struct target *target,
+                                  const struct reply *reply)
 {
     if (shard_count < 0) {
         reply_error(reply, RESP_SPLIT_TEXT);
         return HANDLED_DONE;
     }
     if (shard_count <= 1) {
-        return submit_transaction(connection, transaction, range, reply);
+        return submit_transaction(connection, transaction, target, reply);
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("exec"));
@@ -331,9 +338,9 @@ static enum handled execute_queue(struct connection *connection, int shard_count
 enum handled resp__exec_again(struct connection *connection, struct kv_transaction **transaction,
                               const struct reply *reply)
 {
-    struct slots_range range;
-    int shard_count = find_keys(connection->server, *transaction, &range);
-    return execute_queue(connection, shard_count, transaction, &range, reply);
+    struct target target = {.slots = resp__slots(connection->server)};
+    int shard_count = find_keys(*transaction, &target);
+    return execute_queue(connection, shard_count, transaction, &target, reply);
 }
 
 RESP_HANDLER(exec)
@@ -354,10 +361,10 @@ RESP_HANDLER(exec)
         return HANDLED_DONE;
     }
     settle_queue(connection);
-    struct slots_range range;
-    int shard_count = find_queued(connection, &range);
+    struct target target = {.slots = resp__slots(connection->server)};
+    int shard_count = find_queued(connection, &target);
     enum handled handled =
-        execute_queue(connection, shard_count, &extra->transaction, &range, reply);
+        execute_queue(connection, shard_count, &extra->transaction, &target, reply);
     if (handled == HANDLED_DONE) {
         resp__transaction_drop(connection);
     }
@@ -402,8 +409,9 @@ RESP_HANDLER(watch)
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("watch"));
+    const struct slots *slots = resp__slots(connection->server);
     struct slots_range range;
-    if (!resp__find_range(resp__slots(connection->server), entry, arguments, count, &range)) {
+    if (!resp__find_range(slots, entry, arguments, count, &range)) {
         return resp__spread(connection, entry, arguments, count, reply);
     }
     buffer_clear(&extra->watching);
@@ -415,11 +423,13 @@ RESP_HANDLER(watch)
     }
     struct submission submission = {
         .entry = entry,
+        .slots = slots,
         .range = range,
         .command = {.opcode = kv_versions_opcode(),
                     .argument_count = count - 1,
                     .arguments = arguments + 1},
         .complete = watched,
+        .is_barrier = true,
     };
     uint32_t slot_count = connection->slot_count;
     int refused;

@@ -10,6 +10,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "base/random/random.h"
 #include "core/txn/txn.h"
 
 enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16 };
@@ -29,6 +30,7 @@ struct place {
     struct resp_backend backend;
     struct list waiting; /* Writes, and reads behind them, of struct later. */
     struct os_timer *timer;
+    struct random random;
     struct os_message stop;
     struct pair pairs[STRING_COUNT_MAX];
     uint64_t version;
@@ -57,6 +59,8 @@ struct world {
     uint16_t port;
     bool is_stopping;
     _Atomic bool is_holding;
+    _Atomic wal_shard held_shard;
+    _Atomic bool is_shuffling;
     _Atomic int let_count;
     _Atomic bool is_reading_late;
     _Atomic int refusal_status;
@@ -65,6 +69,8 @@ struct world {
     _Atomic int failure_count;
     _Atomic int stop_count;
     _Atomic int stale_count;
+    _Atomic int order_keys[WORLD_ORDER_KEYS_MAX];
+    _Atomic int order_key_count;
     _Atomic bool is_cluster;
     _Atomic uint32_t stopped_count;
 };
@@ -294,6 +300,17 @@ static struct bytes *copy_arguments(const struct shard_command *command)
     return copies;
 }
 
+static bool is_idle(const struct place *place, wal_shard shard)
+{
+    LIST_EACH(member, next, &place->waiting)
+    {
+        if (LIST_ITEM(member, struct later, link)->shard == shard) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int submit(void *context, wal_shard shard, struct shard_request *request,
                   const struct reply *reply)
 {
@@ -306,15 +323,19 @@ static int submit(void *context, wal_shard shard, struct shard_request *request,
         (void)atomic_fetch_sub(&world->refusal_count, 1);
         return atomic_load(&world->refusal_status);
     }
-    if (has_moved(world, shard, request) && list_is_empty(&place->waiting)) {
+    if (has_moved(world, shard, request) && is_idle(place, shard)) {
         (void)atomic_fetch_add(&world->moved_count, 1);
         return ERROR_MOVED;
     }
     bool will_fail = atomic_load(&world->failure_count) > 0;
-    if (!request->is_write && list_is_empty(&place->waiting) && !will_fail &&
+    if (!request->is_write && is_idle(place, shard) && !will_fail &&
         !atomic_load(&world->is_reading_late)) {
         execute(place, shard, &request->command, reply);
         return SHARD_ANSWERED;
+    }
+    int number = atomic_fetch_add(&world->order_key_count, 1);
+    if (number < (int)WORLD_ORDER_KEYS_MAX) {
+        atomic_store(&world->order_keys[number], request->order_key);
     }
     struct later *later = memory_allocate_zeroed(1, sizeof *later);
     later->request = request;
@@ -356,20 +377,66 @@ static void answer_one(struct place *place, struct later *later)
     memory_free(later);
 }
 
+static struct later *later_of(struct list *member)
+{
+    return LIST_ITEM(member, struct later, link);
+}
+
+/* The first one of the session that has the one at `place`. */
+static struct later *first_of_session(struct place *place, uint64_t at)
+{
+    struct list *member = place->waiting.next;
+    for (; at > 0; at--) {
+        member = member->next;
+    }
+    const struct shard_session *session = later_of(member)->request->session;
+    member = place->waiting.next;
+    while (later_of(member)->request->session != session) {
+        member = member->next;
+    }
+    return later_of(member);
+}
+
+/* NULL: none may be answered. */
+static struct later *choose(struct place *place)
+{
+    const struct world *world = place->world;
+    wal_shard held_shard = atomic_load(&world->held_shard);
+    struct later *first = NULL;
+    uint64_t count = 0;
+    LIST_EACH(member, next, &place->waiting)
+    {
+        if (first == NULL && later_of(member)->shard != held_shard) {
+            first = later_of(member);
+        }
+        count++;
+    }
+    if (first == NULL || !atomic_load(&world->is_shuffling)) {
+        return first;
+    }
+    struct later *any = first_of_session(place, random_below(&place->random, count));
+    return any->shard != held_shard ? any : first;
+}
+
 static void answer_waiting(void *context)
 {
     struct place *place = context;
     struct world *world = place->world;
-    while (!list_is_empty(&place->waiting)) {
+    for (struct later *later; (later = choose(place)) != NULL;) {
         bool is_let = atomic_load(&world->let_count) > 0;
         if (atomic_load(&world->is_holding) && !is_let) {
             return;
         }
         (void)atomic_fetch_sub(&world->let_count, is_let);
-        struct list *member = list_pop_front(&place->waiting);
-        answer_one(place, LIST_ITEM(member, struct later, link));
+        list_remove(&later->link);
+        answer_one(place, later);
+        if (atomic_load(&world->is_shuffling) && random_chance(&place->random, 1, 4)) {
+            return; /* The rest another time. */
+        }
     }
-    os_timer_stop(place->timer);
+    if (list_is_empty(&place->waiting)) {
+        os_timer_stop(place->timer);
+    }
 }
 
 static const struct slots *newest_slots(void *context)
@@ -493,6 +560,7 @@ struct world *world_create(const struct world_options *options)
         struct place *place = &world->places[i];
         place->world = world;
         list_init(&place->waiting);
+        random_init(&place->random, i + 1);
         ASSERT(os_loop_create(&place->loop, &error) == 0);
         place->timer = os_timer_create(place->loop, answer_waiting, place);
         place->backend = (struct resp_backend){.context = place,
@@ -540,6 +608,9 @@ void world_destroy(struct world *world)
             buffer_deinit(&place->pairs[j].value);
         }
     }
+    for (uint32_t i = 0; i <= SPLIT_COUNT_MAX; i++) {
+        slots_deinit(&world->maps[i]);
+    }
     resp_group_destroy(world->group);
     memory_free(world);
 }
@@ -553,7 +624,7 @@ void world_split_unseen(struct world *world, uint32_t first_slot)
         return;
     }
     struct slots *slots = &world->maps[count + 1];
-    *slots = world->maps[count];
+    slots_copy(slots, &world->maps[count]);
     wal_shard parent = slots_shard_of(slots, first_slot);
     ASSERT(slots_split(slots, parent, first_slot, slots->range_count + 1) == 0);
     atomic_store(&world->split_count, count + 1);
@@ -593,6 +664,16 @@ void world_set_holding(struct world *world, bool is_holding)
     atomic_store(&world->is_holding, is_holding);
 }
 
+void world_hold_shard(struct world *world, wal_shard shard)
+{
+    atomic_store(&world->held_shard, shard);
+}
+
+void world_set_shuffling(struct world *world, bool is_shuffling)
+{
+    atomic_store(&world->is_shuffling, is_shuffling);
+}
+
 void world_set_reading_late(struct world *world, bool is_reading_late)
 {
     atomic_store(&world->is_reading_late, is_reading_late);
@@ -607,6 +688,12 @@ void world_refuse(struct world *world, int status, int count)
 void world_set_cluster(struct world *world, bool is_cluster)
 {
     atomic_store(&world->is_cluster, is_cluster);
+}
+
+int world_order_key(const struct world *world, int number)
+{
+    ASSERT(number < (int)WORLD_ORDER_KEYS_MAX && number < atomic_load(&world->order_key_count));
+    return atomic_load(&world->order_keys[number]);
 }
 
 int world_stale_count(const struct world *world)
@@ -673,4 +760,13 @@ bool world_is_closed(int socket)
 {
     char byte;
     return recv(socket, &byte, 1, 0) <= 0;
+}
+
+const char *world_reply(int socket, size_t size_bytes)
+{
+    static struct buffer reply;
+    buffer_clear(&reply);
+    world_receive(socket, size_bytes, &reply);
+    buffer_append_byte(&reply, 0);
+    return (const char *)reply.data;
 }

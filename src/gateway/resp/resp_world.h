@@ -27,6 +27,10 @@ void world_destroy(struct world *world);
 
 /* Writes are answered when this is false. */
 void world_set_holding(struct world *world, bool is_holding);
+/* That shard's are held, though others' are answered; 0: no such shard. */
+void world_hold_shard(struct world *world, wal_shard shard);
+/* Sessions are answered in any order, each its own requests in theirs. */
+void world_set_shuffling(struct world *world, bool is_shuffling);
 /* Though they are held, so many are answered. */
 void world_let(struct world *world, int count);
 /* Reads are answered like writes: later. */
@@ -48,6 +52,9 @@ int world_moved_count(const struct world *world);
  *   slots 5470 to 10922   led by 2 (10.0.0.2:6379), replicas on 1 and 3
  *   the rest              without a leader, replicas on 3 (fd00::3, port 6380, does not answer) and 1 */
 void world_set_cluster(struct world *world, bool is_cluster);
+/* The order key of the number-th request that is answered later, from 0. */
+#define WORLD_ORDER_KEYS_MAX 32u
+int world_order_key(const struct world *world, int number);
 /* How many reads might be stale. */
 int world_stale_count(const struct world *world);
 /* Take so many next requests and end them later with this status. */
@@ -62,5 +69,12 @@ void world_send(int socket, struct bytes bytes);
 /* Read so many bytes; fewer when the server closed. */
 void world_receive(int socket, size_t size_bytes, struct buffer *target);
 bool world_is_closed(int socket);
+/* What comes next, so many bytes; fewer when the server closed. Borrowed until the next call. */
+const char *world_reply(int socket, size_t size_bytes);
+/* In a test: what comes next is this; the same once these requests are sent. */
+#define WORLD_EXPECT_REPLY(socket, expected) \
+    assert_string_equal(world_reply((socket), strlen(expected)), (expected))
+#define WORLD_EXPECT(socket, requests, expected) \
+    (world_send((socket), bytes_of_text(requests)), WORLD_EXPECT_REPLY((socket), (expected)))
 
 #endif

@@ -8,6 +8,7 @@
  * that finds nothing; none is ever too high. */
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
+#include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "service/kv/kv_lock.h"
 
@@ -172,7 +173,8 @@ static int answer_time(struct kv_call *call, struct kv__expiry_unit unit)
 {
     struct kv_key key;
     struct kv_value value;
-    int status = lookup(call, &key, &value);
+    kv__key_init(&key, call->arguments[0]);
+    int status = kv__key_lookup_head(call, &key, &value);
     if (status != 0) {
         return status;
     }
@@ -208,35 +210,63 @@ int kv__command_pexpiretime(struct kv_call *call)
 
 /* ---- Hints ----------------------------------------------------------------------------------- */
 
-static void group_update(struct kv *kv, uint32_t group)
+static void group_update(struct kv__due *due, uint32_t group)
 {
     uint64_t least = UINT64_MAX;
-    const uint64_t *hints = kv->next_expiry_ms + (size_t)group * KV_HINT_GROUP_SLOT_COUNT;
-    for (uint32_t i = 0; i < KV_HINT_GROUP_SLOT_COUNT; i++) {
+    const uint64_t *hints = due->slots_ms[group];
+    for (uint32_t i = 0; hints != NULL && i < KV_HINT_GROUP_SLOT_COUNT; i++) {
         least = hints[i] < least ? hints[i] : least;
     }
-    kv->group_expiry_ms[group] = least;
+    due->group_ms[group] = least;
+}
+
+uint64_t kv__sweep_hint_of(const struct kv *kv, uint32_t slot)
+{
+    const uint64_t *hints =
+        kv->due != NULL ? kv->due->slots_ms[slot / KV_HINT_GROUP_SLOT_COUNT] : NULL;
+    return hints != NULL ? hints[slot % KV_HINT_GROUP_SLOT_COUNT] : UINT64_MAX;
+}
+
+/* The hint of a slot, for changing. */
+static uint64_t *hint_at(struct kv *kv, uint32_t slot)
+{
+    uint32_t group = slot / KV_HINT_GROUP_SLOT_COUNT;
+    if (kv->due == NULL) {
+        kv->due = memory_allocate_zeroed(1, sizeof *kv->due);
+        memset(kv->due->group_ms, 0xff, sizeof kv->due->group_ms);
+    }
+    uint64_t **hints = &kv->due->slots_ms[group];
+    if (*hints == NULL) {
+        *hints = memory_allocate(KV_HINT_GROUP_SLOT_COUNT * sizeof(uint64_t));
+        memset(*hints, 0xff, KV_HINT_GROUP_SLOT_COUNT * sizeof(uint64_t));
+    }
+    return &(*hints)[slot % KV_HINT_GROUP_SLOT_COUNT];
 }
 
 static void hint_set(struct kv *kv, uint16_t slot, uint64_t expire_ms)
 {
-    kv->next_expiry_ms[slot] = expire_ms;
-    group_update(kv, slot / KV_HINT_GROUP_SLOT_COUNT);
+    if (kv__sweep_hint_of(kv, slot) != expire_ms) {
+        *hint_at(kv, slot) = expire_ms;
+        group_update(kv->due, slot / KV_HINT_GROUP_SLOT_COUNT);
+    }
 }
 
 void kv__sweep_hint(struct kv *kv, uint16_t slot, uint64_t expire_ms)
 {
-    uint64_t *group_ms = &kv->group_expiry_ms[slot / KV_HINT_GROUP_SLOT_COUNT];
-    if (expire_ms < kv->next_expiry_ms[slot]) {
-        kv->next_expiry_ms[slot] = expire_ms;
+    if (expire_ms < kv__sweep_hint_of(kv, slot)) {
+        *hint_at(kv, slot) = expire_ms;
+        uint64_t *group_ms = &kv->due->group_ms[slot / KV_HINT_GROUP_SLOT_COUNT];
         *group_ms = expire_ms < *group_ms ? expire_ms : *group_ms;
     }
 }
 
 void kv__sweep_hints_reset(struct kv *kv)
 {
-    memset(kv->next_expiry_ms, 0xff, sizeof kv->next_expiry_ms);
-    memset(kv->group_expiry_ms, 0xff, sizeof kv->group_expiry_ms);
+    for (uint32_t group = 0; kv->due != NULL && group < KV_HINT_GROUP_COUNT; group++) {
+        memory_free(kv->due->slots_ms[group]);
+    }
+    memory_free(kv->due);
+    kv->due = NULL;
 }
 
 void kv__sweep_hints_cut(struct kv *kv)
@@ -282,43 +312,46 @@ int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error)
 }
 
 /* Add what is due in a group of slots to the arguments, as far as there is room. */
-static void add_due_slots(struct kv *kv, uint32_t group, uint64_t time_ms)
+static void add_due_slots(struct kv__due *due, uint32_t group, uint64_t time_ms)
 {
-    uint32_t first = group * KV_HINT_GROUP_SLOT_COUNT;
-    for (uint32_t slot = first; slot < first + KV_HINT_GROUP_SLOT_COUNT &&
-                                kv->sweep_argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX;
-         slot++) {
-        if (kv->next_expiry_ms[slot] > time_ms) {
+    uint64_t *hints = due->slots_ms[group];
+    for (uint32_t i = 0;
+         i < KV_HINT_GROUP_SLOT_COUNT && due->argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX; i++) {
+        if (hints[i] > time_ms) {
             continue;
         }
         /* The sweep sets it right; were it lost, the slot is asked for again later. */
-        kv->next_expiry_ms[slot] = time_ms + SWEEP_RETRY_MS;
-        uint8_t *number = kv->sweep_numbers[kv->sweep_argument_count];
-        endian_put_u64_le(number, slot);
-        kv->sweep_arguments[kv->sweep_argument_count++] = bytes_make(number, 8);
+        hints[i] = time_ms + SWEEP_RETRY_MS;
+        uint8_t *number = due->numbers[due->argument_count];
+        endian_put_u64_le(number, group * KV_HINT_GROUP_SLOT_COUNT + i);
+        due->arguments[due->argument_count++] = bytes_make(number, 8);
     }
-    group_update(kv, group);
+    group_update(due, group);
 }
 
 bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
                           uint64_t *delay_ms)
 {
+    struct kv__due *due = kv->due;
     uint64_t next_ms = UINT64_MAX;
-    endian_put_u64_le(kv->sweep_numbers[0], SWEEP_KEY_COUNT_MAX);
-    kv->sweep_arguments[0] = bytes_make(kv->sweep_numbers[0], 8);
-    kv->sweep_argument_count = 1;
+    if (due == NULL) {
+        return false;
+    }
+    endian_put_u64_le(due->numbers[0], SWEEP_KEY_COUNT_MAX);
+    due->arguments[0] = bytes_make(due->numbers[0], 8);
+    due->argument_count = 1;
     for (uint32_t group = 0;
-         group < KV_HINT_GROUP_COUNT && kv->sweep_argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX;
+         group < KV_HINT_GROUP_COUNT && due->argument_count < KV_SWEEP_ARGUMENT_COUNT_MAX;
          group++) {
-        if (kv->group_expiry_ms[group] <= time_ms) {
-            add_due_slots(kv, group, time_ms);
-        } else if (kv->group_expiry_ms[group] < next_ms) {
-            next_ms = kv->group_expiry_ms[group];
+        if (due->group_ms[group] <= time_ms) {
+            add_due_slots(due, group, time_ms);
+        } else if (due->group_ms[group] < next_ms) {
+            next_ms = due->group_ms[group];
         }
     }
-    if (kv->sweep_argument_count > 1) {
-        *command = (struct shard_command){KV_OPCODE_EXPIRE_SWEEP, kv->sweep_argument_count,
-                                          kv->sweep_arguments};
+    if (due->argument_count > 1) {
+        *command =
+            (struct shard_command){KV_OPCODE_EXPIRE_SWEEP, due->argument_count, due->arguments};
         return true;
     }
     if (next_ms - time_ms < *delay_ms) {
@@ -383,7 +416,7 @@ static int sweep_slot(struct kv_call *call, uint16_t slot, uint64_t *count_left)
             next_ms = next_ms < retry_ms ? next_ms : retry_ms;
             continue; /* I6 */
         }
-        status = kv__key_lookup(call, &key, &value); /* Removes it. */
+        status = kv__key_lookup_head(call, &key, &value); /* Removes it. */
     }
     if (status == 0) {
         hint_set(call->kv, slot, next_ms);

@@ -59,7 +59,7 @@ static bool is_here(const struct kv *kv, uint32_t slot)
 void kv__record_hint(struct kv *kv, uint32_t place, enum kv_row_kind kind, struct txn_id id)
 {
     struct kv__forgetting *forgetting = &kv->forgetting;
-    kv->record_hints[place / 64] |= 1ull << (place % 64);
+    kv__slot_set_put(&kv->record_hints, place, true);
     if (!is_here(kv, place)) {
         return;
     }
@@ -82,7 +82,7 @@ void kv__forgetting_cut(struct kv *kv)
 
 void kv__forgetting_deinit(struct kv *kv)
 {
-    memset(kv->record_hints, 0, sizeof kv->record_hints);
+    kv__slot_set_clear(&kv->record_hints);
     memory_free(kv->forgetting.firsts);
     memset(&kv->forgetting, 0, sizeof kv->forgetting);
 }
@@ -214,7 +214,7 @@ static int remove_noted(struct kv_call *call)
         kv__record_count_change(kv, name.slot, -1);
     }
     if (kv->record_count == 0) {
-        memset(kv->record_hints, 0, sizeof kv->record_hints);
+        kv__slot_set_clear(&kv->record_hints);
     }
     reply_integer(call->reply, (int64_t)count);
     return 0;

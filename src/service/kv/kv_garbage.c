@@ -86,14 +86,12 @@ static int delete_fields(struct kv_call *call, struct deletion *deletion)
 
 static void mark(struct kv *kv, uint32_t slot, bool may_have_garbage)
 {
-    uint64_t bit = 1ull << (slot % 64);
-    uint64_t *word = &kv->garbage_hints[slot / 64];
-    *word = may_have_garbage ? *word | bit : *word & ~bit;
+    kv__slot_set_put(&kv->garbage_hints, slot, may_have_garbage);
 }
 
 static bool is_marked(const struct kv *kv, uint32_t slot)
 {
-    return (kv->garbage_hints[slot / 64] >> (slot % 64) & 1) != 0;
+    return kv__slot_set_has(&kv->garbage_hints, slot);
 }
 
 int kv__discards_finish(struct kv_call *call)
@@ -132,7 +130,7 @@ int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key)
 {
     struct bytes row;
     struct kv_value value;
-    int status = rows_get(call->rows, key->row, &row);
+    int status = rows_get_head(call->rows, key->row, &row);
     if (status == 0) {
         status = kv__value_decode(row, &value);
     }
@@ -159,7 +157,7 @@ int kv__discard_prefetch(struct kv_call *call, const struct kv_key *key)
 
 void kv__garbage_hints_reset(struct kv *kv)
 {
-    memset(kv->garbage_hints, 0, sizeof kv->garbage_hints);
+    kv__slot_set_clear(&kv->garbage_hints);
     for (uint32_t slot = kv->first_slot; slot < kv->end_slot && kv->garbage_count > 0; slot++) {
         mark(kv, slot, true); /* What others' slots have is not ours to collect. */
     }

@@ -34,6 +34,19 @@ static int get_field(struct kv_call *call, const struct kv_key *key, const struc
     return rows_get(call->rows, field.row, value);
 }
 
+/* 0, -ENOENT, or another status of rows. */
+static int find_field(struct kv_call *call, const struct kv_key *key, const struct kv_value *hash,
+                      struct bytes name)
+{
+    if (hash->type == KV_TYPE_NONE || name.size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+        return -ENOENT;
+    }
+    struct kv__field field;
+    struct bytes head;
+    kv__field_init(&field, key->slot, hash->generation, name);
+    return rows_get_head(call->rows, field.row, &head);
+}
+
 /* ---- Changing -------------------------------------------------------------------------------- */
 
 /* The hash as it will be: `before`, or a new one without fields. */
@@ -55,7 +68,7 @@ static int put_field(struct kv_call *call, const struct kv_key *key, struct kv_v
     int status = -ENOENT;
     if (hash->count > 0) {
         struct bytes old;
-        status = rows_get(call->rows, field.row, &old);
+        status = rows_get_head(call->rows, field.row, &old);
     }
     if (status != 0 && status != -ENOENT) {
         return status;
@@ -151,13 +164,13 @@ int kv__command_hsetnx(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value before;
-    struct bytes old;
-    bool is_found;
-    int status = lookup_field(call, &key, &before, &old, &is_found);
-    if (status != 0) {
+    int status = kv__typed_lookup(call, KV_TYPE_HASH, &key, &before);
+    if (status != 0 || !are_fields_short(call, 1, call->argument_count)) {
         return kv__ended(status);
     }
-    if (!is_found) {
+    status = find_field(call, &key, &before, call->arguments[1]);
+    bool is_found = status == 0;
+    if (status == -ENOENT) {
         status = put_only_field(call, &key, &before, call->arguments[1], call->arguments[2]);
     }
     if (status == 0) {
@@ -247,8 +260,7 @@ int kv__command_hdel(struct kv_call *call)
     uint64_t deleted_count = 0;
     struct kv_value after = before;
     for (uint32_t i = 1; i < call->argument_count && after.count > 0; i++) {
-        struct bytes old;
-        status = get_field(call, &key, &before, call->arguments[i], &old);
+        status = find_field(call, &key, &before, call->arguments[i]);
         if (status == 0) {
             struct kv__field field;
             kv__field_init(&field, key.slot, before.generation, call->arguments[i]);
@@ -376,8 +388,7 @@ static int prefetch_fields(struct kv_call *call, uint32_t end, uint32_t step)
     }
     bool is_incomplete = false;
     for (uint32_t i = 1; i < end; i += step) {
-        struct bytes value;
-        status = get_field(call, &key, &hash, call->arguments[i], &value);
+        status = find_field(call, &key, &hash, call->arguments[i]);
         is_incomplete = is_incomplete || status == ERROR_INCOMPLETE;
     }
     return is_incomplete ? ERROR_INCOMPLETE : 0;

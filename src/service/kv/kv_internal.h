@@ -6,6 +6,7 @@
 
 #include "base/trace/trace.h"
 #include "service/kv/kv.h"
+#include "service/kv/kv_slot_set.h"
 
 #define KV_SPACE 0x10
 
@@ -102,6 +103,18 @@ struct kv_call {
     uint64_t time_ms;         /* Now. Nothing else tells the time. */
     uint64_t durable_time_ms; /* What expired by then is gone for everybody; at most time_ms. */
     uint64_t version;         /* When is_execute: of this command. */
+    /* Of a command that only replaces a key: what the log remembers that it found, and where it says
+     * what it finds, or NULL. */
+    uint8_t known; /* enum kv_found, or of a newer release */
+    uint8_t *found;
+};
+
+/* What a command found that replaces a key whatever that is: of shard_stamp, and written to files, so
+ * these stay the same for ever. */
+enum kv_found {
+    KV_FOUND_UNKNOWN = 0,
+    KV_FOUND_NOTHING = 1,
+    KV_FOUND_STRING = 2, /* That does not expire. */
 };
 
 /* A handler answers exactly once and returns 0, or answers nothing that counts and returns a status
@@ -169,6 +182,10 @@ MUST_USE int kv__dispatch(struct kv_call *call);
  * read it is ERROR_EXPIRED_SEEN unless its removal is durable, and the handler returns that. Ends
  * what the rows lent before. */
 MUST_USE int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_value *value);
+/* The same without `value->data`, which is empty: for who does not need it, because a replica that does
+ * not lead would have to read it from the store. */
+MUST_USE int kv__key_lookup_head(struct kv_call *call, const struct kv_key *key,
+                                 struct kv_value *value);
 
 /* For handlers that iterate: has a key with this value expired? 1, 0, or ERROR_EXPIRED_SEEN. In a
  * command of the log, skip what has expired; the sweep removes it. */
@@ -322,6 +339,18 @@ struct kv__forgetting {
     struct bytes arguments[1 + KV_FORGET_LIST_COUNT];
 };
 
+/* When something of a slot is due: never after the true time of the first expiry row, and before it
+ * only until the next sweep. UINT64_MAX: nothing expires. */
+struct kv__due {
+    uint64_t group_ms[KV_HINT_GROUP_COUNT]; /* The least of each 64 slots. */
+    uint64_t
+        *slots_ms[KV_HINT_GROUP_COUNT]; /* Of each 64 slots; NULL: none of them has anything. */
+    /* Arguments of what background() gave. */
+    uint8_t numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
+    struct bytes arguments[KV_SWEEP_ARGUMENT_COUNT_MAX];
+    uint32_t argument_count;
+};
+
 struct kv {
     uint32_t first_slot; /* The range of the shard: relaxed atomics. */
     uint32_t end_slot;
@@ -342,15 +371,12 @@ struct kv {
     struct buffer row;     /* The value of a row being written. */
     struct buffer work;    /* A handler's own, while is_execute. */
 
-    /* When something of a slot is due: never after the true time of the first expiry row, and
-     * before it only until the next sweep. UINT64_MAX: nothing expires. */
-    uint64_t next_expiry_ms[KV_SLOT_COUNT];
-    uint64_t group_expiry_ms[KV_HINT_GROUP_COUNT]; /* The least of each 64 slots. */
+    struct kv__due *due; /* NULL: nothing expires. */
 
     /* Garbage (kv_garbage.c): hashes that the command being executed discards; a bit for each slot
      * that may have garbage rows; where and when the collection goes on; its arguments. */
     struct buffer discards;
-    uint64_t garbage_hints[KV_SLOT_COUNT / 64];
+    struct kv__slot_set garbage_hints;
     uint32_t garbage_next_slot;
     uint64_t garbage_not_before_ms;
     uint8_t garbage_numbers[1 + KV_COLLECT_SLOT_COUNT][8];
@@ -369,15 +395,10 @@ struct kv {
     uint32_t unfinished_count;
     uint32_t unfinished_capacity;
     uint32_t unfinished_next; /* Where the next visit begins. */
-    uint64_t record_hints[KV_SLOT_COUNT / 64];
+    struct kv__slot_set record_hints;
     struct kv__forgetting forgetting;
 
     struct kv__wish wish;
-
-    /* Arguments of what background() gave. */
-    uint8_t sweep_numbers[KV_SWEEP_ARGUMENT_COUNT_MAX][8];
-    struct bytes sweep_arguments[KV_SWEEP_ARGUMENT_COUNT_MAX];
-    uint32_t sweep_argument_count;
 };
 
 /* The range, for what may run on another thread. */
@@ -393,8 +414,9 @@ static inline uint32_t kv__end_slot(const struct kv *kv)
 
 /* The sweep of expired keys (kv_expire.c). */
 void kv__sweep_hint(struct kv *kv, uint16_t slot, uint64_t expire_ms); /* Lowers it. */
-void kv__sweep_hints_reset(struct kv *kv);
-void kv__sweep_hints_cut(struct kv *kv); /* Those behind the range. */
+uint64_t kv__sweep_hint_of(const struct kv *kv, uint32_t slot);
+void kv__sweep_hints_reset(struct kv *kv); /* Nothing expires; gives the memory back. */
+void kv__sweep_hints_cut(struct kv *kv);   /* Those behind the range. */
 MUST_USE int kv__sweep_hints_load(struct kv *kv, struct rows *rows, struct error *error);
 bool kv__sweep_background(struct kv *kv, uint64_t time_ms, struct shard_command *command,
                           uint64_t *delay_ms);
@@ -421,6 +443,7 @@ kv__handler kv__prefetch_prepare, kv__prefetch_finish, kv__prefetch_decision;
 bool kv__must_wait(void *context, const struct shard_command *command);
 void kv__gathered(void *context, const struct shard_command *command);
 void kv__waits(void *context, const struct shard_command *command);
+int32_t kv__slot_of(void *context, const struct shard_command *command, uint64_t lot);
 bool kv__declines(void *context, const struct shard_command *command, const struct reply *reply);
 
 /* Copy the field rows of a hash to another generation, in the same slot or another (kv_key.c). */
@@ -437,6 +460,8 @@ const char *kv__type_name(enum kv_type type);
 /* ---- Handlers, by the file that has them ----------------------------------------------------- */
 
 /* kv_string.c */
+/* Does the command replace a key whatever it was, without an answer that tells? */
+bool kv__does_replace(const struct kv__entry *entry);
 kv__handler kv__command_get, kv__command_strlen, kv__command_mget, kv__command_set;
 kv__handler kv__command_setnx, kv__command_setex, kv__command_psetex, kv__command_getset;
 kv__handler kv__command_getdel, kv__command_getex, kv__command_mset, kv__command_msetnx;

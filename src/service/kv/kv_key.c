@@ -14,6 +14,13 @@ static int lookup(struct kv_call *call, struct kv_key *key, struct bytes name,
     return kv__key_lookup(call, key, value);
 }
 
+static int lookup_head(struct kv_call *call, struct kv_key *key, struct bytes name,
+                       struct kv_value *value)
+{
+    kv__key_init(key, name);
+    return kv__key_lookup_head(call, key, value);
+}
+
 int kv__prefetch_discard(struct kv_call *call)
 {
     bool is_incomplete = false;
@@ -33,7 +40,7 @@ int kv__command_del(struct kv_call *call)
     for (uint32_t i = 0; i < call->argument_count; i++) {
         struct kv_key key;
         struct kv_value value;
-        int status = lookup(call, &key, call->arguments[i], &value);
+        int status = lookup_head(call, &key, call->arguments[i], &value);
         if (status != 0) {
             return status;
         }
@@ -51,7 +58,7 @@ int kv__command_exists(struct kv_call *call)
     for (uint32_t i = 0; i < call->argument_count; i++) {
         struct kv_key key;
         struct kv_value value;
-        int status = lookup(call, &key, call->arguments[i], &value);
+        int status = lookup_head(call, &key, call->arguments[i], &value);
         if (status != 0) {
             return status;
         }
@@ -78,7 +85,7 @@ int kv__command_type(struct kv_call *call)
 {
     struct kv_key key;
     struct kv_value value;
-    int status = lookup(call, &key, call->arguments[0], &value);
+    int status = lookup_head(call, &key, call->arguments[0], &value);
     if (status != 0) {
         return status;
     }

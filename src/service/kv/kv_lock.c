@@ -293,6 +293,43 @@ void kv__gathered(void *context, const struct shard_command *command)
     }
 }
 
+struct choice {
+    uint64_t number; /* Which key it is; */
+    uint64_t count;  /* so many were passed. */
+    int32_t slot;
+};
+
+static bool count_key(void *context, struct bytes name)
+{
+    ((struct choice *)context)->count++;
+    return true;
+}
+
+static bool choose_key(void *context, struct bytes name)
+{
+    struct choice *choice = context;
+    bool is_chosen = choice->count++ == choice->number;
+    if (is_chosen) {
+        choice->slot = kv_slot_of_key(name);
+    }
+    return !is_chosen;
+}
+
+int32_t kv__slot_of(void *context, const struct shard_command *command, uint64_t lot)
+{
+    struct choice choice = {.slot = -1};
+    if (command->opcode != KV_OPCODE_PREPARE && kv__entry_of_opcode(command->opcode) == NULL) {
+        return -1;
+    }
+    visit_claims(context, command, count_key, &choice);
+    if (choice.count > 0) {
+        choice.number = lot % choice.count;
+        choice.count = 0;
+        visit_claims(context, command, choose_key, &choice);
+    }
+    return choice.slot;
+}
+
 static uint64_t size_of(const struct shard_command *command)
 {
     uint64_t size_bytes = 0;

@@ -10,7 +10,9 @@
 #include "service/kv/kv_participant.h"
 #include "service/kv/kv_range.h"
 
-enum { BACKGROUND_DELAY_MS = 100 }; /* Between two looks when nothing is due. */
+/* Between two looks when nothing is due; the wall clock may jump. When something is applied, the shard
+ * looks before. */
+enum { BACKGROUND_DELAY_MS = 100, IDLE_DELAY_MS = 10000 };
 
 struct kv *kv_create(void)
 {
@@ -21,7 +23,6 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
 {
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv__set_range(kv, first_slot, end_slot);
-    kv__sweep_hints_reset(kv);
     return kv;
 }
 
@@ -31,17 +32,16 @@ void kv_destroy(struct kv *kv)
     buffer_deinit(&kv->work);
     buffer_deinit(&kv->discards);
     kv__records_deinit(kv);
+    kv__sweep_hints_reset(kv);
+    kv__slot_set_clear(&kv->garbage_hints);
     memory_free(kv);
 }
 
 static int load(void *context, struct rows *rows, struct bytes saved, struct error *error)
 {
     struct kv *kv = context;
-    if (saved.size_bytes == 0) {
-        return 0; /* A new shard. */
-    }
-    struct kv__saved state;
-    int status = kv__saved_decode(saved, &state);
+    struct kv__saved state = {0}; /* Of a new shard, or one that has given up all that it had. */
+    int status = saved.size_bytes > 0 ? kv__saved_decode(saved, &state) : 0;
     if (status == 0 && !kv__census_fits(&state.census, kv)) {
         status = ERROR_CORRUPT;
     }
@@ -190,6 +190,10 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
         .durable_time_ms = stamp->time_ms,
         .version = stamp->version,
     };
+    if (kv__does_replace(entry)) {
+        call.known = stamp->known;
+        call.found = stamp->found;
+    }
     if (meets_lock(&call)) {
         return 0;
     }
@@ -232,18 +236,35 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
     return kv__dispatch(&call);
 }
 
+/* Does the command leave alone what its keys had, but for type, version and expiry? */
+static bool needs_no_values(const struct kv_call *call)
+{
+    kv__handler *handler = call->entry->execute;
+    if (handler == kv__command_set) { /* With options, one of which may be GET: ask for all. */
+        return call->argument_count == 2;
+    }
+    return handler == kv__command_setnx || handler == kv__command_setex ||
+           handler == kv__command_psetex || handler == kv__command_mset ||
+           handler == kv__command_msetnx || handler == kv__command_del;
+}
+
 int kv__prefetch(struct kv_call *call)
 {
+    bool is_head_enough = needs_no_values(call);
     struct key_positions keys = key_positions_of(&call->entry->command, call->argument_count);
     bool is_incomplete = false;
-    for (uint32_t i = keys.first; i < keys.end; i += keys.step) {
+    /* Then to look for a key is to wait for memory. Of values heads may be all that is there. */
+    bool is_all_there = is_head_enough && rows_is_complete(call->rows);
+    for (uint32_t i = keys.first; i < keys.end && !is_all_there; i += keys.step) {
         if (call->arguments[i].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
             continue;
         }
         struct kv_key key;
         kv__key_init(&key, call->arguments[i]);
         struct bytes row;
-        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
+        int status = is_head_enough ? rows_get_head(call->rows, key.row, &row)
+                                    : rows_get(call->rows, key.row, &row);
+        is_incomplete |= status == ERROR_INCOMPLETE;
     }
     if (call->entry->prefetch != NULL) {
         is_incomplete |= call->entry->prefetch(call) == ERROR_INCOMPLETE;
@@ -268,11 +289,27 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
     return kv__prefetch(&call);
 }
 
+static uint64_t approach(void *context, const struct rows *rows,
+                         const struct shard_command *command)
+{
+    (void)context;
+    const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
+    uint32_t position = entry == NULL ? 0 : (uint32_t)entry->command.keys.first;
+    if (position == 0 || position > command->argument_count ||
+        command->arguments[position - 1].size_bytes > KV_KEY_SIZE_BYTES_MAX) {
+        return 0;
+    }
+    struct kv_key key;
+    kv__key_init(&key, command->arguments[position - 1]);
+    return rows_approach(rows, key.row);
+}
+
 static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
     struct kv *kv = context;
-    uint64_t delay_ms = BACKGROUND_DELAY_MS;
+    /* Records become due as time goes on; what else there is says when it will be. */
+    uint64_t delay_ms = kv->record_count > 0 ? BACKGROUND_DELAY_MS : IDLE_DELAY_MS;
     /* A split, for which all rows may have to be counted, takes turns with the rest. */
     bool is_turn = !kv->wish.was_last;
     bool does_forget_first = !kv->forgetting.was_last;
@@ -301,6 +338,7 @@ struct shard_machine kv_machine(struct kv *kv)
         .execute = execute,
         .read = read_command,
         .prefetch = prefetch,
+        .approach = approach,
         .background = background,
         .must_wait = kv__must_wait,
         .gathered = kv__gathered,
@@ -308,6 +346,7 @@ struct shard_machine kv_machine(struct kv *kv)
         .declines = kv__declines,
         .set_range = kv__set_range,
         .split = kv__split,
+        .slot_of = kv__slot_of,
     };
 }
 

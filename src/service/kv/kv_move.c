@@ -16,6 +16,7 @@
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
+#include "base/trace/trace.h"
 #include "service/kv/kv_field.h"
 #include "service/kv/kv_internal.h"
 
@@ -262,8 +263,10 @@ enum kv_move kv_move_plan(const struct kv_move_request *request, struct kv_trans
         return KV_MOVE_ANSWERED;
     }
     bool is_refused = !does_replace && target.type != KV_TYPE_NONE;
-    kv_transaction_watch(transaction, keys[0], source.version);
-    if (!does_replace) {
+    if (!BUG("kv.move_source_unwatched")) {
+        kv_transaction_watch(transaction, keys[0], source.version);
+    }
+    if (!does_replace && !BUG("kv.move_target_unwatched")) {
         kv_transaction_watch(transaction, keys[1], target.version);
     }
     if (!is_refused && !add_writes(transaction, keys[1], &source)) {

@@ -540,7 +540,7 @@ int kv__records_keep(struct kv_call *call, struct bytes lower, struct bytes uppe
     struct buffer *noted = &kv->part;
     buffer_clear(noted);
     for (uint32_t slot = 0; slot < KV_SLOT_COUNT && kv->record_count > 0; slot++) {
-        if ((kv->record_hints[slot / 64] >> (slot % 64) & 1) != 0) {
+        if (kv__slot_set_has(&kv->record_hints, slot)) {
             int status = note_slot(call, slot, noted);
             if (status != 0) {
                 return status;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/endian/endian.h"
+#include "base/trace/trace.h"
 #include "service/kv/kv_participant.h"
 #include "service/kv/kv_world.h"
 
@@ -258,26 +259,64 @@ static void test_time_stands_still_for_locked_keys(void **state)
     close_world(&world, transaction);
 }
 
-static void test_an_intent_is_as_good_as_a_lock(void **state)
+/* A leader has put the PREPARE of that transaction into its log. */
+static void gather(struct kv__world *world, struct kv_transaction *transaction)
 {
-    (void)state;
-    struct kv__world world;
-    struct kv_transaction *transaction = open_world(&world);
-    struct shard_machine machine = kv_machine(world.kv);
+    struct shard_machine machine = kv_machine(world->kv);
     bool does_grow;
     struct shard_command part = kv_transaction_command(transaction, &does_grow);
     struct bytes arguments[32] = {BYTES("whatever")};
     memcpy(arguments + 1, part.arguments, part.argument_count * sizeof arguments[0]);
     const struct shard_command prepare = {KV_OPCODE_PREPARE, part.argument_count + 1, arguments};
     machine.gathered(machine.context, &prepare);
+}
+
+static void end_reign(struct kv__world *world)
+{
+    struct shard_machine machine = kv_machine(world->kv);
+    machine.gathered(machine.context, NULL);
+}
+
+static void test_an_intent_is_as_good_as_a_lock(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    gather(&world, transaction);
     assert_true(must_wait(&world, "get", "a") && !must_wait(&world, "get", "c"));
-    machine.gathered(machine.context, NULL); /* Leadership is over. */
+    end_reign(&world);
     assert_false(must_wait(&world, "get", "a"));
-    machine.gathered(machine.context, &prepare);
+    gather(&world, transaction);
     assert_int_equal(step(&world, KV_OPCODE_PREPARE, TXN_NONE, transaction), '1');
     assert_int_equal(step(&world, KV_OPCODE_FINISH, TXN_ABORT, NULL), '6');
     assert_false(must_wait(&world, "get", "a"));
     close_world(&world, transaction);
+}
+
+#ifdef TUTTI_PLANTED_BUGS
+static bool is_bug(void *context, const char *name)
+{
+    return strcmp(context, name) == 0;
+}
+#endif
+
+/* The test above would see an intent that outlives its reign. */
+static void test_an_intent_that_outlives_its_reign_is_seen(void **state)
+{
+    (void)state;
+#ifdef TUTTI_PLANTED_BUGS
+    struct kv__world world;
+    struct kv_transaction *transaction = open_world(&world);
+    gather(&world, transaction);
+    const struct trace_hooks hooks = {.context = "kv.intents_outlive_reign", .bug = is_bug};
+    trace_set_hooks(&hooks);
+    end_reign(&world);
+    trace_set_hooks(NULL);
+    assert_true(must_wait(&world, "get", "a"));
+    close_world(&world, transaction);
+#else
+    skip();
+#endif
 }
 
 /* A PREPARE of somebody: of transaction `number`, with one key or two. */
@@ -567,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_watched_keys_are_compared_with_the_lock),
         cmocka_unit_test(test_time_stands_still_for_locked_keys),
         cmocka_unit_test(test_an_intent_is_as_good_as_a_lock),
+        cmocka_unit_test(test_an_intent_that_outlives_its_reign_is_seen),
         cmocka_unit_test(test_a_prepare_passes_nobody),
         cmocka_unit_test(test_the_line_is_bounded),
         cmocka_unit_test(test_who_has_waited_too_long_gets_nothing),

@@ -9,8 +9,9 @@
 
 enum {
     CENSUS_ROW_COUNT = 1000,
-    CENSUS_COLD_ROW_COUNT =
-        200,             /* When they are not in memory: clients wait while the disk is read. */
+    /* When they are not in memory: clients wait while the disk is read, from one end to the other. What
+     * was read does not stay in memory, so the next step is cold as well. */
+    CENSUS_COLD_ROW_COUNT = 500,
     CENSUS_DELAY_MS = 5, /* Between two steps: so that clients do not notice. */
     SPLIT_DELAY_MS = 5,  /* Before it is looked again whether it can be done. */
     HOLD_MS = 2000,      /* So long what would be prepared waits, */
@@ -52,7 +53,8 @@ bool kv__census_fits(const struct kv__census *census, const struct kv *kv)
 void kv_want_split(struct kv *kv, uint32_t first_slot, uint32_t child)
 {
     bool is_same = kv->wish.first_slot == first_slot && kv->wish.child == child;
-    if (is_inside(kv, first_slot) && !is_same) {
+    bool is_ours = is_inside(kv, first_slot) || BUG("kv.split_carried_out_again");
+    if (is_ours && !is_same) {
         kv->wish = (struct kv__wish){.first_slot = first_slot, .child = child};
     }
 }

@@ -245,7 +245,7 @@ void kv__records_cut(struct kv *kv)
         }
     }
     for (uint32_t slot = kv->end_slot; slot < KV_SLOT_COUNT; slot++) {
-        kv->record_hints[slot / 64] &= ~(1ull << (slot % 64));
+        kv__slot_set_put(&kv->record_hints, slot, false);
     }
     kv__forgetting_cut(kv);
 }

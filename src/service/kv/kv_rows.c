@@ -297,10 +297,10 @@ static void remove_expired(struct kv_call *call, const struct kv_key *key,
     }
 }
 
-int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_value *value)
+/* What was read of a key, as of now. */
+static int take(struct kv_call *call, const struct kv_key *key, int status, struct bytes row,
+                struct kv_value *value)
 {
-    struct bytes row;
-    int status = rows_get(call->rows, key->row, &row);
     if (status != 0) {
         *value = (struct kv_value){.type = KV_TYPE_NONE};
         return status == -ENOENT ? 0 : status;
@@ -324,6 +324,28 @@ int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_val
         *value = (struct kv_value){.type = KV_TYPE_NONE};
     }
     return 0;
+}
+
+int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_value *value)
+{
+    struct bytes row;
+    int status = rows_get(call->rows, key->row, &row);
+    return take(call, key, status, row, value);
+}
+
+_Static_assert(ROWS_HEAD_SIZE_BYTES >= VALUE_HEADER_SIZE_BYTES + VALUE_EXPIRY_SIZE_BYTES,
+               "the head of a string says all but its bytes");
+_Static_assert(ROWS_WHOLE_SIZE_BYTES >=
+                   VALUE_HEADER_SIZE_BYTES + VALUE_EXPIRY_SIZE_BYTES + VALUE_HASH_SIZE_BYTES,
+               "the row of a hash is never shortened");
+
+int kv__key_lookup_head(struct kv_call *call, const struct kv_key *key, struct kv_value *value)
+{
+    struct bytes row;
+    int status = rows_get_head(call->rows, key->row, &row);
+    status = take(call, key, status, row, value);
+    value->data = (struct bytes){0};
+    return status;
 }
 
 bool kv__is_wrong_type(struct kv_call *call, const struct kv_value *value, enum kv_type type)

@@ -423,7 +423,7 @@ static void test_cold_rows_are_counted_in_small_steps(void **state)
     kv_want_split(world.kv, BORDER, CHILD);
     struct shard_command command = ask(&world, &delay_ms);
     assert_int_equal(command.opcode, KV_OPCODE_CENSUS);
-    assert_int_equal(endian_get_u64_le(command.arguments[1].data), 200);
+    assert_int_equal(endian_get_u64_le(command.arguments[1].data), 500);
     kv__world_deinit(&world);
 }
 
@@ -484,9 +484,9 @@ static void assert_nothing_outside(const struct kv *kv)
         if (slot >= kv->first_slot && slot < kv->end_slot) {
             continue;
         }
-        assert_true(kv->next_expiry_ms[slot] == UINT64_MAX);
-        assert_false((kv->garbage_hints[slot / 64] >> (slot % 64) & 1) != 0);
-        assert_false((kv->record_hints[slot / 64] >> (slot % 64) & 1) != 0);
+        assert_true(kv__sweep_hint_of(kv, slot) == UINT64_MAX);
+        assert_false(kv__slot_set_has(&kv->garbage_hints, slot));
+        assert_false(kv__slot_set_has(&kv->record_hints, slot));
     }
     assert_in_range(kv->garbage_next_slot, kv->first_slot, kv->end_slot - 1);
     assert_in_range(kv->forgetting.next_list, 0, 2 * (kv->end_slot - kv->first_slot) - 1);
@@ -540,9 +540,9 @@ static void test_each_half_remembers_its_own(void **state)
         assert_int_equal(kvs[i]->unfinished_count, 1);
         assert_int_equal(kvs[i]->unfinished[0].place, slot);
         assert_true(kvs[i]->unfinished[0].is_decision);
-        assert_int_equal(kvs[i]->next_expiry_ms[slot], world.time_ms + 5000);
-        assert_true((kvs[i]->garbage_hints[slot / 64] >> (slot % 64) & 1) != 0);
-        assert_true((kvs[i]->record_hints[slot / 64] >> (slot % 64) & 1) != 0);
+        assert_int_equal(kv__sweep_hint_of(kvs[i], slot), world.time_ms + 5000);
+        assert_true(kv__slot_set_has(&kvs[i]->garbage_hints, slot));
+        assert_true(kv__slot_set_has(&kvs[i]->record_hints, slot));
     }
     kv_destroy(kvs[2]);
     kv_destroy(kvs[1]);

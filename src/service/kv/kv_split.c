@@ -328,6 +328,7 @@ int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
         return -EXDEV;
     }
     sort_parts(created);
+    created->context = NULL; /* Of the call alone: it may be gone afterwards. */
     for (uint32_t i = 0; i < created->part_count; i++) {
         struct split_part *own = &created->parts[i];
         own->command = kv_transaction_command(own->transaction, &own->does_grow);

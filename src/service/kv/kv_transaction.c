@@ -222,7 +222,7 @@ int kv__part_compare(struct kv_call *call, const struct kv__part *part, bool *ar
         struct kv_key key;
         struct kv_value value;
         kv__key_init(&key, watch[0]);
-        int status = kv__key_lookup(call, &key, &value);
+        int status = kv__key_lookup_head(call, &key, &value);
         if (status != 0) {
             return status;
         }
@@ -283,7 +283,7 @@ int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
         struct kv_key key;
         struct bytes row;
         kv__key_init(&key, call->arguments[1 + 2 * (size_t)i]);
-        is_incomplete |= rows_get(call->rows, key.row, &row) == ERROR_INCOMPLETE;
+        is_incomplete |= rows_get_head(call->rows, key.row, &row) == ERROR_INCOMPLETE;
     }
     struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
@@ -337,7 +337,7 @@ int kv__execute_versions(struct kv_call *call)
         struct kv_key key;
         struct kv_value value;
         kv__key_init(&key, call->arguments[i]);
-        int status = kv__key_lookup(call, &key, &value);
+        int status = kv__key_lookup_head(call, &key, &value);
         if (status != 0) {
             return status;
         }

@@ -44,7 +44,12 @@ void kv__world_execute(struct kv__world *world, const struct shard_command *comm
     struct shard_machine machine = kv_machine(world->kv);
     world->index++;
     world->executed_count++;
-    const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = world->index << 16};
+    const struct shard_stamp stamp = {.time_ms = world->time_ms,
+                                      .version = world->index << 16,
+                                      .known = world->known,
+                                      .found = &world->found};
+    world->known = 0;
+    world->found = 0;
     const struct reply reply = {&world->answer, world->protocol};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);

@@ -20,6 +20,8 @@ struct kv__world {
     uint64_t time_ms;
     uint64_t executed_count; /* Commands that went the way of the log. */
     uint8_t protocol;
+    uint8_t known; /* What the next command is told that it found; then 0. */
+    uint8_t found; /* What the latest said. */
 };
 
 void kv__world_init(struct kv__world *world, uint64_t seed);

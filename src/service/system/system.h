@@ -72,6 +72,8 @@
 #define SYSTEM_FEATURE_SHARDS 2
 /* and from this one on a shard may be split. */
 #define SYSTEM_FEATURE_SPLIT 3
+/* Software without SYSTEM_FEATURE_SPLIT knows so many shards at most. */
+#define SYSTEM_SHARD_COUNT_BEFORE_SPLIT 64
 
 enum system_node_state {
     SYSTEM_NODE_ACTIVE = 1,
@@ -156,6 +158,14 @@ struct system_planned {
 };
 
 /* ---- The machine ----------------------------------------------------------------------------- */
+
+/* What all nodes must know of, of a cluster that is made with so many shards. */
+static inline uint32_t system_feature_of_shards(uint64_t shard_count)
+{
+    return shard_count > SYSTEM_SHARD_COUNT_BEFORE_SPLIT ? SYSTEM_FEATURE_SPLIT
+           : shard_count > 1                             ? SYSTEM_FEATURE_SHARDS
+                                                         : 1;
+}
 
 struct system;
 struct system *system_create(void);

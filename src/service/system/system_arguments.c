@@ -41,7 +41,7 @@ static const struct {
     [SYSTEM_FIELD_SHARD] = {"shard", FORM_NUMBER, 1, UINT32_MAX,
                             "shard is not the number of a shard"},
     [SYSTEM_FIELD_SHARDS] = {"shards", FORM_NUMBER, 1, SLOTS_SHARD_COUNT_MAX,
-                             "shards are not between 1 and 64"},
+                             "shards are not between 1 and 16384"},
     [SYSTEM_FIELD_SLOT] = {"slot", FORM_NUMBER, 1, SLOTS_COUNT - 1,
                            "slot is not between 1 and 16383"},
     [SYSTEM_FIELD_SOFTWARE] = {"software", FORM_TEXT, 0, SYSTEM_SOFTWARE_SIZE,
@@ -64,7 +64,7 @@ const char *system__field_name(enum system__field field)
     return fields[field].name;
 }
 
-_Static_assert(SLOTS_SHARD_COUNT_MAX == 64 && SLOTS_COUNT == 16384, "as the texts say");
+_Static_assert(SLOTS_SHARD_COUNT_MAX == 16384 && SLOTS_COUNT == 16384, "as the texts say");
 
 static bool parse_state(struct bytes text, uint64_t *number)
 {

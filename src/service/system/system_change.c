@@ -267,9 +267,9 @@ int system__execute_bootstrap(struct system__call *call)
     }
     uint64_t shard_count =
         system__has(arguments, SYSTEM_FIELD_SHARDS) ? arguments->numbers[SYSTEM_FIELD_SHARDS] : 1;
-    if (shard_count > 1 && arguments->numbers[SYSTEM_FIELD_FEATURE] < SYSTEM_FEATURE_SHARDS) {
-        reply_error(call->reply, "INVALID several shards need feature version %d",
-                    SYSTEM_FEATURE_SHARDS);
+    uint32_t feature = system_feature_of_shards(shard_count);
+    if (arguments->numbers[SYSTEM_FIELD_FEATURE] < feature) {
+        reply_error(call->reply, "INVALID so many shards need feature version %u", feature);
         return 0;
     }
     struct bytes cluster = arguments->texts[SYSTEM_FIELD_CLUSTER];

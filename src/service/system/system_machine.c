@@ -18,6 +18,7 @@ struct system *system_create(void)
 void system_destroy(struct system *system)
 {
     memory_free(system->nodes);
+    slots_deinit(&system->slots);
     buffer_deinit(&system->value);
     memory_free(system);
 }
@@ -360,6 +361,15 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
     return system->data.prefetch(system->data.context, rows, command);
 }
 
+static uint64_t approach(void *context, const struct rows *rows,
+                         const struct shard_command *command)
+{
+    const struct system *system = context;
+    return system_is_opcode(command->opcode)
+               ? 0
+               : system->data.approach(system->data.context, rows, command);
+}
+
 static bool background(void *context, struct rows *rows, uint64_t time_ms,
                        struct shard_command *command, uint64_t *next_ms)
 {
@@ -372,7 +382,10 @@ static bool background(void *context, struct rows *rows, uint64_t time_ms,
         *next_ms += BACKGROUND_DELAY_MS;
         return false;
     }
-    return system->data.background(system->data.context, rows, time_ms, command, next_ms);
+    uint64_t latest_ms = *next_ms + BACKGROUND_DELAY_MS;
+    bool has_work = system->data.background(system->data.context, rows, time_ms, command, next_ms);
+    *next_ms = *next_ms < latest_ms ? *next_ms : latest_ms;
+    return has_work;
 }
 
 /* A command that other nodes would not understand is said to wait, so that it can be declined: it is
@@ -427,6 +440,14 @@ static int split(void *context, struct rows *rows, uint32_t first_slot, struct b
     return system->data.split(system->data.context, rows, first_slot, child_saved);
 }
 
+static int32_t slot_of(void *context, const struct shard_command *command, uint64_t lot)
+{
+    const struct system *system = context;
+    return system_is_opcode(command->opcode)
+               ? -1
+               : system->data.slot_of(system->data.context, command, lot);
+}
+
 struct shard_machine system_machine_over(struct system *system, const struct shard_machine *data)
 {
     system->data = data == NULL ? (struct shard_machine){0} : *data;
@@ -437,6 +458,7 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .execute = execute,
         .read = read_command,
         .prefetch = prefetch,
+        .approach = system->data.approach == NULL ? NULL : approach,
         .background = background,
         .must_wait = system->data.must_wait == NULL ? NULL : must_wait,
         .gathered = system->data.gathered == NULL ? NULL : gathered,
@@ -444,5 +466,6 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .declines = system->data.declines == NULL ? NULL : declines,
         .set_range = system->data.set_range == NULL ? NULL : set_range,
         .split = system->data.split == NULL ? NULL : split,
+        .slot_of = system->data.slot_of == NULL ? NULL : slot_of,
     };
 }

@@ -220,7 +220,6 @@ int system_verify(struct env_store store, const struct env_store_snapshot *snaps
 {
     uint8_t lower[2];
     uint8_t upper[2];
-    struct verification verification = {.error = error};
     struct bytes first = system__row_lower(lower, 0);
     struct env_iterator *iterator;
     int status = store.ops->iterator_open(store.context, snapshot, ENV_TIER_DISK, first,
@@ -228,10 +227,14 @@ int system_verify(struct env_store store, const struct env_store_snapshot *snaps
     if (status != 0) {
         return error_set(error, status, "read the rows of the system");
     }
-    verification.nodes =
-        memory_allocate_zeroed(SYSTEM_NODE_ROW_COUNT_MAX, sizeof *verification.nodes);
-    status = verify_rows(&verification, &store, iterator, first);
+    struct verification *verification = memory_allocate_zeroed(1, sizeof *verification);
+    verification->error = error;
+    verification->nodes =
+        memory_allocate_zeroed(SYSTEM_NODE_ROW_COUNT_MAX, sizeof *verification->nodes);
+    status = verify_rows(verification, &store, iterator, first);
     store.ops->iterator_close(store.context, iterator);
-    memory_free(verification.nodes);
+    slots_deinit(&verification->slots);
+    memory_free(verification->nodes);
+    memory_free(verification);
     return status;
 }

@@ -244,7 +244,7 @@ static void test_planned(void **state)
     for (uint32_t i = 0; i <= SLOTS_SHARD_COUNT_MAX - 4; i++) {
         put_planned(&world, (struct slots_range){5 + i, 100 + i, 4096});
     }
-    expect(&world, ERROR_CORRUPT, "more than 64 shards");
+    expect(&world, ERROR_CORRUPT, "more than 16384 shards");
 }
 
 static void put_token(struct system__world *world, uint8_t number,

@@ -27,6 +27,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (message.kind == CONDUCTOR_MESSAGE_SPLIT) {
         conductor_split_encode(&again, &message.split);
         message.groups = BYTES("");
+    } else if (message.kind == CONDUCTOR_MESSAGE_QUESTION) {
+        conductor_question_encode(&again, &message.halves.question);
+        message.groups = BYTES("");
+    } else if (message.kind == CONDUCTOR_MESSAGE_HALVES) {
+        conductor_halves_encode(&again, &message.halves);
+        message.groups = BYTES("");
+    } else if (message.kind == CONDUCTOR_MESSAGE_OFFICE) {
+        conductor_office_encode(&again);
     } else if (message.kind == CONDUCTOR_MESSAGE_REPORT) {
         conductor_report_begin(&again, count);
     }
