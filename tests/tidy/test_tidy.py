@@ -38,6 +38,9 @@ RAFT = "src/core/raft/raft.c"
 OS = "src/driver/os/os.c"
 
 
+SHARED = {"tests/shared/shared.h": header("TESTS_SHARED_SHARED_H", "int shared_run(void);\n")}
+
+
 def appended(path, text):
     return {path: GOOD[path] + text}
 
@@ -58,6 +61,8 @@ BAD = {
         (appended(RAFT, '#include "raft.h"\n'), RAFT + ":16"),
         (appended(RAFT, '#include "core/none/none.h"\n'), RAFT + ":16"),
         (appended("src/base/list/list.c", '#include "core/raft/raft.h"\n'), "src/base/list/list.c:8"),
+        ({**SHARED, **appended(RAFT, '#include "tests/shared/shared.h"\n')}, RAFT + ":16"),
+        ({"src/core/raft/raft_test.c": SPDX + '#include "tests/shared/shared.h"\n'}, "src/core/raft/raft_test.c:2"),
     ],
     "public-header": [(appended(OS, '#include "core/raft/raft_internal.h"\n'), OS + ":13")],
     "private-symbols": [(appended(OS, "int raft__vote(void);\n"), OS + ":13")],
@@ -115,7 +120,10 @@ HARMLESS = {
         appended(OS, "int snprintf_count(int);\n"),
     ],
     "private-symbols": [appended(RAFT, "int raft__more(void);\nint x = __LINE__;\n")],
-    "layers": [appended(OS, '#include "base/list/list.h"\n')],
+    "layers": [
+        appended(OS, '#include "base/list/list.h"\n'),
+        {**SHARED, "src/core/raft/raft_test.c": SPDX + '#include "tests/shared/shared.h"\n'},
+    ],
     "leftovers": [appended(RAFT, "/* TODO(#12): later */\n")],
     "dead-links": [{"docs/a.md": "[b](b.md#x) [c](https://c.example/d.md) [e](#f) `[g](h)`\n", "docs/b.md": "\n"}],
     "own-machine": [appended(RAFT, "/* a/home/page, wal/work/x */\n")],

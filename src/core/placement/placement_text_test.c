@@ -17,7 +17,6 @@
  *   run [quiet]                                 take them, and so on until nothing is to be done
  *   show                                        groups, each leader with *, learners with +
  *   nodes                                       replicas and leaders of each node */
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,8 +28,7 @@
 
 #include "core/placement/placement_internal.h"
 #include "core/placement/placement_world.h"
-
-static const char folder[] = "src/core/placement/testdata";
+#include "tests/testdata/testdata.h"
 
 enum { NODE_COUNT_MAX = 64, GROUP_COUNT_MAX = 4096, ROUND_COUNT_MAX = 300 };
 
@@ -262,118 +260,44 @@ static void run_line(struct scene *scene, const char *line)
     }
 }
 
-/* ---- Files ----------------------------------------------------------------------------------- */
+/* ---- Scenes ---------------------------------------------------------------------------------- */
 
-static char *read_file(const char *path)
+static void scene_begin(void *context, const char *path)
 {
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    struct buffer content = {0};
-    char part[4096];
-    size_t size;
-    while ((size = fread(part, 1, sizeof part, file)) > 0) {
-        buffer_append(&content, bytes_make(part, size));
-    }
-    (void)fclose(file);
-    buffer_append_byte(&content, '\0');
-    return (char *)content.data;
+    (void)path;
+    struct scene *scene = context;
+    *scene = (struct scene){0};
+    placement__world_init(&scene->world, NODE_COUNT_MAX, GROUP_COUNT_MAX);
 }
 
-static void end_scene(struct scene *scene)
+static void scene_run(void *context, const char *line)
 {
+    run_line(context, line);
+}
+
+static void scene_show(void *context, struct buffer *output)
+{
+    const struct scene *scene = context;
+    buffer_append(output, buffer_bytes(&scene->output));
+}
+
+static void scene_end(void *context)
+{
+    struct scene *scene = context;
     placement__world_deinit(&scene->world);
     buffer_deinit(&scene->output);
-    *scene = (struct scene){0};
-}
-
-/* Copy the text to `rewritten`, with what happened in place of what was expected. */
-static void run_text(char *text, struct buffer *rewritten)
-{
-    struct scene scene = {0};
-    placement__world_init(&scene.world, NODE_COUNT_MAX, GROUP_COUNT_MAX);
-    bool is_expectation = false;
-    for (char *line = text; line != NULL && *line != '\0';) {
-        char *end = strchr(line, '\n');
-        if (end != NULL) {
-            *end = '\0';
-        }
-        if (strcmp(line, "----") == 0) {
-            buffer_append(rewritten, BYTES("----\n"));
-            buffer_append(rewritten, buffer_bytes(&scene.output));
-            end_scene(&scene);
-            placement__world_init(&scene.world, NODE_COUNT_MAX, GROUP_COUNT_MAX);
-            is_expectation = true;
-        } else if (line[0] == '\0') {
-            buffer_append_byte(rewritten, '\n');
-            is_expectation = false;
-        } else if (!is_expectation) {
-            buffer_append_format(rewritten, "%s\n", line);
-            if (line[0] != '#') {
-                run_line(&scene, line);
-            }
-        }
-        line = end == NULL ? NULL : end + 1;
-    }
-    end_scene(&scene);
-}
-
-static void compare(const char *path, const struct buffer *rewritten, const char *original)
-{
-    size_t place = 0;
-    size_t line_start = 0;
-    uint32_t line_number = 1;
-    while (place < rewritten->size_bytes && rewritten->data[place] == (uint8_t)original[place]) {
-        if (original[place++] == '\n') {
-            line_number++;
-            line_start = place;
-        }
-    }
-    const char *got = (const char *)rewritten->data + line_start;
-    const char *expected = original + line_start;
-    fail_msg("%s:%u: got `%.*s`, expected `%.*s`", path, line_number, (int)strcspn(got, "\n"), got,
-             (int)strcspn(expected, "\n"), expected);
-}
-
-static void run_file(const char *path)
-{
-    char *text = read_file(path);
-    char *original = strdup(text);
-    struct buffer rewritten = {0};
-    run_text(text, &rewritten);
-    bool is_equal = bytes_equal(buffer_bytes(&rewritten), bytes_of_text(original));
-    buffer_append_byte(&rewritten, '\0');
-    const char *update = getenv("UPDATE");
-    if (!is_equal && update != NULL && strcmp(update, "1") == 0) {
-        FILE *file = fopen(path, "w");
-        assert_non_null(file);
-        assert_int_equal(fwrite(rewritten.data, 1, rewritten.size_bytes - 1, file),
-                         rewritten.size_bytes - 1);
-        assert_int_equal(fclose(file), 0);
-    } else if (!is_equal) {
-        compare(path, &rewritten, original);
-    }
-    buffer_deinit(&rewritten);
-    free(original);
-    free(text);
 }
 
 static void test_testdata(void **state)
 {
     (void)state;
-    DIR *directory = opendir(folder);
-    assert_non_null(directory);
-    uint32_t count = 0;
-    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        const char *suffix = strrchr(entry->d_name, '.');
-        if (suffix != NULL && strcmp(suffix, ".txt") == 0) {
-            char path[512];
-            (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-            run_file(path);
-            count++;
-        }
-    }
-    (void)closedir(directory);
-    assert_true(count > 0);
+    struct scene scene;
+    testdata_run(&(struct testdata){.folder = "src/core/placement/testdata",
+                                    .scene = &scene,
+                                    .begin = scene_begin,
+                                    .run = scene_run,
+                                    .show = scene_show,
+                                    .end = scene_end});
 }
 
 int main(void)

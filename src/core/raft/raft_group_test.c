@@ -17,7 +17,6 @@
  *   unreachable N M, snapshot N M [fail]
  *   states, log N, peers N, reads N, network
  *   show all|changes|nothing */
-#include <dirent.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,10 +28,9 @@
 #include <cmocka.h>
 
 #include "core/raft/raft_world.h"
+#include "tests/testdata/testdata.h"
 
 enum { WORD_COUNT_MAX = 16, SETTLE_TURNS_MAX = 10000 };
-
-static const char *const folder = "src/core/raft/testdata";
 
 struct script {
     struct raft__world world;
@@ -519,119 +517,41 @@ static void run_line(struct script *script, const char *line)
     free(copy);
 }
 
-/* Copy the text to `rewritten`, with what happened in place of what was expected. */
-static void run_text(const char *path, char *text, struct buffer *rewritten)
+static void scene_begin(void *context, const char *path)
 {
-    static struct script script;
-    raft__world_init(&script.world);
-    script.path = path;
-    bool is_expectation = false;
-    for (char *line = text; line != NULL && *line != '\0';) {
-        char *end = strchr(line, '\n');
-        if (end != NULL) {
-            *end = '\0';
-        }
-        if (strcmp(line, "----") == 0) {
-            buffer_append(rewritten, BYTES("----\n"));
-            if (script.world.shown.size_bytes == 0) {
-                buffer_append(rewritten, BYTES("ok\n"));
-            }
-            buffer_append(rewritten, buffer_bytes(&script.world.shown));
-            buffer_clear(&script.world.shown);
-            is_expectation = true;
-        } else if (line[0] == '\0') {
-            buffer_append_byte(rewritten, '\n');
-            is_expectation = false;
-        } else if (!is_expectation) {
-            buffer_append_format(rewritten, "%s\n", line);
-            run_line(&script, line);
-        }
-        line = end == NULL ? NULL : end + 1;
-    }
-    raft__world_deinit(&script.world);
+    struct script *script = context;
+    raft__world_init(&script->world);
+    script->path = path;
 }
 
-static char *read_file(const char *path)
+static void scene_run(void *context, const char *line)
 {
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    struct buffer content = {0};
-    char part[4096];
-    size_t size;
-    while ((size = fread(part, 1, sizeof part, file)) > 0) {
-        buffer_append(&content, bytes_make(part, size));
-    }
-    (void)fclose(file);
-    buffer_append_byte(&content, '\0');
-    return (char *)content.data;
+    run_line(context, line);
 }
 
-static void compare(const char *path, const char *expected, const char *got)
+static void scene_show(void *context, struct buffer *output)
 {
-    const char *update = getenv("UPDATE");
-    if (strcmp(expected, got) == 0) {
-        return;
-    }
-    if (update != NULL && strcmp(update, "1") == 0) {
-        FILE *file = fopen(path, "w");
-        assert_non_null(file);
-        assert_int_equal(fwrite(got, 1, strlen(got), file), strlen(got));
-        assert_int_equal(fclose(file), 0);
-        return;
-    }
-    size_t line_start = 0;
-    uint32_t line_number = 1;
-    for (size_t i = 0; got[i] != '\0' && got[i] == expected[i]; i++) {
-        if (got[i] == '\n') {
-            line_number++;
-            line_start = i + 1;
-        }
-    }
-    fail_msg("%s:%" PRIu32 ": got `%.*s`, expected `%.*s`", path, line_number,
-             (int)strcspn(got + line_start, "\n"), got + line_start,
-             (int)strcspn(expected + line_start, "\n"), expected + line_start);
+    struct buffer *shown = &((struct script *)context)->world.shown;
+    buffer_append(output, shown->size_bytes > 0 ? buffer_bytes(shown) : BYTES("ok\n"));
+    buffer_clear(shown);
 }
 
-static void run_file(const char *path)
+static void scene_end(void *context)
 {
-    char *text = read_file(path);
-    char *original = strdup(text);
-    struct buffer rewritten = {0};
-    run_text(path, text, &rewritten);
-    buffer_append_byte(&rewritten, '\0');
-    compare(path, original, (const char *)rewritten.data);
-    buffer_deinit(&rewritten);
-    free(original);
-    free(text);
-}
-
-static int by_name(const void *left, const void *right)
-{
-    return strcmp(*(char *const *)left, *(char *const *)right);
+    raft__world_deinit(&((struct script *)context)->world);
 }
 
 static void texts_come_out_as_written(void **state)
 {
-    char *names[256];
-    size_t count = 0;
-    DIR *directory = opendir(folder);
-    assert_non_null(directory);
-    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        const char *suffix = strrchr(entry->d_name, '.');
-        if (suffix != NULL && strcmp(suffix, ".txt") == 0) {
-            assert_true(count < sizeof names / sizeof *names);
-            names[count++] = strdup(entry->d_name);
-        }
-    }
-    (void)closedir(directory);
-    assert_true(count > 0);
-    qsort(names, count, sizeof *names, by_name);
-    for (size_t i = 0; i < count; i++) {
-        char path[512];
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        run_file(path);
-        free(names[i]);
-    }
+    (void)state;
+    static struct script script;
+    testdata_run(&(struct testdata){.folder = "src/core/raft/testdata",
+                                    .scene = &script,
+                                    .is_kept = true,
+                                    .begin = scene_begin,
+                                    .run = scene_run,
+                                    .show = scene_show,
+                                    .end = scene_end});
 }
 
 int main(void)

@@ -14,7 +14,6 @@
  *   statistics   what kv_get_statistics() says
  *   rows         the rows of the store, for people
  *   WATCH, MULTI, EXEC, DISCARD, PING in MULTI, SLOTCOUNT, SLOTKEYS: what a gateway makes of them */
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,10 +26,9 @@
 #include "core/memstore/memstore.h"
 #include "core/rows/rows.h"
 #include "service/kv/kv.h"
+#include "tests/testdata/testdata.h"
 
 enum { ARGUMENT_COUNT_MAX = 64, SWEEP_COMMAND_COUNT_MAX = 10000 };
-
-static const char folder[] = "src/service/kv/testdata";
 
 struct world {
     struct memstore *memstore;
@@ -440,7 +438,13 @@ static void run_command(struct world *world, const struct bytes *words, uint32_t
     submit(world, &submitted, (command->flags & KV_FLAG_WRITE) != 0);
 }
 
-/* ---- Files ----------------------------------------------------------------------------------- */
+/* ---- Scenes ---------------------------------------------------------------------------------- */
+
+struct scene {
+    const char *path;
+    struct world world;
+    struct buffer output;
+};
 
 static void run_line(struct world *world, const char *line, struct buffer *output)
 {
@@ -457,117 +461,50 @@ static void run_line(struct world *world, const char *line, struct buffer *outpu
     free(storage);
 }
 
-static void verify(struct world *world, const char *path)
+static void scene_begin(void *context, const char *path)
 {
+    struct scene *scene = context;
+    *scene = (struct scene){.path = path};
+    world_init(&scene->world);
+}
+
+static void scene_run(void *context, const char *line)
+{
+    struct scene *scene = context;
+    run_line(&scene->world, line, &scene->output);
+}
+
+/* A block is over: its rows have to be in order. */
+static void scene_show(void *context, struct buffer *output)
+{
+    const struct scene *scene = context;
     struct kv_statistics statistics;
     struct error error = {0};
-    kv_get_statistics(world->kv, &statistics);
-    if (kv_verify(memstore_interface(world->memstore), NULL, statistics.key_count, &error) != 0) {
-        fail_msg("%s: %s", path, error.message);
+    kv_get_statistics(scene->world.kv, &statistics);
+    if (kv_verify(memstore_interface(scene->world.memstore), NULL, statistics.key_count, &error) !=
+        0) {
+        fail_msg("%s: %s", scene->path, error.message);
     }
+    buffer_append(output, buffer_bytes(&scene->output));
 }
 
-static char *read_file(const char *path)
+static void scene_end(void *context)
 {
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    struct buffer content = {0};
-    char part[4096];
-    size_t size;
-    while ((size = fread(part, 1, sizeof part, file)) > 0) {
-        buffer_append(&content, bytes_make(part, size));
-    }
-    (void)fclose(file);
-    buffer_append_byte(&content, '\0');
-    return (char *)content.data;
-}
-
-/* Copy the text to `rewritten`, with what the commands answered in place of what was expected. */
-static void run_text(const char *path, char *text, struct buffer *rewritten)
-{
-    struct world world;
-    world_init(&world);
-    struct buffer output = {0};
-    bool is_expectation = false;
-    for (char *line = text; line != NULL && *line != '\0';) {
-        char *end = strchr(line, '\n');
-        if (end != NULL) {
-            *end = '\0';
-        }
-        if (strcmp(line, "----") == 0) {
-            buffer_append(rewritten, BYTES("----\n"));
-            buffer_append(rewritten, buffer_bytes(&output));
-            buffer_clear(&output);
-            is_expectation = true;
-            verify(&world, path);
-            world_deinit(&world);
-            world_init(&world);
-        } else if (line[0] == '\0') {
-            buffer_append_byte(rewritten, '\n');
-            is_expectation = false;
-        } else if (!is_expectation) {
-            buffer_append_format(rewritten, "%s\n", line);
-            if (line[0] != '#') {
-                run_line(&world, line, &output);
-            }
-        }
-        line = end == NULL ? NULL : end + 1;
-    }
-    buffer_deinit(&output);
-    world_deinit(&world);
-}
-
-static void run_file(const char *path)
-{
-    char *text = read_file(path);
-    char *original = strdup(text);
-    struct buffer rewritten = {0};
-    run_text(path, text, &rewritten);
-    bool is_equal = bytes_equal(buffer_bytes(&rewritten), bytes_of_text(original));
-    const char *update = getenv("UPDATE");
-    if (!is_equal && update != NULL && strcmp(update, "1") == 0) {
-        FILE *file = fopen(path, "w");
-        assert_non_null(file);
-        assert_int_equal(fwrite(rewritten.data, 1, rewritten.size_bytes, file),
-                         rewritten.size_bytes);
-        assert_int_equal(fclose(file), 0);
-    } else if (!is_equal) {
-        size_t place = 0;
-        size_t line_start = 0;
-        uint32_t line_number = 1;
-        while (place < rewritten.size_bytes && rewritten.data[place] == (uint8_t)original[place]) {
-            if (original[place++] == '\n') {
-                line_number++;
-                line_start = place;
-            }
-        }
-        fail_msg("%s:%u: got `%.*s`, expected `%.*s`", path, line_number,
-                 (int)strcspn((char *)rewritten.data + line_start, "\n"),
-                 (char *)rewritten.data + line_start, (int)strcspn(original + line_start, "\n"),
-                 original + line_start);
-    }
-    buffer_deinit(&rewritten);
-    free(original);
-    free(text);
+    struct scene *scene = context;
+    world_deinit(&scene->world);
+    buffer_deinit(&scene->output);
 }
 
 static void test_testdata(void **state)
 {
     (void)state;
-    DIR *directory = opendir(folder);
-    assert_non_null(directory);
-    uint32_t count = 0;
-    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        const char *suffix = strrchr(entry->d_name, '.');
-        if (suffix != NULL && strcmp(suffix, ".txt") == 0) {
-            char path[512];
-            (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-            run_file(path);
-            count++;
-        }
-    }
-    (void)closedir(directory);
-    assert_true(count > 0);
+    struct scene scene;
+    testdata_run(&(struct testdata){.folder = "src/service/kv/testdata",
+                                    .scene = &scene,
+                                    .begin = scene_begin,
+                                    .run = scene_run,
+                                    .show = scene_show,
+                                    .end = scene_end});
 }
 
 int main(void)

@@ -12,7 +12,6 @@
  *   state        what the machine holds of settings and nodes
  *   shards       and of shards
  *   repeat N …   a command N times, with % as the number of the turn; shows the last answer */
-#include <dirent.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,10 +23,14 @@
 
 #include "base/number/number.h"
 #include "service/system/system_world.h"
+#include "tests/testdata/testdata.h"
 
 enum { WORD_COUNT_MAX = 64, LINE_SIZE_MAX = 4096 };
 
-static const char folder[] = "src/service/system/testdata";
+struct scene {
+    struct system__world world;
+    struct buffer output;
+};
 
 static const struct {
     const char *name;
@@ -292,117 +295,43 @@ static void run_line(struct system__world *world, const char *line, struct buffe
     system__world_restart(world);
 }
 
-/* Run one file, block by block, into what it should look like. */
-static void run_file(const char *text, struct buffer *output)
+static void scene_begin(void *context, const char *path)
 {
-    struct system__world world = {0};
-    bool is_open = false;
-    bool is_skipping = false; /* Expected output. */
-    struct buffer answers = {0};
-    char line[LINE_SIZE_MAX];
-    while (*text != '\0') {
-        size_t size = strcspn(text, "\n");
-        assert_true(size < sizeof line);
-        memcpy(line, text, size);
-        line[size] = '\0';
-        text += size + (text[size] == '\n');
-        if (size == 0 && is_open) {
-            assert_true(is_skipping);
-            system__world_deinit(&world);
-            is_open = false;
-            is_skipping = false;
-        }
-        if (strcmp(line, "----") == 0) {
-            buffer_append_format(output, "----\n");
-            buffer_append(output, buffer_bytes(&answers));
-            buffer_clear(&answers);
-            is_skipping = true;
-        }
-        if (is_skipping) {
-            continue;
-        }
-        buffer_append_format(output, "%s\n", line);
-        if (size == 0 || line[0] == '#') {
-            continue;
-        }
-        if (!is_open) {
-            system__world_init(&world, NULL);
-            is_open = true;
-        }
-        run_line(&world, line, &answers);
-    }
-    if (is_open) {
-        assert_true(is_skipping);
-        system__world_deinit(&world);
-    }
-    buffer_deinit(&answers);
+    (void)path;
+    struct scene *scene = context;
+    *scene = (struct scene){0};
+    system__world_init(&scene->world, NULL);
 }
 
-static void read_file(const char *path, struct buffer *content)
+static void scene_run(void *context, const char *line)
 {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    size_t count;
-    do {
-        buffer_reserve(content, LINE_SIZE_MAX);
-        count = fread(content->data + content->size_bytes, 1, LINE_SIZE_MAX, file);
-        content->size_bytes += count;
-    } while (count > 0);
-    assert_int_equal(fclose(file), 0);
-    buffer_append_byte(content, '\0');
+    struct scene *scene = context;
+    run_line(&scene->world, line, &scene->output);
 }
 
-static void compare(const char *path, const char *expected, const struct buffer *output)
+static void scene_show(void *context, struct buffer *output)
 {
-    if (strlen(expected) == output->size_bytes &&
-        memcmp(expected, output->data, output->size_bytes) == 0) {
-        return;
-    }
-    if (getenv("UPDATE") != NULL && getenv("UPDATE")[0] != '\0') {
-        FILE *file = fopen(path, "wb");
-        assert_non_null(file);
-        assert_int_equal(fwrite(output->data, 1, output->size_bytes, file), output->size_bytes);
-        assert_int_equal(fclose(file), 0);
-        return;
-    }
-    size_t place = 0;
-    size_t line = 1;
-    while (place < output->size_bytes && expected[place] == (char)output->data[place]) {
-        line += expected[place] == '\n';
-        place++;
-    }
-    while (place > 0 && expected[place - 1] != '\n') {
-        place--;
-    }
-    fail_msg("%s:%zu: expected\n%.*s\nbut it is\n%.*s", path, line,
-             (int)strcspn(expected + place, "\n"), expected + place,
-             (int)(output->size_bytes - place < 400 ? output->size_bytes - place : 400),
-             (const char *)output->data + place);
+    const struct scene *scene = context;
+    buffer_append(output, buffer_bytes(&scene->output));
+}
+
+static void scene_end(void *context)
+{
+    struct scene *scene = context;
+    system__world_deinit(&scene->world);
+    buffer_deinit(&scene->output);
 }
 
 static void test_testdata(void **state)
 {
     (void)state;
-    DIR *directory = opendir(folder);
-    assert_non_null(directory);
-    uint32_t count = 0;
-    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-        char path[512];
-        if (entry->d_name[0] == '.') {
-            continue;
-        }
-        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        struct buffer content = {0};
-        struct buffer output = {0};
-        read_file(path, &content);
-        run_file((const char *)content.data, &output);
-        compare(path, (const char *)content.data, &output);
-        buffer_deinit(&content);
-        buffer_deinit(&output);
-        count++;
-    }
-    assert_int_equal(closedir(directory), 0);
-    assert_true(count > 0);
+    struct scene scene;
+    testdata_run(&(struct testdata){.folder = "src/service/system/testdata",
+                                    .scene = &scene,
+                                    .begin = scene_begin,
+                                    .run = scene_run,
+                                    .show = scene_show,
+                                    .end = scene_end});
 }
 
 int main(void)
