@@ -46,7 +46,7 @@ bool node_beats_add(void *context, struct shard *shard, const struct raft_messag
 {
     const struct node_shard *node_shard = context;
     struct node_cluster *cluster = node_shard->host->cluster;
-    struct node_peer *peer = cluster != NULL ? node_cluster_find(cluster, message->to) : NULL;
+    struct node_peer *peer = cluster != NULL ? node_roster_find(cluster, message->to) : NULL;
     if (peer == NULL || !node_versions_know_beats(peer)) {
         return false;
     }

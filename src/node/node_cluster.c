@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The peer port and what comes through it, gossip, and who else is there.
- *
- * Who belongs to the cluster is in the rows of the first shard (service/system). A node that has a
- * replica of it looks there; another one asks now and then. What is known is kept in a file, so that
- * a node that starts knows whom to call. */
+/* The peer port and what comes through it, and gossip. */
 #include "node/node_cluster.h"
 
 #include <inttypes.h>
@@ -14,215 +10,9 @@
 #include "base/number/number.h"
 
 enum {
-    ROSTER_SIZE_BYTES_MAX = 1 << 20,
-    ROSTER_ASK_INTERVAL_MS = 2000,
     RENEWAL_INTERVAL_MS = 3600 * 1000,
     TICK_INTERVAL_MS = 50, /* What is done now and then looks at the time itself. */
 };
-
-/* ---- Peers ----------------------------------------------------------------------------------- */
-
-struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id)
-{
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        if (cluster->peers[i].id == id) {
-            return &cluster->peers[i];
-        }
-    }
-    return NULL;
-}
-
-static void remove_peer(struct node_cluster *cluster, uint32_t place)
-{
-    struct node_peer *peer = &cluster->peers[place];
-    wire_remove_peer(cluster->wire, peer->id);
-    wire_hang_up(cluster->wire, peer->id);
-    route_peer_gone(cluster->route, peer->id);
-    struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
-    node_cluster_step_member(cluster, &input);
-    beats_deinit(&peer->beats);
-    cluster->peer_count--;
-    memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
-}
-
-static struct node_peer *add_peer(struct node_cluster *cluster, uint32_t id)
-{
-    struct node_peer *peer = node_cluster_find(cluster, id);
-    if (peer != NULL || cluster->peer_count == NODE_PEER_COUNT_MAX) {
-        return peer;
-    }
-    uint32_t place = 0;
-    while (place < cluster->peer_count && cluster->peers[place].id < id) {
-        place++;
-    }
-    peer = &cluster->peers[place];
-    memmove(peer + 1, peer, (cluster->peer_count - place) * sizeof *peer);
-    cluster->peer_count++;
-    *peer = (struct node_peer){.id = id, .state = SYSTEM_NODE_ACTIVE};
-    return peer;
-}
-
-/* The node is in the roster, and reached there. */
-static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, const char *text)
-{
-    struct os_address address;
-    struct error error = {0};
-    if (id == cluster->self || id == 0 || node_fence_is_up(cluster)) {
-        return NULL;
-    }
-    if (os_address_parse(&address, text, &error) != 0) {
-        OS_LOG_WARN(cluster->log, "node.peer_address", "node=%" PRIu32 " reason=%s", id,
-                    error.message);
-        return NULL;
-    }
-    struct node_peer *peer = add_peer(cluster, id);
-    if (peer == NULL) {
-        return NULL;
-    }
-    peer->address = address;
-    int status = wire_set_peer(cluster->wire, id, &address);
-    ASSERT(status == 0);
-    struct member_input input = {
-        .kind = MEMBER_INPUT_SET, .node = id, .address = bytes_of_text(text)};
-    node_cluster_step_member(cluster, &input);
-    return peer;
-}
-
-/* ---- The roster ------------------------------------------------------------------------------ */
-
-static void save_roster(struct node_cluster *cluster)
-{
-    struct buffer text = {0};
-    struct error error = {0};
-    char address[OS_ADDRESS_TEXT_SIZE];
-    for (uint32_t i = 0; i < cluster->peer_count; i++) {
-        buffer_append_format(&text, "%" PRIu32 " %s\n", cluster->peers[i].id,
-                             os_address_format(&cluster->peers[i].address, address));
-    }
-    if (os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text),
-                      &error) != 0) {
-        OS_LOG_WARN(cluster->log, "node.roster_not_saved", "reason=%s", error.message);
-    }
-    buffer_deinit(&text);
-}
-
-void node_cluster_read_roster(struct node_cluster *cluster, struct bytes text, bool are_known_kept)
-{
-    while (text.size_bytes > 0) {
-        const uint8_t *end = memchr(text.data, '\n', text.size_bytes);
-        size_t length = end != NULL ? (size_t)(end - text.data) : text.size_bytes;
-        const uint8_t *space = memchr(text.data, ' ', length);
-        uint64_t id = 0;
-        if (space != NULL &&
-            number_parse_unsigned(bytes_make(text.data, (size_t)(space - text.data)), &id) &&
-            id <= UINT32_MAX && !node_roster_is_removed(cluster, (uint32_t)id) &&
-            !(are_known_kept && node_cluster_find(cluster, (uint32_t)id) != NULL)) {
-            char address[SYSTEM_ADDRESS_SIZE] = {0};
-            size_t size = length - (size_t)(space - text.data) - 1;
-            if (size < sizeof address) {
-                memcpy(address, space + 1, size);
-                (void)set_peer(cluster, (uint32_t)id, address);
-            }
-        }
-        size_t used = end != NULL ? length + 1 : length;
-        text = bytes_make(text.data + used, text.size_bytes - used);
-    }
-}
-
-static void load_roster(struct node_cluster *cluster)
-{
-    struct buffer text = {0};
-    if (os_file_read(node_data_path(cluster->data, NODE_FILE_ROSTER), ROSTER_SIZE_BYTES_MAX, &text,
-                     NULL) == 0) {
-        node_cluster_read_roster(cluster, buffer_bytes(&text), false);
-    }
-    buffer_deinit(&text);
-}
-
-static void take_node(struct node_cluster *cluster, const struct system_node *node)
-{
-    node_roster_note(cluster, node->id, node->state == SYSTEM_NODE_REMOVED);
-    if (node->state == SYSTEM_NODE_REMOVED) {
-        for (uint32_t i = 0; i < cluster->peer_count; i++) {
-            if (cluster->peers[i].id == node->id) {
-                remove_peer(cluster, i);
-                return;
-            }
-        }
-        return;
-    }
-    struct node_peer *peer = set_peer(cluster, node->id, node->peer);
-    if (peer != NULL) {
-        peer->state = node->state;
-        memcpy(peer->zone, node->zone, sizeof peer->zone);
-        memcpy(peer->redis, node->redis, sizeof peer->redis);
-        memcpy(peer->admin, node->admin, sizeof peer->admin);
-    }
-}
-
-/* What the cluster says of its shards is written down behind a split, so this node may know more. */
-static void take_map(const struct node_cluster *cluster)
-{
-    const struct slots *agreed = system_slots(cluster->shards->system);
-    const struct slots *known = node_shards_map(cluster->shards);
-    if (!node_map_adopt(cluster->shards, agreed)) {
-        OS_LOG_ERROR(cluster->log, "node.map_differs",
-                     "shards=%" PRIu32 " agreed=%" PRIu32 " action=%s", known->range_count,
-                     agreed->range_count,
-                     "stop this node: its directory is not that of a node of this cluster");
-    }
-}
-
-/* This node has a replica of the system's state. */
-static void look_at_roster(struct node_cluster *cluster)
-{
-    const struct system *system = cluster->shards->system;
-    uint64_t generation = system_generation(system);
-    if (generation == 0 || generation == cluster->roster_generation) {
-        return;
-    }
-    cluster->roster_generation = generation;
-    take_map(cluster);
-    for (uint32_t i = 0; i < system_node_count(system); i++) {
-        take_node(cluster, system_node_at(system, i));
-    }
-    save_roster(cluster);
-    node_roster_tell(cluster);
-}
-
-static void roster_came(void *context, int status, struct bytes reply)
-{
-    struct node_cluster *cluster = context;
-    struct system_nodes nodes;
-    if (status != 0 || system_reply_nodes(reply, &nodes, NULL) != 0) {
-        return;
-    }
-    for (uint32_t i = 0; i < nodes.node_count; i++) {
-        take_node(cluster, &nodes.nodes[i]);
-    }
-    save_roster(cluster);
-    system_nodes_deinit(&nodes);
-}
-
-bool node_cluster_has_rows(const struct node_cluster *cluster)
-{
-    const struct raft_configuration *members =
-        shard_configuration(node_shards_first(cluster->shards)->shard);
-    return raft_configuration_has_voter(members, cluster->self) ||
-           raft_configuration_has_learner(members, cluster->self);
-}
-
-static void ask_for_roster(struct node_cluster *cluster, uint64_t now_ms)
-{
-    if (node_cluster_has_rows(cluster) ||
-        now_ms < cluster->roster_asked_at_ms + ROSTER_ASK_INTERVAL_MS) {
-        return;
-    }
-    cluster->roster_asked_at_ms = now_ms;
-    struct system_command command;
-    system_nodes_command(&command);
-    node_errand_send(cluster, &command, roster_came, cluster);
-}
 
 /* ---- Gossip ---------------------------------------------------------------------------------- */
 
@@ -321,7 +111,7 @@ static void frame_came(const struct wire_remote *remote, uint16_t kind, struct b
         return;
     case NODE_FRAME_ROSTER:
         if (!node_cluster_has_rows(cluster)) {
-            node_cluster_read_roster(cluster, payload, true);
+            node_roster_read(cluster, payload, true);
         }
         return;
     case NODE_FRAME_INQUIRY:
@@ -353,7 +143,7 @@ static void disconnected(uint32_t node_id, void *context)
 {
     struct node_cluster *cluster = context;
     OS_LOG_INFO(cluster->log, "node.peer_disconnected", "node=%" PRIu32, node_id);
-    struct node_peer *peer = node_cluster_find(cluster, node_id);
+    struct node_peer *peer = node_roster_find(cluster, node_id);
     if (peer != NULL) {
         beats_clear(&peer->beats); /* The next connection may be to older software. */
     }
@@ -370,7 +160,7 @@ static void disconnected(uint32_t node_id, void *context)
 static void accepted(const struct wire_remote *remote, void *context)
 {
     struct node_cluster *cluster = context;
-    struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
+    struct node_peer *peer = node_roster_find(cluster, remote->node_id);
     if (peer != NULL) {
         if (peer->boot_id != remote->boot_id) {
             route_peer_gone(cluster->route, remote->node_id);
@@ -621,10 +411,10 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
         struct member_input input = {.kind = MEMBER_INPUT_TICK};
         node_cluster_step_member(cluster, &input);
     }
-    look_at_roster(cluster);
+    node_roster_look(cluster);
     look_at(cluster, cluster->shards->ticked, cluster->shards->ticked_count);
     look_at(cluster, cluster->shards->touched, cluster->shards->touched_count);
-    ask_for_roster(cluster, now);
+    node_roster_ask(cluster, now);
     node_facts_tick(cluster, now);
     node_news_tick(cluster, now);
     node_fence_tick(cluster, now);
@@ -642,6 +432,14 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     wake_at_ms = others_at_ms[1] < wake_at_ms ? others_at_ms[1] : wake_at_ms;
     wake_at_ms = wake_at_ms < cluster->member_wake_at_ms ? wake_at_ms : cluster->member_wake_at_ms;
     return wake_at_ms < now + TICK_INTERVAL_MS ? wake_at_ms : now + TICK_INTERVAL_MS;
+}
+
+bool node_cluster_has_rows(const struct node_cluster *cluster)
+{
+    const struct raft_configuration *members =
+        shard_configuration(node_shards_first(cluster->shards)->shard);
+    return raft_configuration_has_voter(members, cluster->self) ||
+           raft_configuration_has_learner(members, cluster->self);
 }
 
 bool node_cluster_is_ready(const struct node_cluster *cluster)
@@ -758,7 +556,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         node_cluster_close(created);
         return status;
     }
-    load_roster(created);
+    node_roster_load(created);
     options->shards->cluster = created;
     node_news_add(created, 0, true); /* Replicas begin quiet. */
     *cluster = created;

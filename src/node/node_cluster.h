@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The node as one of several: on the loop of reactor 0, like the data shard.
  *
- *   node_cluster.c     the peer port, and which frame goes where; gossip; who else is there
+ *   node_cluster.c     the peer port, and which frame goes where; gossip
  *   node_frame.c       messages of shards as frames
  *   node_beats.c       heartbeats, those of many shards together
  *   node_conductor.c   has core/conductor decide, and does what it says
  *   node_pace.c        whether the disk is slow, and how full
  *   node_admit.c       letting strangers in
  *   node_versions.c    what others do not understand
- *   node_roster.c      telling others where nodes are, and who is removed
+ *   node_roster.c      who else is there, and who is removed
  *   node_news.c        telling shards who is gone, and who is back
  *   node_facts.c       what this node says of itself
  *   node_view.c        what gateways tell clients of it
@@ -166,19 +166,26 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now_ms);
 /* Tell the others, and hand leadership of all shards to them. False: one is not led by another yet. */
 bool node_cluster_leave(struct node_cluster *cluster);
 void node_cluster_step_member(struct node_cluster *cluster, struct member_input *input);
-struct node_peer *node_cluster_find(struct node_cluster *cluster, uint32_t id);
 /* Have the route know of the shards of the newest map. */
 void node_cluster_route_map(struct node_cluster *cluster);
 /* May clients be served: does this node know who leads each shard? */
 bool node_cluster_is_ready(const struct node_cluster *cluster);
 
-/* Of each line "number address", if that node is not known here: it is there. */
-void node_cluster_read_roster(struct node_cluster *cluster, struct bytes text, bool are_known_kept);
 /* Has this node a replica of the first shard, with the rows of the cluster? */
 bool node_cluster_has_rows(const struct node_cluster *cluster);
 
 /* ---- node_roster.c --------------------------------------------------------------------------- */
 
+/* NULL: none of that number. Valid until the roster changes. */
+struct node_peer *node_roster_find(struct node_cluster *cluster, uint32_t id);
+/* Once, when the node starts: what the file says. */
+void node_roster_load(struct node_cluster *cluster);
+/* Of each line "number address": that node is there. `are_known_kept`: unless it is known already. */
+void node_roster_read(struct node_cluster *cluster, struct bytes text, bool are_known_kept);
+/* In each tick: at the rows, if they have changed, … */
+void node_roster_look(struct node_cluster *cluster);
+/* … or, where there are none, ask now and then. */
+void node_roster_ask(struct node_cluster *cluster, uint64_t now_ms);
 /* Whoever has the rows of the cluster tells those who have not, when nodes change and when they connect.
  * They ask, too, but only the leader of the first shard answers; were that a node that they have not heard
  * of yet, they would never learn. */

@@ -87,7 +87,7 @@ void node_cluster_send_placement(struct node_cluster *cluster, raft_node to, str
 
 void node_cluster_send_map(struct node_cluster *cluster, raft_node to, struct bytes message)
 {
-    struct node_peer *peer = node_cluster_find(cluster, to);
+    struct node_peer *peer = node_roster_find(cluster, to);
     int status = send_or_lose(cluster, to, NODE_FRAME_PLACEMENT, &message, 1, false);
     if (peer != NULL) {
         peer->must_hear_map = status == -EBUSY;

@@ -9,7 +9,7 @@
 
 void node_versions_note(struct node_cluster *cluster, const struct wire_remote *remote)
 {
-    struct node_peer *peer = node_cluster_find(cluster, remote->node_id);
+    struct node_peer *peer = node_roster_find(cluster, remote->node_id);
     if (peer != NULL) {
         peer->version = remote->version;
     }
@@ -18,7 +18,7 @@ void node_versions_note(struct node_cluster *cluster, const struct wire_remote *
 bool node_versions_know_slots(void *context, raft_node node)
 {
     struct node_cluster *cluster = context;
-    const struct node_peer *peer = node_cluster_find(cluster, node);
+    const struct node_peer *peer = node_roster_find(cluster, node);
     return node_versions_min(cluster) >= NODE_PROTOCOL_SPLIT ||
            (peer != NULL && peer->version >= NODE_PROTOCOL_SPLIT);
 }
@@ -30,7 +30,7 @@ bool node_versions_know_beats(const struct node_peer *peer)
 
 bool node_versions_know_floors(void *context, raft_node node)
 {
-    const struct node_peer *peer = node_cluster_find(context, node);
+    const struct node_peer *peer = node_roster_find(context, node);
     return peer != NULL && peer->version >= NODE_PROTOCOL_FLOORS;
 }
 
