@@ -17,15 +17,57 @@ START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 10
 
 
+class Ports:
+    """Ports for what listens, a block of its own for each process that runs tests, none of those that the system gives to
+    connections and to whoever binds port 0: a node that is down for a moment must find its ports free when it comes back."""
+
+    BLOCK_SIZE = 500
+    FIRST, END = 10000, 30000
+    RANGE_OF_CONNECTIONS = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+    def __init__(self):
+        self.claim = None
+        self.block = range(0)
+        self.next = 0
+
+    def begin(self):
+        """Claim a block. The claim is a name in the network namespace, which goes with the process."""
+        first, last = map(int, self.RANGE_OF_CONNECTIONS.read_text(encoding="ascii").split())
+        for start in range(self.FIRST, self.END, self.BLOCK_SIZE):
+            if start <= last and first < start + self.BLOCK_SIZE:
+                continue
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0tutti-test-ports-{start}")
+            except OSError:
+                claim.close()
+                continue
+            self.claim, self.block, self.next = claim, range(start, start + self.BLOCK_SIZE), 0
+            return
+        raise AssertionError(f"no {self.BLOCK_SIZE} ports from {self.FIRST} to {self.END} are left for tests")
+
+    def take(self):
+        """The one that was not taken for the longest time, and that nobody has now."""
+        if self.claim is None:
+            self.begin()
+        for _ in self.block:
+            port = self.block[self.next]
+            self.next = (self.next + 1) % len(self.block)
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    pass  # Somebody has it, or connections to it have just ended.
+        raise AssertionError("every port of the block is taken")
+
+
+PORTS = Ports()
+
+
 def free_ports(count):
-    """Ports that nobody listens on now; all are held until all are known, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody listens on, and that nobody else gets by chance."""
+    return [PORTS.take() for _ in range(count)]
 
 
 class Node:
