@@ -45,11 +45,10 @@ def fails_to_start(node, exit_code=1):
 @pytest.mark.parametrize("flag", ["redis", "admin"])
 def test_a_taken_port_is_named_with_its_flag(make_node, flag):
     node = make_node()
+    port = getattr(node, f"{flag}_port")
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
-        setattr(node, f"{flag}_port", port)
         message = fails_to_start(node)
     assert "level=error" in message and f"127.0.0.1:{port}" in message and f"--{flag}" in message
     node.launch()  # Nothing of the attempt stands in the way of the next.
@@ -478,19 +477,24 @@ def node_with_a_log(make_node):
 def test_not_ready_while_the_log_is_replayed(node_with_a_log):
     """The admin port answers from the first moment on: 200 for the process, 503 for service."""
     node = node_with_a_log
-    node.launch()
     seen = set()
-    deadline = time.monotonic() + 20
-    while 200 not in seen and time.monotonic() < deadline:
-        try:
-            code, text = node.get("/readyz")
-            seen.add(code)
-            if code == 503:
-                assert text.startswith("starting: ")
-                assert node.get("/healthz")[0] == 200
-                parse_metrics(node.get("/metrics")[1])
-        except OSError:
-            pass  # It does not listen yet.
+    for _ in range(10):  # It may be ready before anybody had a chance to ask.
+        seen.clear()
+        node.launch()
+        deadline = time.monotonic() + 20
+        while 200 not in seen and time.monotonic() < deadline:
+            try:
+                code, text = node.get("/readyz")
+                seen.add(code)
+                if code == 503:
+                    assert text.startswith("starting: ")
+                    assert node.get("/healthz")[0] == 200
+                    parse_metrics(node.get("/metrics")[1])
+            except OSError:
+                pass  # It does not listen yet.
+        if seen != {200}:
+            break
+        node.kill()
     assert seen == {200, 503}
 
 

@@ -97,14 +97,15 @@ def leader_of(node, number):
 
 def whole_view(node):
     """The shards as the node sees them, once it does: right after a change of leaders, or when others are slow to answer, it
-    may not know of all replicas."""
+    may not know of all replicas, or how they are."""
     seen = []
 
     def is_whole():
-        seen[:] = ask(node, "shards")["shards"]
-        return all(shard["leader"] != 0 and len(shard["replicas"]) == 3 for shard in seen)
+        seen[:] = ask(node, "shards").get("shards", [])
+        return bool(seen) and all(shard["leader"] != 0 and "no_figures" not in shard
+                                  and [each["state"] for each in shard["replicas"]] == ["ok"] * 3 for shard in seen)
 
-    wait_for(is_whole, "three replicas of each shard and a leader, seen by a node")
+    wait_for(is_whole, "three replicas of each shard that are well and a leader, seen by a node")
     return seen
 
 
@@ -184,7 +185,6 @@ def test_every_node_tells_of_all(four, traffic):
         assert near(sum(shard["reads_per_s"] for shard in shards), 2 * served)
         assert sum(shard["keys"] for shard in shards) > 300
         for shard in shards:
-            assert [each["state"] for each in shard["replicas"]] == ["ok"] * 3
             assert all(each["lag_ms"] < 2000 and each["lag_entries"] < 1000 for each in shard["replicas"])
     load = ask_status(four.nodes[3])["load"]
     assert near(load["writes_per_s"], served) and near(load["reads_per_s"], 2 * served)
@@ -200,6 +200,10 @@ def test_sizes_follow_what_is_stored(four):
     client = four.nodes[0].client(socket_timeout=30)
     for number in range(1000):
         client.set(f"{{a}}{number}", os.urandom(4000))  # One slot: one shard.
+    # Of what is in the store's write buffer it is a guess, now and then half of it; of its files it is known. Who stops writes them.
+    for node in four.nodes:
+        assert node.stop() == 0
+        node.start()
     slot_of_a = client.execute_command("CLUSTER KEYSLOT", "{a}")
     full = 1 if slot_of_a < 8192 else 2
 
@@ -209,29 +213,45 @@ def test_sizes_follow_what_is_stored(four):
     assert sizes()[3 - full] < 1_000_000
 
 
+def stop_and_ask(asked, stuck):
+    """What a node says of one that has just stopped short. It gives it up after three seconds, and others that are slow are late, too; so
+    on a busy machine it may take more than one try to see a moment at which only that one is late."""
+    late = "it did not answer within a second"
+    for _ in range(5):
+        whole_figures(asked)
+        os.kill(stuck.process.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        with subprocess.Popen([BINARY, "nodes", "--data", str(asked.data)], stdout=subprocess.PIPE, text=True) as other:
+            answer = ask(asked, "nodes")
+            took = time.monotonic() - started
+            shown = other.communicate()[0]
+        if ([node.get("no_figures") for node in answer["nodes"]] == [None, None, None, late] and 0.9 < took < 5
+                and f"No figures of node 4: {late}.\n" in shown):
+            return answer
+        os.kill(stuck.process.pid, signal.SIGCONT)
+    raise AssertionError((answer, shown, took))
+
+
 def test_a_node_that_is_stuck_is_named(four, traffic):
     """It costs a second, its cells are empty, and it is said why; the others are as they are."""
     traffic(four.nodes[:2])
     time.sleep(2)
     asked, stuck = four.nodes[0], four.nodes[3]
-    os.kill(stuck.process.pid, signal.SIGSTOP)
     try:
-        started = time.monotonic()
-        answer = ask(asked, "nodes")
-        assert 0.9 < time.monotonic() - started < 5
-        assert answer["nodes"][3]["no_figures"] == "it did not answer within a second"
+        answer = stop_and_ask(asked, stuck)
         assert "reads_per_s" not in answer["nodes"][3] and "memory_bytes" not in answer["nodes"][3]
-        assert all("no_figures" not in node and node["memory_bytes"] > 0 for node in answer["nodes"][:3])
-        shown = tutti(asked, "nodes").stdout
-        assert "No figures of node 4: it did not answer within a second.\n" in shown
+        assert all(node["memory_bytes"] > 0 for node in answer["nodes"][:3])
         wait_for(lambda: ask(asked, "nodes")["nodes"][3].get("no_figures") == "it is not connected", "it is given up", seconds=20)
-        started = time.monotonic()
-        assert ask(asked, "nodes")["nodes"][3]["health"] == "dead"
-        assert time.monotonic() - started < 0.9, "who is not connected is not waited for"
+
+        def is_not_waited_for():
+            started = time.monotonic()
+            health = ask(asked, "nodes")["nodes"][3]["health"]
+            return health == "dead" and time.monotonic() - started < 0.9
+        wait_for(is_not_waited_for, "who is not connected is not waited for", seconds=20)
         behind = [each for shard in ask(asked, "shards")["shards"] for each in shard["replicas"] if each["node"] == 4]
         assert behind and all(each["state"] == "unreachable" for each in behind)
         wait_for(lambda: ask(asked, "nodes")["nodes"][3].get("lag_ms", 0) > 3000, "its lag in time", seconds=20)
-        assert ask_status(asked)["without_figures"] == [4]
+        wait_for(lambda: ask_status(asked)["without_figures"] == [4], "the others tell of themselves", seconds=20)
     finally:
         os.kill(stuck.process.pid, signal.SIGCONT)
     wait_for(lambda: "no_figures" not in ask(asked, "nodes")["nodes"][3], "it is back", seconds=20)

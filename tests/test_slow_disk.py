@@ -121,7 +121,7 @@ def test_others_lead_while_a_disk_is_slow(cluster, disks, loaded):
     load = loaded(others)
     disks[number].delay(SLOW_FLUSH_S)
     wait_until(lambda: is_slow(leader), 30, "it is seen that the disk is slow")
-    assert "node.slow_disk" in leader.log()
+    wait_until(lambda: "node.slow_disk" in leader.log(), 5, "it is said, right after the figure")
     cluster.wait(lambda shard: shard["leader"] not in (0, number + 1), "another leader", seconds=30, node=others[0])
     assert median_of_writes(others[0]) < SLOW_FLUSH_S / 2, "writes still wait for the slow disk"
     assert median_of_writes(leader) < SLOW_FLUSH_S / 2, "writes through the slow node wait for its disk"
