@@ -39,11 +39,37 @@ def check(node):
 def shards(node):
     answer = subprocess.run([BINARY, "shards", "--data", str(node.data), "--json"], capture_output=True, text=True,
                             timeout=60, check=False)
-    return json.loads(answer.stdout)
+    return json.loads(answer.stdout or "{}")
 
 
 def count(node):
-    return len(shards(node)["shards"])
+    return len(shards(node).get("shards", []))
+
+
+class Splitting:
+    """The last shard is to become two, whoever dies meanwhile."""
+
+    def __init__(self, node, number):
+        """`number`: of the shard. Each had the upper half of the one before."""
+        self.wanted = number + 1
+        self.words = ["--shard", str(number), "--at", str(SLOT_COUNT - (SLOT_COUNT >> number))]
+        self.process = self.begin(node)
+
+    def begin(self, node):
+        return subprocess.Popen([BINARY, "split", *self.words, "--data", str(node.data)], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    def end(self, node):
+        """It is done in the end. When the command ended in another way, and nothing is planned, it is asked for again: the slot tells that
+        it is the same."""
+        is_planned = self.process.wait() == 0
+
+        def is_done():
+            seen = shards(node)
+            if len(seen.get("shards", [])) < self.wanted and seen.get("planned") == [] and not is_planned:
+                self.begin(node).wait()
+            return count(node) == self.wanted
+        wait_for(is_done, "the split is done")
 
 
 def is_lost_read(reply):
@@ -253,16 +279,12 @@ def test_kills_around_a_split(make_node):
     for turn in range(6):
         load = Load([node] * 4)
         time.sleep(0.2)
-        splitting = subprocess.Popen([BINARY, "split", "--shard", str(turn + 1), "--data", str(node.data)],
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        splitting = Splitting(node, turn + 1)
         time.sleep(rng.uniform(0, 0.25))
         node.kill()
         load.end()
-        splitting.wait()
         node.start()
-        wait_for(lambda: count(node) == turn + 2 or not shards(node)["planned"], "the split", seconds=10)
-        if count(node) < turn + 2:
-            split(node, "--shard", str(turn + 1))
+        splitting.end(node)
         for acknowledged, counted in zip(load.acknowledged, counters(node, 4)):
             assert acknowledged <= counted <= acknowledged + 1
         node.client().flushall()
@@ -308,17 +330,16 @@ def test_nodes_die_while_shards_split(three):
         victim = three.nodes[rng.randrange(3)]
         others = [node for node in three.nodes if node is not victim]
         load = Load(others * 2)
-        splitting = subprocess.Popen([BINARY, "split", "--shard", str(turn + 1), "--data", str(others[0].data)],
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        splitting = Splitting(others[0], turn + 1)
         time.sleep(rng.uniform(0, 0.4))
         victim.kill()
-        splitting.wait()
+        splitting.process.wait()
         time.sleep(1)
         load.end()
         assert not load.errors, load.errors[:2]
         assert counters(others[1], 4) == load.acknowledged
         victim.start()
-        wait_for(lambda count=turn + 2: len(shards_of(three)) == count, "the split is done")
+        splitting.end(others[0])
         three.nodes[0].client().flushall()
     settle(three, count=6)
     for node in three.nodes:
