@@ -9,7 +9,7 @@ import time
 import redis
 
 from test_cluster import Cluster
-from test_shards import wait_for
+from test_shards import shards_of, wait_for
 from test_split import check
 
 MANY = 10000
@@ -59,7 +59,8 @@ def test_ten_thousand_idle_shards(make_node):
     assert "tutti_replica_keys" not in node.get("/metrics")[1]
     time.sleep(3)
     assert resident_mib(node) < 300
-    assert idle_share(node, 8) < 0.2  # A twentieth, on a machine that has nothing else to do.
+    # A twentieth, on a machine that has nothing else to do; on a busy one what the start left to do takes longer.
+    wait_for(lambda: idle_share(node, 8) < 0.2, "it is idle", 30)
     assert node.stop() == 0
     check(node)
     began = time.monotonic()
@@ -96,7 +97,7 @@ def test_memory_goes_where_it_is_needed(make_node):
 
 
 def leaders(cluster, node):
-    shards = cluster.ask("shards", node=node)["shards"]
+    shards = shards_of(cluster, node)
     return collections.Counter(shard["leader"] for shard in shards), shards
 
 
@@ -109,15 +110,18 @@ def test_many_shards_on_three_nodes(tmp_path):
 
         def is_whole():
             _, shards = leaders(cluster, cluster.nodes[0])
-            return all(len(shard["replicas"]) == 3 and shard["health"] == "healthy" for shard in shards)
+            return shards and all(len(shard["replicas"]) == 3 and shard["health"] == "healthy" for shard in shards)
         wait_for(is_whole, "three replicas of each", 120)
         client = cluster.nodes[2].client(decode_responses=True)
         for i in range(400):
             assert client.set(f"key:{i}", i)
         for node in cluster.nodes:
             wait_for(lambda node=node: idle_share(node, 3) < 0.2, "groups fall quiet", 30)
-        counts, _ = leaders(cluster, cluster.nodes[2])
-        assert min(counts[number] for number in (1, 2, 3)) > 40
+
+        def are_spread():
+            counts, _ = leaders(cluster, cluster.nodes[2])
+            return min(counts[number] for number in (1, 2, 3)) > 40
+        wait_for(are_spread, "each leads its part", 30)
         cluster.nodes[0].kill()
         began = time.monotonic()
 
@@ -134,7 +138,7 @@ def test_many_shards_on_three_nodes(tmp_path):
 
         def is_whole_again():
             _, shards = leaders(cluster, cluster.nodes[1])
-            return all(replica["state"] == "ok" and replica.get("lag_entries", 1) == 0
+            return shards and all(replica["state"] == "ok" and replica.get("lag_entries", 1) == 0
                        for shard in shards for replica in shard["replicas"])
         wait_for(is_whole_again, "the one that was gone catches up", 60)
         stale = cluster.nodes[0].client(decode_responses=True)

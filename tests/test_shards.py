@@ -266,8 +266,10 @@ def slots(node):
 
 
 def test_any_node_takes_any_command(three):
-    leaders = [shard["leader"] for shard in shards_of(three)]
-    assert max(leaders.count(node) for node in (1, 2, 3)) == 2, "leaders are spread"
+    def are_spread():
+        leaders = [shard["leader"] for shard in shards_of(three)]
+        return sorted(leaders.count(node) for node in (1, 2, 3)) == [1, 1, 2]
+    wait_for(are_spread, "leaders are spread")
     fill(three.nodes[1].client())
     for node in three.nodes:
         client = node.client(decode_responses=True)
@@ -284,15 +286,19 @@ def test_any_node_takes_any_command(three):
 
 
 def test_clients_that_know_clusters_go_to_each_leader(three):
-    shards = shards_of(three)
     ports = {number + 1: node.redis_port for number, node in enumerate(three.nodes)}
-    said = {}
-    for first, last, leader, *replicas in slots(three.nodes[0]):
-        said.update({slot: leader for slot in range(first, last + 1)})
-        assert len(replicas) == 2
-    assert len(said) == SLOT_COUNT
-    for number, shard in enumerate(shards):
-        assert said[number * SLOT_COUNT // 4] == ports[shard["leader"]]
+
+    def are_told():
+        """A leader may have changed between the two questions."""
+        shards = shards_of(three)
+        said = {}
+        for first, last, leader, *replicas in slots(three.nodes[0]):
+            said.update({slot: leader for slot in range(first, last + 1)})
+            assert len(replicas) == 2
+        assert len(said) == SLOT_COUNT
+        return len(shards) == 4 and all(said[number * SLOT_COUNT // 4] == ports.get(shard["leader"])
+                                        for number, shard in enumerate(shards))
+    wait_for(are_told, "leaders as `tutti shards` says", seconds=20)
     client = redis.RedisCluster(host="127.0.0.1", port=three.nodes[2].redis_port)
     for key in KEYS[:200]:
         client.set(key, key)
@@ -371,14 +377,16 @@ def test_a_node_without_a_replica_of_the_first_shard_drains(three):
     three.add()
     three.add()
 
-    def strangers():
+    found = []
+
+    def has_stranger():
         shards = shards_of(three)
         members = {each["node"] for shard in shards if shard["id"] == 1 for each in shard["replicas"]}
-        return sorted({shard["leader"] for shard in shards} - members - {0})
+        found[:] = sorted({shard["leader"] for shard in shards} - members - {0})
+        return found and not any(shard["is_moving"] for shard in shards)
 
-    wait_for(lambda: len(strangers()) > 0 and not any(shard["is_moving"] for shard in shards_of(three)),
-             "it leads something", seconds=90)
-    drained = strangers()[0]
+    wait_for(has_stranger, "it leads something", seconds=90)
+    drained = found[0]
     three.ask("drain", str(drained), node=three.nodes[drained % 5])
     wait_for(lambda: {node["id"]: node["state"] for node in three.ask("nodes")["nodes"]}[drained] == "drained",
              "it is empty")
