@@ -210,6 +210,7 @@ static void test_reads_are_few(void **state)
         clients[i] = i == 0 ? clients[0] : world_connect(world);
         world_send(clients[i], i < COUNT / 2 ? BYTES("mget a b\r\n") : BYTES("copy a b\r\n"));
     }
+    world_wait_for_pending(world, 2);
     os_sleep_ms(100);
     resp_group_get_statistics(world_group(world), &statistics);
     assert_in_range(statistics.pending_count, 2, 5); /* Of two parts each. */

@@ -302,7 +302,7 @@ static void test_split(void **state)
     struct scene scene = begin(&options);
     world_hold_shard(scene.world, 1);
     world_send(scene.client, BYTES("set a 1\r\n"));
-    os_sleep_ms(QUIET_MS);
+    world_wait_for_pending(scene.world, 1);
     world_split(scene.world, SLOTS_COUNT / 2);
     world_send(scene.client, BYTES("set a 2\r\nset b 3\r\n"));
     expect_nothing(scene.client);
@@ -322,11 +322,12 @@ static void test_moved_beside_others(void **state)
     WORLD_EXPECT(scene.client, "set a 0\r\n", "+OK\r\n");
     world_set_holding(scene.world, true);
     world_send(scene.client, BYTES("set a 1\r\nset b 2\r\nset a 3\r\nset d 4\r\n"));
-    os_sleep_ms(QUIET_MS);
+    world_wait_for_pending(scene.world, 4);
     world_split(scene.world, 12000); /* Between d and a. */
     world_hold_shard(scene.world, 1);
     world_set_holding(scene.world, false);
     world_send(scene.client, BYTES("set a 5\r\n"));
+    world_wait_for_moved(scene.world, 3);
     expect_nothing(scene.client);
     assert_int_equal(world_moved_count(scene.world), 3);
     WORLD_EXPECT(scene.other, "get a\r\n", "$1\r\n0\r\n");

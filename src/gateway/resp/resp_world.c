@@ -13,7 +13,7 @@
 #include "base/random/random.h"
 #include "core/txn/txn.h"
 
-enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16 };
+enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16, WAIT_MS_MAX = 8000 };
 
 struct pair {
     struct buffer key;
@@ -647,6 +647,26 @@ void world_split_after(struct world *world, uint32_t first_slot, int answer_coun
         atomic_store(&world->split_slot, first_slot);
     }
     atomic_store(&world->split_after, answer_count);
+}
+
+void world_wait_for_moved(const struct world *world, int count)
+{
+    for (int i = 0; i < WAIT_MS_MAX && world_moved_count(world) < count; i++) {
+        os_sleep_ms(1);
+    }
+    ASSERT(world_moved_count(world) >= count);
+}
+
+void world_wait_for_pending(struct world *world, uint64_t count)
+{
+    enum { HANDED_OVER_MS = 10 };
+    struct resp_statistics statistics = {0};
+    for (int i = 0; i < WAIT_MS_MAX && statistics.pending_count < count; i++) {
+        os_sleep_ms(1);
+        resp_group_get_statistics(world_group(world), &statistics);
+    }
+    ASSERT(statistics.pending_count >= count);
+    os_sleep_ms(HANDED_OVER_MS); /* It is counted right before that. */
 }
 
 int world_moved_count(const struct world *world)

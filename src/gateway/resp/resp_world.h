@@ -45,8 +45,12 @@ void world_split_unseen(struct world *world, uint32_t first_slot);
 void world_show_splits(struct world *world);
 /* It does so when so many more of those that wait are answered; 0: not any more. */
 void world_split_after(struct world *world, uint32_t first_slot, int answer_count);
+/* Until at least so many requests of all clients are under way: what was sent was read, and is held. */
+void world_wait_for_pending(struct world *world, uint64_t count);
 /* How often something was refused because of it. */
 int world_moved_count(const struct world *world);
+/* Until it was so often, at least. */
+void world_wait_for_moved(const struct world *world, int count);
 /* Be node 1 of three instead of alone:
  *   slots 0 to 5470       led by 1, replicas on 2 and 3
  *   slots 5470 to 10922   led by 2 (10.0.0.2:6379), replicas on 1 and 3
