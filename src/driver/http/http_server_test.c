@@ -11,7 +11,7 @@
 
 #include "driver/http/http.h"
 
-enum { LARGE_SIZE = 20 * 1024 * 1024, IDLE_MS = 1000 };
+enum { LARGE_SIZE = 20 * 1024 * 1024, IDLE_MS = 3000, PATIENCE_MS = 30000 };
 
 static struct {
     struct os_loop *loop;
@@ -76,16 +76,16 @@ static void test_get(void **state)
     (void)state;
     struct http_answer answer = {0};
     struct error error = {0};
-    assert_int_equal(http_get(&site.address, "/hello?world", 5000, &answer, &error), 0);
+    assert_int_equal(http_get(&site.address, "/hello?world", PATIENCE_MS, &answer, &error), 0);
     assert_int_equal(answer.status, 200);
     assert_true(bytes_equal(buffer_bytes(&answer.body), BYTES("hello world")));
     buffer_deinit(&answer.body);
     answer = (struct http_answer){0};
-    assert_int_equal(http_get(&site.address, "/nowhere", 5000, &answer, &error), 0);
+    assert_int_equal(http_get(&site.address, "/nowhere", PATIENCE_MS, &answer, &error), 0);
     assert_int_equal(answer.status, 404);
     buffer_deinit(&answer.body);
     answer = (struct http_answer){0};
-    assert_int_equal(http_get(&site.address, "/large", 5000, &answer, &error), 0);
+    assert_int_equal(http_get(&site.address, "/large", PATIENCE_MS, &answer, &error), 0);
     assert_int_equal(answer.body.size_bytes, LARGE_SIZE);
     buffer_deinit(&answer.body);
 }
@@ -146,7 +146,7 @@ static struct buffer converse(const char *request)
     struct raw raw = {.request = request};
     assert_int_equal(os_loop_create(&raw.loop, NULL), 0);
     struct os_timer *timer = os_timer_create(raw.loop, raw_late, NULL);
-    os_timer_start(timer, 5000, 0);
+    os_timer_start(timer, PATIENCE_MS, 0);
     assert_int_equal(
         os_stream_connect(&raw.stream, raw.loop, &site.address, &raw_events, &raw, NULL), 0);
     os_loop_run(raw.loop);
@@ -250,11 +250,11 @@ static void test_client_errors(void **state)
     struct os_address address = os_listener_address(listener);
     rude_text = "-ERR not for you\r\n";
     assert_int_equal(os_thread_start(&thread, "rude", run_loop, loop, NULL), 0);
-    assert_int_equal(http_get(&address, "/", 5000, &answer, &error), ERROR_PROTOCOL);
+    assert_int_equal(http_get(&address, "/", PATIENCE_MS, &answer, &error), ERROR_PROTOCOL);
     rude_text = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort";
-    assert_int_equal(http_get(&address, "/", 5000, &answer, &error), ERROR_PROTOCOL);
+    assert_int_equal(http_get(&address, "/", PATIENCE_MS, &answer, &error), ERROR_PROTOCOL);
     rude_text = "HTTP/1.0 200 OK\r\n\r\nuntil the end";
-    assert_int_equal(http_get(&address, "/", 5000, &answer, &error), 0);
+    assert_int_equal(http_get(&address, "/", PATIENCE_MS, &answer, &error), 0);
     assert_true(bytes_equal(buffer_bytes(&answer.body), BYTES("until the end")));
     buffer_deinit(&answer.body);
     os_loop_stop(loop);
