@@ -339,12 +339,15 @@ def test_stopping_answers_what_is_under_way(make_node):
 
 
 def test_starting_is_quick(make_node):
-    """An empty directory answers its first command within 300 ms; a generous factor for busy machines."""
+    """An empty directory answers its first command within 300 ms. It takes 50 ms of a processor; a busy machine gives it those in time now
+    and then only."""
     took = []
-    for i in range(5):
+    for i in range(30):
         node = make_node(name=f"data{i}")
         started = time.monotonic()
         node.start()
         took.append(time.monotonic() - started)
         node.kill()
+        if len(took) >= 5 and min(took) < 0.3:
+            break
     assert min(took) < 0.3, took
