@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real node for black-box tests: build/tutti on free ports of its own with a data directory of its own."""
+import http.client
+import json
 import os
 import pathlib
 import signal
@@ -68,6 +70,19 @@ PORTS = Ports()
 def free_ports(count):
     """Ports that nobody listens on, and that nobody else gets by chance."""
     return [PORTS.take() for _ in range(count)]
+
+
+def post(node, verb, body):
+    """(HTTP status, answer) of what a program asks the control socket of a node."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(30)
+    connection.sock.connect(str(node.data / "control"))
+    connection.request("POST", f"/v1/{verb}", json.dumps(body))
+    answer = connection.getresponse()
+    got = answer.status, json.loads(answer.read())
+    connection.close()
+    return got
 
 
 class Node:

@@ -10,7 +10,7 @@ import time
 import pytest
 import redis
 
-from harness import BINARY
+from harness import BINARY, post
 from test_cluster import Cluster, three, cluster  # pylint: disable=unused-import
 from test_shards import shards_of, wait_for
 
@@ -141,6 +141,30 @@ def test_leadership_is_handed_over_at_any_node(four):
         assert (again.returncode, again.stdout) == (0, f"node {target} leads shard {shard} already\n")
     answer = ask(four.nodes[0], "transfer", "1", str(leader_of(four.nodes[0], 1)))
     assert answer["shard"] == 1 and answer["took_ms"] < 3000
+
+
+def test_what_is_asked_meanwhile_waits(four):
+    """A first shard that hands its leadership over takes no command for a moment. Neither an operator hears of that, nor who joins."""
+    refused, counts, is_over = [], [0] * 4, False
+
+    def ask_all_the_time(number):
+        while not is_over:
+            status, answer = post(four.nodes[number], "replicas", {"replicas": 3})
+            counts[number] += 1
+            if status != 200:
+                refused.append((number, answer))
+
+    threads = [threading.Thread(target=ask_all_the_time, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(12):
+        first = whole_view(four.nodes[0])[0]
+        target = next(each["node"] for each in first["replicas"] if each["node"] != first["leader"])
+        assert post(four.nodes[first["leader"] - 1], "transfer", {"shard": 1, "node": target})[0] == 200
+    is_over = True
+    for thread in threads:
+        thread.join()
+    assert not refused and min(counts) > 12, (refused[:3], len(refused), counts)
 
 
 def test_leadership_is_not_handed_to_who_cannot_have_it(four):

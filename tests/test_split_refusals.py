@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import Node
+from harness import Node, post
 from test_operator import tutti
 from test_shards import wait_for
 
@@ -37,19 +37,6 @@ def test_a_place_where_nothing_can_be_split(four, words, code, sentence):
     shown = tutti(four, "split", *words, "--json")
     assert shown.returncode == REFUSED and json.loads(shown.stdout) == {"error": sentence, "code": code}
     assert [shard["id"] for shard in json.loads(tutti(four, "shards", "--json").stdout)["shards"]] == [1, 2, 3, 4]
-
-
-def post(node, verb, body):
-    """(HTTP status, answer) of what a program asks the control socket."""
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(30)
-    connection.sock.connect(str(node.data / "control"))
-    connection.request("POST", f"/v1/{verb}", json.dumps(body))
-    answer = connection.getresponse()
-    got = answer.status, json.loads(answer.read())
-    connection.close()
-    return got
 
 
 @pytest.mark.parametrize("arguments, code, part", [
