@@ -2,7 +2,9 @@
 """Acknowledged means durable: kill -9 under load, a disk that fills up, a flush that fails."""
 import os
 import random
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import textwrap
@@ -12,6 +14,7 @@ import pytest
 import redis
 
 from harness import Node
+from test_slow_disk import disks  # pylint: disable=unused-import
 
 ROUNDS = int(os.environ.get("ROUNDS", "500"))
 CONNECTIONS = 8
@@ -322,20 +325,28 @@ def test_a_log_that_ends_early_is_damage_otherwise(make_node):
     assert checked.returncode == 4 and "the log ends at entry" in checked.stdout
 
 
-def test_stopping_answers_what_is_under_way(make_node):
-    node = make_node("--reactors", "1").start()
-    connection = node.socket()
-    later = node.client()
+def test_stopping_answers_what_is_under_way(make_node, disks):
+    """The disk does not answer before the node has been told to stop."""
+    node = make_node("--reactors", "1", environment=disks[0].environment).start()
+    connection, later = node.socket(), node.client()
+    disks[0].delay(3600)
     connection.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$4\r\nk%03d\r\n$1\r\nv\r\n" % i for i in range(500)))
     # Whoever came later was answered, and again in a later turn of the loop: the node has read it.
     assert later.ping() and later.ping()
-    assert node.stop() == 0
+    assert select.select([connection], [], [], 0)[0] == [], "nothing is answered yet"
+    node.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while "node.stopping" not in node.log():
+        assert time.monotonic() < deadline and node.process.poll() is None, node.log()
+        time.sleep(0.01)
+    disks[0].heal()
     received = b""
     while chunk := connection.recv(65536):
         received += chunk
-    answered = received.count(b"+OK\r\n")
+    assert node.process.wait(timeout=10) == 0
+    assert received == b"+OK\r\n" * 500
     node.start()
-    assert node.client().dbsize() == answered == 500
+    assert node.client().dbsize() == 500
 
 
 def test_starting_is_quick(make_node):
