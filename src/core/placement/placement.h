@@ -30,6 +30,8 @@
  *       they begin only where the difference is larger than the tolerance.
  *   I7. What an earlier step began is finished rather than another thing begun: a learner becomes a
  *       voter where that is of any use, else it goes.
+ *   I8. Of voters that are too many those on full disks go first, and the last voter that is alive and has room
+ *       does not go: it takes over from a leader without room first.
  *
  * Cost: one call is linear in groups and replicas (docs/testing.md has a table); a group whose nodes
  * are fine is looked at twice and no more.

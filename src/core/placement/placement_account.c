@@ -98,7 +98,8 @@ static void open_node(struct placement *placement, uint16_t index, uint64_t capa
         .used_bytes = state->used_bytes,
     };
     node->is_leaving = node->is_gone || state->is_draining;
-    node->is_eligible = node->is_live && !node->is_leaving && !is_full(placement, node, 0);
+    node->has_room = !is_full(placement, node, 0);
+    node->is_eligible = node->is_live && !node->is_leaving && node->has_room;
     placement->standing_count += !node->is_leaving;
     if (state->id < PLACEMENT__DIRECT_ID_COUNT) {
         placement->index_by_id[state->id] = index;

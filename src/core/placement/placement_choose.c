@@ -115,11 +115,12 @@ static uint64_t badness(const struct placement *placement, const struct placemen
     uint64_t zone_count =
         placement__zone_count(placement, view, account->state->zone, PLACEMENT__NOWHERE, false);
     uint64_t relief = placement__relief(placement, view, node);
+    bool is_full = !account->has_room;
     uint64_t relief_max = (UINT64_C(1) << 47) - 1;
     relief = relief > relief_max ? relief_max : relief;
     return (uint64_t)account->is_gone << 62 | (uint64_t)!account->is_live << 61 |
-           (uint64_t)account->is_leaving << 60 | zone_count << 48 | relief << 1 |
-           (node != view->leader);
+           (uint64_t)account->is_leaving << 60 | (uint64_t)is_full << 59 | zone_count << 48 |
+           relief << 1 | (node != view->leader);
 }
 
 /* The place in the list of voters of the worst one but these two. */

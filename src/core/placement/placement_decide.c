@@ -157,6 +157,41 @@ static int remove_voters(struct placement *placement, const struct placement__vi
                                             view->state->voters[first], other));
 }
 
+/* It could take writes for the group. */
+static bool is_fit(const struct placement *placement, uint16_t node)
+{
+    return placement__is_live(placement, node) && !placement__is_leaving(placement, node) &&
+           placement->nodes[node].has_room;
+}
+
+/* The other one's disk is full. */
+static bool is_fitter(const struct placement *placement, uint16_t node, uint16_t other)
+{
+    return node != PLACEMENT__NOWHERE && is_fit(placement, node) &&
+           !placement->nodes[other].has_room;
+}
+
+/* Without these two only voters would be left whose disks are full, as the leader's is: who should lead, and stay?
+ * NOWHERE: it is not so, or none of the two is any better. */
+static uint16_t heir_with_room(const struct placement *placement,
+                               const struct placement__view *view, uint8_t first, uint8_t second)
+{
+    for (uint8_t i = 0; i < view->voter_count; i++) {
+        if (i != first && i != second && is_fit(placement, view->voters[i])) {
+            return PLACEMENT__NOWHERE;
+        }
+    }
+    uint16_t best = PLACEMENT__NOWHERE;
+    for (uint8_t i = 0; i < view->voter_count; i++) {
+        uint16_t node = view->voters[i];
+        if (is_fit(placement, node) &&
+            (best == PLACEMENT__NOWHERE || leads_better(placement, node, best))) {
+            best = node;
+        }
+    }
+    return best;
+}
+
 static int remove_excess(struct placement *placement, const struct placement__view *view)
 {
     if (view->voter_count <= view->wanted_count) {
@@ -173,6 +208,7 @@ static int remove_excess(struct placement *placement, const struct placement__vi
             uint16_t target = placement__successor(placement, view);
             bool may_hand_over = !placement->policy.is_balancing_off ||
                                  BUG("placement.even_hands_over") ||
+                                 is_fitter(placement, target, view->leader) ||
                                  placement__is_leaving(placement, view->leader);
             if (target != PLACEMENT__NOWHERE && may_hand_over) {
                 return (int)placement__hand_over(placement, view, target,
@@ -184,6 +220,10 @@ static int remove_excess(struct placement *placement, const struct placement__vi
     }
     uint8_t first = placement__worst_voter(placement, view, leader, UINT8_MAX);
     uint8_t second = placement__worst_voter(placement, view, leader, first);
+    uint16_t target = heir_with_room(placement, view, first, second);
+    if (target != PLACEMENT__NOWHERE) {
+        return (int)placement__hand_over(placement, view, target, PLACEMENT_REASON_HAND_OVER);
+    }
     return remove_voters(placement, view, PLACEMENT_REASON_SHRINK, first, second);
 }
 

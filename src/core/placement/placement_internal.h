@@ -26,6 +26,7 @@ struct placement__node {
     bool is_live;     /* Counts towards majorities. */
     bool is_gone;     /* Its voters are to be replaced: it will not come back. */
     bool is_leaving;  /* Gone or draining. */
+    bool has_room;    /* By what it said. */
     bool is_eligible; /* May be given replicas. */
     bool has_voters;
     uint64_t grace_ends_at_ms; /* UINT64_MAX: nobody waits for it. */
@@ -129,7 +130,7 @@ uint64_t placement__relief(const struct placement *placement, const struct place
 int32_t placement__zone_gain(const struct placement *placement, const struct placement__view *view,
                              uint16_t from, uint16_t to);
 /* The place in the list of voters of the one to give up first, but for these two: on nodes that are
- * gone, not live, or draining; in crowded zones; on full nodes. */
+ * gone, not live, draining, or without room; in crowded zones; on nodes that have more than others. */
 uint8_t placement__worst_voter(const struct placement *placement,
                                const struct placement__view *view, uint8_t except,
                                uint8_t also_except);
