@@ -465,6 +465,7 @@ static void add_of_office(struct cluster_node *node, struct told *told)
         .dead_grace_ms = nature->conducting.grace_ms,
         .fill_count_max = FILL_COUNT_MAX,
         .is_balancing_off = input->map->range_count == 1,
+        .does_spread_still = true,
     };
     input->planned = told->planned;
     input->planned_count = list_planned(cluster, rows, told->planned);

@@ -163,6 +163,7 @@ static int conduct(struct conductor *conductor, const struct conductor_input *in
         .group_count = group_count,
     };
     plan.policy.is_balancing_off |= conductor->is_balance_waiting;
+    plan.policy.does_spread_still &= !conductor->is_balance_waiting;
     struct placement_output output;
     int status = placement_plan(conductor->placement, &plan, &output, error);
     if (status != 0) {

@@ -121,6 +121,7 @@ static void take_policy(struct placement *placement, const struct placement_inpu
         .full_permille = or_default(given->full_permille, PLACEMENT_FULL_PERMILLE),
         .tolerance_permille = or_default(given->tolerance_permille, PLACEMENT_TOLERANCE_PERMILLE),
         .is_balancing_off = given->is_balancing_off,
+        .does_spread_still = given->does_spread_still,
     };
     placement->step_count_max = or_default(input->step_count_max, PLACEMENT_STEP_COUNT_MAX);
 }

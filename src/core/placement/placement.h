@@ -103,6 +103,7 @@ struct placement_policy {
     /* Only 1 and 2 of what is wanted, and 3 for new replicas. Nor does a leader hand over because it would be
      * the voter to go: another one goes. */
     bool is_balancing_off;
+    bool does_spread_still; /* Balancing is off; but 3 is wanted of all replicas. */
 };
 #define PLACEMENT_DEAD_GRACE_MS (5 * 60 * 1000)
 #define PLACEMENT_FILL_COUNT_MAX 2

@@ -363,7 +363,8 @@ static int finish_learner(struct placement *placement, const struct placement__v
 
 static int spread_zones(struct placement *placement, const struct placement__view *view)
 {
-    if (placement->policy.is_balancing_off || !placement__zone_could_gain(placement, view)) {
+    bool is_wanted = !placement->policy.is_balancing_off || placement->policy.does_spread_still;
+    if (!is_wanted || !placement__zone_could_gain(placement, view)) {
         return NEXT_RULE;
     }
     bool is_deferred = false;

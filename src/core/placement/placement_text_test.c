@@ -10,7 +10,7 @@
  *           [kept]
  *                                               in ascending order; 5* is caught up
  *   groups 16 voters=1 …                        as many, from 1
- *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=off]
+ *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=off] [spread]
  *   alive 2, suspect 2, dead 2, left 2, drain 2, slow 2, fast 2, remove 2
  *   time 60                                     let that many seconds pass
  *   plan                                        the steps that would be taken now
@@ -189,6 +189,7 @@ static void set_policy(struct scene *scene, const char *line)
         .full_permille = (uint32_t)option(line, "full", 0),
         .tolerance_permille = (uint32_t)option(line, "tolerance", 0),
         .is_balancing_off = balance != NULL && strncmp(balance, "off", 3) == 0,
+        .does_spread_still = strstr(line, " spread") != NULL,
     };
 }
 
