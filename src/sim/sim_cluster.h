@@ -18,6 +18,7 @@
  *   sim_cluster_gossip.c   rumours of who is gone, in lives whose groups fall quiet
  *   sim_cluster_conductor.c  a machine's core/conductor, in lives that have them
  *   sim_cluster_office.c   what is around conductors, what they promise, and what they must come to
+ *   sim_cluster_room.c     zones, and disks with little room, as conductors hear of them
  *
  * In some lives the data are in several shards, each with a group and an oracle of its own. Then
  * there are transactions over several of them:
@@ -72,6 +73,9 @@ struct cluster_conducting {
     uint32_t slot_load; /* Each slot takes so much in 1000 s, whatever clients do, */
     uint32_t hot_slot;  /* and this one so much more. */
     uint32_t hot_load;
+    uint32_t zone_count;     /* In which machines may be; below 2: all are in one. */
+    uint32_t capacity_mib;   /* Of each disk; 0: not known. */
+    uint32_t tight_every_us; /* One has little room, or room again. */
 };
 
 /* What this life is like: drawn from the seed. Intervals of 0: never. */
@@ -387,6 +391,8 @@ void sim__cluster_office_begin(struct cluster *cluster);
 void sim__cluster_office_heal(struct cluster *cluster);
 /* Why there will be more steps; NULL: there will be none. */
 const char *sim__cluster_unrest(const struct cluster *cluster);
+/* All is as it should be: has it been so for long, without any step? */
+bool sim__cluster_is_at_rest(struct cluster *cluster);
 /* So long after all faults they may take to come to rest. */
 uint64_t sim__cluster_rest_us_max(const struct cluster *cluster);
 

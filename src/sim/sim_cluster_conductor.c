@@ -144,6 +144,7 @@ static void check_thought(struct cluster_node *node, const struct shard *shard, 
     struct placement_group_state state;
     conductor_describe(shard, group, node->id, &state);
     const struct placement_group_state *thought_of = node->conductor->thought_of;
+    node->conductor->configured = state;
     if (thought_of != NULL && !conductor_has_same_members(&state, thought_of)) {
         sim__cluster_fail(node->cluster, "a step for other members of shard %u is taken", group);
     }
@@ -184,6 +185,9 @@ static int transfer(void *context, wal_shard group, raft_node target)
 static void begun(void *context, const struct placement_step *step)
 {
     struct cluster_node *node = context;
+    if (node->conductor->thought_of == NULL) {
+        sim__cluster_check_place(node, step, &node->conductor->configured);
+    }
     sim__cluster_step_begun(node->cluster, node, step);
 }
 
@@ -225,6 +229,9 @@ static void send(void *context, raft_node to, struct bytes bytes)
     if (message.kind == CONDUCTOR_MESSAGE_STEP) {
         sim__cluster_note(cluster, "conductor.step", message.step.group, to, message.step.kind);
         sim__cluster_check_step(node, to, &message.step);
+        struct placement_group_state thought_of;
+        conductor_message_next(&message, &thought_of);
+        sim__cluster_check_place(node, &message.step, &thought_of);
     }
     if (is_late) {
         struct late *late = memory_allocate_zeroed(1, sizeof *late);
@@ -411,6 +418,9 @@ static uint32_t list_nodes(const struct cluster_node *node, const struct cluster
                 .since_ms = rumour->since_ms,
                 .is_draining = ((rows->draining | rows->drained) >> i & 1) != 0,
                 .is_slow = rumour->is_slow,
+                .zone = sim__cluster_zone(node->cluster, i),
+                .capacity_bytes = rumour->capacity_bytes,
+                .used_bytes = rumour->used_bytes,
             };
         }
     }
@@ -494,10 +504,15 @@ static void act(struct cluster *cluster, struct cluster_node *node)
     };
     conductor->is_found = false;
     add_of_office(node, &told);
+    conductor->told = told.nodes;
+    conductor->told_count = told.input.node_count;
+    conductor->told_at_ms = now_ms;
     if (conductor_tick(conductor->core, &told.input, &error) != 0) {
         sim__cluster_fail(cluster, "the conductor of node %u has no plan: %s", node->id,
                           error.message);
     }
+    conductor->told = NULL;
+    conductor->told_count = 0;
 }
 
 static void tick(struct cluster *cluster, const struct cluster_event *event)

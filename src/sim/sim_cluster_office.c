@@ -18,6 +18,8 @@ enum {
     WRONG_SHARE = 60,
     SLOW_TIMES = 10, /* A disk that is so much slower than usual is said to be slow. */
     REST_MS = 15000, /* No step for so long: none is under way, or waits for the last one. */
+    LONG_REST_MS =
+        90000, /* And when all is settled: longer than anything that conductors wait for. */
 };
 
 /* ---- The nature of these lives --------------------------------------------------------------- */
@@ -64,6 +66,7 @@ void sim__cluster_office_draw(struct cluster *cluster)
         random_chance(&random, 1, 4) ? sim__cluster_between(&random, 20000, 500000) : 0;
     nature->conducting.does_begin_alone = !nature->does_start_whole && random_chance(&random, 1, 2);
     nature->conducting.replica_count = replica_counts[random_below(&random, 5)];
+    sim__cluster_room_draw(cluster);
 }
 
 void sim__cluster_office_create(struct cluster *cluster)
@@ -264,6 +267,11 @@ static void gossip(struct cluster *cluster, const struct cluster_event *event)
             rumour->since_ms = sim__cluster_conductor_now_ms(node);
         }
         rumour->is_slow = cluster->nodes[other]->disk_times >= SLOW_TIMES;
+        if (liveness == PLACEMENT_ALIVE) {
+            rumour->capacity_bytes = sim__cluster_capacity_bytes(cluster);
+            rumour->used_bytes =
+                rumour->capacity_bytes == 0 ? 0 : sim__cluster_used_bytes(cluster, other);
+        }
     }
     sim__cluster_schedule(cluster, RUMOUR_MS * 1000 / cluster->nature.conducting.pace, gossip, NULL,
                           0, NULL);
@@ -324,19 +332,6 @@ void sim__cluster_check_step(const struct cluster_node *node, raft_node to,
     }
 }
 
-void sim__cluster_step_begun(struct cluster *cluster, const struct cluster_node *node,
-                             const struct placement_step *step)
-{
-    struct cluster_office *office = cluster->office;
-    sim__cluster_note(cluster, placement_kind_text(step->kind), step->group, step->node,
-                      step->other);
-    sim__cluster_note(cluster, placement_reason_text(step->reason), node->id, 0, 0);
-    office->step_count++;
-    office->healed_step_count += cluster->is_healing ? 1 : 0;
-    office->step_at_us = cluster->now_us;
-    cluster->result->conducted_count++;
-}
-
 /* ---- What they come to ----------------------------------------------------------------------- */
 
 /* A group, as its leader has it. */
@@ -344,6 +339,7 @@ struct group {
     const struct raft_configuration *members;
     uint32_t leader; /* A place. */
     uint64_t weight; /* Of its leadership. */
+    raft_term term;
 };
 
 struct overview {
@@ -373,7 +369,8 @@ static bool find_group(const struct cluster *cluster, uint32_t place, struct gro
         shard_get_statistics(shard, &statistics);
         if (statistics.term > newest) {
             newest = statistics.term;
-            *group = (struct group){.members = shard_configuration(shard), .leader = i};
+            *group =
+                (struct group){.members = shard_configuration(shard), .leader = i, .term = newest};
         }
     }
     return newest > 0;
@@ -410,6 +407,11 @@ static bool look(const struct cluster *cluster, struct overview *overview)
         overview->active_count += is_active(overview, i);
     }
     return true;
+}
+
+static uint32_t active_nodes(const struct overview *overview)
+{
+    return overview->rows->nodes & ~overview->rows->draining;
 }
 
 static uint32_t odd_below(uint32_t count)
@@ -476,6 +478,10 @@ static const char *unrest_of_members(const struct overview *overview, const stru
     if (!is_active(overview, group->leader) && has_active_voter(overview, group)) {
         return "a machine leads that should not";
     }
+    if (is_placed(overview, group) && /* Else it waits for a machine, and nothing less is begun. */
+        sim__cluster_is_zone_crowded(overview->cluster, group->members, active_nodes(overview))) {
+        return "a zone has more voters of a group than it must";
+    }
     return NULL;
 }
 
@@ -498,6 +504,16 @@ static bool is_lead_uneven(const struct overview *overview, const struct group *
     return false;
 }
 
+static bool are_zones_no_worse(const struct overview *overview, const struct group *group,
+                               uint32_t from, uint32_t to)
+{
+    const struct cluster *cluster = overview->cluster;
+    uint32_t active = active_nodes(overview);
+    return sim__cluster_zone(cluster, from) == sim__cluster_zone(cluster, to) ||
+           sim__cluster_zone_count(cluster, group->members, active, to) + 1 <=
+               sim__cluster_zone_count(cluster, group->members, active, from);
+}
+
 /* Would it move a replica? */
 static bool is_filled_unevenly(const struct overview *overview, const struct group *group,
                                uint32_t sum)
@@ -508,7 +524,8 @@ static bool is_filled_unevenly(const struct overview *overview, const struct gro
         bool is_full = is_active(overview, from) && counts[from] * overview->active_count > sum;
         for (uint32_t to = 0; to < overview->cluster->nature.node_count && is_full; to++) {
             if (is_active(overview, to) && counts[from] >= counts[to] + 2 &&
-                !raft_configuration_has_member(group->members, to + 1)) {
+                !raft_configuration_has_member(group->members, to + 1) &&
+                are_zones_no_worse(overview, group, from, to)) {
                 return true;
             }
         }
@@ -550,6 +567,9 @@ static const char *find_unrest(const struct cluster *cluster)
     if (office->rows.planned != 0) {
         return "a split is planned, and not done";
     }
+    if (sim__cluster_is_room_lacking(cluster)) {
+        return "a disk has little room";
+    }
     if (!look(cluster, &overview)) {
         return "a group has no leader";
     }
@@ -564,6 +584,52 @@ static const char *find_unrest(const struct cluster *cluster)
         is_draining |= (office->rows.draining >> i & 1) != 0 && overview.replica_counts[i] == 0;
     }
     return is_draining ? "a machine is empty, and not drained" : unrest_of_balance(&overview);
+}
+
+/* The terms in which all groups are led: 0: some are not. */
+static uint64_t term_sum(const struct cluster *cluster)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct group group = {0};
+        if (sim__cluster_is_born(cluster, i) && !find_group(cluster, i, &group)) {
+            return 0;
+        }
+        sum += group.term;
+    }
+    return sum;
+}
+
+/* Somebody else was elected, as happens when messages are late; or leaderships are spread by loads that are known
+ * no better than by a quarter. Then a step is right, and all has to come to rest anew. */
+static bool is_rest_disturbed(const struct cluster *cluster, const struct placement_step *step)
+{
+    bool is_by_load = cluster->nature.conducting.slot_load > 0 &&
+                      step->kind == PLACEMENT_TRANSFER_LEADER &&
+                      step->reason == PLACEMENT_REASON_LEADERS;
+    return is_by_load || term_sum(cluster) != cluster->office->rest_term_sum;
+}
+
+void sim__cluster_step_begun(struct cluster *cluster, const struct cluster_node *node,
+                             const struct placement_step *step)
+{
+    struct cluster_office *office = cluster->office;
+    sim__cluster_note(cluster, placement_kind_text(step->kind), step->group, step->node,
+                      step->other);
+    sim__cluster_note(cluster, placement_reason_text(step->reason), node->id, 0, 0);
+    office->step_count++;
+    office->healed_step_count += cluster->is_healing ? 1 : 0;
+    office->step_at_us = cluster->now_us;
+    cluster->result->conducted_count++;
+    if (office->rest_since_us != 0 && is_rest_disturbed(cluster, step)) {
+        office->rest_since_us = 0;
+    }
+    if (office->rest_since_us != 0) {
+        sim__cluster_fail(cluster,
+                          "all is settled, and a step is taken: %s node %u of shard %u (%s)",
+                          placement_kind_text(step->kind), step->node, step->group,
+                          placement_reason_text(step->reason));
+    }
 }
 
 static void look_for_rest(struct cluster *cluster, const struct cluster_event *event)
@@ -581,12 +647,27 @@ const char *sim__cluster_unrest(const struct cluster *cluster)
     return cluster->office == NULL ? NULL : cluster->office->unrest;
 }
 
+bool sim__cluster_is_at_rest(struct cluster *cluster)
+{
+    struct cluster_office *office = cluster->office;
+    if (office != NULL && office->rest_since_us == 0) {
+        office->rest_since_us = cluster->now_us;
+        office->rest_term_sum = term_sum(cluster);
+        cluster->is_quiet = true;
+    }
+    return office == NULL ||
+           cluster->now_us >= office->rest_since_us +
+                                  UINT64_C(1000) * LONG_REST_MS / cluster->nature.conducting.pace;
+}
+
 /* 0: there are no conductors. */
 uint64_t sim__cluster_rest_us_max(const struct cluster *cluster)
 {
-    return cluster->office == NULL
-               ? 0
-               : UINT64_C(4000) * CONDUCTOR_HOLD_MS / cluster->nature.conducting.pace;
+    if (cluster->office == NULL) {
+        return 0;
+    }
+    uint64_t waits_ms = UINT64_C(4) * CONDUCTOR_HOLD_MS + LONG_REST_MS;
+    return waits_ms * 1000 / cluster->nature.conducting.pace + sim__cluster_room_us_max(cluster);
 }
 
 void sim__cluster_office_begin(struct cluster *cluster)
@@ -596,6 +677,7 @@ void sim__cluster_office_begin(struct cluster *cluster)
     }
     sim__cluster_schedule(cluster, 1, gossip, NULL, 0, NULL);
     sim__cluster_schedule(cluster, LOOK_US, look_for_rest, NULL, 0, NULL);
+    sim__cluster_room_begin(cluster);
     if (cluster->nature.conducting.office_every_us > 0) {
         sim__cluster_schedule(
             cluster, sim__cluster_delay(cluster, cluster->nature.conducting.office_every_us),
@@ -616,6 +698,7 @@ void sim__cluster_office_heal(struct cluster *cluster)
         return;
     }
     cluster->older = 0;
+    sim__cluster_room_heal(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
         struct cluster_node *node = cluster->nodes[i];
         bool has_to_start = (older >> i & 1) != 0 || sim__cluster_node_is_damaged(node);

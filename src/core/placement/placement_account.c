@@ -9,6 +9,7 @@
  * A group weighs its size and a base, a quarter of the mean size, so that a great many empty groups
  * are spread as well. */
 #include "base/assert/assert.h"
+#include "base/trace/trace.h"
 #include "core/placement/placement_internal.h"
 
 /* ---- Nodes ----------------------------------------------------------------------------------- */
@@ -61,7 +62,7 @@ static bool is_full(const struct placement *placement, const struct placement__n
                     uint64_t more_bytes)
 {
     unsigned __int128 used = (unsigned __int128)node->used_bytes + more_bytes;
-    return node->state->capacity_bytes != 0 &&
+    return node->state->capacity_bytes != 0 && !BUG("placement.full_disk_filled") &&
            used * 1000 > (unsigned __int128)node->capacity_bytes * placement->policy.full_permille;
 }
 
@@ -188,6 +189,9 @@ uint32_t placement__zone_count(const struct placement *placement,
                                bool with_learners)
 {
     uint32_t count = 0;
+    if (BUG("placement.zones_ignored")) {
+        return 0;
+    }
     for (uint8_t i = 0; i < view->voter_count; i++) {
         uint16_t node = view->voters[i];
         count += node != except && !placement__is_leaving(placement, node) &&

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which node is best for a replica, and which voter is best given up. */
 #include "base/assert/assert.h"
+#include "base/trace/trace.h"
 #include "core/placement/placement_internal.h"
 
 /* ---- Choosing -------------------------------------------------------------------------------- */
@@ -50,7 +51,7 @@ bool placement__zone_could_gain(const struct placement *placement,
     for (uint32_t i = 0; crowd > 1 && i < placement->zone_count; i++) {
         if (placement__zone_count(placement, view, placement->zones[i].zone, PLACEMENT__NOWHERE,
                                   false) +
-                2 <=
+                (BUG("placement.zone_gain_assumed") ? 1 : 2) <=
             crowd) {
             return true;
         }
@@ -75,7 +76,8 @@ int32_t placement__zone_gain(const struct placement *placement, const struct pla
         return 0;
     }
     return (int32_t)placement__zone_count(placement, view, from_zone, PLACEMENT__NOWHERE, false) -
-           (int32_t)placement__zone_count(placement, view, to_zone, PLACEMENT__NOWHERE, false) - 1;
+           (int32_t)placement__zone_count(placement, view, to_zone, PLACEMENT__NOWHERE, false) -
+           (BUG("placement.zone_gain_assumed") ? 0 : 1);
 }
 
 uint16_t placement__victim(const struct placement *placement, const struct placement__view *view,
@@ -115,7 +117,7 @@ static uint64_t badness(const struct placement *placement, const struct placemen
     uint64_t zone_count =
         placement__zone_count(placement, view, account->state->zone, PLACEMENT__NOWHERE, false);
     uint64_t relief = placement__relief(placement, view, node);
-    bool is_full = !account->has_room;
+    bool is_full = !account->has_room && !BUG("placement.last_room_removed");
     uint64_t relief_max = (UINT64_C(1) << 47) - 1;
     relief = relief > relief_max ? relief_max : relief;
     return (uint64_t)account->is_gone << 62 | (uint64_t)!account->is_live << 61 |

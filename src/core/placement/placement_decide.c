@@ -168,7 +168,7 @@ static bool is_fit(const struct placement *placement, uint16_t node)
 static bool is_fitter(const struct placement *placement, uint16_t node, uint16_t other)
 {
     return node != PLACEMENT__NOWHERE && is_fit(placement, node) &&
-           !placement->nodes[other].has_room;
+           !placement->nodes[other].has_room && !BUG("placement.last_room_removed");
 }
 
 /* Without these two only voters would be left whose disks are full, as the leader's is: who should lead, and stay?
@@ -182,7 +182,7 @@ static uint16_t heir_with_room(const struct placement *placement,
         }
     }
     uint16_t best = PLACEMENT__NOWHERE;
-    for (uint8_t i = 0; i < view->voter_count; i++) {
+    for (uint8_t i = 0; i < view->voter_count && !BUG("placement.last_room_removed"); i++) {
         uint16_t node = view->voters[i];
         if (is_fit(placement, node) &&
             (best == PLACEMENT__NOWHERE || leads_better(placement, node, best))) {
