@@ -317,6 +317,7 @@ static void crash(raft_node id, bool is_damaging)
         return;
     }
     note(is_damaging ? "crash with damage" : "crash", id);
+    node->does_forget = node->was_impaired && !node->output.is_impaired && chance(1, 2);
     raft__world_crash(world, id, below(node->write_count + 1));
     life.members[id].start_at_us = chance(1, 2) ? 0 : life.now_us + below(600000);
     life.members[id].read.term = 0;

@@ -6,6 +6,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/trace/trace.h"
 
 /* ---- Logs ------------------------------------------------------------------------------------ */
 
@@ -687,6 +688,7 @@ void raft__world_start(struct raft__world *world, raft_node id)
     options.configuration = node->stored.configuration;
     options.configuration_index = node->stored.configuration_index;
     options.is_impaired = node->is_impaired;
+    node->was_impaired = node->is_impaired;
     options.random_seed = ++node->seed * 1000 + id;
     options.now_ms = node->now_ms;
     struct error error = {0};
@@ -704,7 +706,11 @@ void raft__world_crash(struct raft__world *world, raft_node id, uint32_t kept_co
 {
     struct raft__world_node *node = &world->nodes[id];
     ASSERT(node->raft != NULL);
-    node->is_impaired = node->output.is_impaired;
+    node->is_impaired = node->output.is_impaired || node->does_forget;
+    if (node->does_forget) {
+        PROBE("raft.world.forgets_whole");
+    }
+    node->does_forget = false;
     complete_writes(node, kept_count);
     forget_volatile(node);
 }

@@ -84,6 +84,9 @@ struct raft__world_node {
     struct raft__world_log former_log; /* Before it was last cut. */
     struct raft__world_state stored;
     bool is_impaired;
+    bool was_impaired; /* When it started. */
+    bool
+        does_forget; /* That it is whole again, when it crashes: its store was not flushed since. */
 };
 
 struct raft__world {
