@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transactions whose keys are in several shards: EXEC, MSET, MSETNX and LCS, by way of core/txn.
+ * An EXEC that cannot be cut as it is goes to resp_evaluate.c.
  *
  * Each server has a coordinator of its own, on its loop. The order of a connection (I5 of resp.h) is
  * kept as for commands that are spread: such a transaction begins when nothing of its connection is
@@ -132,27 +133,27 @@ void resp__across_reply_failed(const struct command_entry *entry, const struct t
 }
 
 /* MSETNX, alone or the only command of a transaction. */
-static void reply_only_new(const struct across *across, int64_t number, const struct reply *reply)
+static void reply_only_new(const struct command_entry *entry, int64_t number,
+                           const struct reply *reply)
 {
-    if (is_exec(across->entry)) {
+    if (is_exec(entry)) {
         reply_array(reply, 1);
     }
     reply_integer(reply, number);
 }
 
-static void reply_committed(const struct across *across, const struct txn_done *done,
-                            const struct reply *reply)
+void resp__across_reply_committed(const struct kv_split *split, const struct command_entry *entry,
+                                  const struct txn_done *done, const struct reply *reply)
 {
-    bool is_array = is_exec(across->entry);
     bool are_all_there = true;
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;
     }
-    if (!are_all_there && kv_split_is_only_new(across->split)) {
-        reply_only_new(across, 1, reply);
+    if (!are_all_there && kv_split_is_only_new(split)) {
+        reply_only_new(entry, 1, reply);
     } else if (!are_all_there) {
         reply_error(reply, "UNKNOWN the transaction is committed, its replies were lost");
-    } else if (!kv_split_join(across->split, done->replies, is_array, reply)) {
+    } else if (!kv_split_join(split, done->replies, is_exec(entry), reply)) {
         reply_error(reply, "ERR the replies of the transaction are malformed; it is committed");
     }
 }
@@ -162,11 +163,11 @@ static void write_answer(const struct across *across, const struct txn_done *don
 {
     switch (done->result) {
     case TXN_COMMITTED:
-        reply_committed(across, done, reply);
+        resp__across_reply_committed(across->split, across->entry, done, reply);
         return;
     case TXN_CHANGED:
         if (kv_split_is_only_new(across->split)) {
-            reply_only_new(across, 0, reply); /* A key exists. */
+            reply_only_new(across->entry, 0, reply); /* A key exists. */
         } else {
             reply_null_array(reply);
         }
@@ -249,17 +250,17 @@ static bool answer_at_once(const struct across *across, const struct reply *repl
 }
 
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
-                          struct kv_transaction *transaction, const struct reply *reply)
+                          struct kv_transaction **transaction, const struct reply *reply)
 {
-    enum handled handled = may_begin(connection, kv_transaction_size_bytes(transaction));
+    enum handled handled = may_begin(connection, kv_transaction_size_bytes(*transaction));
     if (handled != HANDLED_DONE) {
         return handled;
     }
     const struct slots *slots = resp__slots(connection->server);
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;
-    int status =
-        kv_split_create(&across->split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
+    int status = kv_split_create(&across->split, *transaction, resp__group_of_slot,
+                                 (void *)(uintptr_t)slots);
     if (status == 0 && answer_at_once(across, reply)) {
         across_free(across);
         return HANDLED_DONE;
@@ -277,8 +278,7 @@ enum handled resp__across(struct connection *connection, const struct command_en
     case -EBUSY:
         return HANDLED_LATER;
     case -EXDEV:
-        resp__reply_cross(reply);
-        return HANDLED_DONE;
+        return resp__evaluate(connection, entry, transaction, reply);
     default:
         resp__reply_failure(entry, true, status, reply);
         return HANDLED_DONE;
@@ -300,7 +300,7 @@ enum handled resp__across_command(struct connection *connection, const struct co
     }
     struct kv_transaction *transaction = kv_transaction_create();
     kv_transaction_add(transaction, entry->command, arguments + 1, count - 1);
-    handled = resp__across(connection, entry, transaction, reply);
+    handled = resp__across(connection, entry, &transaction, reply);
     kv_transaction_destroy(transaction);
     return handled;
 }

@@ -142,6 +142,28 @@ static void test_what_moves(void **state)
     end(world, client);
 }
 
+/* What EXEC has to know of other shards is held as long. */
+static void test_what_is_evaluated(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    set_large(client, "set a $");
+    wait_for_charge(world, 0, SMALL);
+    world_set_reading_late(world, true);
+    world_set_holding(world, true);
+    WORLD_EXPECT(client, "multi\r\ncopy a b\r\nstrlen b\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    world_send(client, BYTES("exec\r\n"));
+    world_let(world, 1);
+    wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE); /* One is read. */
+    world_let(world, 1);
+    os_sleep_ms(50);
+    wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE); /* PREPARE is held. */
+    world_set_holding(world, false);
+    WORLD_EXPECT(client, "", LOST);
+    wait_for_charge(world, 0, SMALL);
+    end(world, client);
+}
+
 static void test_transactions(void **state)
 {
     int client;
@@ -285,13 +307,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers_of_parts),
-        cmocka_unit_test(test_what_moves),
-        cmocka_unit_test(test_transactions),
-        cmocka_unit_test(test_no_room),
-        cmocka_unit_test(test_reads_are_few),
-        cmocka_unit_test(test_each_counts_once),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_answers_of_parts),  cmocka_unit_test(test_what_moves),
+        cmocka_unit_test(test_what_is_evaluated), cmocka_unit_test(test_transactions),
+        cmocka_unit_test(test_no_room),           cmocka_unit_test(test_reads_are_few),
+        cmocka_unit_test(test_each_counts_once),  cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

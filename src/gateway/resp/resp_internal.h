@@ -181,9 +181,10 @@ struct resp_server {
     struct list held;        /* Stopped by CLIENT PAUSE. */
     struct txn *txn;         /* Of transactions over several shards: NULL before the first. */
     struct os_timer *txn_timer;
-    struct list spreads; /* With parts that the backend refused for now. */
-    struct list moves;   /* The same, of what is to be moved. */
-    struct list moved;   /* Connections with commands that have to be dispatched anew. */
+    struct list spreads;     /* With parts that the backend refused for now. */
+    struct list moves;       /* The same, of what is to be moved. */
+    struct list evaluations; /* The same, of EXEC. */
+    struct list moved;       /* Connections with commands that have to be dispatched anew. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -548,9 +549,9 @@ void resp__spreads_retry(struct resp_server *server);
 /* ---- Transactions over several shards --------------------------------------------------------- */
 
 /* Have the transaction done, or reply a refusal; else it has to be tried again. What is begun has copies
- * of all. */
+ * of all, or takes it. */
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
-                          struct kv_transaction *transaction, const struct reply *reply);
+                          struct kv_transaction **transaction, const struct reply *reply);
 /* A command that kv_command_may_be_split(), with keys in several shards. */
 enum handled resp__across_command(struct connection *connection, const struct command_entry *entry,
                                   const struct bytes *arguments, uint32_t count,
@@ -561,6 +562,9 @@ MUST_USE int resp__across_begin(struct resp_server *server, const struct slots *
                                 struct kv_split *split, uint8_t protocol,
                                 void (*done)(void *context, const struct txn_done *done),
                                 void *context);
+/* What the client is told of what was committed, from the replies of its parts. */
+void resp__across_reply_committed(const struct kv_split *split, const struct command_entry *entry,
+                                  const struct txn_done *done, const struct reply *reply);
 /* What the client is told of what was not committed, or may not have been. */
 void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
                                const struct reply *reply);
@@ -574,6 +578,13 @@ enum handled resp__move(struct connection *connection, const struct command_entr
                         const struct bytes *arguments, uint32_t count);
 /* Each tick: what was refused as busy, once more. */
 void resp__moves_retry(struct resp_server *server);
+
+/* EXEC of a transaction that cannot be cut as it is; nothing of the connection is under way. Takes it when
+ * it will answer. */
+enum handled resp__evaluate(struct connection *connection, const struct command_entry *entry,
+                            struct kv_transaction **transaction, const struct reply *reply);
+/* Each tick: what was refused as busy, once more. */
+void resp__evaluations_retry(struct resp_server *server);
 
 /* ---- Commands that have moved ---------------------------------------------------------------- */
 

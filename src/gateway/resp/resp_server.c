@@ -262,6 +262,7 @@ static void end_of_tick(void *context)
     list_init(&ready);
     resp__spreads_retry(server);
     resp__moves_retry(server);
+    resp__evaluations_retry(server);
     bool has_moved = resp__moved_retry(server);
     resp__across_tick(server);
     list_append_all(&ready, &server->busy);
@@ -276,7 +277,7 @@ static void end_of_tick(void *context)
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
     if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads) ||
-        !list_is_empty(&server->moves) || has_moved) {
+        !list_is_empty(&server->moves) || !list_is_empty(&server->evaluations) || has_moved) {
         os_timer_start(server->busy_timer, BUSY_RETRY_MS, 0);
     }
 }
@@ -395,6 +396,7 @@ struct resp_server *resp_server_create(struct resp_group *group, struct os_loop 
     list_init(&server->held);
     list_init(&server->spreads);
     list_init(&server->moves);
+    list_init(&server->evaluations);
     list_init(&server->moved);
     list_init(&server->pooled_slots);
     resp__lanes_init(&server->lanes);

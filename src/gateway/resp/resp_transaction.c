@@ -155,7 +155,7 @@ static bool may_be_across(struct connection *connection, const struct command_en
     struct slots_range range;
     return entry->command->keys.first > 0 &&
            (resp__find_range(resp__slots(connection->server), entry, arguments, count, &range) ||
-            kv_command_may_be_split(entry->command));
+            kv_command_may_be_split(entry->command) || kv_command_moves(entry->command));
 }
 
 enum handled resp__queue(struct connection *connection, const struct command_entry *entry,
@@ -253,8 +253,8 @@ struct target {
     struct slots_range range;  /* here. */
 };
 
-/* How many shards have the keys, by the map, and where the first one is; or -EXDEV: what it does
- * cannot be cut. */
+/* How many shards have the keys, by the map, and where the first one is. What cannot be cut as it is has
+ * them in several. */
 static int find_keys(struct kv_transaction *transaction, struct target *target)
 {
     const struct slots *slots = target->slots;
@@ -262,7 +262,7 @@ static int find_keys(struct kv_transaction *transaction, struct target *target)
     int status =
         kv_split_create(&split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
     if (status != 0) {
-        return status;
+        return 2;
     }
     uint32_t count = kv_split_part_count(split);
     target->range = resp__range_of_slot(slots, count > 0 ? kv_split_part(split, 0).place : 0);
@@ -318,16 +318,12 @@ static enum handled execute_queue(struct connection *connection, int shard_count
                                   struct kv_transaction **transaction, const struct target *target,
                                   const struct reply *reply)
 {
-    if (shard_count < 0) {
-        reply_error(reply, RESP_SPLIT_TEXT);
-        return HANDLED_DONE;
-    }
     if (shard_count <= 1) {
         return submit_transaction(connection, transaction, target, reply);
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("exec"));
-    enum handled handled = resp__across(connection, entry, *transaction, reply);
+    enum handled handled = resp__across(connection, entry, transaction, reply);
     if (handled == HANDLED_DONE) { /* It is copied. */
         kv_transaction_destroy(*transaction);
         *transaction = NULL;

@@ -125,6 +125,9 @@ void kv_transaction_add(struct kv_transaction *transaction, const struct kv_comm
 /* The queued command was one of the gateway's own (PING, ECHO): what it answers, as the protocol of
  * the connection writes it. One reply. */
 void kv_transaction_add_answer(struct kv_transaction *transaction, struct bytes answer);
+/* Of what is added from now on the client sees no replies: it is over several shards, and they would be
+ * those of no command of his. kv_split_join() leaves them out. */
+void kv_transaction_end_replies(struct kv_transaction *transaction);
 /* Bytes held, for the gateway's limits. */
 uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
@@ -150,8 +153,8 @@ struct kv_txn_opcodes kv_txn_opcodes(void);
 bool kv_command_may_be_split(const struct kv_command *command);
 
 /* A transaction cut into parts, one for each group of slots (a shard). -EXDEV: a command has keys in
- * several of them and its effect in one depends on another (RENAME, COPY, MSETNX among others),
- * or it names no keys. Copies all of the transaction, which may go then. */
+ * several of them and its effect in one depends on another (RENAME, COPY, MSETNX among others), which
+ * kv_evaluate() can help, or it names no keys. Copies all of the transaction, which may go then. */
 struct kv_split;
 MUST_USE int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
                              uint32_t (*group_of_slot)(void *context, uint32_t slot),
@@ -197,6 +200,37 @@ enum kv_move {
 };
 MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
                                    struct kv_transaction *transaction, const struct reply *reply);
+
+/* Commands of MULTI that depend, in one shard, on what another has: the gateway reads some keys
+ * (kv_content_opcode()), and has a transaction committed that fails with TXN_CHANGED if one of them is
+ * not any more what was read, or not what the client watched. Then all begins again, as it does when
+ * the map of groups has changed. */
+struct kv_evaluation;
+/* Borrows the transaction. -EXDEV: a command names no keys; -E2BIG: too many would have to be read. */
+MUST_USE int kv_evaluation_create(struct kv_evaluation **evaluation,
+                                  struct kv_transaction *transaction,
+                                  uint32_t (*group_of_slot)(void *context, uint32_t slot),
+                                  void *context);
+void kv_evaluation_destroy(struct kv_evaluation *evaluation);
+uint32_t kv_evaluation_read_count(const struct kv_evaluation *evaluation);
+/* The two arguments of a read; the first is the key. */
+const struct bytes *kv_evaluation_read(const struct kv_evaluation *evaluation, uint32_t index);
+uint64_t kv_evaluation_size_bytes(const struct kv_evaluation *evaluation);
+
+struct kv_evaluate {
+    const struct bytes *contents; /* What the reads answered. */
+    uint64_t time_ms;             /* Now, since 1970. */
+    uint8_t protocol;
+    struct kv_transaction *planned; /* Gets it all; use it only when that is what comes out. */
+};
+enum kv_evaluated {
+    KV_EVALUATED_COMMIT,  /* `planned`, which kv_split_create() cuts and kv_split_join() answers. */
+    KV_EVALUATED_CHANGED, /* A key that the client watched. */
+    KV_EVALUATED_TOO_LARGE, /* What was read, or what became of it. */
+    KV_EVALUATED_MALFORMED, /* What was read is not what such a read answers. */
+};
+MUST_USE enum kv_evaluated kv_evaluate(struct kv_evaluation *evaluation,
+                                       const struct kv_evaluate *given);
 
 /* Tell what is prepared, or committed and not finished, and was already there at a visit so long ago,
  * or longer. `now_ms` is of a clock that does not jump: stamps of the log may be ahead of a wall clock

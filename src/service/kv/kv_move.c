@@ -5,7 +5,7 @@
  *   offset  size  content, integers little-endian
  *   0       8     version; 0: there is no such key
  *   8       8     when it expires; 0: never
- *   16      1     type: enum kv_type, or CONTENT_TOO_LARGE and nothing behind
+ *   16      1     type: enum kv_type, or KV_CONTENT_TOO_LARGE and nothing behind
  *   17            of a string, its bytes; of a hash, field by field, name and value, a length (4)
  *                 before each
  */
@@ -17,12 +17,11 @@
 #include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "base/trace/trace.h"
+#include "service/kv/kv_content.h"
 #include "service/kv/kv_field.h"
-#include "service/kv/kv_internal.h"
 
 enum {
     CONTENT_HEAD_SIZE_BYTES = 17,
-    CONTENT_TOO_LARGE = 255,
     FIELD_COST_BYTES = 64, /* Counted for each field: what reading it takes. */
 };
 
@@ -101,7 +100,7 @@ int kv__execute_content(struct kv_call *call)
     status = append_content(call, &key, &value, (uint64_t)size_bytes_max, &content);
     if (status == -E2BIG) {
         content.size_bytes = CONTENT_HEAD_SIZE_BYTES;
-        content.data[16] = CONTENT_TOO_LARGE;
+        content.data[16] = KV_CONTENT_TOO_LARGE;
         status = 0;
     }
     if (status == 0) {
@@ -129,15 +128,7 @@ bool kv_command_moves(const struct kv_command *command)
     return false;
 }
 
-struct content {
-    uint64_t version;
-    uint64_t expire_ms;
-    uint8_t type;
-    struct bytes rest;
-};
-
-/* A bulk string. False: malformed, or an error. */
-static bool parse(struct bytes answer, struct content *content)
+bool kv__content_parse(struct bytes answer, struct kv__content *content)
 {
     struct bytes rest = answer;
     struct bytes whole;
@@ -152,14 +143,14 @@ static bool parse(struct bytes answer, struct content *content)
         return false;
     }
     const uint8_t *data = answer.data + head;
-    *content = (struct content){
+    *content = (struct kv__content){
         .version = endian_get_u64_le(data),
         .expire_ms = endian_get_u64_le(data + 8),
         .type = data[16],
         .rest = bytes_make(data + CONTENT_HEAD_SIZE_BYTES,
                            answer.size_bytes - head - CONTENT_HEAD_SIZE_BYTES - 2),
     };
-    return content->type <= KV_TYPE_HASH || content->type == CONTENT_TOO_LARGE;
+    return content->type <= KV_TYPE_HASH || content->type == KV_CONTENT_TOO_LARGE;
 }
 
 static void add(struct kv_transaction *transaction, const char *name, const struct bytes *arguments,
@@ -202,9 +193,8 @@ static bool add_fields(struct kv_transaction *transaction, struct bytes target, 
     return true;
 }
 
-/* What makes `target` what the content is. */
-static bool add_writes(struct kv_transaction *transaction, struct bytes target,
-                       const struct content *content)
+bool kv__content_add_writes(struct kv_transaction *transaction, struct bytes target,
+                            const struct kv__content *content)
 {
     char expire[24];
     int size = snprintf(expire, sizeof expire, "%" PRIu64, content->expire_ms);
@@ -225,9 +215,10 @@ static bool add_writes(struct kv_transaction *transaction, struct bytes target,
 }
 
 /* What the client is told when nothing is moved; NULL: something is. */
-static bool answer_unmoved(const struct content *source, bool is_copy, const struct reply *reply)
+static bool answer_unmoved(const struct kv__content *source, bool is_copy,
+                           const struct reply *reply)
 {
-    if (source->type == CONTENT_TOO_LARGE) {
+    if (source->type == KV_CONTENT_TOO_LARGE) {
         reply_error(reply, "CROSSSLOT the keys are in different shards, and the value is too large "
                            "to go from one to the other");
         return true;
@@ -251,12 +242,13 @@ enum kv_move kv_move_plan(const struct kv_move_request *request, struct kv_trans
     bool does_replace = strcmp(request->command->name, "rename") == 0;
     struct kv_call call = {
         .reply = reply, .arguments = request->arguments, .argument_count = request->argument_count};
-    struct content source;
-    struct content target;
+    struct kv__content source;
+    struct kv__content target;
     if (is_copy && !kv__copy_options(&call, &does_replace)) {
         return KV_MOVE_ANSWERED;
     }
-    if (!parse(request->source, &source) || !parse(request->target, &target)) {
+    if (!kv__content_parse(request->source, &source) ||
+        !kv__content_parse(request->target, &target)) {
         return KV_MOVE_MALFORMED;
     }
     if (answer_unmoved(&source, is_copy, reply)) {
@@ -269,7 +261,7 @@ enum kv_move kv_move_plan(const struct kv_move_request *request, struct kv_trans
     if (!does_replace && !BUG("kv.move_target_unwatched")) {
         kv_transaction_watch(transaction, keys[1], target.version);
     }
-    if (!is_refused && !add_writes(transaction, keys[1], &source)) {
+    if (!is_refused && !kv__content_add_writes(transaction, keys[1], &source)) {
         return KV_MOVE_MALFORMED;
     }
     if (!is_refused && !is_copy) {

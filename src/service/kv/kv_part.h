@@ -12,6 +12,9 @@ struct kv__part {
     uint32_t command_count;
 };
 
+/* How many of its commands the client sees replies of, at most. */
+uint32_t kv__transaction_reply_count(const struct kv_transaction *transaction);
+
 /* A cursor over the queued commands. */
 struct kv__part_cursor {
     const struct bytes *arguments;

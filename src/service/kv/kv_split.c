@@ -57,8 +57,9 @@ struct kv_split {
     struct recipe *recipes;
     uint32_t recipe_count;
     uint32_t recipe_capacity;
-    bool is_only_new;    /* MSETNX. */
-    uint64_t size_bytes; /* Of the parts' arguments. */
+    uint32_t reply_count; /* Of the first so many recipes; the others are silent. */
+    bool is_only_new;     /* MSETNX. */
+    uint64_t size_bytes;  /* Of the parts' arguments. */
 };
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
@@ -323,6 +324,7 @@ int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
     struct kv_split *created = memory_allocate_zeroed(1, sizeof *created);
     created->group_of_slot = group_of_slot;
     created->context = context;
+    created->reply_count = kv__transaction_reply_count(transaction);
     if (!add_all(created, &call, &part)) {
         kv_split_destroy(created);
         return -EXDEV;
@@ -614,6 +616,18 @@ static bool join_one(const struct kv_split *split, const struct recipe *recipe, 
     return false;
 }
 
+/* What has no reply for the client has succeeded. */
+static bool pass_silent(const struct kv_split *split, const struct recipe *recipe,
+                        struct bytes *rests, struct bytes *shares)
+{
+    struct buffer answer = {0};
+    const struct reply reply = {.target = &answer, .protocol = 2};
+    bool is_well = join_one(split, recipe, rests, shares, &reply) && answer.size_bytes > 0 &&
+                   answer.data[0] != '-';
+    buffer_deinit(&answer);
+    return is_well;
+}
+
 bool kv_split_join(const struct kv_split *split, const struct bytes *replies, bool is_array,
                    const struct reply *reply)
 {
@@ -623,11 +637,14 @@ bool kv_split_join(const struct kv_split *split, const struct bytes *replies, bo
         rests[i] = replies[i];
     }
     if (is_array) {
-        reply_array(reply, split->recipe_count);
+        reply_array(reply, split->reply_count);
     }
     bool is_whole = true;
+    struct bytes *shares = rests + split->part_count;
     for (uint32_t i = 0; i < split->recipe_count && is_whole; i++) {
-        is_whole = join_one(split, &split->recipes[i], rests, rests + split->part_count, reply);
+        const struct recipe *recipe = &split->recipes[i];
+        is_whole = i < split->reply_count ? join_one(split, recipe, rests, shares, reply)
+                                          : pass_silent(split, recipe, rests, shares);
     }
     for (uint32_t i = 0; i < split->part_count; i++) {
         is_whole = is_whole && rests[i].size_bytes == 0;

@@ -33,6 +33,8 @@ struct kv_transaction {
     struct pieces watches;
     struct pieces commands;
     uint32_t watch_count;
+    uint32_t command_count;
+    uint32_t silent_from; /* Behind so many commands; 0: never. */
     bool does_grow;
     uint8_t watch_count_bytes[4];
     struct buffer arguments; /* struct bytes, built last. */
@@ -98,6 +100,7 @@ void kv_transaction_add(struct kv_transaction *transaction, const struct kv_comm
     for (uint32_t i = 0; i < argument_count; i++) {
         pieces_add(&transaction->commands, arguments[i]);
     }
+    transaction->command_count++;
     transaction->does_grow |= (command->flags & KV_FLAG_GROWS) != 0;
 }
 
@@ -105,6 +108,17 @@ void kv_transaction_add_answer(struct kv_transaction *transaction, struct bytes 
 {
     const struct kv__entry *entry = kv__entry_of_opcode(KV_OPCODE_ANSWER);
     kv_transaction_add(transaction, &entry->command, &answer, 1);
+}
+
+void kv_transaction_end_replies(struct kv_transaction *transaction)
+{
+    ASSERT(transaction->command_count > 0);
+    transaction->silent_from = transaction->command_count;
+}
+
+uint32_t kv__transaction_reply_count(const struct kv_transaction *transaction)
+{
+    return transaction->silent_from > 0 ? transaction->silent_from : transaction->command_count;
 }
 
 uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction)

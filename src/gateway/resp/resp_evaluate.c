@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* EXEC with commands that depend, in one shard, on what another has (RENAME, RENAMENX, COPY, MSETNX):
+ *
+ *   read what kv names -> evaluate -> commit what comes out, unless a key has changed
+ *                                        -> committed: the answer
+ *                                        -> changed, or another map: all of it again
+ *
+ * What is committed watches every key with the version that was read (kv_evaluate()), so the answer is
+ * true at the moment of the commit. Others that write a key all the time can make it fail as often;
+ * then nothing was changed. The order of a connection is kept as in resp_across.c. */
+#include "base/assert/assert.h"
+#include "base/memory/memory.h"
+#include "core/txn/txn.h"
+#include "gateway/resp/resp_internal.h"
+
+enum {
+    ATTEMPT_COUNT_MAX = 100,
+    READ_AT_ONCE_MAX = 16,
+    CONTENT_SIZE_BYTES_MAX = 8 << 20, /* More is not read: it would be refused. */
+};
+
+#define TOO_LARGE_TEXT                                                                             \
+    "EXECABORT Transaction discarded because of: CROSSSLOT the keys are in different shards, and " \
+    "what they have is too much to be brought together"
+
+enum reading_state { READING_READY, READING_SUBMITTED, READING_DONE };
+
+struct reading {
+    struct shard_request request; /* First: done() finds the reading. */
+    struct shard_session session;
+    struct evaluating *evaluating;
+    const struct bytes *arguments;
+    enum reading_state state;
+    struct buffer answer;
+};
+
+struct evaluating {
+    struct list link; /* In the server's `evaluations` while it has to be tried again. */
+    struct slot *slot;
+    const struct command_entry *entry;
+    struct kv_transaction *transaction;
+    struct kv_evaluation *evaluation;
+    struct reading *readings;
+    uint32_t reading_count;
+    uint32_t under_way_count;
+    uint32_t done_count;
+    uint64_t read_size_bytes;
+    uint32_t attempt_count;
+    bool is_submitting;
+    int status; /* Of the first read that failed. */
+    struct kv_split *split;
+    bool is_planned; /* And not begun. */
+    struct buffer answer;
+};
+
+static struct resp_server *server_of(const struct evaluating *evaluating)
+{
+    return evaluating->slot->connection->server;
+}
+
+static struct reply reply_to(struct evaluating *evaluating)
+{
+    return (struct reply){.target = &evaluating->answer,
+                          .protocol = evaluating->slot->request.protocol};
+}
+
+static void charge(const struct evaluating *evaluating)
+{
+    uint64_t size = kv_transaction_size_bytes(evaluating->transaction) +
+                    evaluating->read_size_bytes +
+                    evaluating->reading_count * sizeof evaluating->readings[0];
+    size += evaluating->evaluation != NULL ? kv_evaluation_size_bytes(evaluating->evaluation) : 0;
+    size += evaluating->split != NULL ? kv_split_size_bytes(evaluating->split) : 0;
+    resp__slot_charge(evaluating->slot, size);
+}
+
+static void drop_readings(struct evaluating *evaluating)
+{
+    ASSERT(evaluating->under_way_count == 0);
+    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
+        buffer_deinit(&evaluating->readings[i].answer);
+    }
+    memory_free(evaluating->readings);
+    kv_evaluation_destroy(evaluating->evaluation);
+    evaluating->readings = NULL;
+    evaluating->evaluation = NULL;
+    evaluating->reading_count = 0;
+    evaluating->read_size_bytes = 0;
+}
+
+/* `answer` is what the client gets. */
+static void finish(struct evaluating *evaluating)
+{
+    struct slot *slot = evaluating->slot;
+    struct connection *connection = slot->connection;
+    struct buffer answer = evaluating->answer;
+    drop_readings(evaluating);
+    kv_split_destroy(evaluating->split);
+    kv_transaction_destroy(evaluating->transaction);
+    list_remove(&evaluating->link);
+    memory_free(evaluating);
+    connection->is_blocked = false;
+    resp__slot_close(slot, 0, buffer_bytes(&answer)); /* The connection may be gone. */
+    buffer_deinit(&answer);
+}
+
+static void refuse(struct evaluating *evaluating, const char *text)
+{
+    const struct reply reply = reply_to(evaluating);
+    reply_error(&reply, "%s", text);
+    finish(evaluating);
+}
+
+static void begin_again(struct evaluating *evaluating);
+
+/* Nothing was done. */
+static void try_again(struct evaluating *evaluating, const struct txn_done *done)
+{
+    kv_split_destroy(evaluating->split);
+    evaluating->split = NULL;
+    if (++evaluating->attempt_count < ATTEMPT_COUNT_MAX) {
+        begin_again(evaluating);
+    } else {
+        const struct reply reply = reply_to(evaluating);
+        resp__across_reply_failed(evaluating->entry, done, &reply);
+        finish(evaluating);
+    }
+}
+
+/* ---- Committing ------------------------------------------------------------------------------ */
+
+static void committed(void *context, const struct txn_done *done)
+{
+    struct evaluating *evaluating = context;
+    const struct reply reply = reply_to(evaluating);
+    bool is_moved = done->result == TXN_FAILED && done->status == ERROR_MOVED;
+    if (done->result == TXN_CHANGED || is_moved) {
+        try_again(evaluating, done);
+        return;
+    }
+    if (done->result == TXN_COMMITTED) {
+        resp__across_reply_committed(evaluating->split, evaluating->entry, done, &reply);
+    } else {
+        resp__across_reply_failed(evaluating->entry, done, &reply);
+    }
+    finish(evaluating);
+}
+
+static void commit(struct evaluating *evaluating)
+{
+    struct resp_server *server = server_of(evaluating);
+    int status = resp__across_begin(server, resp__slots(server), evaluating->split,
+                                    evaluating->slot->request.protocol, committed, evaluating);
+    evaluating->is_planned = status == -EBUSY;
+    if (status == -EBUSY) {
+        list_push_back(&server->evaluations, &evaluating->link);
+    } else if (status != 0) {
+        const struct reply reply = reply_to(evaluating);
+        resp__reply_failure(evaluating->entry, true, status, &reply);
+        finish(evaluating);
+    } else {
+        os_loop_tick_again(server->loop);
+    }
+}
+
+static enum kv_evaluated evaluate(struct evaluating *evaluating, struct kv_transaction *planned)
+{
+    struct bytes *contents = memory_allocate((evaluating->reading_count + 1u) * sizeof contents[0]);
+    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
+        contents[i] = buffer_bytes(&evaluating->readings[i].answer);
+    }
+    const struct kv_evaluate given = {
+        .contents = contents,
+        .time_ms = os_wall_clock_ms(),
+        .protocol = (uint8_t)evaluating->slot->request.protocol,
+        .planned = planned,
+    };
+    enum kv_evaluated evaluated = kv_evaluate(evaluating->evaluation, &given);
+    memory_free(contents);
+    return evaluated;
+}
+
+/* It may be cut by a newer map than it was evaluated by: then that has to be done again, too. */
+static void commit_planned(struct evaluating *evaluating, struct kv_transaction *planned)
+{
+    static const struct txn_done moved = {.result = TXN_FAILED, .status = ERROR_MOVED};
+    int status = kv_split_create(&evaluating->split, planned, resp__group_of_slot,
+                                 (void *)(uintptr_t)resp__slots(server_of(evaluating)));
+    drop_readings(evaluating);       /* What was planned has copies, */
+    kv_transaction_destroy(planned); /* and so has what it was cut into. */
+    if (status == 0) {
+        charge(evaluating);
+        commit(evaluating);
+    } else {
+        try_again(evaluating, &moved);
+    }
+}
+
+/* All is read. */
+static void plan(struct evaluating *evaluating)
+{
+    const struct reply reply = reply_to(evaluating);
+    if (evaluating->status != 0) {
+        resp__reply_failure(evaluating->entry, false, evaluating->status, &reply);
+        finish(evaluating);
+        return;
+    }
+    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
+        const struct buffer *answer = &evaluating->readings[i].answer;
+        if (answer->size_bytes > 0 && answer->data[0] == '-') {
+            buffer_append(reply.target, buffer_bytes(answer));
+            finish(evaluating);
+            return;
+        }
+    }
+    struct kv_transaction *planned = kv_transaction_create();
+    enum kv_evaluated evaluated = evaluate(evaluating, planned);
+    if (evaluated == KV_EVALUATED_COMMIT) {
+        commit_planned(evaluating, planned);
+        return;
+    }
+    kv_transaction_destroy(planned);
+    switch (evaluated) {
+    case KV_EVALUATED_CHANGED:
+        reply_null_array(&reply);
+        finish(evaluating);
+        return;
+    case KV_EVALUATED_TOO_LARGE:
+        refuse(evaluating, TOO_LARGE_TEXT);
+        return;
+    case KV_EVALUATED_MALFORMED:
+    case KV_EVALUATED_COMMIT:
+        break;
+    }
+    refuse(evaluating, "ERR what was read of the keys is malformed");
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static bool is_over(const struct evaluating *evaluating)
+{
+    bool is_stopped =
+        evaluating->status != 0 || evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX;
+    return evaluating->under_way_count == 0 &&
+           (is_stopped || evaluating->done_count == evaluating->reading_count);
+}
+
+/* All that will be read is. */
+static void end_reading(struct evaluating *evaluating)
+{
+    if (evaluating->status == 0 && evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX) {
+        refuse(evaluating, TOO_LARGE_TEXT);
+    } else {
+        plan(evaluating);
+    }
+}
+
+static void wait_for_tick(struct evaluating *evaluating)
+{
+    if (list_is_empty(&evaluating->link)) {
+        list_push_back(&server_of(evaluating)->evaluations, &evaluating->link);
+    }
+}
+
+static void end_one(struct reading *reading, int status)
+{
+    struct evaluating *evaluating = reading->evaluating;
+    reading->state = READING_DONE;
+    evaluating->done_count++;
+    evaluating->read_size_bytes += reading->answer.capacity_bytes;
+    evaluating->status = evaluating->status != 0 ? evaluating->status : status;
+}
+
+static void submit_readings(struct evaluating *evaluating);
+
+static void answered(struct shard_request *request, int status, struct bytes answer)
+{
+    struct reading *reading = LIST_ITEM(request, struct reading, request);
+    struct evaluating *evaluating = reading->evaluating;
+    struct resp_server *server = server_of(evaluating);
+    resp__server_read_answered(server, answer.size_bytes);
+    evaluating->under_way_count--;
+    if (status == ERROR_MOVED) {
+        reading->state = READING_READY;
+        wait_for_tick(evaluating);
+        os_loop_tick_again(server->loop);
+        return;
+    }
+    buffer_append(&reading->answer, answer);
+    end_one(reading, status);
+    if (!evaluating->is_submitting) {
+        submit_readings(evaluating);
+    }
+}
+
+/* False: not now. */
+static bool submit_reading(struct reading *reading)
+{
+    struct evaluating *evaluating = reading->evaluating;
+    struct resp_server *server = server_of(evaluating);
+    const struct resp_backend *backend = server->backend;
+    const struct reply reply = {.target = &reading->answer, .protocol = 2};
+    const struct slots_range range =
+        resp__range_of_slot(resp__slots(server), kv_slot_of_key(reading->arguments[0]));
+    shard_session_init(&reading->session);
+    reading->request = (struct shard_request){
+        .command = {.opcode = kv_content_opcode(),
+                    .argument_count = 2,
+                    .arguments = reading->arguments},
+        .protocol = 2,
+        .done = answered,
+        .session = &reading->session,
+    };
+    reading->state = READING_SUBMITTED;
+    resp__name_slots(&reading->request, &range);
+    int status = backend->submit(backend->context, range.shard, &reading->request, &reply);
+    if (status == SHARD_PENDING) {
+        server->pending_read_count++;
+        evaluating->under_way_count++;
+        return true;
+    }
+    if (status < 0) {
+        buffer_clear(&reading->answer);
+    }
+    if (status == -EBUSY || status == ERROR_MOVED) {
+        reading->state = READING_READY;
+        return false;
+    }
+    end_one(reading, status);
+    return true;
+}
+
+/* As many as may be; ends the reading when it is over. */
+static void submit_readings(struct evaluating *evaluating)
+{
+    bool is_stopped = false;
+    evaluating->is_submitting = true;
+    for (uint32_t i = 0; i < evaluating->reading_count && !is_stopped; i++) {
+        is_stopped = evaluating->under_way_count >= READ_AT_ONCE_MAX || evaluating->status != 0 ||
+                     evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX;
+        if (!is_stopped && evaluating->readings[i].state == READING_READY &&
+            !submit_reading(&evaluating->readings[i])) {
+            wait_for_tick(evaluating);
+            is_stopped = true;
+        }
+    }
+    evaluating->is_submitting = false;
+    if (is_over(evaluating)) {
+        end_reading(evaluating);
+    } else {
+        charge(evaluating);
+    }
+}
+
+static void begin_again(struct evaluating *evaluating)
+{
+    struct resp_server *server = server_of(evaluating);
+    list_remove(&evaluating->link);
+    drop_readings(evaluating);
+    int status = kv_evaluation_create(&evaluating->evaluation, evaluating->transaction,
+                                      resp__group_of_slot, (void *)(uintptr_t)resp__slots(server));
+    if (status != 0) {
+        refuse(evaluating, status == -E2BIG ? TOO_LARGE_TEXT : RESP_SPLIT_TEXT);
+        return;
+    }
+    evaluating->reading_count = kv_evaluation_read_count(evaluating->evaluation);
+    evaluating->readings =
+        memory_allocate_zeroed(evaluating->reading_count + 1u, sizeof evaluating->readings[0]);
+    evaluating->done_count = 0;
+    evaluating->status = 0;
+    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
+        evaluating->readings[i].evaluating = evaluating;
+        evaluating->readings[i].arguments = kv_evaluation_read(evaluating->evaluation, i);
+    }
+    submit_readings(evaluating);
+}
+
+void resp__evaluations_retry(struct resp_server *server)
+{
+    struct list waiting;
+    list_init(&waiting);
+    list_append_all(&waiting, &server->evaluations);
+    for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {
+        struct evaluating *evaluating = LIST_ITEM(member, struct evaluating, link);
+        if (evaluating->is_planned) {
+            commit(evaluating);
+        } else {
+            submit_readings(evaluating);
+        }
+    }
+}
+
+/* ---- Beginning ------------------------------------------------------------------------------- */
+
+/* For this map; whether it can be done, and how much has to be read. */
+static int look(const struct resp_server *server, struct kv_transaction *transaction)
+{
+    struct kv_evaluation *evaluation = NULL;
+    int status = kv_evaluation_create(&evaluation, transaction, resp__group_of_slot,
+                                      (void *)(uintptr_t)resp__slots(server));
+    kv_evaluation_destroy(evaluation);
+    return status;
+}
+
+enum handled resp__evaluate(struct connection *connection, const struct command_entry *entry,
+                            struct kv_transaction **transaction, const struct reply *reply)
+{
+    struct resp_server *server = connection->server;
+    ASSERT(connection->under_way_count == 0);
+    int status = look(server, *transaction);
+    if (status == -E2BIG) {
+        reply_error(reply, "%s", TOO_LARGE_TEXT);
+        return HANDLED_DONE;
+    }
+    if (status != 0) { /* When it was queued, all was in one shard. */
+        reply_error(reply, RESP_SPLIT_TEXT);
+        return HANDLED_DONE;
+    }
+    /* What waits already holds what it has read: nothing more is read before that has gone on. */
+    if (!resp__server_may_read(server) || !list_is_empty(&server->evaluations)) {
+        return HANDLED_LATER;
+    }
+    struct evaluating *evaluating = memory_allocate_zeroed(1, sizeof *evaluating);
+    list_init(&evaluating->link);
+    evaluating->entry = entry;
+    evaluating->transaction = *transaction;
+    *transaction = NULL;
+    connection->is_blocked = true;
+    evaluating->slot =
+        resp__slot_open(connection, entry, kv_transaction_size_bytes(evaluating->transaction));
+    begin_again(evaluating);
+    return HANDLED_DONE;
+}
