@@ -26,6 +26,7 @@
  *   sim_cluster_coordinator.c  a machine's core/txn: the coordinator of its gateway, and the recoverer
  *   sim_cluster_transaction.c  what callers do in transactions
  *   sim_cluster_move.c     RENAME, RENAMENX and COPY, which are such ones
+ *   sim_cluster_evaluate.c     those and MSETNX in MULTI
  *   sim_cluster_lists.c        keys that only grow: what all saw of them is checked as one history
  *   sim_cluster_ledger.c       what the logs say of transactions, taken together
  *
@@ -135,7 +136,8 @@ struct cluster_nature {
     uint32_t list_count;
     uint32_t transaction_percent; /* Of the calls. */
     uint32_t watch_percent;       /* Of the transactions, */
-    uint32_t move_percent;        /* and so many are RENAME, RENAMENX or COPY. */
+    uint32_t move_percent;        /* and so many are RENAME, RENAMENX or COPY, */
+    uint32_t evaluate_percent;    /* or have such commands in MULTI. */
     uint32_t transaction_deadline_ms;
     uint32_t prepare_timeout_ms;
     uint32_t recovery_age_ms;
@@ -546,7 +548,9 @@ void sim__cluster_lists_check(struct cluster *cluster);
 
 /* ---- sim_cluster_transaction.c --------------------------------------------------------------- */
 
-#define CLUSTER_COMMAND_COUNT_MAX 6u
+#define CLUSTER_DRAWN_COUNT_MAX 6u    /* In MULTI, */
+#define CLUSTER_COMMAND_COUNT_MAX 12u /* with what was planned of them. */
+#define CLUSTER_WATCH_COUNT_MAX 12u
 
 struct cluster_watched {
     struct bytes key;
@@ -561,12 +565,13 @@ struct cluster_transaction {
     uint32_t command_count;
     bool is_watching; /* The version and the content of a list were asked for before. */
     uint32_t watched_list;
-    struct buffer watched_content;     /* As it was answered. */
-    struct cluster_watched watches[2]; /* Of two shards. */
+    struct buffer watched_content; /* As it was answered. */
+    struct cluster_watched watches[CLUSTER_WATCH_COUNT_MAX];
     uint32_t watch_count;
     struct cluster_question move; /* RENAME, …: from and to; no command: it is none. */
     struct buffer contents[2];    /* What was read of them. */
     uint32_t attempt_count;
+    struct cluster_evaluating *evaluating; /* NULL: it has no commands that need it. */
     struct kv_transaction *queued;
     struct kv_split *split;
     cluster_map map; /* By which it was cut. */
@@ -609,6 +614,41 @@ void sim__cluster_move_remember(struct cluster *cluster,
                                 enum cluster_knowledge knowledge);
 /* A key has changed: read both again. False: it is given up. */
 bool sim__cluster_move_again(struct cluster_transaction *transaction);
+
+/* ---- sim_cluster_evaluate.c ------------------------------------------------------------------ */
+
+/* Make one with commands that are evaluated of it. False, and no change: they would not be. */
+bool sim__cluster_evaluate_draw(struct cluster *cluster, struct cluster_transaction *transaction);
+bool sim__cluster_is_evaluated(const struct cluster_transaction *transaction);
+void sim__cluster_evaluate_destroy(struct cluster_transaction *transaction);
+/* Nothing is read yet, or what has to be may be something else by this map. */
+bool sim__cluster_evaluate_is_stale(const struct cluster_transaction *transaction, cluster_map map);
+/* The next read of one of its keys, with kv_content_opcode(); the first one if it is stale. */
+void sim__cluster_evaluate_read(struct cluster *cluster, struct cluster_transaction *transaction,
+                                cluster_map map, struct cluster_question *question);
+enum cluster_evaluated {
+    CLUSTER_EVALUATED_READ,   /* More is to be read. */
+    CLUSTER_EVALUATED_COMMIT, /* All is, and planned. */
+    CLUSTER_EVALUATED_ENDED,  /* A watched key has changed. */
+};
+enum cluster_evaluated sim__cluster_evaluate_answered(struct cluster *cluster,
+                                                      struct cluster_transaction *transaction,
+                                                      struct bytes reply);
+void sim__cluster_evaluate_plan(const struct cluster_transaction *transaction,
+                                struct kv_transaction *planned);
+/* A command of it as it was drawn; NULL: there are no more. */
+struct cluster_question *sim__cluster_evaluate_drawn(const struct cluster_transaction *transaction,
+                                                     uint32_t index);
+/* Is that the reply that the model gives to a command that was evaluated? */
+void sim__cluster_evaluate_check(struct cluster *cluster,
+                                 const struct cluster_transaction *transaction, uint32_t index,
+                                 struct bytes reply);
+/* It has committed, or may have: what became of the keys. */
+void sim__cluster_evaluate_ended(struct cluster *cluster,
+                                 const struct cluster_transaction *transaction,
+                                 enum cluster_knowledge knowledge);
+/* A key has changed: read all again. False: it is given up. */
+bool sim__cluster_evaluate_again(struct cluster_transaction *transaction);
 
 /* ---- sim_cluster_coordinator.c --------------------------------------------------------------- */
 

@@ -54,7 +54,7 @@ struct connection {
 enum call_kind { CALL_QUESTION, CALL_TRANSACTION, CALL_AUDIT };
 
 /* What a transaction does, one after the other. */
-enum call_stage { STAGE_VERSION, STAGE_READ, STAGE_COMMIT };
+enum call_stage { STAGE_VERSION, STAGE_READ, STAGE_EVALUATE, STAGE_COMMIT };
 
 struct call {
     struct shard_request request;
@@ -275,6 +275,20 @@ static void begin_read(struct cluster *cluster, struct call *call, enum call_sta
     make_request(cluster, call);
 }
 
+/* What was read is not so any more, or cut by another map: all of it once more. False: it is given up. */
+static bool read_again(struct cluster *cluster, struct call *call)
+{
+    if (sim__cluster_is_evaluated(call->transaction)) {
+        call->stage = STAGE_EVALUATE;
+        return sim__cluster_evaluate_again(call->transaction);
+    }
+    if (!sim__cluster_move_again(call->transaction)) {
+        return false;
+    }
+    begin_read(cluster, call, STAGE_VERSION);
+    return true;
+}
+
 static void transaction_done(void *context, const struct txn_done *done)
 {
     struct call *call = context;
@@ -286,12 +300,12 @@ static void transaction_done(void *context, const struct txn_done *done)
     if (done->result == TXN_UNKNOWN) {
         call->transaction->session = cluster->callers->session_number++;
     }
-    bool is_again = sim__cluster_is_move(call->transaction) &&
-                    (done->result == TXN_CHANGED ||
-                     (done->result == TXN_FAILED && done->status == ERROR_MOVED));
-    if (is_again && sim__cluster_move_again(call->transaction)) {
+    bool may_be_again =
+        sim__cluster_is_move(call->transaction) || sim__cluster_is_evaluated(call->transaction);
+    bool is_again = may_be_again && (done->result == TXN_CHANGED ||
+                                     (done->result == TXN_FAILED && done->status == ERROR_MOVED));
+    if (is_again && read_again(cluster, call)) {
         connection->is_blocked = false;
-        begin_read(cluster, call, STAGE_VERSION);
         put_back(call);
         retry_soon(cluster, connection, 1);
         return;
@@ -328,6 +342,22 @@ static void end_move_read(struct cluster *cluster, struct call *call, struct byt
     put_back(call);
 }
 
+static void end_evaluate_read(struct cluster *cluster, struct call *call, struct bytes reply)
+{
+    sim__cluster_question_forget(&call->question);
+    switch (sim__cluster_evaluate_answered(cluster, call->transaction, reply)) {
+    case CLUSTER_EVALUATED_READ:
+        break;
+    case CLUSTER_EVALUATED_COMMIT:
+        call->stage = STAGE_COMMIT;
+        break;
+    case CLUSTER_EVALUATED_ENDED:
+        give_up(cluster, call);
+        return;
+    }
+    put_back(call);
+}
+
 /* A read under WATCH, or of a key that is moved, has ended. */
 static void end_watch(struct cluster *cluster, struct call *call, int status, struct bytes reply)
 {
@@ -343,6 +373,10 @@ static void end_watch(struct cluster *cluster, struct call *call, int status, st
         end_move_read(cluster, call, reply);
         return;
     }
+    if (call->stage == STAGE_EVALUATE) {
+        end_evaluate_read(cluster, call, reply);
+        return;
+    }
     if (call->stage == STAGE_VERSION) {
         ASSERT(reply.size_bytes == 8);
         transaction->watches[0].version = endian_get_u64_le(reply.data);
@@ -350,9 +384,24 @@ static void end_watch(struct cluster *cluster, struct call *call, int status, st
     } else {
         buffer_append(&transaction->watched_content, reply);
         sim__cluster_answered(cluster, &call->question, reply);
-        call->stage = STAGE_COMMIT;
+        call->stage = sim__cluster_is_evaluated(transaction) ? STAGE_EVALUATE : STAGE_COMMIT;
     }
     put_back(call);
+}
+
+/* Have the next of the keys read, or all anew when there is a newer map. */
+static void prepare_evaluate_read(struct cluster *cluster, struct call *call)
+{
+    cluster_map map = sim__cluster_node_map(call->connection->node);
+    bool is_stale = sim__cluster_evaluate_is_stale(call->transaction, map);
+    if (call->stage == STAGE_COMMIT && is_stale) {
+        call->stage = STAGE_EVALUATE;
+    }
+    if (call->stage == STAGE_EVALUATE && (is_stale || call->question.argument_count == 0)) {
+        sim__cluster_question_forget(&call->question);
+        sim__cluster_evaluate_read(cluster, call->transaction, map, &call->question);
+        make_request(cluster, call);
+    }
 }
 
 /* As submit_question(). */
@@ -362,11 +411,16 @@ static bool submit_transaction(struct cluster *cluster, struct call *call)
     if (!list_is_empty(&connection->calls)) {
         return false;
     }
+    if (sim__cluster_is_evaluated(call->transaction)) {
+        prepare_evaluate_read(cluster, call);
+    }
     if (call->stage != STAGE_COMMIT) {
         connection->is_blocked = true;
-        uint16_t opcode = sim__cluster_is_move(call->transaction) ? kv_content_opcode()
-                          : call->stage == STAGE_VERSION          ? kv_versions_opcode()
-                                                                  : call->question.command->opcode;
+        bool is_of_content =
+            sim__cluster_is_move(call->transaction) || call->stage == STAGE_EVALUATE;
+        uint16_t opcode = is_of_content                  ? kv_content_opcode()
+                          : call->stage == STAGE_VERSION ? kv_versions_opcode()
+                                                         : call->question.command->opcode;
         bool is_taken = submit_question(cluster, call, opcode);
         connection->is_blocked = connection->is_blocked && is_taken;
         return is_taken;
@@ -495,7 +549,9 @@ static void make_call(struct cluster *cluster, struct connection *connection)
         begin_read(cluster, call, STAGE_VERSION);
         return;
     }
-    call->stage = call->transaction->is_watching ? STAGE_VERSION : STAGE_COMMIT;
+    call->stage = call->transaction->is_watching                 ? STAGE_VERSION
+                  : sim__cluster_is_evaluated(call->transaction) ? STAGE_EVALUATE
+                                                                 : STAGE_COMMIT;
     if (call->transaction->is_watching) {
         fill_read(cluster, call, call->transaction->watched_list);
         call->question.started_at = call->transaction->started_at; /* Its place in the session. */

@@ -25,8 +25,8 @@ struct meaning {
     uint64_t hash;
     struct cluster_question commands[CLUSTER_COMMAND_COUNT_MAX]; /* With the keys of one shard. */
     uint32_t command_count;
-    struct cluster_question watched; /* Its key, if it is of this shard. */
-    uint64_t watched_version;
+    struct cluster_watched watches[CLUSTER_WATCH_COUNT_MAX]; /* Those of this shard. */
+    uint32_t watch_count;
 };
 
 enum part_state { PART_NONE, PART_PREPARED, PART_EXECUTED, PART_DROPPED };
@@ -76,6 +76,13 @@ static bool cut(const struct slots *slots, const struct cluster_question *whole,
     return piece->argument_count > 0;
 }
 
+static struct bytes copy_of(struct bytes bytes)
+{
+    uint8_t *copy = memory_allocate(bytes.size_bytes + 1);
+    memcpy(copy, bytes.data, bytes.size_bytes);
+    return bytes_make(copy, bytes.size_bytes);
+}
+
 static bool is_known(const struct cluster_ledger *ledger, uint64_t hash)
 {
     for (uint32_t i = 0; i < ledger->meaning_count; i++) {
@@ -108,8 +115,8 @@ void sim__cluster_ledger_expect(struct cluster *cluster,
         for (uint32_t k = 0; k < transaction->watch_count; k++) {
             const struct cluster_watched *watched = &transaction->watches[k];
             if (slots_shard_of(slots, kv_slot_of_key(watched->key)) == shard) {
-                sim__cluster_question_add(&meaning->watched, watched->key);
-                meaning->watched_version = watched->version;
+                meaning->watches[meaning->watch_count++] =
+                    (struct cluster_watched){copy_of(watched->key), watched->version};
             }
         }
         if (ledger->meaning_count == ledger->meaning_capacity) {
@@ -172,9 +179,25 @@ static void close_part(struct cluster_ledger *ledger, uint32_t place, const stru
     }
 }
 
-static bool is_watching(const struct meaning *meaning)
+static bool is_watching(const struct meaning *meaning, struct bytes key)
 {
-    return meaning->watched.argument_count > 0;
+    for (uint32_t i = 0; i < meaning->watch_count; i++) {
+        if (bytes_equal(meaning->watches[i].key, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_changed(const struct meaning *meaning, const struct sim__model *model)
+{
+    for (uint32_t i = 0; i < meaning->watch_count; i++) {
+        const struct cluster_watched *watched = &meaning->watches[i];
+        if (sim__model_version(model, watched->key) != watched->version) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Values are none, and moves put the same one into several keys. */
@@ -187,7 +210,7 @@ static bool is_key(const struct cluster_question *command, uint32_t argument)
 
 static bool names(const struct meaning *meaning, struct bytes key)
 {
-    bool is_named = is_watching(meaning) && bytes_equal(meaning->watched.arguments[0], key);
+    bool is_named = is_watching(meaning, key);
     for (uint32_t i = 0; i < meaning->command_count; i++) {
         const struct cluster_question *command = &meaning->commands[i];
         for (uint32_t k = 0; k < command->argument_count; k++) {
@@ -220,7 +243,10 @@ void sim__cluster_ledger_check_free(struct cluster *cluster, uint32_t place,
 static bool is_any_held(const struct cluster_ledger *ledger, uint32_t place,
                         const struct meaning *meaning)
 {
-    bool is_any = is_watching(meaning) && is_held(ledger, place, meaning->watched.arguments[0]);
+    bool is_any = false;
+    for (uint32_t i = 0; i < meaning->watch_count; i++) {
+        is_any = is_any || is_held(ledger, place, meaning->watches[i].key);
+    }
     for (uint32_t i = 0; i < meaning->command_count; i++) {
         const struct cluster_question *command = &meaning->commands[i];
         for (uint32_t k = 0; k < command->argument_count; k++) {
@@ -259,9 +285,7 @@ static void prepared(const struct step *step, struct entry *entry)
         complain(step, "a part is prepared that nobody made");
         return;
     }
-    bool is_changed =
-        is_watching(meaning) &&
-        sim__model_version(step->model, meaning->watched.arguments[0]) != meaning->watched_version;
+    bool is_changed = has_changed(meaning, step->model);
     if (step->reply.answer == TXN_ANSWER_CHANGED && !is_changed) {
         complain(step, "a watched key has not changed");
     }
@@ -490,7 +514,9 @@ void sim__cluster_ledger_destroy(struct cluster_ledger *ledger)
         for (uint32_t k = 0; k < meaning->command_count; k++) {
             sim__cluster_question_forget(&meaning->commands[k]);
         }
-        sim__cluster_question_forget(&meaning->watched);
+        for (uint32_t k = 0; k < meaning->watch_count; k++) {
+            memory_free((void *)(uintptr_t)meaning->watches[k].key.data);
+        }
         memory_free(meaning);
     }
     memory_free(ledger->meanings);

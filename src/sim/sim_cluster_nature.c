@@ -93,6 +93,7 @@ static void draw_transactions(struct cluster_nature *nature, struct random *rand
     nature->transaction_percent = sim__cluster_between(random, 10, 80);
     nature->watch_percent = maybe(random, 5, 80);
     nature->move_percent = maybe(random, 10, 70);
+    nature->evaluate_percent = maybe(random, 10, 70);
     nature->transaction_deadline_ms = sim__cluster_between(random, 100, 4000);
     nature->prepare_timeout_ms = sim__cluster_between(random, 20, 1500);
     nature->recovery_age_ms = sim__cluster_between(random, 50, 3000);
@@ -188,6 +189,7 @@ static const struct sim__setting settings[] = {
     SETTING(transaction_percent),
     SETTING(watch_percent),
     SETTING(move_percent),
+    SETTING(evaluate_percent),
     SETTING(transaction_deadline_ms),
     SETTING(prepare_timeout_ms),
     SETTING(recovery_age_ms),

@@ -53,7 +53,7 @@ static bool draw_of_keys(struct cluster *cluster, struct cluster_question *quest
 static void draw_commands(struct cluster *cluster, struct cluster_transaction *transaction)
 {
     uint64_t taken = 0;
-    uint64_t count = 1 + random_below(&cluster->random, CLUSTER_COMMAND_COUNT_MAX - 1);
+    uint64_t count = 1 + random_below(&cluster->random, CLUSTER_DRAWN_COUNT_MAX - 1);
     for (uint64_t i = 0; i < count; i++) {
         struct cluster_question *question = &transaction->commands[transaction->command_count];
         if (random_chance(&cluster->random, 1, 5)) {
@@ -92,6 +92,8 @@ static void queue(struct cluster *cluster, struct cluster_transaction *transacti
         struct buffer answer = {0};
         (void)sim__cluster_move_plan(transaction, transaction->queued, &answer);
         buffer_deinit(&answer);
+    } else if (sim__cluster_is_evaluated(transaction)) {
+        sim__cluster_evaluate_plan(transaction, transaction->queued);
     } else {
         queue_commands(transaction);
     }
@@ -130,6 +132,18 @@ static void spread(struct cluster *cluster, struct cluster_transaction *transact
     }
 }
 
+static void draw_watch(struct cluster *cluster, struct cluster_transaction *transaction)
+{
+    transaction->is_watching = sim__cluster_percent(cluster, cluster->nature.watch_percent);
+    if (transaction->is_watching) {
+        transaction->watched_list =
+            (uint32_t)random_below(&cluster->random, cluster->nature.list_count);
+        transaction->watches[0].key =
+            sim__cluster_list_key(cluster->lists, transaction->watched_list);
+        transaction->watch_count = 1;
+    }
+}
+
 struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluster, uint64_t session)
 {
     struct cluster_transaction *transaction = memory_allocate_zeroed(1, sizeof *transaction);
@@ -140,16 +154,13 @@ struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluste
         sim__cluster_move_draw(cluster, transaction)) {
         return transaction;
     }
-    draw_commands(cluster, transaction);
-    spread(cluster, transaction);
-    transaction->is_watching = sim__cluster_percent(cluster, cluster->nature.watch_percent);
-    if (transaction->is_watching) {
-        transaction->watched_list =
-            (uint32_t)random_below(&cluster->random, cluster->nature.list_count);
-        transaction->watches[0].key =
-            sim__cluster_list_key(cluster->lists, transaction->watched_list);
-        transaction->watch_count = 1;
+    bool is_evaluated = sim__cluster_percent(cluster, cluster->nature.evaluate_percent) &&
+                        sim__cluster_evaluate_draw(cluster, transaction);
+    if (!is_evaluated) {
+        draw_commands(cluster, transaction);
+        spread(cluster, transaction);
     }
+    draw_watch(cluster, transaction);
     return transaction;
 }
 
@@ -159,6 +170,7 @@ void sim__cluster_transaction_destroy(struct cluster_transaction *transaction)
         return;
     }
     unqueue(transaction);
+    sim__cluster_evaluate_destroy(transaction);
     buffer_deinit(&transaction->watched_content);
     buffer_deinit(&transaction->contents[0]);
     buffer_deinit(&transaction->contents[1]);
@@ -204,6 +216,15 @@ int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_trans
 
 /* ---- Its end --------------------------------------------------------------------------------- */
 
+/* NULL: there are no more. */
+static struct cluster_question *command_at(struct cluster_transaction *transaction, uint32_t index)
+{
+    if (sim__cluster_is_evaluated(transaction)) {
+        return sim__cluster_evaluate_drawn(transaction, index);
+    }
+    return index < transaction->command_count ? &transaction->commands[index] : NULL;
+}
+
 /* `replies`: what EXEC answers, without its first line. */
 static void remember(struct cluster *cluster, struct cluster_transaction *transaction,
                      struct bytes replies, enum cluster_knowledge knowledge)
@@ -215,8 +236,8 @@ static void remember(struct cluster *cluster, struct cluster_transaction *transa
         sim__cluster_observe_watched(&observation, transaction->watched_list,
                                      buffer_bytes(&transaction->watched_content));
     }
-    for (uint32_t i = 0; i < transaction->command_count; i++) {
-        struct cluster_question *question = &transaction->commands[i];
+    struct cluster_question *question;
+    for (uint32_t i = 0; (question = command_at(transaction, i)) != NULL; i++) {
         question->session = transaction->session;
         question->started_at = transaction->started_at;
         struct bytes reply = BYTES("");
@@ -227,12 +248,19 @@ static void remember(struct cluster *cluster, struct cluster_transaction *transa
         }
         if (sim__cluster_question_is_of_lists(question)) {
             sim__cluster_observe(cluster, &observation, question, reply, knowledge);
+        } else if (sim__cluster_is_evaluated(transaction)) {
+            if (knowledge == CLUSTER_DONE) {
+                sim__cluster_evaluate_check(cluster, transaction, i, reply);
+            }
         } else {
             sim__cluster_remember(cluster, question, reply, knowledge);
         }
     }
     if (knowledge == CLUSTER_DONE && replies.size_bytes > 0) {
         sim__cluster_fail(cluster, "a transaction has too many replies");
+    }
+    if (sim__cluster_is_evaluated(transaction)) {
+        sim__cluster_evaluate_ended(cluster, transaction, knowledge);
     }
     sim__cluster_observed(cluster, &observation, knowledge);
 }

@@ -489,6 +489,10 @@ static void run_renamenx(struct sim__call *call)
 static void run_copy(struct sim__call *call)
 {
     bool does_replace = call->argument_count > 2 && argument_is(call, 2, "REPLACE");
+    if (bytes_equal(call->arguments[0], call->arguments[1])) {
+        reply_error(call->reply, "ERR source and destination objects are the same");
+        return;
+    }
     if (find(call, 0) == NULL || (!does_replace && find(call, 1) != NULL)) {
         reply_integer(call->reply, 0);
         return;
