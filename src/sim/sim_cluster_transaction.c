@@ -181,6 +181,12 @@ void sim__cluster_transaction_destroy(struct cluster_transaction *transaction)
     memory_free(transaction);
 }
 
+/* From what was read; a mistake may leave one part. */
+static bool is_planned(const struct cluster_transaction *transaction)
+{
+    return sim__cluster_is_move(transaction) || sim__cluster_is_evaluated(transaction);
+}
+
 int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_transaction *transaction,
                                    struct cluster_node *node, void *context,
                                    void (*done)(void *context, const struct txn_done *done))
@@ -190,7 +196,7 @@ int sim__cluster_transaction_begin(struct cluster *cluster, struct cluster_trans
     queue(cluster, transaction, sim__cluster_node_map(node));
     const struct slots *slots = sim__cluster_map(cluster, transaction->map);
     uint32_t count = kv_split_part_count(transaction->split);
-    ASSERT(count > (sim__cluster_is_move(transaction) ? 0 : 1) && count <= CLUSTER_SHARD_COUNT_MAX);
+    ASSERT(count > (is_planned(transaction) ? 0 : 1) && count <= CLUSTER_SHARD_COUNT_MAX);
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(transaction->split, i);
         const struct slots_range *range = &slots->ranges[slots_place_of(slots, parts[i].place)];

@@ -420,7 +420,7 @@ static enum kv_evaluated add_effects(struct run *run)
          i++) {
         const struct reading *reading = &run->evaluation->readings[i];
         const struct key *key = &run->evaluation->keys[reading->key];
-        if (key->is_watched || !BUG("kv.evaluated_unwatched")) {
+        if (key->is_watched || i == 0 || !BUG("kv.evaluated_unwatched")) {
             kv_transaction_watch(run->given->planned, key->name, run->contents[i].version);
         }
         if (is_evaluated(run->evaluation, reading->key)) {
