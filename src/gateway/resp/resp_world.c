@@ -2,6 +2,7 @@
 #include "gateway/resp/resp_world.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -743,7 +744,7 @@ int world_connect(struct world *world)
 {
     int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ASSERT(client >= 0);
-    struct timeval timeout = {.tv_sec = 10};
+    struct timeval timeout = {.tv_sec = 60};
     ASSERT(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0);
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons(world->port),
@@ -779,7 +780,8 @@ void world_receive(int socket, size_t size_bytes, struct buffer *target)
 bool world_is_closed(int socket)
 {
     char byte;
-    return recv(socket, &byte, 1, 0) <= 0;
+    ssize_t got = recv(socket, &byte, 1, 0);
+    return got == 0 || (got < 0 && errno == ECONNRESET); /* Else nothing came, or an answer. */
 }
 
 const char *world_reply(int socket, size_t size_bytes)
