@@ -12,7 +12,7 @@ import previous
 from harness import BINARY, Node
 from test_cluster import Cluster
 from test_shards import fill, shards_of, wait_for
-from test_split import VALUES, KEYS, check, split
+from test_split import VALUES, KEYS, check, is_lost_read, split
 
 COUNT_OF_CLIENTS = 6
 ATTEMPTS_MAX = 20
@@ -78,9 +78,12 @@ class Client:
                 pipeline.hset(key + ":h", "turn", turn)
                 pipeline.hget(key + ":h", "turn")
             pipeline.mget(keys)
-            replies = pipeline.execute()
-        assert replies[:-1:3] == [turn] * 8 and replies[2:-1:3] == [str(turn)] * 8, replies
-        assert replies[-1] == [str(turn)] * 8, replies
+            replies = pipeline.execute(raise_on_error=False)
+        expected = [turn, 0 if turn > 1 else 1, str(turn)] * 8 + [[str(turn)] * 8]
+        for place, (reply, wanted) in enumerate(zip(replies, expected, strict=True)):
+            # When a leader that lives loses its office, the previous release forgets reads with any write behind them.
+            is_forgotten = self.node.binary != BINARY and place % 3 == 2 and is_lost_read(reply)
+            assert reply == wanted or is_forgotten, (place, reply, wanted, replies)
 
     def transact(self):
         """Over all shards. Refused with TRYAGAIN it has done nothing, and is tried again."""
