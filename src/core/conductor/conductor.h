@@ -151,7 +151,8 @@ void conductor_describe(const struct shard *shard, wal_shard group, raft_node se
 
 /* May the group that the replica leads get these members now? Not while a node would leave that could still
  * come to a split of the group, and has not: it would claim for ever what its replica has now, and no child of
- * it be opened there (decision 18). `is_alive`: is the node, as far as is known? */
+ * it be opened there (decision 18). `is_alive`: is the node, as far as is known? Nor may one vote that has nothing,
+ * or has lost some of its log since it was thought of. */
 bool conductor_may_configure(const struct shard *shard, const struct raft_configuration *target,
                              bool (*is_alive)(void *context, raft_node node), void *context);
 

@@ -114,6 +114,8 @@ uint32_t conductor__list_groups(struct conductor *conductor, const struct conduc
 
 /* Could the learner become a voter at once? */
 bool conductor__is_caught_up(const struct raft_peer *learner, raft_index applied_index);
+/* May the learner become a voter now? What was heard of it may be old. */
+bool conductor__may_vote(const struct raft_peer *learner);
 
 /* ---- conductor_steps.c --------------------------------------------------------------------- */
 

@@ -10,14 +10,19 @@
  * it can take any. */
 enum { CAUGHT_UP_COUNT = 256 };
 
+bool conductor__may_vote(const struct raft_peer *learner)
+{
+    return BUG("conductor.learner_assumed_ready") ||
+           (!learner->is_impaired && learner->match_index > 0);
+}
+
 bool conductor__is_caught_up(const struct raft_peer *learner, raft_index applied_index)
 {
     raft_index lag_max = learner->progress == RAFT_PROGRESS_REPLICATE ? CAUGHT_UP_COUNT : 0;
     if (BUG("conductor.learner_assumed_ready")) {
         return true;
     }
-    return !learner->is_impaired && learner->match_index > 0 &&
-           learner->match_index + lag_max >= applied_index;
+    return conductor__may_vote(learner) && learner->match_index + lag_max >= applied_index;
 }
 
 static bool is_caught_up(const struct shard *shard, raft_node node, const struct raft_peer *peers,
@@ -68,6 +73,10 @@ bool conductor_may_configure(const struct shard *shard, const struct raft_config
     struct raft_peer peers[RAFT_PEER_COUNT_MAX];
     uint32_t count = shard_get_peers(shard, peers);
     for (uint32_t i = 0; i < count; i++) {
+        bool is_to_vote = !peers[i].is_voter && raft_configuration_has_voter(target, peers[i].node);
+        if (is_to_vote && !conductor__may_vote(&peers[i])) {
+            return false;
+        }
         if (!raft_configuration_has_member(target, peers[i].node) &&
             leaves_too_early(shard, &peers[i]) && is_alive(context, peers[i].node)) {
             return false;

@@ -78,10 +78,23 @@ static void test_halves(void **state)
     }
 }
 
+/* It was caught up when the step was thought of. */
+static void test_who_may_vote(void **state)
+{
+    (void)state;
+    struct raft_peer learner = {.progress = RAFT_PROGRESS_REPLICATE, .match_index = 1};
+    assert_true(conductor__may_vote(&learner)); /* How far it is was looked at then. */
+    learner.is_impaired = true;
+    assert_false(conductor__may_vote(&learner));
+    const struct raft_peer empty = {.progress = RAFT_PROGRESS_PROBE};
+    assert_false(conductor__may_vote(&empty));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caught_up),
+        cmocka_unit_test(test_who_may_vote),
         cmocka_unit_test(test_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
