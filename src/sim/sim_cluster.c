@@ -11,7 +11,7 @@
 #include "sim/sim_cluster.h"
 
 enum {
-    STEP_COUNT_MAX = 3000000,
+    STEP_COUNT_MAX = 5000000,
     FAULTS_END_US = 20000000, /* The latest end of the first phase. */
     HEAL_US_MAX = 30000000,   /* By then after it, all must be well, but for what conductors do. */
     WATCH_INTERVAL_US = 20000,

@@ -480,7 +480,8 @@ static void add_of_office(struct cluster_node *node, struct told *told)
     input->planned = told->planned;
     input->planned_count = list_planned(cluster, rows, told->planned);
     input->may_split = cluster->older == 0;
-    if (!cluster->is_quiet && cluster->shard_count < CLUSTER_SHARD_COUNT_MAX) {
+    bool is_resting = cluster->is_quiet || cluster->office->rest_since_us != 0;
+    if (!is_resting && cluster->shard_count < CLUSTER_SHARD_COUNT_MAX) {
         input->split_size_bytes = nature->conducting.split_size_bytes;
         input->split_load_per_s = nature->conducting.split_load_per_s;
     }

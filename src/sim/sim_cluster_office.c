@@ -162,8 +162,10 @@ void sim__cluster_say_split_done(struct cluster *cluster, wal_shard child)
 static void plan_split(struct cluster *cluster, const struct cluster_event *event)
 {
     uint32_t place = cluster->shard_count;
-    if (newest_term(cluster) != 0 && sim__cluster_wish_for_split(cluster, (uint32_t)event->value)) {
+    bool is_possible = newest_term(cluster) != 0 && !cluster->is_quiet; /* Asked for before that. */
+    if (is_possible && sim__cluster_wish_for_split(cluster, (uint32_t)event->value)) {
         cluster->office->step_at_us = cluster->now_us;
+        cluster->office->rest_since_us = 0;
         cluster->office->rows.planned |= sim__cluster_map_bit(place);
     }
 }
@@ -653,7 +655,6 @@ bool sim__cluster_is_at_rest(struct cluster *cluster)
     if (office != NULL && office->rest_since_us == 0) {
         office->rest_since_us = cluster->now_us;
         office->rest_term_sum = term_sum(cluster);
-        cluster->is_quiet = true;
     }
     return office == NULL ||
            cluster->now_us >= office->rest_since_us +
