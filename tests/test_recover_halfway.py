@@ -92,7 +92,18 @@ def stop_short(cluster, survivor, load=None, seconds=0.5):
 
 @pytest.mark.parametrize("turn", range(2))
 def test_transactions_that_were_half_done(tmp_path, turn):
-    cluster = start_three(tmp_path, 4)
+    """Whether some are at the moment of the stop is chance: then there is another life."""
+    for life in range(5):
+        directory = tmp_path / str(life)
+        directory.mkdir()
+        if stop_in_the_middle(directory, turn) > 1:
+            return
+    raise AssertionError("nothing was half done")
+
+
+def stop_in_the_middle(directory, turn):
+    """How long somebody had to wait for the locks of those who are gone, in seconds."""
+    cluster = start_three(directory, 4)
     try:
         survivor = cluster.nodes[turn]
         load = Transactions([node for node in cluster.nodes if node is not survivor])
@@ -110,11 +121,11 @@ def test_transactions_that_were_half_done(tmp_path, turn):
             assert add_one(client, number) == [count + 1 for count in first]
             assert client.mget(keys_of(number)) == [str(count + 1) for count in first]
             assert max(first) <= load.acknowledged[number] + 2
-        assert waited > 1, "nothing was half done"
         # Nothing is held: a shard can only split when nothing is prepared.
         split(survivor, "--shard", "1")
         assert survivor.stop() == 0
         check(survivor)
+        return waited
     finally:
         cluster.stop()
 
