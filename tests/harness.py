@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real node for black-box tests: build/tutti on free ports of its own with a data directory of its own."""
+import atexit
 import http.client
 import json
 import os
@@ -85,6 +86,18 @@ def post(node, verb, body):
     return got
 
 
+STARTED = []  # All processes of nodes.
+
+
+@atexit.register
+def end_what_was_left():
+    """A fixture that fails half-way ends none of its nodes; they must not run on beside the tests that follow."""
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 class Node:
     """`arguments` are appended to `tutti start`. Use as a context manager, or stop() it. Between two starts
     `binary` may become that of another version."""
@@ -111,6 +124,7 @@ class Node:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**os.environ, **self.environment})
+        STARTED.append(self.process)
         return self
 
     def start(self):
