@@ -400,7 +400,7 @@ struct outlook {
     enum raft_role role;
     bool is_quiet;
     bool is_impaired;
-    bool has_snapshots;
+    const struct list *latest_snapshot; /* Of those that are being given. */
     bool is_confirming;
 };
 
@@ -417,7 +417,7 @@ static struct outlook outlook_of(const struct shard *shard)
         .role = shard->role,
         .is_quiet = shard->is_quiet,
         .is_impaired = shard->is_impaired,
-        .has_snapshots = !list_is_empty(&shard->snapshots),
+        .latest_snapshot = shard->snapshots.previous,
         .is_confirming = !list_is_empty(&shard->confirming) || !list_is_empty(&shard->unconfirmed),
     };
 }
@@ -429,7 +429,7 @@ static bool needs_tick(const struct outlook *before, const struct outlook *after
            after->applied_index != before->applied_index ||
            after->issued_sequence != before->issued_sequence ||
            after->is_quiet != before->is_quiet || after->is_impaired != before->is_impaired ||
-           after->has_snapshots != before->has_snapshots || before->is_confirming ||
+           after->latest_snapshot != before->latest_snapshot || before->is_confirming ||
            after->is_confirming || after->wake_at_ms < before->wake_at_ms ||
            after->doubt_at_ms < before->doubt_at_ms;
 }
