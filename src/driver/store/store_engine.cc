@@ -3,7 +3,8 @@
  *
  * Memory. The block cache is the one budget: indexes, filters and the write buffers (through a
  * WriteBufferManager) are charged to it. Three write buffers of a third of their budget each: one
- * is written, two may wait for their flush, and when all are full a write is refused. */
+ * is written, two may wait for their flush, and when all are full a write is refused. Large ones are
+ * divided (divide_write_buffers()). */
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
@@ -62,6 +63,12 @@ constexpr uint32_t write_buffer_count = 3;
  * a disk that has become full does not have. Twice as many hold up writes: merging has fallen behind. */
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
+/* In place of each large write buffer: three of a quarter of its size, not less than that. So many may
+ * wait for their flush in all. */
+constexpr uint32_t part_count = 3;
+constexpr uint32_t part_share = 4;
+constexpr uint64_t part_size_min = 8 << 20;
+constexpr uint32_t part_count_max = 8;
 constexpr size_t batch_header_bytes = 12;
 constexpr size_t batch_kept_bytes = 32 << 20;
 constexpr int open_files_default = 512;
@@ -300,6 +307,20 @@ rocksdb::BlockBasedTableOptions table_options(const std::shared_ptr<rocksdb::Cac
     return table;
 }
 
+/* A row that comes behind all others of its buffer takes two thirds of the time of one whose place
+ * among them has to be found. Batches are sorted, and a full one has more than a quarter of a buffer's
+ * bytes: so it is given a small buffer to itself. Three of these become one table, so the tables, their
+ * number, and the room and the time that merging them takes are those of large buffers. Small ones stay
+ * whole, because each part may exceed its size by a batch. */
+void divide_write_buffers(rocksdb::Options *target)
+{
+    if (target->write_buffer_size >= part_share * part_size_min) {
+        target->write_buffer_size /= part_share;
+        target->max_write_buffer_number = part_count_max;
+        target->min_write_buffer_number_to_merge = part_count;
+    }
+}
+
 void set_write_buffers(rocksdb::Options *target, const struct store_options &options,
                        const std::shared_ptr<rocksdb::Cache> &cache,
                        const std::shared_ptr<insertion_hints> &hints)
@@ -308,6 +329,7 @@ void set_write_buffers(rocksdb::Options *target, const struct store_options &opt
     size_bytes = size_bytes < write_buffer_size_max ? size_bytes : write_buffer_size_max;
     target->write_buffer_size = size_bytes;
     target->max_write_buffer_number = write_buffer_count;
+    divide_write_buffers(target);
     target->write_buffer_manager =
         std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size_bytes, cache);
     target->max_bytes_for_level_base = level0_file_count * size_bytes;
