@@ -4,18 +4,14 @@
  * Memory. The block cache is the one budget: indexes, filters and the write buffers (through a
  * WriteBufferManager) are charged to it. Three write buffers of a third of their budget each: one
  * is written, two may wait for their flush, and when all are full a write is refused. Large ones are
- * divided (divide_write_buffers()). */
+ * divided (store_settings.cc, which has all other settings, too). */
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
-#include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
-#include <rocksdb/slice_transform.h>
 #include <rocksdb/statistics.h>
-#include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
-#include <rocksdb/write_buffer_manager.h>
 
 #include <atomic>
 #include <chrono>
@@ -34,6 +30,7 @@
 extern "C" {
 #include "driver/store/store_engine.h"
 }
+#include "driver/store/store_settings.hh"
 #include "driver/store/store_space.hh"
 
 /* RocksDB takes an object of ours from thread to thread under locks of its own, which the thread
@@ -56,22 +53,8 @@ struct lifetime {
     char end;
 };
 
-constexpr uint32_t write_buffer_count = 3;
-/* Flushed buffers that wait before they are merged with the next level. Each merge rewrites that level, so
- * eight in place of four halve what overwriting costs. Sixteen would take another third off flushes and
- * merges together (1.25 to 0.87 us of processor time per row), but a merge then wants twice the room, which
- * a disk that has become full does not have. Twice as many hold up writes: merging has fallen behind. */
-constexpr int level0_file_count = 8;
-constexpr uint64_t write_buffer_size_max = 64 << 20;
-/* In place of each large write buffer: three of a quarter of its size, not less than that. So many may
- * wait for their flush in all. */
-constexpr uint32_t part_count = 3;
-constexpr uint32_t part_share = 4;
-constexpr uint64_t part_size_min = 8 << 20;
-constexpr uint32_t part_count_max = 8;
 constexpr size_t batch_header_bytes = 12;
 constexpr size_t batch_kept_bytes = 32 << 20;
-constexpr int open_files_default = 512;
 constexpr int flush_report_wait_ms = 200;
 constexpr int flushes_wait_ms = 10000;
 constexpr int background_work_poll_ms = 20;
@@ -218,52 +201,13 @@ class listener : public rocksdb::EventListener
     struct lifetime lifetime_ = {};
 };
 
-/* RocksDB's messages go nowhere. By default they go to a file beside the rows, and a full disk then
- * ends the process: the second message that cannot be written meets an assertion of RocksDB's. What
- * matters arrives as a status or at the listener. */
-class silent_logger : public rocksdb::Logger
-{
-  public:
-    using rocksdb::Logger::Logv;
-    void Logv(const char *, va_list) override
-    {
-    }
-    /* None is worth the formatting. */
-    rocksdb::InfoLogLevel GetInfoLogLevel() const override
-    {
-        return rocksdb::InfoLogLevel::NUM_INFO_LOG_LEVELS;
-    }
-};
-
-/* Which rows are inserted from the place where the one before was: all, but for batches that delete a range.
- * RocksDB keeps one place for each prefix and buffer, though a buffer keeps its ranges in a list apart, and
- * a place in the one list is none in the other (MemTable::Add). Asked by whoever writes the batch. */
-class insertion_hints : public rocksdb::SliceTransform
-{
-  public:
-    const char *Name() const override
-    {
-        return "tutti.insertion_hints";
-    }
-    rocksdb::Slice Transform(const rocksdb::Slice &key) const override
-    {
-        return rocksdb::Slice(key.data(), 0);
-    }
-    bool InDomain(const rocksdb::Slice &) const override
-    {
-        return are_used.load(std::memory_order_relaxed);
-    }
-
-    std::atomic<bool> are_used{true};
-};
-
 } // namespace
 
 struct store_engine {
     std::shared_ptr<rocksdb::Cache> cache;
     std::shared_ptr<rocksdb::Statistics> statistics;
     std::shared_ptr<listener> events;
-    std::shared_ptr<insertion_hints> hints;
+    std::shared_ptr<store_settings::insertion_hints> hints;
     std::unique_ptr<rocksdb::Env> env; /* Outlives the database. */
     std::unique_ptr<rocksdb::DB> database;
     rocksdb::ReadOptions read_options[2]; /* By tier. */
@@ -290,98 +234,6 @@ struct env_iterator {
 
 namespace
 {
-
-/* ---- Options -----------------------------------------------------------------------------------
- */
-
-rocksdb::BlockBasedTableOptions table_options(const std::shared_ptr<rocksdb::Cache> &cache)
-{
-    rocksdb::BlockBasedTableOptions table;
-    table.block_cache = cache;
-    table.cache_index_and_filter_blocks = true;
-    table.cache_index_and_filter_blocks_with_high_priority = true;
-    table.pin_l0_filter_and_index_blocks_in_cache = true;
-    table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
-    table.format_version = 5;
-    table.checksum = rocksdb::kXXH3;
-    return table;
-}
-
-/* A row that comes behind all others of its buffer takes two thirds of the time of one whose place
- * among them has to be found. Batches are sorted, and a full one has more than a quarter of a buffer's
- * bytes: so it is given a small buffer to itself. Three of these become one table, so the tables, their
- * number, and the room and the time that merging them takes are those of large buffers. Small ones stay
- * whole, because each part may exceed its size by a batch. */
-void divide_write_buffers(rocksdb::Options *target)
-{
-    if (target->write_buffer_size >= part_share * part_size_min) {
-        target->write_buffer_size /= part_share;
-        target->max_write_buffer_number = part_count_max;
-        target->min_write_buffer_number_to_merge = part_count;
-    }
-}
-
-void set_write_buffers(rocksdb::Options *target, const struct store_options &options,
-                       const std::shared_ptr<rocksdb::Cache> &cache,
-                       const std::shared_ptr<insertion_hints> &hints)
-{
-    uint64_t size_bytes = options.write_buffer_size_bytes / write_buffer_count;
-    size_bytes = size_bytes < write_buffer_size_max ? size_bytes : write_buffer_size_max;
-    target->write_buffer_size = size_bytes;
-    target->max_write_buffer_number = write_buffer_count;
-    divide_write_buffers(target);
-    target->write_buffer_manager =
-        std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size_bytes, cache);
-    target->max_bytes_for_level_base = level0_file_count * size_bytes;
-    target->level0_file_num_compaction_trigger = level0_file_count;
-    target->level0_slowdown_writes_trigger = 2 * level0_file_count;
-    target->level0_stop_writes_trigger = 3 * level0_file_count;
-    /* Most gets that reach the store are for keys that are new: a filter of whole keys, 1 % of the
-     * buffer, answers those. */
-    target->memtable_whole_key_filtering = true;
-    target->memtable_prefix_bloom_size_ratio = 0.01;
-    /* There is one writer, so insertion needs no care for others. Batches are sorted, and so each row is
-     * looked for from the place of the one before it, a few steps, not from the top: a quarter off. */
-    target->allow_concurrent_memtable_write = false;
-    target->memtable_insert_with_hint_prefix_extractor = hints;
-}
-
-/* No messages and no periodic statistics of RocksDB's own. */
-void set_quiet(rocksdb::Options *target)
-{
-    target->info_log = std::make_shared<silent_logger>();
-    target->stats_dump_period_sec = 0;
-    target->stats_persist_period_sec = 0;
-}
-
-rocksdb::Options make_options(const struct store_options &options, store_engine *engine)
-{
-    rocksdb::Options made;
-    made.create_if_missing = true;
-    made.env = engine->env.get();
-    made.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table_options(engine->cache)));
-    set_write_buffers(&made, options, engine->cache, engine->hints);
-    set_quiet(&made);
-    made.compression = rocksdb::kLZ4Compression;
-    made.level_compaction_dynamic_level_bytes = true;
-    made.max_background_jobs =
-        options.background_job_count == 0 ? 2 : static_cast<int>(options.background_job_count);
-    made.max_open_files = options.open_file_count_max == 0
-                              ? open_files_default
-                              : static_cast<int>(options.open_file_count_max);
-    made.bytes_per_sync = 1 << 20;
-    made.skip_stats_update_on_db_open = true;
-    made.avoid_unnecessary_blocking_io = true;
-    /* A close must not do what only a flush may do: count rows as durable. */
-    made.avoid_flush_during_shutdown = true;
-    /* Trying again is decided in store.c. */
-    made.max_bgerror_resume_count = 0;
-    made.listeners.push_back(engine->events);
-    made.statistics = engine->statistics;
-    made.disable_auto_compactions = options.is_compaction_deferred;
-    engine->is_compaction_deferred = options.is_compaction_deferred;
-    return made;
-}
 
 /* ---- Reads and writes --------------------------------------------------------------------------
  */
@@ -639,7 +491,7 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->statistics = rocksdb::CreateDBStatistics();
     opened->statistics->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);
     opened->events = std::make_shared<listener>(target);
-    opened->hints = std::make_shared<insertion_hints>();
+    opened->hints = std::make_shared<store_settings::insertion_hints>();
     /* What a flush of everything in memory takes. */
     opened->env = store_space::make_env(options->write_buffer_size_bytes);
     opened->read_options[ENV_TIER_MEMORY].read_tier = rocksdb::kBlockCacheTier;
@@ -650,7 +502,10 @@ int store__engine_open(struct store_engine **engine, const struct store_options 
     opened->write_options.disableWAL = true;
     opened->write_options.no_slowdown = true;
     rocksdb::DB *database = nullptr;
-    rocksdb::Options made = make_options(*options, opened.get());
+    rocksdb::Options made =
+        store_settings::make(*options, {opened->env.get(), opened->cache, opened->hints,
+                                        opened->events, opened->statistics});
+    opened->is_compaction_deferred = options->is_compaction_deferred;
     rocksdb::Status status;
     if (options->is_read_only) {
         made.create_if_missing = false;
@@ -773,8 +628,8 @@ uint64_t store__engine_estimate_size_bytes(struct store_engine *engine, struct b
 int store__engine_verify(const char *directory, struct error *error)
 {
     rocksdb::Options options;
-    options.info_log = std::make_shared<silent_logger>();
-    options.max_open_files = open_files_default;
+    options.info_log = store_settings::make_logger();
+    options.max_open_files = store_settings::open_files_default;
     rocksdb::DB *opened = nullptr;
     rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, directory, &opened);
     std::unique_ptr<rocksdb::DB> database(opened);
