@@ -210,6 +210,7 @@ int resp__across_begin(struct resp_server *server, const struct slots *slots,
     for (uint32_t i = 0; i < count; i++) {
         parts[i] = kv_split_part(split, i);
         const struct slots_range range = resp__range_of_slot(slots, parts[i].place);
+        ASSERT(slots == NULL || kv_split_last_slot(split, i) < range.end); /* Else: another map. */
         parts[i].first_slot = (uint16_t)range.first;
         parts[i].end_slot = (uint16_t)range.end;
     }

@@ -49,7 +49,8 @@ struct evaluating {
     bool is_submitting;
     int status; /* Of the first read that failed. */
     struct kv_split *split;
-    bool is_planned; /* And not begun. */
+    uint32_t map_version; /* By which it was cut. */
+    bool is_planned;      /* And not begun. */
     struct buffer answer;
 };
 
@@ -118,6 +119,7 @@ static void try_again(struct evaluating *evaluating, const struct txn_done *done
 {
     kv_split_destroy(evaluating->split);
     evaluating->split = NULL;
+    evaluating->is_planned = false;
     if (++evaluating->attempt_count < ATTEMPT_COUNT_MAX) {
         begin_again(evaluating);
     } else {
@@ -146,20 +148,47 @@ static void committed(void *context, const struct txn_done *done)
     finish(evaluating);
 }
 
-static void commit(struct evaluating *evaluating)
+static void wait_for_tick(struct evaluating *evaluating)
+{
+    if (list_is_empty(&evaluating->link)) {
+        list_push_back(&server_of(evaluating)->evaluations, &evaluating->link);
+    }
+}
+
+/* A part has keys of one shard of the map by which it was cut: by a newer one they may be in two. */
+static void commit(struct evaluating *evaluating, const struct slots *slots)
 {
     struct resp_server *server = server_of(evaluating);
-    int status = resp__across_begin(server, resp__slots(server), evaluating->split,
+    ASSERT(evaluating->map_version == resp__map_version(slots));
+    list_remove(&evaluating->link);
+    int status = resp__across_begin(server, slots, evaluating->split,
                                     evaluating->slot->request.protocol, committed, evaluating);
     evaluating->is_planned = status == -EBUSY;
     if (status == -EBUSY) {
-        list_push_back(&server->evaluations, &evaluating->link);
+        wait_for_tick(evaluating);
     } else if (status != 0) {
         const struct reply reply = reply_to(evaluating);
         resp__reply_failure(evaluating->entry, true, status, &reply);
         finish(evaluating);
     } else {
         os_loop_tick_again(server->loop);
+    }
+}
+
+static void try_again_moved(struct evaluating *evaluating)
+{
+    static const struct txn_done moved = {.result = TXN_FAILED, .status = ERROR_MOVED};
+    try_again(evaluating, &moved);
+}
+
+/* There was no room. */
+static void commit_later(struct evaluating *evaluating)
+{
+    const struct slots *slots = resp__slots(server_of(evaluating));
+    if (evaluating->map_version == resp__map_version(slots)) {
+        commit(evaluating, slots);
+    } else {
+        try_again_moved(evaluating);
     }
 }
 
@@ -183,16 +212,17 @@ static enum kv_evaluated evaluate(struct evaluating *evaluating, struct kv_trans
 /* It may be cut by a newer map than it was evaluated by: then that has to be done again, too. */
 static void commit_planned(struct evaluating *evaluating, struct kv_transaction *planned)
 {
-    static const struct txn_done moved = {.result = TXN_FAILED, .status = ERROR_MOVED};
-    int status = kv_split_create(&evaluating->split, planned, resp__group_of_slot,
-                                 (void *)(uintptr_t)resp__slots(server_of(evaluating)));
+    const struct slots *slots = resp__slots(server_of(evaluating));
+    int status =
+        kv_split_create(&evaluating->split, planned, resp__group_of_slot, (void *)(uintptr_t)slots);
+    evaluating->map_version = resp__map_version(slots);
     drop_readings(evaluating);       /* What was planned has copies, */
     kv_transaction_destroy(planned); /* and so has what it was cut into. */
     if (status == 0) {
         charge(evaluating);
-        commit(evaluating);
+        commit(evaluating, slots);
     } else {
-        try_again(evaluating, &moved);
+        try_again_moved(evaluating);
     }
 }
 
@@ -200,6 +230,7 @@ static void commit_planned(struct evaluating *evaluating, struct kv_transaction 
 static void plan(struct evaluating *evaluating)
 {
     const struct reply reply = reply_to(evaluating);
+    list_remove(&evaluating->link); /* It may have waited for a read that was refused. */
     if (evaluating->status != 0) {
         resp__reply_failure(evaluating->entry, false, evaluating->status, &reply);
         finish(evaluating);
@@ -252,13 +283,6 @@ static void end_reading(struct evaluating *evaluating)
         refuse(evaluating, TOO_LARGE_TEXT);
     } else {
         plan(evaluating);
-    }
-}
-
-static void wait_for_tick(struct evaluating *evaluating)
-{
-    if (list_is_empty(&evaluating->link)) {
-        list_push_back(&server_of(evaluating)->evaluations, &evaluating->link);
     }
 }
 
@@ -383,7 +407,7 @@ void resp__evaluations_retry(struct resp_server *server)
     for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {
         struct evaluating *evaluating = LIST_ITEM(member, struct evaluating, link);
         if (evaluating->is_planned) {
-            commit(evaluating);
+            commit_later(evaluating);
         } else {
             submit_readings(evaluating);
         }

@@ -265,6 +265,9 @@ static void check(const struct place *place, wal_shard shard, const struct shard
     bool is_key = is_opcode(command, "set") || is_opcode(command, "get") ||
                   command->opcode == kv_content_opcode();
     uint32_t count = are_keys ? command->argument_count : 1;
+    if (command->opcode == kv_txn_opcodes().prepare) {
+        world_check_part(request);
+    }
     if (is_key || are_keys) {
         for (uint32_t i = 0; i < count; i++) {
             uint16_t slot = kv_slot_of_key(command->arguments[i]);

@@ -66,6 +66,8 @@ void world_fail(struct world *world, int status, int count);
 /* How often SHUTDOWN came. */
 int world_stop_count(const struct world *world);
 struct resp_group *world_group(struct world *world);
+/* Of the world itself: has the part that PREPARE brings keys of the slots that are named alone? */
+void world_check_part(const struct shard_request *request);
 
 /* A connected socket with a timeout of 10 s. */
 int world_connect(struct world *world);

@@ -165,6 +165,8 @@ void kv_split_destroy(struct kv_split *split);
 uint32_t kv_split_part_count(const struct kv_split *split);
 /* In ascending order of place; borrowed from the split. */
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
+/* The highest slot of a key of the part; its place is the lowest one. */
+uint16_t kv_split_last_slot(const struct kv_split *split, uint32_t index);
 /* What a copy of all parts takes; also when they are dropped. */
 uint64_t kv_split_size_bytes(const struct kv_split *split);
 /* They were copied, and only joining is left: kv_split_part() may not be called any more. */

@@ -43,7 +43,8 @@ struct recipe {
 struct split_part {
     struct kv_transaction *transaction;
     uint32_t group;
-    uint32_t place;
+    uint32_t place; /* The lowest slot of a key of it, and the highest one. */
+    uint32_t last_slot;
     struct shard_command command;
     bool does_grow;
 };
@@ -70,7 +71,9 @@ static uint32_t part_of_key(struct kv_split *split, struct bytes key)
     uint32_t group = split->group_of_slot(split->context, slot);
     for (uint32_t i = 0; i < split->part_count; i++) {
         if (split->parts[i].group == group) {
-            split->parts[i].place = slot < split->parts[i].place ? slot : split->parts[i].place;
+            struct split_part *part = &split->parts[i];
+            part->place = slot < part->place ? slot : part->place;
+            part->last_slot = slot > part->last_slot ? slot : part->last_slot;
             return i;
         }
     }
@@ -78,8 +81,8 @@ static uint32_t part_of_key(struct kv_split *split, struct bytes key)
         split->part_capacity = 2 * split->part_capacity + 4;
         split->parts = memory_resize(split->parts, split->part_capacity * sizeof split->parts[0]);
     }
-    split->parts[split->part_count] =
-        (struct split_part){.transaction = kv_transaction_create(), .group = group, .place = slot};
+    split->parts[split->part_count] = (struct split_part){
+        .transaction = kv_transaction_create(), .group = group, .place = slot, .last_slot = slot};
     return split->part_count++;
 }
 
@@ -387,6 +390,12 @@ struct txn_part kv_split_part(const struct kv_split *split, uint32_t index)
         .arguments = part->command.arguments,
         .does_grow = part->does_grow,
     };
+}
+
+uint16_t kv_split_last_slot(const struct kv_split *split, uint32_t index)
+{
+    ASSERT(index < split->part_count);
+    return (uint16_t)split->parts[index].last_slot;
 }
 
 bool kv_split_is_only_new(const struct kv_split *split)
