@@ -218,6 +218,8 @@ uint32_t kv_evaluation_read_count(const struct kv_evaluation *evaluation);
 /* The two arguments of a read; the first is the key. */
 const struct bytes *kv_evaluation_read(const struct kv_evaluation *evaluation, uint32_t index);
 uint64_t kv_evaluation_size_bytes(const struct kv_evaluation *evaluation);
+/* What evaluating took, in units of a byte that is read or written; limited, see kv_work.h. */
+uint64_t kv_evaluation_work(const struct kv_evaluation *evaluation);
 
 struct kv_evaluate {
     const struct bytes *contents; /* What the reads answered. */
@@ -228,7 +230,7 @@ struct kv_evaluate {
 enum kv_evaluated {
     KV_EVALUATED_COMMIT,  /* `planned`, which kv_split_create() cuts and kv_split_join() answers. */
     KV_EVALUATED_CHANGED, /* A key that the client watched. */
-    KV_EVALUATED_TOO_LARGE, /* What was read, or what became of it. */
+    KV_EVALUATED_TOO_LARGE, /* What was read, what became of it, or the work of it. */
     KV_EVALUATED_MALFORMED, /* What was read is not what such a read answers. */
 };
 MUST_USE enum kv_evaluated kv_evaluate(struct kv_evaluation *evaluation,

@@ -4,6 +4,7 @@
 #define SERVICE_KV_KV_CONTENT_H
 
 #include "service/kv/kv_internal.h"
+#include "service/kv/kv_work.h"
 
 enum { KV_CONTENT_TOO_LARGE = 255 }; /* Beside enum kv_type. */
 
@@ -16,6 +17,9 @@ struct kv__content {
 
 /* Of a bulk string. False: malformed, or an error. */
 MUST_USE bool kv__content_parse(struct bytes answer, struct kv__content *content);
+
+/* How large it is; of what is not there, or too large, nothing. False: malformed. */
+MUST_USE bool kv__content_extent(const struct kv__content *content, struct kv__extent *extent);
 
 /* Add what makes `target` what the content is, which is there and not too large. False: malformed. */
 MUST_USE bool kv__content_add_writes(struct kv_transaction *transaction, struct bytes target,

@@ -13,25 +13,25 @@
 
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
+#include "base/hash/hash.h"
 #include "base/memory/memory.h"
 #include "core/memstore/memstore.h"
 #include "service/kv/kv_content.h"
-#include "service/kv/kv_lock.h"
 #include "service/kv/kv_part.h"
+#include "service/kv/kv_work.h"
 
 enum {
     READ_COUNT_MAX = 1024,
-    READ_SIZE_BYTES_MAX = 8 << 20,     /* Together. */
-    MACHINE_SIZE_BYTES_MAX = 16 << 20, /* What is made of it. */
-    ANSWER_SIZE_BYTES_MAX = 64 << 20,
-    LOADED_VERSION = 1, /* Of what was read; what commands change has a later one. */
-    LOADED_AT_MS = 1,   /* Nothing has expired by then. */
+    READ_SIZE_BYTES_MAX = 4 << 20,   /* Together. */
+    ANSWER_SIZE_BYTES_MAX = 4 << 20, /* Of what is evaluated, together. */
+    LOADED_VERSION = 1,              /* Of what was read; what commands change has a later one. */
+    LOADED_AT_MS = 1,                /* Nothing has expired by then. */
 };
 
 /* What one value may have that goes from shard to shard. */
 #define WHOLE_SIZE_MAX BYTES("1048576")
-#define MACHINE_SIZE_MAX BYTES("16777216")
-#define NOTHING BYTES("0") /* Whether it is there is all that matters. */
+#define MACHINE_SIZE_MAX BYTES("16777216") /* More than the work allows. */
+#define NOTHING BYTES("0")                 /* Whether it is there is all that matters. */
 
 #define CACHE_SIZE_BYTES (UINT64_C(1) << 40)
 
@@ -41,7 +41,9 @@ struct key {
     bool is_evaluated; /* Of the first one of a set. */
     bool is_whole;     /* More than its being there matters. */
     bool is_watched;   /* By the client. */
+    bool is_torn;      /* Twice, and it has changed between. */
     uint64_t watched_version;
+    struct kv__extent extent; /* In the machine. */
 };
 
 struct reading {
@@ -60,13 +62,15 @@ struct kv_evaluation {
     uint32_t place_count;
     struct reading *readings;
     uint32_t reading_count;
+    uint64_t work; /* Done for it. */
 };
 
 /* ---- Which commands are evaluated ------------------------------------------------------------ */
 
 static uint32_t key_of(struct kv_evaluation *evaluation, struct bytes name)
 {
-    uint32_t place = (uint32_t)kv__key_hash(name) & (evaluation->place_count - 1);
+    uint64_t seed = (uintptr_t)evaluation; /* So that nobody can choose keys that collide. */
+    uint32_t place = (uint32_t)hash_bytes(name, seed) & (evaluation->place_count - 1);
     while (evaluation->places[place] != 0) {
         if (bytes_equal(evaluation->keys[evaluation->places[place] - 1].name, name)) {
             return evaluation->places[place] - 1;
@@ -177,8 +181,10 @@ static bool look_at_all(struct kv_evaluation *evaluation)
     for (uint32_t i = 0; i < evaluation->part.watch_count; i++) {
         const struct bytes *watch = call->arguments + 1 + 2 * (size_t)i;
         struct key *key = &evaluation->keys[key_of(evaluation, watch[0])];
+        uint64_t version = endian_get_u64_le(watch[1].data);
+        key->is_torn |= key->is_watched && key->watched_version != version;
         key->is_watched = true;
-        key->watched_version = endian_get_u64_le(watch[1].data);
+        key->watched_version = version;
     }
     while (can_be_cut && kv__part_next(&cursor, call, &inner)) {
         can_be_cut = look_at_command(evaluation, &inner);
@@ -268,6 +274,11 @@ uint64_t kv_evaluation_size_bytes(const struct kv_evaluation *evaluation)
            evaluation->reading_count * sizeof evaluation->readings[0];
 }
 
+uint64_t kv_evaluation_work(const struct kv_evaluation *evaluation)
+{
+    return evaluation->work;
+}
+
 /* ---- What was read --------------------------------------------------------------------------- */
 
 /* A run of it: what was read, and the machine. */
@@ -281,7 +292,15 @@ struct run {
     struct rows *rows;
     struct kv *kv;
     struct buffer answer;
+    struct kv__work work;
+    uint64_t answer_size_bytes; /* All answers. */
 };
+
+static struct kv__extent *extent_of(void *context, struct bytes name)
+{
+    struct kv_evaluation *evaluation = context;
+    return &evaluation->keys[key_of(evaluation, name)].extent;
+}
 
 static enum kv_evaluated take_readings(struct run *run)
 {
@@ -296,7 +315,7 @@ static enum kv_evaluated take_readings(struct run *run)
             return KV_EVALUATED_MALFORMED;
         }
         bool is_whole = bytes_equal(evaluation->readings[i].arguments[1], WHOLE_SIZE_MAX);
-        is_changed |= key->is_watched && key->watched_version != content->version;
+        is_changed |= key->is_torn || (key->is_watched && key->watched_version != content->version);
         is_too_large |= is_whole && content->type == KV_CONTENT_TOO_LARGE;
         size_bytes += content->rest.size_bytes;
         /* A shard gave it as living. */
@@ -322,13 +341,16 @@ static int execute(struct run *run, const struct shard_command *command, uint64_
     return machine.execute(machine.context, run->rows, &stamp, command, &reply);
 }
 
-static bool load(struct run *run)
+/* Bring what was read into the machine. */
+static enum kv_evaluated load(struct run *run)
 {
     struct kv_transaction *transaction = kv_transaction_create();
     bool does_grow;
     bool is_whole = true;
-    for (uint32_t i = 0; i < run->evaluation->reading_count && is_whole; i++) {
+    bool is_too_large = false;
+    for (uint32_t i = 0; i < run->evaluation->reading_count && is_whole && !is_too_large; i++) {
         const struct reading *reading = &run->evaluation->readings[i];
+        struct kv__extent *extent = &run->evaluation->keys[reading->key].extent;
         struct kv__content content = run->contents[i];
         if (content.type == KV_TYPE_NONE || !is_evaluated(run->evaluation, reading->key)) {
             continue;
@@ -336,13 +358,20 @@ static bool load(struct run *run)
         if (content.type == KV_CONTENT_TOO_LARGE) {
             content.type = KV_TYPE_STRING; /* Nobody looks at it. */
         }
-        is_whole = kv__content_add_writes(transaction, reading->arguments[0], &content);
+        is_whole = kv__content_extent(&content, extent);
+        is_too_large = is_whole && !kv__work_add_extent(&run->work, extent);
+        is_whole =
+            is_whole &&
+            (is_too_large || kv__content_add_writes(transaction, reading->arguments[0], &content));
     }
     struct shard_command command = kv_transaction_command(transaction, &does_grow);
     run->version = LOADED_VERSION;
-    is_whole = is_whole && execute(run, &command, LOADED_AT_MS) == 0;
+    is_whole = is_whole && (is_too_large || execute(run, &command, LOADED_AT_MS) == 0);
     kv_transaction_destroy(transaction);
-    return is_whole;
+    if (is_too_large) {
+        return KV_EVALUATED_TOO_LARGE;
+    }
+    return is_whole ? KV_EVALUATED_COMMIT : KV_EVALUATED_MALFORMED;
 }
 
 /* Any of its keys; true: it has none. */
@@ -363,14 +392,17 @@ static enum kv_evaluated run_command(struct run *run, const struct kv_call *call
     }
     const struct shard_command command = {call->entry->command.opcode, call->argument_count,
                                           call->arguments};
+    if (!kv__work_add_command(&run->work, call)) {
+        return KV_EVALUATED_TOO_LARGE;
+    }
     run->version++;
     if (execute(run, &command, run->time_ms) != 0) {
         return KV_EVALUATED_MALFORMED;
     }
     kv_transaction_add_answer(planned, buffer_bytes(&run->answer));
-    bool is_too_large = rows_change_size_bytes(run->rows) > MACHINE_SIZE_BYTES_MAX ||
-                        kv_transaction_size_bytes(planned) > ANSWER_SIZE_BYTES_MAX;
-    return is_too_large ? KV_EVALUATED_TOO_LARGE : KV_EVALUATED_COMMIT;
+    run->answer_size_bytes += run->answer.size_bytes;
+    return run->answer_size_bytes > ANSWER_SIZE_BYTES_MAX ? KV_EVALUATED_TOO_LARGE
+                                                          : KV_EVALUATED_COMMIT;
 }
 
 static enum kv_evaluated run_commands(struct run *run)
@@ -394,6 +426,9 @@ static enum kv_evaluated add_effect(struct run *run, uint32_t reading)
     const struct bytes arguments[] = {name, MACHINE_SIZE_MAX};
     const struct shard_command command = {KV_OPCODE_CONTENT, 2, arguments};
     struct kv__content content;
+    if (!kv__work_add_extent(&run->work, extent_of(run->evaluation, name))) {
+        return KV_EVALUATED_TOO_LARGE;
+    }
     run->version++;
     if (execute(run, &command, run->time_ms) != 0 ||
         !kv__content_parse(buffer_bytes(&run->answer), &content)) {
@@ -405,9 +440,7 @@ static enum kv_evaluated add_effect(struct run *run, uint32_t reading)
     if (content.type == KV_TYPE_NONE || content.version == LOADED_VERSION) {
         return KV_EVALUATED_COMMIT;
     }
-    if (content.type == KV_CONTENT_TOO_LARGE) {
-        return KV_EVALUATED_TOO_LARGE;
-    }
+    ASSERT(content.type != KV_CONTENT_TOO_LARGE); /* The work would have been too much. */
     return kv__content_add_writes(planned, name, &content) ? KV_EVALUATED_COMMIT
                                                            : KV_EVALUATED_MALFORMED;
 }
@@ -432,14 +465,20 @@ static enum kv_evaluated add_effects(struct run *run)
 
 enum kv_evaluated kv_evaluate(struct kv_evaluation *evaluation, const struct kv_evaluate *given)
 {
-    struct run run = {.evaluation = evaluation, .given = given, .time_ms = given->time_ms};
+    struct run run = {
+        .evaluation = evaluation,
+        .given = given,
+        .time_ms = given->time_ms,
+        .work = {.extent_of = extent_of, .context = evaluation},
+    };
     run.contents = memory_allocate((evaluation->reading_count + 1u) * sizeof run.contents[0]);
     enum kv_evaluated evaluated = take_readings(&run);
     if (evaluated == KV_EVALUATED_COMMIT) {
         run.store = memstore_create(1);
         run.rows = rows_create(memstore_interface(run.store), CACHE_SIZE_BYTES);
         run.kv = kv_create();
-        evaluated = load(&run) ? run_commands(&run) : KV_EVALUATED_MALFORMED;
+        evaluated = load(&run);
+        evaluated = evaluated == KV_EVALUATED_COMMIT ? run_commands(&run) : evaluated;
         evaluated = evaluated == KV_EVALUATED_COMMIT ? add_effects(&run) : evaluated;
         rows_destroy(run.rows);
         kv_destroy(run.kv);
@@ -447,5 +486,6 @@ enum kv_evaluated kv_evaluate(struct kv_evaluation *evaluation, const struct kv_
     }
     buffer_deinit(&run.answer);
     memory_free(run.contents);
+    evaluation->work += run.work.done;
     return evaluated;
 }

@@ -13,6 +13,7 @@
 
 #include "base/random/random.h"
 #include "service/kv/kv_internal.h"
+#include "service/kv/kv_work.h"
 #include "service/kv/kv_world.h"
 
 enum {
@@ -317,6 +318,22 @@ static void test_what_the_client_watches(void **state)
     plan_it(&world, &plan, 2, 0); /* And before it. */
     assert_int_equal(plan.evaluated, KV_EVALUATED_CHANGED);
     plan_end(&plan);
+    /* Twice, and it has changed between: the second version is what it has. */
+    uint64_t version = 0;
+    const struct bytes key = BYTES("c");
+    const struct shard_command command = {kv_versions_opcode(), 1, &key};
+    kv__world_execute(&world, &command);
+    assert_int_equal(world.answer.size_bytes, sizeof version);
+    memcpy(&version, world.answer.data, sizeof version);
+    for (uint64_t first = 0; first <= version; first += version) {
+        plan = (struct plan){.transaction = kv_transaction_create()};
+        kv_transaction_watch(plan.transaction, BYTES("c"), first);
+        kv_transaction_watch(plan.transaction, BYTES("c"), version);
+        queue(plan.transaction, "copy b a");
+        plan_it(&world, &plan, 2, 0);
+        assert_int_equal(plan.evaluated, first == 0 ? KV_EVALUATED_CHANGED : KV_EVALUATED_COMMIT);
+        plan_end(&plan);
+    }
     kv__world_deinit(&world);
 }
 
@@ -361,19 +378,96 @@ static void test_sizes(void **state)
     (void)kv__world_say(&world, "setrange other 2000000 x");
     expect_evaluated(&world, "rename a b;get b", KV_EVALUATED_TOO_LARGE);
     assert_string_equal(kv__world_say(&world, "exists a b"), ":1\r\n");
-    expect_evaluated(&world, "copy d b;setrange b 18000000 x", KV_EVALUATED_TOO_LARGE);
     /* What is only replaced, or has nothing to do with it, is as large as it likes. */
     expect_evaluated(&world, "copy d b;append other y", KV_EVALUATED_COMMIT);
     expect_evaluated(&world, "rename b a;strlen d", KV_EVALUATED_COMMIT);
     assert_string_equal(kv__world_say(&world, "strlen a"), ":1048576\r\n");
     assert_string_equal(kv__world_say(&world, "strlen other"), ":2000002\r\n");
-    /* What is made of it. */
-    char text[4096] = "copy d f";
-    for (int i = 0; i < 40; i++) {
-        (void)snprintf(text + strlen(text), sizeof text - strlen(text), ";copy d c:%d", i);
+    /* Four values, and five. */
+    (void)kv__world_say(&world, "rename a e1");
+    (void)kv__world_say(&world, "copy e1 e2");
+    (void)kv__world_say(&world, "copy e1 e3");
+    (void)kv__world_say(&world, "copy e1 e4");
+    (void)kv__world_say(&world, "copy e1 e5");
+    expect_evaluated(&world, "renamenx e1 e2;renamenx e3 e4;strlen e2;strlen e4",
+                     KV_EVALUATED_COMMIT);
+    expect_evaluated(&world, "renamenx e1 e2;renamenx e3 e4;strlen e2;strlen e4;copy e5 e1",
+                     KV_EVALUATED_TOO_LARGE);
+    /* Answers. */
+    expect_evaluated(&world, "mget e1 e2 e3;renamenx e1 e2", KV_EVALUATED_COMMIT);
+    expect_evaluated(&world, "mget e1 e2 e3 e4;renamenx e1 e2", KV_EVALUATED_TOO_LARGE);
+    kv__world_deinit(&world);
+}
+
+/* ---- What takes too long --------------------------------------------------------------------- */
+
+/* The command again and again, behind another one. */
+static enum kv_evaluated evaluate_many(struct kv__world *world, const char *first, const char *text,
+                                       int count)
+{
+    struct plan plan = {.transaction = kv_transaction_create()};
+    queue(plan.transaction, first);
+    for (int i = 0; i < count; i++) {
+        queue(plan.transaction, text);
     }
-    expect_evaluated(&world, text, KV_EVALUATED_TOO_LARGE);
-    assert_string_equal(kv__world_say(&world, "exists f c:0"), ":0\r\n");
+    plan_it(world, &plan, 2, 0);
+    enum kv_evaluated evaluated = plan.evaluated;
+    if (evaluated == KV_EVALUATED_TOO_LARGE) {
+        assert_in_range(kv_evaluation_work(plan.evaluation), KV_WORK_MAX, UINT64_MAX);
+    }
+    plan_end(&plan);
+    return evaluated;
+}
+
+static void expect_many(const char *before, const char *first, const char *text, int count)
+{
+    struct kv__world world;
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "%s", before);
+    for (int i = 0; i < 100; i++) {
+        (void)kv__world_say(&world, "hset h f%d 1", i);
+    }
+    assert_int_equal(evaluate_many(&world, first, text, count), KV_EVALUATED_COMMIT);
+    assert_int_equal(evaluate_many(&world, first, text, 25 * count), KV_EVALUATED_TOO_LARGE);
+    kv__world_deinit(&world);
+}
+
+static void test_work(void **state)
+{
+    (void)state;
+    expect_many("set a 1", "copy a b", "incr b", 1000);
+    expect_many("set a 1", "copy a b", "append b xxxxxxxxxxxxxxxx", 700);
+    expect_many("setrange a 1048575 x", "copy a b", "copy a b replace", 3);
+    expect_many("setrange a 1048575 x", "copy a b", "renamenx a b", 3);
+    expect_many("setrange a 99999 x", "copy a b", "strlen b", 30);
+    expect_many("setrange a 999 x", "copy a b", "lcs a b", 5);
+    expect_many("set a 1", "copy h g", "copy g h replace", 100);
+    expect_many("set a 1", "copy h g", "hgetall g", 100);
+    expect_many("set a 1", "copy h g", "hget g f1", 1000);
+    expect_many("set a 1", "copy h g", "hmget g f1 f1 f1 f1 f1 f1 f1 f1", 200);
+    expect_many("set a 1", "copy h g", "hset g f1 2", 1000);
+    expect_many("set a 1", "copy h g", "hrandfield g -1000", 10);
+}
+
+/* One command alone: it is refused before anything of it is done. */
+static void test_a_command_that_takes_too_long(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {
+        "copy a b;setrange b 536870000 x",
+        "copy a b;setrange b 17000000 x",
+        "copy a b;lcs a b",
+        "copy h b;hrandfield b -1000000000",
+    };
+    struct kv__world world;
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "setrange a 7999 x");
+    (void)kv__world_say(&world, "hset h f 1");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        expect_evaluated(&world, commands[i], KV_EVALUATED_TOO_LARGE);
+    }
+    expect_evaluated(&world, "copy a b;setrange b 4000000 x;strlen b", KV_EVALUATED_COMMIT);
+    assert_string_equal(kv__world_say(&world, "strlen b"), ":4000001\r\n");
     kv__world_deinit(&world);
 }
 
@@ -420,6 +514,8 @@ int main(void)
         cmocka_unit_test(test_what_the_client_watches),
         cmocka_unit_test(test_a_clock_that_is_ahead),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_work),
+        cmocka_unit_test(test_a_command_that_takes_too_long),
         cmocka_unit_test(test_what_cannot_be_evaluated),
         cmocka_unit_test(test_what_is_malformed),
     };

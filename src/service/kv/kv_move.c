@@ -169,6 +169,25 @@ static bool take_piece(struct bytes *rest, struct bytes *piece)
     return true;
 }
 
+bool kv__content_extent(const struct kv__content *content, struct kv__extent *extent)
+{
+    struct bytes rest = content->rest;
+    struct bytes name;
+    struct bytes value;
+    *extent = (struct kv__extent){.size_bytes = rest.size_bytes};
+    while (content->type == KV_TYPE_HASH && rest.size_bytes > 0) {
+        if (!take_piece(&rest, &name) || !take_piece(&rest, &value)) {
+            return false;
+        }
+        uint64_t size_bytes = name.size_bytes + value.size_bytes;
+        extent->field_count++;
+        if (size_bytes > extent->field_size_bytes) {
+            extent->field_size_bytes = size_bytes;
+        }
+    }
+    return true;
+}
+
 /* HSET with all fields; false: malformed. */
 static bool add_fields(struct kv_transaction *transaction, struct bytes target, struct bytes rest)
 {
