@@ -257,6 +257,9 @@ enum handled resp__across(struct connection *connection, const struct command_en
     if (handled != HANDLED_DONE) {
         return handled;
     }
+    if (resp__evaluation_waits(connection)) {
+        return HANDLED_LATER;
+    }
     const struct slots *slots = resp__slots(connection->server);
     struct across *across = memory_allocate_zeroed(1, sizeof *across);
     across->entry = entry;

@@ -15,13 +15,22 @@
 
 enum {
     ATTEMPT_COUNT_MAX = 100,
-    READ_AT_ONCE_MAX = 16,
-    CONTENT_SIZE_BYTES_MAX = 8 << 20, /* More is not read: it would be refused. */
+    ATTEMPTS_MS_MAX = 10000,     /* None begins later. */
+    ATTEMPTS_WORK_MAX = 8 << 24, /* None begins beyond: eight times what one may do. */
+    READ_AT_ONCE_MAX = 8,
+    CONTENT_SIZE_BYTES_MAX = 4 << 20,    /* More is not read: it would be refused. */
+    CONTENT_HEAD_SIZE_BYTES_MAX = 64,    /* Of each answer, and not counted in that. */
+    UNDER_WAY_COUNT_MAX = 256,           /* No more begin, */
+    UNDER_WAY_SIZE_BYTES_MAX = 64 << 20, /* also when those hold so much. */
 };
 
 #define TOO_LARGE_TEXT                                                                             \
     "EXECABORT Transaction discarded because of: CROSSSLOT the keys are in different shards, and " \
     "what they have is too much to be brought together"
+
+#define NOT_READ_TEXT                                                                  \
+    "EXECABORT Transaction discarded because of: TRYAGAIN what the keys have was not " \
+    "answered, nothing was changed"
 
 enum reading_state { READING_READY, READING_SUBMITTED, READING_DONE };
 
@@ -44,8 +53,13 @@ struct evaluating {
     uint32_t reading_count;
     uint32_t under_way_count;
     uint32_t done_count;
+    uint32_t ready_from; /* No reading before it is to be submitted. */
     uint64_t read_size_bytes;
+    uint64_t read_capacity_bytes;
     uint32_t attempt_count;
+    uint64_t attempts_work;
+    uint64_t begun_ms;
+    uint64_t charged_bytes; /* To the server's `evaluations_size_bytes`. */
     bool is_submitting;
     int status; /* Of the first read that failed. */
     struct kv_split *split;
@@ -65,14 +79,17 @@ static struct reply reply_to(struct evaluating *evaluating)
                           .protocol = evaluating->slot->request.protocol};
 }
 
-static void charge(const struct evaluating *evaluating)
+static void charge(struct evaluating *evaluating)
 {
+    struct resp_server *server = server_of(evaluating);
     uint64_t size = kv_transaction_size_bytes(evaluating->transaction) +
-                    evaluating->read_size_bytes +
+                    evaluating->read_capacity_bytes +
                     evaluating->reading_count * sizeof evaluating->readings[0];
     size += evaluating->evaluation != NULL ? kv_evaluation_size_bytes(evaluating->evaluation) : 0;
     size += evaluating->split != NULL ? kv_split_size_bytes(evaluating->split) : 0;
     resp__slot_charge(evaluating->slot, size);
+    server->evaluations_size_bytes += size - evaluating->charged_bytes;
+    evaluating->charged_bytes = size;
 }
 
 static void drop_readings(struct evaluating *evaluating)
@@ -82,11 +99,16 @@ static void drop_readings(struct evaluating *evaluating)
         buffer_deinit(&evaluating->readings[i].answer);
     }
     memory_free(evaluating->readings);
+    if (evaluating->evaluation != NULL) {
+        evaluating->attempts_work += kv_evaluation_work(evaluating->evaluation);
+    }
     kv_evaluation_destroy(evaluating->evaluation);
     evaluating->readings = NULL;
     evaluating->evaluation = NULL;
     evaluating->reading_count = 0;
+    evaluating->ready_from = 0;
     evaluating->read_size_bytes = 0;
+    evaluating->read_capacity_bytes = 0;
 }
 
 /* `answer` is what the client gets. */
@@ -95,6 +117,8 @@ static void finish(struct evaluating *evaluating)
     struct slot *slot = evaluating->slot;
     struct connection *connection = slot->connection;
     struct buffer answer = evaluating->answer;
+    connection->server->evaluations_size_bytes -= evaluating->charged_bytes;
+    connection->server->evaluation_count--;
     drop_readings(evaluating);
     kv_split_destroy(evaluating->split);
     kv_transaction_destroy(evaluating->transaction);
@@ -114,13 +138,21 @@ static void refuse(struct evaluating *evaluating, const char *text)
 
 static void begin_again(struct evaluating *evaluating);
 
+static bool may_try_again(struct evaluating *evaluating)
+{
+    uint64_t now_ms = os_loop_now_ms(server_of(evaluating)->loop);
+    return ++evaluating->attempt_count < ATTEMPT_COUNT_MAX &&
+           evaluating->attempts_work < ATTEMPTS_WORK_MAX &&
+           now_ms < evaluating->begun_ms + ATTEMPTS_MS_MAX;
+}
+
 /* Nothing was done. */
 static void try_again(struct evaluating *evaluating, const struct txn_done *done)
 {
     kv_split_destroy(evaluating->split);
     evaluating->split = NULL;
     evaluating->is_planned = false;
-    if (++evaluating->attempt_count < ATTEMPT_COUNT_MAX) {
+    if (may_try_again(evaluating)) {
         begin_again(evaluating);
     } else {
         const struct reply reply = reply_to(evaluating);
@@ -231,6 +263,10 @@ static void plan(struct evaluating *evaluating)
 {
     const struct reply reply = reply_to(evaluating);
     list_remove(&evaluating->link); /* It may have waited for a read that was refused. */
+    if (evaluating->status == ERROR_OUTCOME_UNKNOWN) { /* Of a read: nothing was begun. */
+        refuse(evaluating, NOT_READ_TEXT);
+        return;
+    }
     if (evaluating->status != 0) {
         resp__reply_failure(evaluating->entry, false, evaluating->status, &reply);
         finish(evaluating);
@@ -268,10 +304,15 @@ static void plan(struct evaluating *evaluating)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+static bool is_too_large(const struct evaluating *evaluating)
+{
+    return evaluating->read_size_bytes >
+           CONTENT_SIZE_BYTES_MAX + (uint64_t)evaluating->done_count * CONTENT_HEAD_SIZE_BYTES_MAX;
+}
+
 static bool is_over(const struct evaluating *evaluating)
 {
-    bool is_stopped =
-        evaluating->status != 0 || evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX;
+    bool is_stopped = evaluating->status != 0 || is_too_large(evaluating);
     return evaluating->under_way_count == 0 &&
            (is_stopped || evaluating->done_count == evaluating->reading_count);
 }
@@ -279,7 +320,7 @@ static bool is_over(const struct evaluating *evaluating)
 /* All that will be read is. */
 static void end_reading(struct evaluating *evaluating)
 {
-    if (evaluating->status == 0 && evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX) {
+    if (evaluating->status == 0 && is_too_large(evaluating)) {
         refuse(evaluating, TOO_LARGE_TEXT);
     } else {
         plan(evaluating);
@@ -291,11 +332,20 @@ static void end_one(struct reading *reading, int status)
     struct evaluating *evaluating = reading->evaluating;
     reading->state = READING_DONE;
     evaluating->done_count++;
-    evaluating->read_size_bytes += reading->answer.capacity_bytes;
+    evaluating->read_size_bytes += reading->answer.size_bytes;
+    evaluating->read_capacity_bytes += reading->answer.capacity_bytes;
     evaluating->status = evaluating->status != 0 ? evaluating->status : status;
 }
 
 static void submit_readings(struct evaluating *evaluating);
+
+static void make_ready(struct reading *reading)
+{
+    struct evaluating *evaluating = reading->evaluating;
+    uint32_t index = (uint32_t)(reading - evaluating->readings);
+    reading->state = READING_READY;
+    evaluating->ready_from = index < evaluating->ready_from ? index : evaluating->ready_from;
+}
 
 static void answered(struct shard_request *request, int status, struct bytes answer)
 {
@@ -305,7 +355,7 @@ static void answered(struct shard_request *request, int status, struct bytes ans
     resp__server_read_answered(server, answer.size_bytes);
     evaluating->under_way_count--;
     if (status == ERROR_MOVED) {
-        reading->state = READING_READY;
+        make_ready(reading);
         wait_for_tick(evaluating);
         os_loop_tick_again(server->loop);
         return;
@@ -347,7 +397,7 @@ static bool submit_reading(struct reading *reading)
         buffer_clear(&reading->answer);
     }
     if (status == -EBUSY || status == ERROR_MOVED) {
-        reading->state = READING_READY;
+        make_ready(reading);
         return false;
     }
     end_one(reading, status);
@@ -357,15 +407,14 @@ static bool submit_reading(struct reading *reading)
 /* As many as may be; ends the reading when it is over. */
 static void submit_readings(struct evaluating *evaluating)
 {
-    bool is_stopped = false;
     evaluating->is_submitting = true;
-    for (uint32_t i = 0; i < evaluating->reading_count && !is_stopped; i++) {
-        is_stopped = evaluating->under_way_count >= READ_AT_ONCE_MAX || evaluating->status != 0 ||
-                     evaluating->read_size_bytes > CONTENT_SIZE_BYTES_MAX;
-        if (!is_stopped && evaluating->readings[i].state == READING_READY &&
-            !submit_reading(&evaluating->readings[i])) {
+    while (evaluating->ready_from < evaluating->reading_count &&
+           evaluating->under_way_count < READ_AT_ONCE_MAX && evaluating->status == 0 &&
+           !is_too_large(evaluating)) {
+        struct reading *reading = &evaluating->readings[evaluating->ready_from++];
+        if (reading->state == READING_READY && !submit_reading(reading)) {
             wait_for_tick(evaluating);
-            is_stopped = true;
+            break;
         }
     }
     evaluating->is_submitting = false;
@@ -416,6 +465,20 @@ void resp__evaluations_retry(struct resp_server *server)
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
+/* What waits already holds what it has read: nothing more is read before that has gone on. */
+static bool may_begin(const struct resp_server *server)
+{
+    return resp__server_may_read(server) && list_is_empty(&server->evaluations) &&
+           server->evaluation_count < UNDER_WAY_COUNT_MAX &&
+           server->evaluations_size_bytes < UNDER_WAY_SIZE_BYTES_MAX;
+}
+
+bool resp__evaluation_waits(struct connection *connection)
+{
+    connection->awaits_evaluation &= !may_begin(connection->server);
+    return connection->awaits_evaluation;
+}
+
 /* For this map; whether it can be done, and how much has to be read. */
 static int look(const struct resp_server *server, struct kv_transaction *transaction)
 {
@@ -440,8 +503,8 @@ enum handled resp__evaluate(struct connection *connection, const struct command_
         reply_error(reply, RESP_SPLIT_TEXT);
         return HANDLED_DONE;
     }
-    /* What waits already holds what it has read: nothing more is read before that has gone on. */
-    if (!resp__server_may_read(server) || !list_is_empty(&server->evaluations)) {
+    if (!may_begin(server)) {
+        connection->awaits_evaluation = true;
         return HANDLED_LATER;
     }
     struct evaluating *evaluating = memory_allocate_zeroed(1, sizeof *evaluating);
@@ -449,6 +512,8 @@ enum handled resp__evaluate(struct connection *connection, const struct command_
     evaluating->entry = entry;
     evaluating->transaction = *transaction;
     *transaction = NULL;
+    evaluating->begun_ms = os_loop_now_ms(server->loop);
+    server->evaluation_count++;
     connection->is_blocked = true;
     evaluating->slot =
         resp__slot_open(connection, entry, kv_transaction_size_bytes(evaluating->transaction));

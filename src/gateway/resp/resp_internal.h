@@ -181,10 +181,12 @@ struct resp_server {
     struct list held;        /* Stopped by CLIENT PAUSE. */
     struct txn *txn;         /* Of transactions over several shards: NULL before the first. */
     struct os_timer *txn_timer;
-    struct list spreads;     /* With parts that the backend refused for now. */
-    struct list moves;       /* The same, of what is to be moved. */
-    struct list evaluations; /* The same, of EXEC. */
-    struct list moved;       /* Connections with commands that have to be dispatched anew. */
+    struct list spreads;             /* With parts that the backend refused for now. */
+    struct list moves;               /* The same, of what is to be moved. */
+    struct list evaluations;         /* The same, of EXEC. */
+    uint32_t evaluation_count;       /* Under way, waiting or not; */
+    uint64_t evaluations_size_bytes; /* what they hold. */
+    struct list moved; /* Connections with commands that have to be dispatched anew. */
     uint32_t connection_count;
     uint32_t stranger_count;
 
@@ -326,11 +328,12 @@ struct connection {
     bool is_stream_closed;
     bool has_ended; /* The client sent its last byte. */
     bool is_in_multi;
-    bool is_multi_broken; /* A command was refused while queuing: EXEC aborts. */
-    bool is_protected;    /* CLIENT NO-EVICT. */
-    bool is_touching;     /* CLIENT NO-TOUCH off. */
-    bool is_cluster;      /* In cluster mode: see resp_cluster.c. */
-    bool is_readonly;     /* READONLY: reads may be stale. */
+    bool is_multi_broken;   /* A command was refused while queuing: EXEC aborts. */
+    bool is_protected;      /* CLIENT NO-EVICT. */
+    bool is_touching;       /* CLIENT NO-TOUCH off. */
+    bool is_cluster;        /* In cluster mode: see resp_cluster.c. */
+    bool is_readonly;       /* READONLY: reads may be stale. */
+    bool awaits_evaluation; /* EXEC is next, and will wait: see resp__evaluation_waits(). */
 };
 
 extern const struct os_stream_events resp__stream_events;
@@ -583,6 +586,8 @@ void resp__moves_retry(struct resp_server *server);
  * it will answer. */
 enum handled resp__evaluate(struct connection *connection, const struct command_entry *entry,
                             struct kv_transaction **transaction, const struct reply *reply);
+/* It had to wait when it was last tried, and has to still: it need not be copied to see that. */
+bool resp__evaluation_waits(struct connection *connection);
 /* Each tick: what was refused as busy, once more. */
 void resp__evaluations_retry(struct resp_server *server);
 

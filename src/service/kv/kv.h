@@ -167,7 +167,7 @@ uint32_t kv_split_part_count(const struct kv_split *split);
 struct txn_part kv_split_part(const struct kv_split *split, uint32_t index);
 /* The highest slot of a key of the part; its place is the lowest one. */
 uint16_t kv_split_last_slot(const struct kv_split *split, uint32_t index);
-/* What a copy of all parts takes; also when they are dropped. */
+/* What a copy of all parts, and what joining needs, take; also when the parts are dropped. */
 uint64_t kv_split_size_bytes(const struct kv_split *split);
 /* They were copied, and only joining is left: kv_split_part() may not be called any more. */
 void kv_split_drop_parts(struct kv_split *split);

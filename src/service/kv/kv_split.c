@@ -60,7 +60,7 @@ struct kv_split {
     uint32_t recipe_capacity;
     uint32_t reply_count; /* Of the first so many recipes; the others are silent. */
     bool is_only_new;     /* MSETNX. */
-    uint64_t size_bytes;  /* Of the parts' arguments. */
+    uint64_t size_bytes;  /* Of the parts' arguments, and of the recipes. */
 };
 
 /* ---- Cutting --------------------------------------------------------------------------------- */
@@ -340,6 +340,12 @@ int kv_split_create(struct kv_split **split, struct kv_transaction *transaction,
         for (uint32_t j = 0; j < own->command.argument_count; j++) {
             created->size_bytes += sizeof(struct bytes) + own->command.arguments[j].size_bytes;
         }
+    }
+    for (uint32_t i = 0; i < created->recipe_count; i++) {
+        const struct recipe *recipe = &created->recipes[i];
+        created->size_bytes += sizeof *recipe + recipe->text.capacity_bytes +
+                               recipe->key_count * sizeof recipe->parts[0] +
+                               recipe->word_count * sizeof recipe->words[0];
     }
     *split = created;
     return 0;

@@ -125,7 +125,8 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction)
 {
     return transaction->watches.content.capacity_bytes + transaction->watches.ends.capacity_bytes +
            transaction->commands.content.capacity_bytes +
-           transaction->commands.ends.capacity_bytes + sizeof *transaction;
+           transaction->commands.ends.capacity_bytes + transaction->arguments.capacity_bytes +
+           sizeof *transaction;
 }
 
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow)
