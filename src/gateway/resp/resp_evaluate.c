@@ -15,7 +15,8 @@
 
 enum {
     ATTEMPT_COUNT_MAX = 100,
-    ATTEMPTS_MS_MAX = 10000,     /* None begins later. */
+    ATTEMPTS_MS_MAX = 10000, /* None begins later. */
+    TICK_WORK_MAX = 1 << 24, /* What comes then waits for the next tick: others have to go on. */
     ATTEMPTS_WORK_MAX = 8 << 24, /* None begins beyond: eight times what one may do. */
     READ_AT_ONCE_MAX = 8,
     CONTENT_SIZE_BYTES_MAX = 4 << 20,    /* More is not read: it would be refused. */
@@ -238,6 +239,7 @@ static enum kv_evaluated evaluate(struct evaluating *evaluating, struct kv_trans
     };
     enum kv_evaluated evaluated = kv_evaluate(evaluating->evaluation, &given);
     memory_free(contents);
+    server_of(evaluating)->evaluation_work_of_tick += kv_evaluation_work(evaluating->evaluation);
     return evaluated;
 }
 
@@ -317,11 +319,13 @@ static bool is_over(const struct evaluating *evaluating)
            (is_stopped || evaluating->done_count == evaluating->reading_count);
 }
 
-/* All that will be read is. */
+/* All that will be read is; it is called again when it has to wait. */
 static void end_reading(struct evaluating *evaluating)
 {
     if (evaluating->status == 0 && is_too_large(evaluating)) {
         refuse(evaluating, TOO_LARGE_TEXT);
+    } else if (server_of(evaluating)->evaluation_work_of_tick >= TICK_WORK_MAX) {
+        wait_for_tick(evaluating);
     } else {
         plan(evaluating);
     }
@@ -451,6 +455,7 @@ static void begin_again(struct evaluating *evaluating)
 void resp__evaluations_retry(struct resp_server *server)
 {
     struct list waiting;
+    server->evaluation_work_of_tick = 0;
     list_init(&waiting);
     list_append_all(&waiting, &server->evaluations);
     for (struct list *member; (member = list_pop_front(&waiting)) != NULL;) {

@@ -186,6 +186,7 @@ struct resp_server {
     struct list evaluations;         /* The same, of EXEC. */
     uint32_t evaluation_count;       /* Under way, waiting or not; */
     uint64_t evaluations_size_bytes; /* what they hold. */
+    uint64_t evaluation_work_of_tick;
     struct list moved; /* Connections with commands that have to be dispatched anew. */
     uint32_t connection_count;
     uint32_t stranger_count;
