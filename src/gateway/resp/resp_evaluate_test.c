@@ -140,6 +140,27 @@ static void test_answers_are_charged(void **state)
     world_destroy(world);
 }
 
+/* What counts is what the keys have, not the room that it was read into. */
+static void test_as_much_as_may_be_read(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"a", "b", "c", "d"};
+    struct world_options options = {.shard_count = SHARD_COUNT};
+    struct world *world = world_create(&options);
+    int client = world_connect(world);
+    for (int i = 0; i < 4; i++) {
+        set_large(client, keys[i]);
+    }
+    for (int is_late = 0; is_late < 2; is_late++) {
+        world_set_reading_late(world, is_late == 1);
+        queue_and_execute(client, "renamenx a b\r\nrenamenx c d\r\nstrlen b\r\nstrlen d\r\n",
+                          "+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+        WORLD_EXPECT(client, "", LOST);
+    }
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* A read of which nobody knows how it ended changed nothing. */
 static void test_a_read_without_an_answer(void **state)
 {
@@ -162,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_a_split_before_it_begins),
         cmocka_unit_test(test_no_room_while_a_read_waits),
         cmocka_unit_test(test_answers_are_charged),
+        cmocka_unit_test(test_as_much_as_may_be_read),
         cmocka_unit_test(test_a_read_without_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -399,6 +399,31 @@ static void test_sizes(void **state)
     kv__world_deinit(&world);
 }
 
+/* Commands that are not evaluated count as nothing of what is. */
+static void test_others_are_as_large_as_they_like(void **state)
+{
+    (void)state;
+    enum { VALUE_SIZE_BYTES = 9 << 20 };
+    struct kv__world world;
+    struct plan plan = {.transaction = kv_transaction_create()};
+    uint8_t *value = calloc(1, VALUE_SIZE_BYTES);
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "set a 1");
+    queue(plan.transaction, "rename a b");
+    for (int i = 0; i < 4; i++) {
+        char name[] = {'k', (char)('0' + i)};
+        const struct bytes arguments[] = {bytes_make(name, sizeof name),
+                                          bytes_make(value, VALUE_SIZE_BYTES)};
+        kv_transaction_add(plan.transaction, kv_command_find(BYTES("set")), arguments, 2);
+    }
+    plan_it(&world, &plan, 2, 0);
+    commit(&world, &plan);
+    expect_answer(&world, "*5\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+    plan_end(&plan);
+    free(value);
+    kv__world_deinit(&world);
+}
+
 /* ---- What takes too long --------------------------------------------------------------------- */
 
 /* The command again and again, behind another one. */
@@ -514,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_what_the_client_watches),
         cmocka_unit_test(test_a_clock_that_is_ahead),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_others_are_as_large_as_they_like),
         cmocka_unit_test(test_work),
         cmocka_unit_test(test_a_command_that_takes_too_long),
         cmocka_unit_test(test_what_cannot_be_evaluated),
