@@ -416,9 +416,10 @@ static void test_others_are_as_large_as_they_like(void **state)
                                           bytes_make(value, VALUE_SIZE_BYTES)};
         kv_transaction_add(plan.transaction, kv_command_find(BYTES("set")), arguments, 2);
     }
+    queue(plan.transaction, "get b");
     plan_it(&world, &plan, 2, 0);
     commit(&world, &plan);
-    expect_answer(&world, "*5\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+    expect_answer(&world, "*6\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\n1\r\n");
     plan_end(&plan);
     free(value);
     kv__world_deinit(&world);
