@@ -14,7 +14,7 @@
 
 #include "gateway/resp/resp_world.h"
 
-enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, VALUE_COUNT = 63 };
+enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, VALUE_COUNT = 63, WAIT_MS_MAX = 8000 };
 
 #define LOST "-UNKNOWN the transaction is committed, its replies were lost\r\n"
 
@@ -131,8 +131,13 @@ static void test_answers_are_charged(void **state)
     queue_and_execute(client, "copy a b\r\nget a\r\nget a\r\nget a\r\n",
                       "+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
     world_wait_for_pending(world, 1);
-    os_sleep_ms(50);
-    resp_group_get_statistics(world_group(world), &statistics);
+    for (int waited_ms = 0; waited_ms < WAIT_MS_MAX; waited_ms += 5) {
+        resp_group_get_statistics(world_group(world), &statistics);
+        if (statistics.buffer_bytes >= 4 * MEBIBYTE) {
+            break;
+        }
+        os_sleep_ms(5);
+    }
     assert_in_range(statistics.buffer_bytes, 4 * MEBIBYTE, 8 * MEBIBYTE);
     world_hold_shard(world, 0);
     WORLD_EXPECT(client, "", LOST);
