@@ -440,7 +440,9 @@ static enum kv_evaluated add_effect(struct run *run, uint32_t reading)
     if (content.type == KV_TYPE_NONE || content.version == LOADED_VERSION) {
         return KV_EVALUATED_COMMIT;
     }
-    ASSERT(content.type != KV_CONTENT_TOO_LARGE); /* The work would have been too much. */
+    if (content.type == KV_CONTENT_TOO_LARGE) { /* The work would have been too much before. */
+        return KV_EVALUATED_TOO_LARGE;
+    }
     return kv__content_add_writes(planned, name, &content) ? KV_EVALUATED_COMMIT
                                                            : KV_EVALUATED_MALFORMED;
 }
