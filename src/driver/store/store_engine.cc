@@ -2,9 +2,7 @@
 /* RocksDB 7.8 as the node uses it: one column family, no write-ahead log.
  *
  * Memory. The block cache is the one budget: indexes, filters and the write buffers (through a
- * WriteBufferManager) are charged to it. Three write buffers of a third of their budget each: one
- * is written, two may wait for their flush, and when all are full a write is refused. Large ones are
- * divided (store_settings.cc, which has all other settings, too). */
+ * WriteBufferManager) are charged to it. How large buffers are, and all else that is set: store_settings.cc. */
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>

@@ -8,6 +8,7 @@
 namespace
 {
 
+/* One is written, two may wait for their flush; when all are full a write is refused. */
 constexpr uint32_t write_buffer_count = 3;
 /* Flushed buffers that wait before they are merged with the next level. Each merge rewrites that level, so
  * eight in place of four halve what overwriting costs. Sixteen would take another third off flushes and
@@ -15,12 +16,6 @@ constexpr uint32_t write_buffer_count = 3;
  * a disk that has become full does not have. Twice as many hold up writes: merging has fallen behind. */
 constexpr int level0_file_count = 8;
 constexpr uint64_t write_buffer_size_max = 64 << 20;
-/* In place of each large write buffer: three of a quarter of its size, not less than that. So many may
- * wait for their flush in all. */
-constexpr uint32_t part_count = 3;
-constexpr uint32_t part_share = 4;
-constexpr uint64_t part_size_min = 8 << 20;
-constexpr uint32_t part_count_max = 8;
 
 /* RocksDB's messages go nowhere. By default they go to a file beside the rows, and a full disk then
  * ends the process: the second message that cannot be written meets an assertion of RocksDB's. What
@@ -52,20 +47,6 @@ rocksdb::BlockBasedTableOptions table_options(const std::shared_ptr<rocksdb::Cac
     return table;
 }
 
-/* A row that comes behind all others of its buffer takes two thirds of the time of one whose place
- * among them has to be found. Batches are sorted, and a full one has more than a quarter of a buffer's
- * bytes: so it is given a small buffer to itself. Three of these become one table, so the tables, their
- * number, and the room and the time that merging them takes are those of large buffers. Small ones stay
- * whole, because each part may exceed its size by a batch. */
-void divide_write_buffers(rocksdb::Options *target)
-{
-    if (target->write_buffer_size >= part_share * part_size_min) {
-        target->write_buffer_size /= part_share;
-        target->max_write_buffer_number = part_count_max;
-        target->min_write_buffer_number_to_merge = part_count;
-    }
-}
-
 void set_write_buffers(rocksdb::Options *target, const struct store_options &options,
                        const std::shared_ptr<rocksdb::Cache> &cache,
                        const std::shared_ptr<store_settings::insertion_hints> &hints)
@@ -74,7 +55,6 @@ void set_write_buffers(rocksdb::Options *target, const struct store_options &opt
     size_bytes = size_bytes < write_buffer_size_max ? size_bytes : write_buffer_size_max;
     target->write_buffer_size = size_bytes;
     target->max_write_buffer_number = write_buffer_count;
-    divide_write_buffers(target);
     target->write_buffer_manager =
         std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size_bytes, cache);
     target->max_bytes_for_level_base = level0_file_count * size_bytes;
