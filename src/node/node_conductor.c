@@ -295,8 +295,7 @@ static void add_of_office(struct node_cluster *cluster, struct conductor_input *
     input->policy = (struct placement_policy){
         .replica_count = (uint8_t)system_settings(system)->replicas,
         .fill_count_max = FILL_COUNT_MAX,
-        .is_balancing_off = input->map->range_count == 1,
-        .does_spread_still = true,
+        .balance = input->map->range_count == 1 ? PLACEMENT_BALANCE_ZONES : PLACEMENT_BALANCE_ALL,
     };
     input->planned_count = system_planned_count(system);
     conductor->planned =

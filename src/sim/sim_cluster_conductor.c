@@ -474,8 +474,7 @@ static void add_of_office(struct cluster_node *node, struct told *told)
         .replica_count = (uint8_t)rows->replica_count,
         .dead_grace_ms = nature->conducting.grace_ms,
         .fill_count_max = FILL_COUNT_MAX,
-        .is_balancing_off = input->map->range_count == 1,
-        .does_spread_still = true,
+        .balance = input->map->range_count == 1 ? PLACEMENT_BALANCE_ZONES : PLACEMENT_BALANCE_ALL,
     };
     input->planned = told->planned;
     input->planned_count = list_planned(cluster, rows, told->planned);

@@ -162,8 +162,9 @@ static int conduct(struct conductor *conductor, const struct conductor_input *in
         .groups = conductor->plan_groups,
         .group_count = group_count,
     };
-    plan.policy.is_balancing_off |= conductor->is_balance_waiting;
-    plan.policy.does_spread_still &= !conductor->is_balance_waiting;
+    if (conductor->is_balance_waiting) {
+        plan.policy.balance = PLACEMENT_BALANCE_NONE;
+    }
     struct placement_output output;
     int status = placement_plan(conductor->placement, &plan, &output, error);
     if (status != 0) {

@@ -120,8 +120,7 @@ static void take_policy(struct placement *placement, const struct placement_inpu
         .fill_count_max = or_default(given->fill_count_max, PLACEMENT_FILL_COUNT_MAX),
         .full_permille = or_default(given->full_permille, PLACEMENT_FULL_PERMILLE),
         .tolerance_permille = or_default(given->tolerance_permille, PLACEMENT_TOLERANCE_PERMILLE),
-        .is_balancing_off = given->is_balancing_off,
-        .does_spread_still = given->does_spread_still,
+        .balance = given->balance,
     };
     placement->step_count_max = or_default(input->step_count_max, PLACEMENT_STEP_COUNT_MAX);
 }
@@ -229,7 +228,7 @@ int placement_plan(struct placement *placement, const struct placement_input *in
     take_policy(placement, input);
     placement__account(placement);
     decide_all(placement);
-    if (!placement->policy.is_balancing_off) {
+    if (placement->policy.balance == PLACEMENT_BALANCE_ALL) {
         placement__balance_fullness(placement);
         placement__balance_leaders(placement);
     }

@@ -94,16 +94,22 @@ struct placement_group_state {
     struct placement_learner learners[PLACEMENT_LEARNER_COUNT_MAX];
 };
 
+/* How much of what is wanted. */
+enum placement_balance {
+    PLACEMENT_BALANCE_ALL,
+    /* 1, 2 and 3 only. Nor does a leader hand over because it would be the voter to go: another one goes. */
+    PLACEMENT_BALANCE_ZONES,
+    /* The same, and 3 for new replicas only. */
+    PLACEMENT_BALANCE_NONE,
+};
+
 struct placement_policy {
     uint8_t replica_count;       /* 1, 3, 5 or 7. */
     uint64_t dead_grace_ms;      /* 0: PLACEMENT_DEAD_GRACE_MS. */
     uint32_t fill_count_max;     /* I4; 0: PLACEMENT_FILL_COUNT_MAX. */
     uint32_t full_permille;      /* A node this full gets nothing; 0: PLACEMENT_FULL_PERMILLE. */
     uint32_t tolerance_permille; /* I6, of the mean; 0: PLACEMENT_TOLERANCE_PERMILLE. */
-    /* Only 1 and 2 of what is wanted, and 3 for new replicas. Nor does a leader hand over because it would be
-     * the voter to go: another one goes. */
-    bool is_balancing_off;
-    bool does_spread_still; /* Balancing is off; but 3 is wanted of all replicas. */
+    enum placement_balance balance;
 };
 #define PLACEMENT_DEAD_GRACE_MS (5 * 60 * 1000)
 #define PLACEMENT_FILL_COUNT_MAX 2

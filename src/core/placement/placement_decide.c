@@ -157,18 +157,17 @@ static int remove_voters(struct placement *placement, const struct placement__vi
                                             view->state->voters[first], other));
 }
 
-/* It could take writes for the group. */
+/* It could take writes for the group: where a replica may be placed. */
 static bool is_fit(const struct placement *placement, uint16_t node)
 {
-    return placement__is_live(placement, node) && !placement__is_leaving(placement, node) &&
-           placement->nodes[node].has_room;
+    return node != PLACEMENT__NOWHERE && placement->nodes[node].is_eligible;
 }
 
 /* The other one's disk is full. */
 static bool is_fitter(const struct placement *placement, uint16_t node, uint16_t other)
 {
-    return node != PLACEMENT__NOWHERE && is_fit(placement, node) &&
-           !placement->nodes[other].has_room && !BUG("placement.last_room_removed");
+    return is_fit(placement, node) && !placement->nodes[other].has_room &&
+           !BUG("placement.last_room_removed");
 }
 
 /* Without these two only voters would be left whose disks are full, as the leader's is: who should lead, and stay?
@@ -176,13 +175,16 @@ static bool is_fitter(const struct placement *placement, uint16_t node, uint16_t
 static uint16_t heir_with_room(const struct placement *placement,
                                const struct placement__view *view, uint8_t first, uint8_t second)
 {
+    if (BUG("placement.last_room_removed")) {
+        return PLACEMENT__NOWHERE;
+    }
     for (uint8_t i = 0; i < view->voter_count; i++) {
         if (i != first && i != second && is_fit(placement, view->voters[i])) {
             return PLACEMENT__NOWHERE;
         }
     }
     uint16_t best = PLACEMENT__NOWHERE;
-    for (uint8_t i = 0; i < view->voter_count && !BUG("placement.last_room_removed"); i++) {
+    for (uint8_t i = 0; i < view->voter_count; i++) {
         uint16_t node = view->voters[i];
         if (is_fit(placement, node) &&
             (best == PLACEMENT__NOWHERE || leads_better(placement, node, best))) {
@@ -206,7 +208,7 @@ static int remove_excess(struct placement *placement, const struct placement__vi
         if (worst ==
             leader) { /* I5. Once it does not lead, it is still the worst; but not if not all is known. */
             uint16_t target = placement__successor(placement, view);
-            bool may_hand_over = !placement->policy.is_balancing_off ||
+            bool may_hand_over = placement->policy.balance == PLACEMENT_BALANCE_ALL ||
                                  BUG("placement.even_hands_over") ||
                                  is_fitter(placement, target, view->leader) ||
                                  placement__is_leaving(placement, view->leader);
@@ -363,8 +365,8 @@ static int finish_learner(struct placement *placement, const struct placement__v
 
 static int spread_zones(struct placement *placement, const struct placement__view *view)
 {
-    bool is_wanted = !placement->policy.is_balancing_off || placement->policy.does_spread_still;
-    if (!is_wanted || !placement__zone_could_gain(placement, view)) {
+    if (placement->policy.balance == PLACEMENT_BALANCE_NONE ||
+        !placement__zone_could_gain(placement, view)) {
         return NEXT_RULE;
     }
     bool is_deferred = false;

@@ -10,7 +10,7 @@
  *           [kept]
  *                                               in ascending order; 5* is caught up
  *   groups 16 voters=1 …                        as many, from 1
- *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=off] [spread]
+ *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=zones|off]
  *   alive 2, suspect 2, dead 2, left 2, drain 2, slow 2, fast 2, remove 2
  *   time 60                                     let that many seconds pass
  *   plan                                        the steps that would be taken now
@@ -179,17 +179,24 @@ static void add_group(struct scene *scene, const char *line, placement_group id)
     group->is_leader_kept = strstr(line, " kept") != NULL;
 }
 
+static enum placement_balance balance_of(const char *text)
+{
+    if (text != NULL && strncmp(text, "off", 3) == 0) {
+        return PLACEMENT_BALANCE_NONE;
+    }
+    return text != NULL && strncmp(text, "zones", 5) == 0 ? PLACEMENT_BALANCE_ZONES
+                                                          : PLACEMENT_BALANCE_ALL;
+}
+
 static void set_policy(struct scene *scene, const char *line)
 {
-    const char *balance = option_text(line, "balance");
     scene->world.policy = (struct placement_policy){
         .replica_count = (uint8_t)option(line, "replicas", 3),
         .dead_grace_ms = option(line, "grace", 0) * 1000,
         .fill_count_max = (uint32_t)option(line, "fill", 0),
         .full_permille = (uint32_t)option(line, "full", 0),
         .tolerance_permille = (uint32_t)option(line, "tolerance", 0),
-        .is_balancing_off = balance != NULL && strncmp(balance, "off", 3) == 0,
-        .does_spread_still = strstr(line, " spread") != NULL,
+        .balance = balance_of(option_text(line, "balance")),
     };
 }
 
