@@ -7,7 +7,6 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "base/number/number.h"
 
 enum {
     RENEWAL_INTERVAL_MS = 3600 * 1000,

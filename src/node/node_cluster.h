@@ -278,9 +278,13 @@ bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_pl
 /* A command of the system service on its way; `done` at most once, with the status of the way and
  * the reply (borrowed): what is still under way when the node ends is over without a word. */
 typedef void (*node_errand_done)(void *context, int status, struct bytes reply);
-/* Sends a copy. */
+/* Sends a copy, for somebody who waits: a first shard that is busy is asked again for up to five seconds,
+ * and only then -EBUSY. Errands do not wait for each other. */
 void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
                       node_errand_done done, void *context);
+/* Once: what is refused as busy is thought of again, and may be another thing then. */
+void node_errand_try(struct node_cluster *cluster, const struct system_command *command,
+                     node_errand_done done, void *context);
 /* Once neither the route nor the shard knows of them. */
 void node_errands_close(struct node_cluster *cluster);
 

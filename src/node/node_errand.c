@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands of service/system go the way of any client's request: through the route, to whoever
- * leads the first shard. Like any client's they wait while that is busy: it is handing its leadership
- * over, say. */
+ * leads the first shard. Those that somebody waits for come again while that is busy: it is handing
+ * its leadership over, say. */
 #include "base/list/list.h"
 #include "base/memory/memory.h"
 #include "node/node_cluster.h"
@@ -20,8 +20,8 @@ struct errand {
     void *context;
     struct buffer reply;
     int status;
-    uint64_t began_at_ms;
-    struct os_timer *timer; /* Once it was refused as busy. */
+    uint64_t again_until_ms; /* Sent again until then, if refused as busy; 0: not at all. */
+    struct os_timer *timer;  /* Once it was refused as busy. */
     struct os_message message;
     struct list member; /* Of the cluster's errands. */
 };
@@ -53,7 +53,7 @@ static void submit(void *context);
 /* Who is refused as busy has changed nothing, and comes again. False: not any more. */
 static bool is_sent_again(struct errand *errand, int status)
 {
-    if (status != -EBUSY || os_monotonic_ms() >= errand->began_at_ms + BUSY_MS_MAX) {
+    if (status != -EBUSY || os_monotonic_ms() >= errand->again_until_ms) {
         return false;
     }
     if (errand->timer == NULL) {
@@ -77,6 +77,7 @@ static void submit(void *context)
 {
     struct errand *errand = context;
     shard_session_init(&errand->session);
+    buffer_clear(&errand->reply);
     errand->request = (struct shard_request){
         .command = errand->command,
         .protocol = 2,
@@ -111,17 +112,29 @@ static void copy_command(struct errand *errand, const struct system_command *com
     errand->is_write = command->is_write;
 }
 
-void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
-                      node_errand_done done, void *context)
+static void begin(struct node_cluster *cluster, const struct system_command *command,
+                  uint64_t again_until_ms, node_errand_done done, void *context)
 {
     struct errand *errand = memory_allocate_zeroed(1, sizeof *errand);
     list_push_back(&cluster->errands, &errand->member);
     errand->cluster = cluster;
     errand->done = done;
     errand->context = context;
-    errand->began_at_ms = os_monotonic_ms();
+    errand->again_until_ms = again_until_ms;
     copy_command(errand, command);
     submit(errand);
+}
+
+void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
+                      node_errand_done done, void *context)
+{
+    begin(cluster, command, os_monotonic_ms() + BUSY_MS_MAX, done, context);
+}
+
+void node_errand_try(struct node_cluster *cluster, const struct system_command *command,
+                     node_errand_done done, void *context)
+{
+    begin(cluster, command, 0, done, context);
 }
 
 void node_errands_close(struct node_cluster *cluster)

@@ -65,5 +65,5 @@ void node_facts_tick(struct node_cluster *cluster, uint64_t now_ms)
     }
     cluster->is_saying_who = true;
     cluster->said_at_ms = now_ms;
-    node_errand_send(cluster, &command, who_was_said, cluster);
+    node_errand_try(cluster, &command, who_was_said, cluster);
 }

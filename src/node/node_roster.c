@@ -58,17 +58,16 @@ struct node_peer *node_roster_find(struct node_cluster *cluster, uint32_t id)
     return NULL;
 }
 
-static void remove_peer(struct node_cluster *cluster, uint32_t place)
+static void remove_peer(struct node_cluster *cluster, struct node_peer *peer)
 {
-    struct node_peer *peer = &cluster->peers[place];
     wire_remove_peer(cluster->wire, peer->id);
     wire_hang_up(cluster->wire, peer->id);
     route_peer_gone(cluster->route, peer->id);
     struct member_input input = {.kind = MEMBER_INPUT_SET, .node = peer->id, .is_removed = true};
     node_cluster_step_member(cluster, &input);
     beats_deinit(&peer->beats);
-    cluster->peer_count--;
-    memmove(peer, peer + 1, (cluster->peer_count - place) * sizeof *peer);
+    const struct node_peer *end = &cluster->peers[cluster->peer_count--];
+    memmove(peer, peer + 1, (size_t)(end - (peer + 1)) * sizeof *peer);
 }
 
 static struct node_peer *add_peer(struct node_cluster *cluster, uint32_t id)
@@ -169,11 +168,9 @@ static void take_node(struct node_cluster *cluster, const struct system_node *no
 {
     node_roster_note(cluster, node->id, node->state == SYSTEM_NODE_REMOVED);
     if (node->state == SYSTEM_NODE_REMOVED) {
-        for (uint32_t i = 0; i < cluster->peer_count; i++) {
-            if (cluster->peers[i].id == node->id) {
-                remove_peer(cluster, i);
-                return;
-            }
+        struct node_peer *removed = node_roster_find(cluster, node->id);
+        if (removed != NULL) {
+            remove_peer(cluster, removed);
         }
         return;
     }
@@ -239,7 +236,7 @@ void node_roster_ask(struct node_cluster *cluster, uint64_t now_ms)
     cluster->roster_asked_at_ms = now_ms;
     struct system_command command;
     system_nodes_command(&command);
-    node_errand_send(cluster, &command, roster_came, cluster);
+    node_errand_try(cluster, &command, roster_came, cluster);
 }
 
 /* ---- Telling others -------------------------------------------------------------------------- */
