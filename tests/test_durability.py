@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Acknowledged means durable: kill -9 under load, a disk that fills up, a flush that fails."""
 import os
+import pathlib
 import random
 import select
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import textwrap
 import time
@@ -349,16 +351,23 @@ def test_stopping_answers_what_is_under_way(make_node, disks):
     assert node.client().dbsize() == 500
 
 
+def processor_seconds(node):
+    fields = pathlib.Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_starting_is_quick(make_node):
-    """An empty directory answers its first command within 300 ms. It takes 50 ms of a processor; a busy machine gives it those in time now
-    and then only."""
-    took = []
+    """An empty directory answers its first command within 300 ms. It takes 50 ms of a processor, each time; a busy machine gives it those in
+    time now and then only."""
+    took, worked = [], []
     for i in range(30):
         node = make_node(name=f"data{i}")
         started = time.monotonic()
         node.start()
         took.append(time.monotonic() - started)
+        worked.append(processor_seconds(node))
         node.kill()
         if len(took) >= 5 and min(took) < 0.3:
             break
     assert min(took) < 0.3, took
+    assert statistics.median(worked) < 0.2, worked

@@ -2,13 +2,12 @@
 """RENAME, RENAMENX, COPY and MSETNX in MULTI, whose keys are in several shards: what they do is what Redis does, among other
 commands, under WATCH, beside others that want the same keys, and while a node dies."""
 import random
-import subprocess
 import threading
 import time
 
 import pytest
 import redis
-from harness import free_ports
+from differential import redis_server
 from test_shards import alone, client, three  # pylint: disable=unused-import
 
 KEYS = [f"key:{i}" for i in range(10)]
@@ -17,23 +16,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def model(tmp_path):
-    port = free_ports(1)[0]
-    server = subprocess.Popen(  # pylint: disable=consider-using-with
-        ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(tmp_path)],
-        stdout=subprocess.DEVNULL)
-    asked = redis.Redis(port=port, decode_responses=True)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            asked.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    yield asked
-    asked.close()
-    server.terminate()
-    server.wait()
+def model():
+    with redis_server() as (host, port), redis.Redis(host, port, decode_responses=True) as asked:
+        yield asked
 
 
 def multi(client, commands, watched=(), between=None):

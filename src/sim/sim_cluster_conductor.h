@@ -61,8 +61,8 @@ struct cluster_office {
     const char *unrest;     /* Why there will be more, as of the last look. */
     uint64_t rest_since_us; /* 0: all is not settled yet. */
     uint64_t rest_term_sum; /* Of all groups, then. */
-    uint64_t
-        used_bytes[CLUSTER_NODE_COUNT_MAX]; /* Of disks with little room; 0: of one with much. */
+    /* Of disks with little room; 0: of one with much. */
+    uint64_t used_bytes[CLUSTER_NODE_COUNT_MAX];
 };
 
 /* ---- sim_cluster_office.c ------------------------------------------------------------------ */

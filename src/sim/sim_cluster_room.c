@@ -16,8 +16,7 @@
 #include "sim/sim_cluster_conductor.h"
 
 enum {
-    ROOM_US_MAX =
-        100, /* Of the conductors' seconds: so long there may be little after all faults. */
+    ROOM_S_MAX = 100, /* By the conductors' clocks: so long there may be little after all faults. */
     FULL_PERMILLE = 900,
 };
 
@@ -112,7 +111,7 @@ void sim__cluster_room_begin(struct cluster *cluster)
 
 uint64_t sim__cluster_room_us_max(const struct cluster *cluster)
 {
-    return UINT64_C(1000000) * ROOM_US_MAX / cluster->nature.conducting.pace;
+    return UINT64_C(1000000) * ROOM_S_MAX / cluster->nature.conducting.pace;
 }
 
 void sim__cluster_room_heal(struct cluster *cluster)

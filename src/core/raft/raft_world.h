@@ -85,8 +85,8 @@ struct raft__world_node {
     struct raft__world_state stored;
     bool is_impaired;
     bool was_impaired; /* When it started. */
-    bool
-        does_forget; /* That it is whole again, when it crashes: its store was not flushed since. */
+    /* That it is whole again, when it crashes: its store was not flushed since. */
+    bool does_forget;
 };
 
 struct raft__world {
