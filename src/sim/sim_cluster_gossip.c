@@ -31,11 +31,19 @@ static void tell(struct cluster *cluster, struct cluster_node *node, uint32_t ot
     sim__cluster_node_look(cluster, node);
 }
 
+/* Groups settle though a rumour is wrong now and then; conductors are at rest only when nobody
+ * is elected for long. */
+static bool may_be_wrong(const struct cluster *cluster)
+{
+    return !cluster->is_healing || cluster->office == NULL;
+}
+
 static bool is_thought_gone(struct cluster *cluster, uint32_t node, uint32_t other)
 {
     bool is_gone = !sim__cluster_node_is_running(cluster->nodes[other]) ||
                    cluster->links[node][other].is_blocked || cluster->links[other][node].is_blocked;
-    return is_gone || random_chance(&cluster->gossip_random, 1, WRONG_SHARE);
+    bool is_wrong = random_chance(&cluster->gossip_random, 1, WRONG_SHARE);
+    return is_gone || (is_wrong && may_be_wrong(cluster));
 }
 
 /* A leader tells itself again and again: one that was not one yet has forgotten. */
