@@ -702,6 +702,8 @@ void sim__cluster_oracle_digest(struct cluster *cluster, uint32_t place, raft_in
 /* A term has one leader. */
 void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_term term,
                                 raft_node node);
+/* The newest term that has had a leader; 0: none had. */
+raft_term sim__cluster_oracle_newest_term(const struct cluster *cluster, uint32_t place);
 /* An acknowledged write: the log must have it, once, with this reply. */
 void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
                                       uint64_t reply_hash);

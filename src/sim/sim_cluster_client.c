@@ -186,6 +186,14 @@ static void refused(struct client *client, struct cluster_node *node, int status
 
 /* ---- What comes late ------------------------------------------------------------------------- */
 
+/* It was paused, and does not know yet that there is another one: it may take anything, and commit nothing. */
+static bool is_deposed(const struct cluster *cluster, const struct shard *shard, uint32_t place)
+{
+    struct shard_statistics statistics;
+    shard_get_statistics(shard, &statistics);
+    return statistics.term < sim__cluster_oracle_newest_term(cluster, place);
+}
+
 static void echo(struct cluster *cluster, const struct cluster_event *event)
 {
     struct client *client = event->pointer;
@@ -195,10 +203,11 @@ static void echo(struct cluster *cluster, const struct cluster_event *event)
     struct shard *shard = sim__cluster_node_shard(node, question->place);
     late->is_under_way = false;
     if (!cluster->is_failed && shard != NULL &&
-        sim__cluster_node_paused_until_us(node) <= cluster->now_us) {
+        sim__cluster_node_paused_until_us(node) <= cluster->now_us &&
+        !is_deposed(cluster, shard, question->place)) {
         struct shard_session session;
         shard_session_init(&session);
-        bool is_dividing = cluster->nature.split_every_us > 0;
+        bool is_dividing = cluster->nature.does_split;
         struct shard_request request = {
             .command = {question->command->opcode, question->argument_count, question->arguments},
             .protocol = 2,

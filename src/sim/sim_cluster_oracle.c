@@ -299,6 +299,16 @@ void sim__cluster_oracle_leader(struct cluster *cluster, uint32_t place, raft_te
     oracle->leaders[term] = node;
 }
 
+raft_term sim__cluster_oracle_newest_term(const struct cluster *cluster, uint32_t place)
+{
+    const struct cluster_oracle *oracle = cluster->oracles[place];
+    raft_term term = oracle->leader_capacity;
+    while (term > 0 && oracle->leaders[term - 1] == 0) {
+        term--;
+    }
+    return term > 0 ? term - 1 : 0;
+}
+
 /* In which shard it happened is nobody's business: it may have been split since. */
 void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
                                       uint64_t reply_hash)
