@@ -438,9 +438,14 @@ void shard_campaign(struct shard *shard)
     }
 }
 
+bool shard__has_lease(const struct shard *shard)
+{
+    return shard__now_ms(shard) < shard->lease_until_ms;
+}
+
 bool shard__is_confirmed(struct shard *shard)
 {
-    if (shard__now_ms(shard) < shard->lease_until_ms || BUG("shard.read_without_lease")) {
+    if (shard__has_lease(shard) || BUG("shard.read_without_lease")) {
         return true;
     }
     if (list_is_empty(&shard->confirming) && list_is_empty(&shard->unconfirmed)) {

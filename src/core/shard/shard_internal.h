@@ -545,6 +545,8 @@ void shard__snapshot_ended(struct shard *shard, raft_node to, raft_index index, 
 void shard__adopt(struct shard *shard, const struct shard_meta *meta);
 /* May a read be answered now, as far as leadership goes? Else a question is under way. */
 bool shard__is_confirmed(struct shard *shard);
+/* Nobody else can lead now. */
+bool shard__has_lease(const struct shard *shard);
 /* After any step: apply what is committed, hand requests back. */
 void shard__finish_step(struct shard *shard);
 

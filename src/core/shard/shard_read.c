@@ -63,7 +63,8 @@ static void add_item(struct shard_read *read, struct shard_request *request)
         (struct shard_read_item){.request = request, .status = ERROR_INCOMPLETE};
 }
 
-/* A request, with the reads that wait behind it. */
+/* A request, with the reads that wait behind it. It was confirmed that this is the leader when that one was begun;
+ * for those, which came later, there has to be a lease now. */
 static void take(struct shard *shard, struct shard_request *first, struct shard_read *read)
 {
     list_remove(&first->link);
@@ -74,7 +75,8 @@ static void take(struct shard *shard, struct shard_request *first, struct shard_
     while (!first->is_write && !list_is_empty(&session->waiting) &&
            read->item_count < SHARD_READ_ITEM_COUNT_MAX) {
         struct shard_request *next = first_of(&session->waiting);
-        if (next->is_write || !does_store_suffice(shard, next)) {
+        bool is_confirmed = next->may_be_stale || shard__has_lease(shard);
+        if (next->is_write || !is_confirmed || !does_store_suffice(shard, next)) {
             return;
         }
         list_remove(&next->link);

@@ -129,20 +129,26 @@ static bool is_in_memory(struct shard *shard, const struct shard_command *comman
 }
 
 /* A read behind writes of its session joins the entry that holds the newest of them, or a later
- * one. */
+ * one. That the entry is committed shows that this is the leader (I5) only if it is still to be sent; one that
+ * is in the log already may have been committed by others, who have gone on from it. Then there has to be a
+ * lease. */
 static struct shard_entry *entry_for_read(struct shard *shard)
 {
     if (shard->open->answers.item_count > 0) {
         return shard->open;
     }
     raft_index last = shard->log.first_index + shard->log.count - 1;
-    return last > shard->applied_index ? shard__log_at(shard, last) : NULL;
+    bool is_in_log = last > shard->applied_index;
+    return is_in_log && shard__has_lease(shard) ? shard__log_at(shard, last) : NULL;
 }
 
-static bool may_be_ordered(struct shard *shard, const struct shard_request *request)
+/* Which entry the read may join; NULL: it has to wait for the writes before it. */
+static struct shard_entry *entry_of_order(struct shard *shard, const struct shard_request *request)
 {
-    return entry_for_read(shard) != NULL && is_in_memory(shard, &request->command) &&
-           !shard__must_wait(shard, request);
+    struct shard_entry *entry = entry_for_read(shard);
+    bool may_be = entry != NULL && is_in_memory(shard, &request->command) &&
+                  !shard__must_wait(shard, request);
+    return may_be ? entry : NULL;
 }
 
 bool shard__must_wait(const struct shard *shard, const struct shard_request *request)
@@ -201,11 +207,12 @@ void shard__forget_waiting(struct shard *shard)
     }
 }
 
-static void add_ordered_read(struct shard *shard, struct shard_request *request)
+static void add_ordered_read(struct shard *shard, struct shard_entry *entry,
+                             struct shard_request *request)
 {
     shard__copy_command(request);
     request->session->pending_count++;
-    add_item(shard, entry_for_read(shard), request, false);
+    add_item(shard, entry, request, false);
 }
 
 static void wait_in_session(struct shard_request *request, bool is_first)
@@ -268,8 +275,9 @@ static bool start_first(struct shard *shard, struct shard_session *session)
         deliver(shard, request, status_without_effect(shard, request), BYTES(""));
         return true;
     }
-    if (session->pending_count > 0 && !request->is_write && !may_be_ordered(shard, request)) {
-        return false; /* A read that needs the disk waits for the writes before it. */
+    if (session->pending_count > 0 && !request->is_write &&
+        entry_of_order(shard, request) == NULL) {
+        return false; /* A read that needs the disk, or a lease, waits for the writes before it. */
     }
     list_remove(&request->link);
     struct buffer answer = {0};
@@ -389,8 +397,9 @@ static void wait_for_confirmation(struct shard *shard, struct shard_request *req
 static int start_read(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
     if (request->session->pending_count > 0 && !BUG("shard.session_order_broken")) {
-        if (may_be_ordered(shard, request)) {
-            add_ordered_read(shard, request);
+        struct shard_entry *entry = entry_of_order(shard, request);
+        if (entry != NULL) {
+            add_ordered_read(shard, entry, request);
         } else {
             wait_in_session(request, true);
         }
@@ -432,7 +441,7 @@ void shard__resume_confirmed(struct shard *shard)
     if (!does_any_wait || !shard_is_ready(shard)) {
         return;
     }
-    bool has_lease = shard__now_ms(shard) < shard->lease_until_ms;
+    bool has_lease = shard__has_lease(shard);
     if (!list_is_empty(&shard->confirming) &&
         (has_lease || shard->confirmed_round >= shard->confirm_round)) {
         resume(shard, &shard->confirming);

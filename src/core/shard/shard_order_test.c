@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* I5 for reads that go along with others of their session: behind its writes, or to the disk behind its reads.
+ * A leader that was paused may have been deposed, and not know. It may still commit what it sent before,
+ * when late answers come; what it reads then is old. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/memory/memory.h"
+#include "core/shard/shard_group.h"
+#include "core/shard/shard_internal.h"
+
+enum { LEASE_MS = 240, ELECTED_AFTER_MS = 3000, HELD_COUNT_MAX = 16 };
+
+static struct shard__group group_with_a_leader(void)
+{
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "a", "1");
+    shard__group_run(&group, 200);
+    return group;
+}
+
+static struct shard__world *follower_of(struct shard__group *group)
+{
+    return group->worlds[shard__group_leader(group) == group->worlds[0] ? 1 : 0];
+}
+
+/* What the network holds of what one node has sent to another. */
+struct held {
+    struct buffer messages[HELD_COUNT_MAX];
+    uint32_t count;
+};
+
+/* What is for others is lost. */
+static void hold(struct shard__world *from, raft_node to, struct held *held)
+{
+    for (uint32_t i = 0; i < from->sent_count; i++) {
+        if (from->sent[i].to == to && held->count < HELD_COUNT_MAX) {
+            held->messages[held->count++] = from->sent[i].bytes;
+        } else {
+            buffer_deinit(&from->sent[i].bytes);
+        }
+    }
+    memory_free(from->sent);
+    from->sent = NULL;
+    from->sent_count = 0;
+}
+
+static void release(struct held *held, struct shard__world *to, raft_node from)
+{
+    for (uint32_t i = 0; i < held->count; i++) {
+        shard_receive(to->shard, from, buffer_bytes(&held->messages[i]));
+        buffer_deinit(&held->messages[i]);
+    }
+    held->count = 0;
+}
+
+static void submit_and_send(struct shard__world *leader, struct shard__client *client,
+                            struct shard_session *session, const char *value)
+{
+    assert_int_equal(shard__world_submit(leader, client, session, OPCODE_SET, "a", value),
+                     SHARD_PENDING);
+    (void)shard_tick(leader->shard);
+    shard_persisted(leader->shard, leader->persisting_sequence);
+}
+
+/* As long as nobody else can lead, a read goes along with the writes before it, and costs nothing more. */
+static void test_a_read_goes_with_the_writes_before_it(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_a_leader();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard_session session;
+    struct shard__client write;
+    struct shard__client read;
+    shard_session_init(&session);
+    submit_and_send(leader, &write, &session, "2");
+    assert_int_equal(shard__world_submit(leader, &read, &session, OPCODE_GET, "a", ""),
+                     SHARD_PENDING);
+    assert_false(session.is_alone);
+    assert_true(list_is_empty(&session.waiting));
+    shard__group_run(&group, 5);
+    shard__world_expect(&write, "+OK\r\n");
+    shard__world_expect(&read, "$1\r\n2\r\n");
+    shard__group_destroy(&group);
+}
+
+/* The answer that commits the write was on its way all the time that the leader was paused. Meanwhile another
+ * one was elected, and has answered a newer write. */
+static void test_a_deposed_leader_reads_nothing_behind_its_writes(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_a_leader();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *follower = follower_of(&group);
+    struct shard_session session;
+    struct shard__client write;
+    struct shard__client read;
+    struct held held = {0};
+    shard_session_init(&session);
+    submit_and_send(leader, &write, &session, "2");
+    hold(leader, follower->self, &held);
+    release(&held, follower, leader->self);
+    (void)shard_tick(follower->shard);
+    shard_persisted(follower->shard, follower->persisting_sequence);
+    (void)shard_tick(follower->shard);
+    hold(follower, leader->self, &held);
+    assert_true(held.count > 0);
+
+    struct shard *paused = leader->shard;
+    leader->shard = NULL;
+    shard__group_run(&group, ELECTED_AFTER_MS);
+    assert_non_null(shard__group_leader(&group));
+    shard__group_put(&group, "a", "3");
+    leader->shard = paused;
+
+    assert_int_equal(shard__world_submit(leader, &read, &session, OPCODE_GET, "a", ""),
+                     SHARD_PENDING);
+    release(&held, leader, follower->self);
+    shard__world_expect(&write, "+OK\r\n"); /* So it is: the next leader has it too. */
+    (void)shard_tick(leader->shard);
+    assert_int_equal(read.answer_count, 0);
+    shard__group_run(&group, 200);
+    shard__world_expect_handed_back(&read);
+    shard__group_destroy(&group);
+}
+
+/* The first was asked for under a lease. The second was not: the worker does not take it along. */
+static void test_a_read_for_the_disk_takes_no_other_without_a_lease(void **state)
+{
+    (void)state;
+    for (int has_lease = 0; has_lease < 2; has_lease++) {
+        struct shard__group group = group_with_a_leader();
+        for (uint32_t i = 0; i < SHARD__GROUP_COUNT; i++) {
+            memstore_flush(group.worlds[i]->memstore);
+            shard_close(group.worlds[i]->shard);
+            shard__world_start(group.worlds[i], true);
+        }
+        shard__group_run(&group, 2000);
+        shard__group_put(&group, "b", "2"); /* A quiet leader has no lease. */
+        struct shard__world *leader = shard__group_leader(&group);
+        struct shard_session session;
+        struct shard__client first;
+        struct shard__client second;
+        shard_session_init(&session);
+        memstore_set_faults(leader->memstore, (struct memstore_faults){.incomplete_percent = 100});
+        assert_int_equal(shard__world_submit(leader, &first, &session, OPCODE_GET, "a", ""),
+                         SHARD_PENDING);
+        assert_true(session.is_alone);
+        leader->wall_ms += has_lease ? 0 : LEASE_MS;
+        assert_int_equal(shard__world_submit(leader, &second, &session, OPCODE_GET, "a", ""),
+                         SHARD_PENDING);
+        shard__world_tick(leader); /* The store gets what the reads need. */
+        assert_non_null(leader->read);
+        assert_int_equal(leader->read->item_count, 1 + has_lease);
+        memstore_set_faults(leader->memstore, (struct memstore_faults){0});
+        shard__world_work(leader);
+        shard_read_run(leader->read);
+        shard_read_done(leader->read);
+        leader->read = NULL;
+        shard__group_run(&group, 200);
+        shard__world_expect(&first, "$1\r\n1\r\n");
+        shard__world_expect(&second, "$1\r\n1\r\n");
+        shard__group_destroy(&group);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_read_goes_with_the_writes_before_it),
+        cmocka_unit_test(test_a_deposed_leader_reads_nothing_behind_its_writes),
+        cmocka_unit_test(test_a_read_for_the_disk_takes_no_other_without_a_lease),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
