@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "core/shard/shard_internal.h"
 #include "core/shard/shard_world.h"
 
 static int set_up(void **state)
@@ -67,6 +68,20 @@ static void test_the_flag_is_durable_at_once(void **state)
     shard = open_other(*state, memstore, 3);
     assert_true(shard_is_impaired(shard));
     assert_int_equal(shard_accept_loss(shard, NULL), 0); /* Once more is the same. */
+    shard_close(shard);
+    memstore_destroy(memstore);
+}
+
+/* One that has given up what it had, or lost it before, is not missed again, whoever its state says that the
+ * voters are. */
+static void test_what_counts_for_nothing_may_lose_more(void **state)
+{
+    struct memstore *memstore = memstore_create(1);
+    struct shard *shard = open_other(*state, memstore, 3);
+    assert_int_equal(shard_accept_loss(shard, NULL), 0);
+    shard->configuration.voter_count = 2;
+    assert_false(shard_is_dispensable(shard));
+    assert_int_equal(shard_accept_loss(shard, NULL), 0);
     shard_close(shard);
     memstore_destroy(memstore);
 }
@@ -195,6 +210,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_indispensable_replicas_refuse, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_counts_for_nothing_may_lose_more, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_the_flag_is_durable_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_row_is_of_version_3_only_after_a_split, set_up,
                                         tear_down),
