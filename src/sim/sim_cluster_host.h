@@ -38,9 +38,10 @@ struct cluster_replica {
     bool has_floor;      /* It was told of a floor since then. */
     uint64_t wake_at_ms; /* It wants its next tick. */
     uint64_t queued_sequence;
-    raft_index birth_index; /* Of one that is not open: its parent must have stored this. */
-    uint32_t parent;        /* Its place. */
-    bool does_campaign;     /* Born beside its parent's leader. */
+    raft_index birth_index;  /* Of one that is not open: its parent must have stored this. */
+    uint32_t parent;         /* Its place. */
+    bool does_campaign;      /* Born beside its parent's leader. */
+    uint64_t campaign_at_ms; /* Not before, once more. */
     raft_index flush_index;
     raft_index release_index;
 };

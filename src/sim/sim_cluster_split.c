@@ -9,6 +9,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "sim/sim_cluster_conductor.h"
 
@@ -415,11 +416,13 @@ uint64_t sim__cluster_split_tick(struct cluster_node *node, uint64_t now_ms)
             open_late(node, &range);
             wake_at_ms = 0;
         }
-        if (replica->shard != NULL && replica->does_campaign) {
+        if (replica->shard != NULL && replica->does_campaign && now_ms >= replica->campaign_at_ms) {
             replica->does_campaign = shard_leader(replica->shard) == 0;
+            replica->campaign_at_ms = now_ms + CAMPAIGN_INTERVAL_MS;
             shard_campaign(replica->shard);
-            wake_at_ms = wake_at_ms > now_ms + CAMPAIGN_INTERVAL_MS ? now_ms + CAMPAIGN_INTERVAL_MS
-                                                                    : wake_at_ms;
+        }
+        if (replica->shard != NULL && replica->does_campaign) {
+            wake_at_ms = number_min(wake_at_ms, replica->campaign_at_ms);
         }
     }
     return wake_at_ms;

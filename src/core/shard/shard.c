@@ -564,11 +564,11 @@ static uint64_t background(struct shard *shard, uint64_t now_ms)
     return next_ms;
 }
 
-/* Does the open entry go now, or wait and grow? */
+/* Does the open entry go now, or wait and grow? (While leadership is handed over it would be refused.) */
 static bool is_open_due(const struct shard *shard)
 {
     const struct shard_entry *open = shard->open;
-    if (open->answers.item_count == 0 ||
+    if (open->answers.item_count == 0 || shard->is_transferring ||
         shard->in_flight_count >= SHARD_SMALL_ENTRIES_IN_FLIGHT_MAX) {
         return false;
     }

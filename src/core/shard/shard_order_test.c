@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* I5 for reads that go along with others of their session: behind its writes, or to the disk behind its reads.
+/* What waits for others at a leader that may be none any more: the order of a session (I5), and a handover.
+ *
+ * I5 is for reads, too, that go along with others of their session: behind its writes, or to the disk behind its reads.
  * A leader that was paused may have been deposed, and not know. It may still commit what it sent before,
  * when late answers come; what it reads then is old. */
 #include <setjmp.h>
@@ -169,12 +171,38 @@ static void test_a_read_for_the_disk_takes_no_other_without_a_lease(void **state
     }
 }
 
+/* What was gathered when a handover begins waits for its end, and asks for no tick meanwhile: it would be
+ * refused in each. */
+static void test_what_is_gathered_waits_for_a_handover(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_a_leader();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *follower = follower_of(&group);
+    struct shard_session session;
+    struct shard__client write;
+    shard_session_init(&session);
+    group.is_cut_off[follower->self - 1] = true;
+    assert_int_equal(shard__world_submit(leader, &write, &session, OPCODE_SET, "a", "2"),
+                     SHARD_PENDING);
+    assert_true(shard_wants_tick(leader->shard));
+    assert_int_equal(shard_transfer(leader->shard, follower->self), 0);
+    assert_false(shard_wants_tick(leader->shard));
+    shard__group_run(&group, 20);
+    assert_false(shard_wants_tick(leader->shard));
+    assert_int_equal(write.answer_count, 0);
+    shard__group_run(&group, 2000); /* It is given up. */
+    shard__world_expect(&write, "+OK\r\n");
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_read_goes_with_the_writes_before_it),
         cmocka_unit_test(test_a_deposed_leader_reads_nothing_behind_its_writes),
         cmocka_unit_test(test_a_read_for_the_disk_takes_no_other_without_a_lease),
+        cmocka_unit_test(test_what_is_gathered_waits_for_a_handover),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
