@@ -483,7 +483,7 @@ static void test_a_command_that_takes_too_long(void **state)
         "copy a b;setrange b 536870000 x",
         "copy a b;setrange b 17000000 x",
         "copy a b;lcs a b",
-        "copy h b;hrandfield b -1000000000",
+        "copy h b;hrandfield b -60000",
     };
     struct kv__world world;
     kv__world_init(&world, 1);
@@ -494,6 +494,116 @@ static void test_a_command_that_takes_too_long(void **state)
     }
     expect_evaluated(&world, "copy a b;setrange b 4000000 x;strlen b", KV_EVALUATED_COMMIT);
     assert_string_equal(kv__world_say(&world, "strlen b"), ":4000001\r\n");
+    kv__world_deinit(&world);
+}
+
+/* A command with the same arguments again and again. */
+struct repeated {
+    const char *name;
+    const char *key;
+    struct bytes again[2]; /* The second: NULL, if there is but one. */
+    uint32_t count;        /* So often: that is done. */
+};
+
+static void queue_repeated(struct kv_transaction *transaction, const struct repeated *repeated,
+                           uint32_t factor)
+{
+    uint32_t step = repeated->again[1].data == NULL ? 1 : 2;
+    uint32_t count = 1 + repeated->count * factor * step;
+    struct bytes *arguments = calloc(count, sizeof arguments[0]);
+    arguments[0] = bytes_of_text(repeated->key);
+    for (uint32_t i = 1; i < count; i++) {
+        arguments[i] = repeated->again[(i - 1) % step];
+    }
+    bool is_of_pairs = arguments[0].size_bytes == 0; /* It stands there already. */
+    kv_transaction_add(transaction, kv_command_find(bytes_of_text(repeated->name)),
+                       arguments + is_of_pairs, count - is_of_pairs);
+    free(arguments);
+}
+
+/* Each key and field that a command names counts, also when nothing is there, or the same again. */
+static void test_many_names(void **state)
+{
+    (void)state;
+    const struct repeated many[] = {
+        {"exists", "b", {BYTES("")}, 5000},
+        {"touch", "b", {BYTES("")}, 5000},
+        {"del", "b", {BYTES("")}, 5000},
+        {"unlink", "b", {BYTES("b")}, 5000},
+        {"mget", "b", {BYTES("")}, 5000},
+        {"mset", "", {BYTES("b"), BYTES("")}, 5000},
+        {"msetnx", "", {BYTES("b"), BYTES("")}, 5000},
+        {"hset", "n", {BYTES("f"), BYTES("")}, 5000},
+        {"hmset", "n", {BYTES("f"), BYTES("")}, 5000},
+        {"hset", "g", {BYTES("f"), BYTES("")}, 5000},
+        {"hdel", "n", {BYTES("f")}, 5000},
+        {"hdel", "g", {BYTES("")}, 5000},
+        {"hmget", "n", {BYTES("f")}, 5000},
+        {"hmget", "g", {BYTES("")}, 5000},
+        {"hmset", "g", {BYTES("f"), BYTES("")}, 5000},
+    };
+    struct kv__world world;
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "set a 1");
+    (void)kv__world_say(&world, "hset h f 1");
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++) {
+        for (uint32_t factor = 1; factor <= 100; factor += 99) {
+            struct plan plan = {.transaction = kv_transaction_create()};
+            queue(plan.transaction, "copy a b;copy h g;rename n m;copy a {b}");
+            queue_repeated(plan.transaction, &many[i], factor);
+            plan_it(&world, &plan, 2, 0);
+            assert_int_equal(plan.evaluated,
+                             factor == 1 ? KV_EVALUATED_COMMIT : KV_EVALUATED_TOO_LARGE);
+            plan_end(&plan);
+        }
+    }
+    kv__world_deinit(&world);
+}
+
+/* HSCAN compares its pattern with every field. */
+static void test_a_long_pattern(void **state)
+{
+    (void)state;
+    enum { PATTERN_SIZE_BYTES = 30000, FIELD_SIZE_BYTES = 9000 };
+    struct kv__world world;
+    char *text = calloc(1, PATTERN_SIZE_BYTES + 64);
+    kv__world_init(&world, 1);
+    struct bytes words[] = {BYTES("hset"), BYTES("h"), bytes_make(text, FIELD_SIZE_BYTES),
+                            BYTES("1")};
+    kv__world_run(&world, words, 4);
+    for (int is_short = 0; is_short < 2; is_short++) {
+        (void)snprintf(text, PATTERN_SIZE_BYTES, "copy h g;hscan g 0 count 9 match ");
+        memset(text + strlen(text), '*', is_short == 1 ? 1000 : PATTERN_SIZE_BYTES);
+        text[PATTERN_SIZE_BYTES] = 0;
+        expect_evaluated(&world, text,
+                         is_short == 1 ? KV_EVALUATED_COMMIT : KV_EVALUATED_TOO_LARGE);
+        memset(text, 0, PATTERN_SIZE_BYTES + 1);
+    }
+    free(text);
+    kv__world_deinit(&world);
+}
+
+/* What a command would not do, or is refused for, does not count as done. */
+static void test_what_is_not_done_is_no_work(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    struct plan plan;
+    kv__world_init(&world, 1);
+    (void)kv__world_say(&world, "set a 1");
+    (void)kv__world_say(&world, "hset h f 1");
+    plan_text(&world, &plan,
+              "copy a b;setrange b 536870000  ;setrange b 9223372036854775807 x;setrange b -1 x;"
+              "strlen b;copy h g;hrandfield g -9223372036854775808;hrandfield g -1000000;"
+              "rename n m;hrandfield m -60000");
+    commit(&world, &plan);
+    expect_answer(&world, "*10\r\n:1\r\n:1\r\n"
+                          "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"
+                          "-ERR offset is out of range\r\n:1\r\n:1\r\n"
+                          "-ERR value is out of range, value must between -9223372036854775807 and "
+                          "9223372036854775807\r\n"
+                          "-ERR value is out of range\r\n-ERR no such key\r\n*0\r\n");
+    plan_end(&plan);
     kv__world_deinit(&world);
 }
 
@@ -543,6 +653,9 @@ int main(void)
         cmocka_unit_test(test_others_are_as_large_as_they_like),
         cmocka_unit_test(test_work),
         cmocka_unit_test(test_a_command_that_takes_too_long),
+        cmocka_unit_test(test_many_names),
+        cmocka_unit_test(test_a_long_pattern),
+        cmocka_unit_test(test_what_is_not_done_is_no_work),
         cmocka_unit_test(test_what_cannot_be_evaluated),
         cmocka_unit_test(test_what_is_malformed),
     };

@@ -2,7 +2,8 @@
 /* What executing commands costs, counted before it is done: whoever evaluates does so where others wait.
  *
  * Of each key it is known how large it is at most. A command counts for itself, the bytes of its
- * arguments, and the bytes and fields that it looks at or writes; LCS for its table. Then its keys are
+ * arguments, the keys and fields that it names, whether they are there or not, and the bytes and fields
+ * that it looks at or writes; LCS for its table, a pattern for each byte that it may be compared with. Then its keys are
  * as large as it may have made them. The unit is what a byte costs that is read or written. */
 #ifndef SERVICE_KV_KV_WORK_H
 #define SERVICE_KV_KV_WORK_H
@@ -12,7 +13,8 @@
 enum {
     KV_WORK_MAX = 16 << 20, /* Some 20 to 50 ms. */
     KV_WORK_OF_COMMAND = 1024,
-    KV_WORK_OF_FIELD = 512,
+    KV_WORK_OF_KEY = 128,   /* Each that is named, as often as it is. */
+    KV_WORK_OF_FIELD = 512, /* Each that is gone through, or named. */
     KV_WORK_OF_CELL = 2,
 };
 
