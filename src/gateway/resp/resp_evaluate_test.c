@@ -166,6 +166,24 @@ static void test_as_much_as_may_be_read(void **state)
     world_destroy(world);
 }
 
+/* It is cut as it is evaluated: nothing is taken for a newer map. */
+static void test_a_command_that_names_no_key(void **state)
+{
+    (void)state;
+    struct world_options options = {.shard_count = SHARD_COUNT};
+    struct world *world = world_create(&options);
+    int client = world_connect(world);
+    set_large(client, "a");
+    queue_and_execute(client, "copy a b\r\nobject help\r\nobject foo\r\n",
+                      "+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "", LOST);
+    queue_and_execute(client, "get a{b}\r\nobject foo\r\nget b{a}\r\n",
+                      "+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+    WORLD_EXPECT(client, "", LOST);
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* A read of which nobody knows how it ended changed nothing. */
 static void test_a_read_without_an_answer(void **state)
 {
@@ -189,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_no_room_while_a_read_waits),
         cmocka_unit_test(test_answers_are_charged),
         cmocka_unit_test(test_as_much_as_may_be_read),
+        cmocka_unit_test(test_a_command_that_names_no_key),
         cmocka_unit_test(test_a_read_without_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,24 +145,13 @@ static bool visit_key(void *context, struct bytes name)
     return true;
 }
 
-/* It has no keys, or is refused before it looks at one. */
-static bool is_without_keys(const struct kv_call *call)
-{
-    struct buffer refusal = {0};
-    const struct reply reply = {.target = &refusal, .protocol = 2};
-    bool is_without =
-        call->entry->command.keys.first == 0 ||
-        kv_command_refuses(&call->entry->command, call->arguments, call->argument_count, &reply);
-    buffer_deinit(&refusal);
-    return is_without;
-}
-
 /* False: nobody can cut it. */
 static bool look_at_command(struct kv_evaluation *evaluation, const struct kv_call *call)
 {
     const struct kv_command *command = &call->entry->command;
-    if (is_without_keys(call)) {
-        return command->keys.first != 0 || command->opcode == KV_OPCODE_ANSWER;
+    enum kv__reach reach = kv__reach_of(call, NULL);
+    if (reach != KV__REACH_KEYS) {
+        return reach == KV__REACH_NONE;
     }
     struct visit visit = {.evaluation = evaluation, .call = call};
     (void)kv__keys_visit(call, visit_key, &visit);
@@ -374,7 +363,6 @@ static enum kv_evaluated load(struct run *run)
     return is_whole ? KV_EVALUATED_COMMIT : KV_EVALUATED_MALFORMED;
 }
 
-/* Any of its keys; true: it has none. */
 static bool stop_at_key(void *context, struct bytes name)
 {
     *(struct bytes *)context = name;
@@ -384,8 +372,8 @@ static bool stop_at_key(void *context, struct bytes name)
 static enum kv_evaluated run_command(struct run *run, const struct kv_call *call)
 {
     struct kv_transaction *planned = run->given->planned;
-    struct bytes key;
-    if (is_without_keys(call) || kv__keys_visit(call, stop_at_key, &key) ||
+    struct bytes key; /* Any of them. */
+    if (kv__reach_of(call, NULL) != KV__REACH_KEYS || kv__keys_visit(call, stop_at_key, &key) ||
         !is_evaluated(run->evaluation, key_of(run->evaluation, key))) {
         kv_transaction_add(planned, &call->entry->command, call->arguments, call->argument_count);
         return KV_EVALUATED_COMMIT;

@@ -607,6 +607,57 @@ static void test_what_is_not_done_is_no_work(void **state)
     kv__world_deinit(&world);
 }
 
+/* OBJECT HELP and the like have a place for a key, and none there: each answers what it does alone. */
+static void test_commands_that_name_no_key(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"object help", "object foo", "object", "object freq",
+                                           "mset a"};
+    struct kv__world world;
+    struct plan plan;
+    kv__world_init(&world, 1);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char text[64];
+        char whole[2048];
+        char *expected = strdup(kv__world_say(&world, "%s", commands[i]));
+        (void)kv__world_say(&world, "set a 1");
+        (void)snprintf(text, sizeof text, "rename a b;%s;get b", commands[i]);
+        plan_text(&world, &plan, text);
+        commit(&world, &plan);
+        (void)snprintf(whole, sizeof whole, "*3\r\n+OK\r\n%s$1\r\n1\r\n", expected);
+        expect_answer(&world, whole);
+        free(expected);
+        plan_end(&plan);
+    }
+    kv__world_deinit(&world);
+}
+
+/* Whatever its arguments are: what visits no key is executed without a machine. */
+static void test_what_names_no_key_needs_no_machine(void **state)
+{
+    (void)state;
+    enum { ARGUMENT_COUNT_MAX = 5 };
+    static const char *const words[] = {"1", "help", ""};
+    for (uint32_t i = 0; i < kv_command_count(); i++) {
+        const struct kv_command *command = kv_command_at(i);
+        for (uint32_t count = 0; count <= ARGUMENT_COUNT_MAX; count++) {
+            for (size_t j = 0; j < sizeof words / sizeof words[0]; j++) {
+                struct bytes arguments[ARGUMENT_COUNT_MAX];
+                for (uint32_t k = 0; k < count; k++) {
+                    arguments[k] = bytes_of_text(words[j]); /* All of one shard. */
+                }
+                struct kv_transaction *transaction = kv_transaction_create();
+                struct kv_split *split = NULL;
+                kv_transaction_add(transaction, command, arguments, count);
+                int status = kv_split_create(&split, transaction, group_of_slot, NULL);
+                assert_int_equal(status, command->keys.first == 0 ? -EXDEV : 0);
+                kv_split_destroy(split);
+                kv_transaction_destroy(transaction);
+            }
+        }
+    }
+}
+
 static void test_what_cannot_be_evaluated(void **state)
 {
     (void)state;
@@ -656,6 +707,8 @@ int main(void)
         cmocka_unit_test(test_many_names),
         cmocka_unit_test(test_a_long_pattern),
         cmocka_unit_test(test_what_is_not_done_is_no_work),
+        cmocka_unit_test(test_commands_that_name_no_key),
+        cmocka_unit_test(test_what_names_no_key_needs_no_machine),
         cmocka_unit_test(test_what_cannot_be_evaluated),
         cmocka_unit_test(test_what_is_malformed),
     };

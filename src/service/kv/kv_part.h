@@ -36,6 +36,15 @@ MUST_USE int kv__part_run(struct kv_call *call, const struct kv__part *part);
 
 MUST_USE int kv__part_prefetch(struct kv_call *call, const struct kv__part *part);
 
+/* Which keys a queued command is about. */
+enum kv__reach {
+    KV__REACH_KEYS, /* Those that kv__keys_visit() visits, at least one. */
+    KV__REACH_NONE, /* None: `answer` is what it answers, wherever and whenever it is executed. */
+    KV__REACH_ALL,  /* Nobody can tell: it can be neither cut nor evaluated. */
+};
+/* Appends to `answer`, and nothing if it has keys; NULL: nobody wants to know. */
+enum kv__reach kv__reach_of(const struct kv_call *call, struct buffer *answer);
+
 /* Does each of its commands name the keys that it looks at? What looks at all keys cannot be locked. */
 bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part);
 

@@ -10,7 +10,8 @@
  *   MSET                           the same in each
  *   MSETNX, alone                  MSET in each, where all keys are watched as not existing
  *   LCS                            GET in both; the gateway compares
- *   what is refused whatever its keys hold     nothing: a part would not see it, or see it too late
+ *   what is refused whatever its keys hold,
+ *   or names no key (OBJECT HELP)  nothing: a part would not see it, or see it too late
  */
 #include <stdlib.h>
 
@@ -214,35 +215,13 @@ static bool place_key(void *context, struct bytes key)
     return true;
 }
 
-/* Of a command that is refused whatever its keys hold. */
-static bool add_refusal(struct kv_split *split, const struct kv_call *call)
-{
-    struct buffer refusal = {0};
-    const struct reply reply = {.target = &refusal, .protocol = 2}; /* Errors are in 3 what in 2. */
-    if (!kv_command_refuses(&call->entry->command, call->arguments, call->argument_count, &reply)) {
-        return false;
-    }
-    add_recipe(split, RECIPE_LITERAL, 0)->text = refusal;
-    return true;
-}
-
 /* False: it cannot be cut. */
-static bool add_command(struct kv_split *split, const struct kv_call *call, bool is_alone)
+static bool add_keys(struct kv_split *split, const struct kv_call *call, bool is_alone)
 {
     const struct kv_command *command = &call->entry->command;
     struct placement placement = {.split = split, .is_same = true};
-    if (command->opcode == KV_OPCODE_ANSWER) {
-        buffer_append(&add_recipe(split, RECIPE_LITERAL, 0)->text, call->arguments[0]);
-        return true;
-    }
-    if (command->keys.first == 0 || (command->flags & KV_FLAG_INTERNAL) != 0) {
-        return false;
-    }
-    if (add_refusal(split, call)) {
-        return true;
-    }
     (void)kv__keys_visit(call, place_key, &placement);
-    if (placement.is_same && placement.key_count > 0) {
+    if (placement.is_same) {
         add_recipe(split, RECIPE_PASS, 1)->parts[0] = placement.part;
         kv_transaction_add(split->parts[placement.part].transaction, command, call->arguments,
                            call->argument_count);
@@ -261,6 +240,22 @@ static bool add_command(struct kv_split *split, const struct kv_call *call, bool
     split->is_only_new = is_only_new;
     deal(split, call, is_only_new ? RECIPE_NEW : kind, stride);
     return true;
+}
+
+/* False: it cannot be cut. */
+static bool add_command(struct kv_split *split, const struct kv_call *call, bool is_alone)
+{
+    struct buffer answer = {0};
+    switch (kv__reach_of(call, &answer)) {
+    case KV__REACH_ALL:
+        return false;
+    case KV__REACH_NONE:
+        add_recipe(split, RECIPE_LITERAL, 0)->text = answer;
+        return true;
+    case KV__REACH_KEYS:
+        break;
+    }
+    return add_keys(split, call, is_alone);
 }
 
 static int compare_parts(const void *left, const void *right)

@@ -278,6 +278,52 @@ bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv_
     return true;
 }
 
+static bool stop_at_key(void *context, struct bytes name)
+{
+    (void)context;
+    (void)name;
+    return false;
+}
+
+/* OBJECT HELP and the like look at nothing, so they need neither a machine nor rows. */
+static void answer_alone(const struct kv_call *call, struct buffer *answer)
+{
+    const struct reply reply = {.target = answer, .protocol = 2}; /* In 3 it would be the same. */
+    struct kv_call alone = {
+        .reply = &reply,
+        .entry = call->entry,
+        .arguments = call->arguments,
+        .argument_count = call->argument_count,
+    };
+    int status = kv__dispatch(&alone);
+    ASSERT(status == 0);
+}
+
+enum kv__reach kv__reach_of(const struct kv_call *call, struct buffer *answer)
+{
+    const struct kv_command *command = &call->entry->command;
+    if (command->opcode == KV_OPCODE_ANSWER) {
+        if (answer != NULL) {
+            buffer_append(answer, call->arguments[0]);
+        }
+        return KV__REACH_NONE;
+    }
+    if (command->keys.first == 0 || (command->flags & KV_FLAG_INTERNAL) != 0) {
+        return KV__REACH_ALL;
+    }
+    struct buffer refusal = {0};
+    const struct reply reply = {.target = &refusal, .protocol = 2};
+    bool is_refused = kv_command_refuses(command, call->arguments, call->argument_count, &reply);
+    buffer_deinit(&refusal);
+    if (!is_refused && !kv__keys_visit(call, stop_at_key, NULL)) {
+        return KV__REACH_KEYS;
+    }
+    if (answer != NULL) {
+        answer_alone(call, answer);
+    }
+    return KV__REACH_NONE;
+}
+
 bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part)
 {
     struct kv__part_cursor queued = queued_of(call, part->watch_count);
