@@ -64,7 +64,7 @@ static uint64_t cost_of_matching(const struct kv_call *call, const struct kv__ex
     for (uint32_t i = 2; i + 1 < call->argument_count; i += 2) {
         size = kv__is_word(call->arguments[i], "match") ? call->arguments[i + 1].size_bytes : size;
     }
-    return size * (extent->size_bytes + extent->field_count);
+    return KV_WORK_OF_STEP * size * (extent->size_bytes + extent->field_count);
 }
 
 /* Any of the fields, again and again. */

@@ -13,9 +13,10 @@
 enum {
     KV_WORK_MAX = 16 << 20, /* Some 20 to 50 ms. */
     KV_WORK_OF_COMMAND = 1024,
-    KV_WORK_OF_KEY = 128,   /* Each that is named, as often as it is. */
+    KV_WORK_OF_KEY = 256,   /* Each that is named, as often as it is. */
     KV_WORK_OF_FIELD = 512, /* Each that is gone through, or named. */
-    KV_WORK_OF_CELL = 2,
+    KV_WORK_OF_CELL = 2,    /* Of the table of LCS. */
+    KV_WORK_OF_STEP = 4,    /* Of a pattern: a byte of it with a byte of a name. */
 };
 
 /* Of a key, at most. */
