@@ -188,6 +188,11 @@ MUST_USE bool kv_reply_take_number(struct bytes *rest, uint8_t kind, int64_t *nu
  * they are not any more what was read. */
 bool kv_command_moves(const struct kv_command *command);
 uint16_t kv_content_opcode(void);
+/* Such limits, of a value that goes from shard to shard (reading and writing it takes some milliseconds;
+ * 64 bytes are counted for each field of a hash), and where all that matters is whether it is there. */
+#define KV_CONTENT_WHOLE BYTES("1048576")
+#define KV_CONTENT_NOTHING BYTES("0")
+enum { KV_CONTENT_HEAD_SIZE_BYTES_MAX = 64 }; /* What an answer has besides the value. */
 struct kv_move_request {
     const struct kv_command *command;
     const struct bytes *arguments; /* Those after the name. */
@@ -208,17 +213,26 @@ MUST_USE enum kv_move kv_move_plan(const struct kv_move_request *request,
  * not any more what was read, or not what the client watched. Then all begins again, as it does when
  * the map of groups has changed. */
 struct kv_evaluation;
-/* Borrows the transaction. -EXDEV: a command names no keys; -E2BIG: too many would have to be read. */
+/* More is refused: it is held, and evaluated where others wait. */
+enum {
+    KV_EVALUATION_READ_COUNT_MAX = 1024,
+    KV_EVALUATION_READ_SIZE_BYTES_MAX = 4 << 20, /* What the keys have, together. */
+    KV_EVALUATION_ANSWER_SIZE_BYTES_MAX = 4
+                                          << 20, /* Of the commands that are evaluated, together. */
+    KV_EVALUATION_WORK_MAX = 16 << 20,           /* See kv_work.h; some 10 to 30 ms. */
+};
+/* Gives `*evaluation` to the caller; it borrows from the transaction, which must stay as it is, until
+ * kv_evaluation_destroy(). -EXDEV: a command names no keys; -E2BIG: too many would have to be read. */
 MUST_USE int kv_evaluation_create(struct kv_evaluation **evaluation,
                                   struct kv_transaction *transaction,
                                   uint32_t (*group_of_slot)(void *context, uint32_t slot),
                                   void *context);
 void kv_evaluation_destroy(struct kv_evaluation *evaluation);
 uint32_t kv_evaluation_read_count(const struct kv_evaluation *evaluation);
-/* The two arguments of a read; the first is the key. */
+/* The two arguments of a read, borrowed; the first is the key. */
 const struct bytes *kv_evaluation_read(const struct kv_evaluation *evaluation, uint32_t index);
 uint64_t kv_evaluation_size_bytes(const struct kv_evaluation *evaluation);
-/* What evaluating took, in units of a byte that is read or written; limited, see kv_work.h. */
+/* What evaluating took, in units of a byte that is read or written. */
 uint64_t kv_evaluation_work(const struct kv_evaluation *evaluation);
 
 struct kv_evaluate {

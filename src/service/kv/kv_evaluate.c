@@ -9,29 +9,24 @@
  * evaluated, so no effect has to stand before or behind one of them. Why this is right: the amendment of
  * docs/decisions/0013-transactions-across-shards.md. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/hash/hash.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "core/memstore/memstore.h"
 #include "service/kv/kv_content.h"
 #include "service/kv/kv_part.h"
 #include "service/kv/kv_work.h"
 
 enum {
-    READ_COUNT_MAX = 1024,
-    READ_SIZE_BYTES_MAX = 4 << 20,   /* Together. */
-    ANSWER_SIZE_BYTES_MAX = 4 << 20, /* Of what is evaluated, together. */
-    LOADED_VERSION = 1,              /* Of what was read; what commands change has a later one. */
-    LOADED_AT_MS = 1,                /* Nothing has expired by then. */
+    LOADED_VERSION = 1, /* Of what was read; what commands change has a later one. */
+    LOADED_AT_MS = 1,   /* Nothing has expired by then. */
 };
 
-/* What one value may have that goes from shard to shard. */
-#define WHOLE_SIZE_MAX BYTES("1048576")
-#define MACHINE_SIZE_MAX BYTES("16777216") /* More than the work allows. */
-#define NOTHING BYTES("0")                 /* Whether it is there is all that matters. */
+_Static_assert(2 * KV_EVALUATION_READ_SIZE_BYTES_MAX <= KV_EVALUATION_WORK_MAX,
+               "what may be read may also be written again");
 
 #define CACHE_SIZE_BYTES (UINT64_C(1) << 40)
 
@@ -48,12 +43,11 @@ struct key {
 
 struct reading {
     uint32_t key;
+    bool is_whole; /* What the key has is read, not only whether it is there. */
     struct bytes arguments[2];
 };
 
 struct kv_evaluation {
-    uint32_t (*group_of_slot)(void *context, uint32_t slot);
-    void *context;
     struct kv_call call; /* Of the whole transaction. */
     struct kv__part part;
     struct key *keys;
@@ -101,9 +95,15 @@ static void unite(struct kv_evaluation *evaluation, uint32_t left, uint32_t righ
     first->is_evaluated |= second->is_evaluated;
 }
 
+struct look {
+    struct kv_evaluation *evaluation;
+    uint32_t (*group_of_slot)(void *context, uint32_t slot);
+    void *context;
+};
+
 /* The keys of one command. */
 struct visit {
-    struct kv_evaluation *evaluation;
+    const struct look *look;
     const struct kv_call *call;
     uint32_t count;
     uint32_t first;
@@ -111,30 +111,23 @@ struct visit {
     bool is_apart;
 };
 
-static bool is_named(const struct kv_call *call, const char *name)
-{
-    return strcmp(call->entry->command.name, name) == 0;
-}
-
 /* Does the command ask of this key no more than whether it is there, and put its own in its place? */
 static bool is_blind(const struct kv_call *call, uint32_t number)
 {
     static const char *const names[] = {"msetnx", "mset", "del", "unlink", "exists", "touch"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (is_named(call, names[i])) {
-            return true;
-        }
-    }
-    bool is_plain_set = is_named(call, "set") && call->argument_count == 2;
-    return is_plain_set || (kv_command_moves(&call->entry->command) && number == 1);
+    const struct kv_command *command = &call->entry->command;
+    bool is_plain_set = kv__is_named(command, "set") && call->argument_count == 2;
+    return is_plain_set || kv__is_one_of(command, names, sizeof names / sizeof names[0]) ||
+           (kv_command_moves(command) && number == 1);
 }
 
 static bool visit_key(void *context, struct bytes name)
 {
     struct visit *visit = context;
-    struct kv_evaluation *evaluation = visit->evaluation;
+    const struct look *look = visit->look;
+    struct kv_evaluation *evaluation = look->evaluation;
     uint32_t key = key_of(evaluation, name);
-    uint32_t group = evaluation->group_of_slot(evaluation->context, kv_slot_of_key(name));
+    uint32_t group = look->group_of_slot(look->context, kv_slot_of_key(name));
     evaluation->keys[key].is_whole |= !is_blind(visit->call, visit->count);
     if (visit->count++ == 0) {
         visit->first = key;
@@ -146,23 +139,25 @@ static bool visit_key(void *context, struct bytes name)
 }
 
 /* False: nobody can cut it. */
-static bool look_at_command(struct kv_evaluation *evaluation, const struct kv_call *call)
+static bool look_at_command(const struct look *look, const struct kv_call *call)
 {
+    struct kv_evaluation *evaluation = look->evaluation;
     const struct kv_command *command = &call->entry->command;
     enum kv__reach reach = kv__reach_of(call, NULL);
     if (reach != KV__REACH_KEYS) {
         return reach == KV__REACH_NONE;
     }
-    struct visit visit = {.evaluation = evaluation, .call = call};
+    struct visit visit = {.look = look, .call = call};
     (void)kv__keys_visit(call, visit_key, &visit);
-    if (visit.is_apart && (!kv_command_may_be_split(command) || is_named(call, "msetnx"))) {
+    if (visit.is_apart && (!kv_command_may_be_split(command) || kv__is_named(command, "msetnx"))) {
         evaluation->keys[first_of(evaluation, visit.first)].is_evaluated = true;
     }
     return true;
 }
 
-static bool look_at_all(struct kv_evaluation *evaluation)
+static bool look_at_all(const struct look *look)
 {
+    struct kv_evaluation *evaluation = look->evaluation;
     const struct kv_call *call = &evaluation->call;
     struct kv__part_cursor cursor = kv__part_begin(call, &evaluation->part);
     struct kv_call inner;
@@ -176,7 +171,7 @@ static bool look_at_all(struct kv_evaluation *evaluation)
         key->watched_version = version;
     }
     while (can_be_cut && kv__part_next(&cursor, call, &inner)) {
-        can_be_cut = look_at_command(evaluation, &inner);
+        can_be_cut = look_at_command(look, &inner);
     }
     return can_be_cut;
 }
@@ -194,8 +189,8 @@ static void list_readings(struct kv_evaluation *evaluation)
         const struct key *key = &evaluation->keys[i];
         bool is_whole = key->is_whole && is_evaluated(evaluation, i);
         if (is_evaluated(evaluation, i) || key->is_watched) {
-            evaluation->readings[evaluation->reading_count++] =
-                (struct reading){i, {key->name, is_whole ? WHOLE_SIZE_MAX : NOTHING}};
+            evaluation->readings[evaluation->reading_count++] = (struct reading){
+                i, is_whole, {key->name, is_whole ? KV_CONTENT_WHOLE : KV_CONTENT_NOTHING}};
         }
     }
 }
@@ -213,19 +208,17 @@ int kv_evaluation_create(struct kv_evaluation **evaluation, struct kv_transactio
     };
     bool is_whole = kv__part_parse(&created->call, &created->part);
     ASSERT(is_whole);
-    created->group_of_slot = group_of_slot;
-    created->context = context;
     created->place_count = 16;
     while (created->place_count < 2 * command.argument_count) {
         created->place_count *= 2;
     }
     created->places = memory_allocate_zeroed(created->place_count, sizeof created->places[0]);
     created->keys = memory_allocate(command.argument_count * sizeof created->keys[0]);
-    int status = look_at_all(created) ? 0 : -EXDEV;
-    created->context = NULL; /* Of the call alone. */
+    const struct look look = {created, group_of_slot, context};
+    int status = look_at_all(&look) ? 0 : -EXDEV;
     if (status == 0) {
         list_readings(created);
-        status = created->reading_count > READ_COUNT_MAX ? -E2BIG : 0;
+        status = created->reading_count > KV_EVALUATION_READ_COUNT_MAX ? -E2BIG : 0;
     }
     if (status != 0) {
         kv_evaluation_destroy(created);
@@ -303,9 +296,8 @@ static enum kv_evaluated take_readings(struct run *run)
         if (!kv__content_parse(run->given->contents[i], content)) {
             return KV_EVALUATED_MALFORMED;
         }
-        bool is_whole = bytes_equal(evaluation->readings[i].arguments[1], WHOLE_SIZE_MAX);
         is_changed |= key->is_torn || (key->is_watched && key->watched_version != content->version);
-        is_too_large |= is_whole && content->type == KV_CONTENT_TOO_LARGE;
+        is_too_large |= evaluation->readings[i].is_whole && content->type == KV_CONTENT_TOO_LARGE;
         size_bytes += content->rest.size_bytes;
         /* A shard gave it as living. */
         if (content->expire_ms != 0 && content->expire_ms <= run->time_ms) {
@@ -315,8 +307,8 @@ static enum kv_evaluated take_readings(struct run *run)
     if (is_changed) {
         return KV_EVALUATED_CHANGED;
     }
-    return is_too_large || size_bytes > READ_SIZE_BYTES_MAX ? KV_EVALUATED_TOO_LARGE
-                                                            : KV_EVALUATED_COMMIT;
+    return is_too_large || size_bytes > KV_EVALUATION_READ_SIZE_BYTES_MAX ? KV_EVALUATED_TOO_LARGE
+                                                                          : KV_EVALUATED_COMMIT;
 }
 
 /* ---- The machine ----------------------------------------------------------------------------- */
@@ -330,37 +322,46 @@ static int execute(struct run *run, const struct shard_command *command, uint64_
     return machine.execute(machine.context, run->rows, &stamp, command, &reply);
 }
 
-/* Bring what was read into the machine. */
+/* Add what brings a key into the machine. */
+static enum kv_evaluated load_one(struct run *run, uint32_t index,
+                                  struct kv_transaction *transaction)
+{
+    const struct reading *reading = &run->evaluation->readings[index];
+    struct kv__extent *extent = &run->evaluation->keys[reading->key].extent;
+    struct kv__content content = run->contents[index];
+    if (content.type == KV_TYPE_NONE || !is_evaluated(run->evaluation, reading->key)) {
+        return KV_EVALUATED_COMMIT;
+    }
+    if (content.type == KV_CONTENT_TOO_LARGE) {
+        content.type = KV_TYPE_STRING; /* Nobody looks at it. */
+    }
+    if (!kv__content_extent(&content, extent)) {
+        return KV_EVALUATED_MALFORMED;
+    }
+    if (!kv__work_add_extent(&run->work, extent)) {
+        return KV_EVALUATED_TOO_LARGE;
+    }
+    return kv__content_add_writes(transaction, reading->arguments[0], &content)
+               ? KV_EVALUATED_COMMIT
+               : KV_EVALUATED_MALFORMED;
+}
+
 static enum kv_evaluated load(struct run *run)
 {
     struct kv_transaction *transaction = kv_transaction_create();
-    bool does_grow;
-    bool is_whole = true;
-    bool is_too_large = false;
-    for (uint32_t i = 0; i < run->evaluation->reading_count && is_whole && !is_too_large; i++) {
-        const struct reading *reading = &run->evaluation->readings[i];
-        struct kv__extent *extent = &run->evaluation->keys[reading->key].extent;
-        struct kv__content content = run->contents[i];
-        if (content.type == KV_TYPE_NONE || !is_evaluated(run->evaluation, reading->key)) {
-            continue;
-        }
-        if (content.type == KV_CONTENT_TOO_LARGE) {
-            content.type = KV_TYPE_STRING; /* Nobody looks at it. */
-        }
-        is_whole = kv__content_extent(&content, extent);
-        is_too_large = is_whole && !kv__work_add_extent(&run->work, extent);
-        is_whole =
-            is_whole &&
-            (is_too_large || kv__content_add_writes(transaction, reading->arguments[0], &content));
+    enum kv_evaluated evaluated = KV_EVALUATED_COMMIT;
+    for (uint32_t i = 0; i < run->evaluation->reading_count && evaluated == KV_EVALUATED_COMMIT;
+         i++) {
+        evaluated = load_one(run, i, transaction);
     }
+    bool does_grow;
     struct shard_command command = kv_transaction_command(transaction, &does_grow);
     run->version = LOADED_VERSION;
-    is_whole = is_whole && (is_too_large || execute(run, &command, LOADED_AT_MS) == 0);
-    kv_transaction_destroy(transaction);
-    if (is_too_large) {
-        return KV_EVALUATED_TOO_LARGE;
+    if (evaluated == KV_EVALUATED_COMMIT && execute(run, &command, LOADED_AT_MS) != 0) {
+        evaluated = KV_EVALUATED_MALFORMED;
     }
-    return is_whole ? KV_EVALUATED_COMMIT : KV_EVALUATED_MALFORMED;
+    kv_transaction_destroy(transaction);
+    return evaluated;
 }
 
 static bool stop_at_key(void *context, struct bytes name)
@@ -389,8 +390,8 @@ static enum kv_evaluated run_command(struct run *run, const struct kv_call *call
     }
     kv_transaction_add_answer(planned, buffer_bytes(&run->answer));
     run->answer_size_bytes += run->answer.size_bytes;
-    return run->answer_size_bytes > ANSWER_SIZE_BYTES_MAX ? KV_EVALUATED_TOO_LARGE
-                                                          : KV_EVALUATED_COMMIT;
+    return run->answer_size_bytes > KV_EVALUATION_ANSWER_SIZE_BYTES_MAX ? KV_EVALUATED_TOO_LARGE
+                                                                        : KV_EVALUATED_COMMIT;
 }
 
 static enum kv_evaluated run_commands(struct run *run)
@@ -411,7 +412,9 @@ static enum kv_evaluated add_effect(struct run *run, uint32_t reading)
 {
     struct kv_transaction *planned = run->given->planned;
     struct bytes name = run->evaluation->readings[reading].arguments[0];
-    const struct bytes arguments[] = {name, MACHINE_SIZE_MAX};
+    char limit[NUMBER_INTEGER_SIZE_MAX]; /* No more than the work allows. */
+    const struct bytes arguments[] = {
+        name, bytes_make(limit, number_format_integer(limit, KV_EVALUATION_WORK_MAX))};
     const struct shard_command command = {KV_OPCODE_CONTENT, 2, arguments};
     struct kv__content content;
     if (!kv__work_add_extent(&run->work, extent_of(run->evaluation, name))) {

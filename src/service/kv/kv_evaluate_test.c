@@ -439,7 +439,7 @@ static enum kv_evaluated evaluate_many(struct kv__world *world, const char *firs
     plan_it(world, &plan, 2, 0);
     enum kv_evaluated evaluated = plan.evaluated;
     if (evaluated == KV_EVALUATED_TOO_LARGE) {
-        assert_in_range(kv_evaluation_work(plan.evaluation), KV_WORK_MAX, UINT64_MAX);
+        assert_in_range(kv_evaluation_work(plan.evaluation), KV_EVALUATION_WORK_MAX, UINT64_MAX);
     }
     plan_end(&plan);
     return evaluated;

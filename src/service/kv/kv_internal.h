@@ -140,6 +140,10 @@ extern const struct kv__table kv__key_table;
 extern const struct kv__table kv__hash_table;
 extern const struct kv__table kv__internal_table;
 
+/* Names are in lower case. */
+bool kv__is_named(const struct kv_command *command, const char *name);
+bool kv__is_one_of(const struct kv_command *command, const char *const *names, uint32_t count);
+
 typedef bool kv__key_visitor(void *context, struct bytes name); /* False: no more. */
 /* The keys that the call's command names, but for those that are too long. False: not all were
  * visited. */

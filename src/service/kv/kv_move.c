@@ -25,6 +25,11 @@ enum {
     FIELD_COST_BYTES = 64, /* Counted for each field: what reading it takes. */
 };
 
+/* Before it there is the length of a bulk string, behind it the end of its line. */
+_Static_assert(CONTENT_HEAD_SIZE_BYTES + NUMBER_INTEGER_SIZE_MAX + 5 <=
+                   KV_CONTENT_HEAD_SIZE_BYTES_MAX,
+               "an answer is counted without its head");
+
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 static void append_piece(struct buffer *content, struct bytes piece)
@@ -120,12 +125,7 @@ uint16_t kv_content_opcode(void)
 bool kv_command_moves(const struct kv_command *command)
 {
     static const char *const names[] = {"rename", "renamenx", "copy"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(command->name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return kv__is_one_of(command, names, 3);
 }
 
 bool kv__content_parse(struct bytes answer, struct kv__content *content)
@@ -257,8 +257,8 @@ enum kv_move kv_move_plan(const struct kv_move_request *request, struct kv_trans
                           const struct reply *reply)
 {
     struct bytes keys[] = {request->arguments[0], request->arguments[1]};
-    bool is_copy = strcmp(request->command->name, "copy") == 0;
-    bool does_replace = strcmp(request->command->name, "rename") == 0;
+    bool is_copy = kv__is_named(request->command, "copy");
+    bool does_replace = kv__is_named(request->command, "rename");
     struct kv_call call = {
         .reply = reply, .arguments = request->arguments, .argument_count = request->argument_count};
     struct kv__content source;
@@ -286,7 +286,7 @@ enum kv_move kv_move_plan(const struct kv_move_request *request, struct kv_trans
     if (!is_refused && !is_copy) {
         add(transaction, "unlink", &keys[0], 1);
     }
-    if (strcmp(request->command->name, "rename") == 0) {
+    if (kv__is_named(request->command, "rename")) {
         reply_ok(reply);
     } else {
         reply_integer(reply, is_refused ? 0 : 1);

@@ -100,36 +100,26 @@ static struct recipe *add_recipe(struct kv_split *split, enum recipe_kind kind, 
     return recipe;
 }
 
-static bool is_one_of(const struct kv_command *command, const char *const *names, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (strcmp(command->name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* How many arguments go with each key; 0: it cannot be cut. */
 static uint32_t stride_of(const struct kv_command *command, enum recipe_kind *kind)
 {
     static const char *const sums[] = {"del", "unlink", "exists", "touch"};
     static const char *const sets[] = {"mset", "msetnx"};
     *kind = RECIPE_SUM;
-    if (is_one_of(command, sums, 4)) {
+    if (kv__is_one_of(command, sums, 4)) {
         return 1;
     }
     *kind = RECIPE_FIRST;
-    if (is_one_of(command, sets, 2)) {
+    if (kv__is_one_of(command, sets, 2)) {
         return 2;
     }
     *kind = RECIPE_MERGE;
-    return strcmp(command->name, "mget") == 0 ? 1 : 0;
+    return kv__is_named(command, "mget") ? 1 : 0;
 }
 
 static bool is_lcs(const struct kv_command *command)
 {
-    return strcmp(command->name, "lcs") == 0;
+    return kv__is_named(command, "lcs");
 }
 
 bool kv_command_may_be_split(const struct kv_command *command)
@@ -233,7 +223,7 @@ static bool add_keys(struct kv_split *split, const struct kv_call *call, bool is
     }
     enum recipe_kind kind;
     uint32_t stride = stride_of(command, &kind);
-    bool is_only_new = strcmp(command->name, "msetnx") == 0;
+    bool is_only_new = kv__is_named(command, "msetnx");
     if (stride == 0 || (is_only_new && !is_alone)) {
         return false;
     }

@@ -134,6 +134,21 @@ const struct kv_command *kv_command_at(uint32_t index)
     return &entries_in_order[index]->command;
 }
 
+bool kv__is_named(const struct kv_command *command, const char *name)
+{
+    return strcmp(command->name, name) == 0;
+}
+
+bool kv__is_one_of(const struct kv_command *command, const char *const *names, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (kv__is_named(command, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *kv_family_name(enum kv_family family)
 {
     switch (family) {

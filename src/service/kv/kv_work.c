@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service/kv/kv_work.h"
 
-#include <string.h>
-
 #include "base/number/number.h"
 #include "service/kv/kv_hash.h"
 
 static bool is_named(const struct kv_call *call, const char *name)
 {
-    return strcmp(call->entry->command.name, name) == 0;
+    return kv__is_named(&call->entry->command, name);
 }
 
 static bool has_flag(const struct kv_call *call, enum kv_flag flag)
@@ -156,7 +154,7 @@ static bool visit_key(void *context, struct bytes name)
         visit->extents[visit->count] = extent;
     }
     visit->count++;
-    return work->done <= KV_WORK_MAX;
+    return work->done <= KV_EVALUATION_WORK_MAX;
 }
 
 static void move(const struct visit *visit)
@@ -179,14 +177,14 @@ static void move(const struct visit *visit)
 bool kv__work_add_extent(struct kv__work *work, const struct kv__extent *extent)
 {
     work->done += cost_of_all(extent);
-    return work->done <= KV_WORK_MAX;
+    return work->done <= KV_EVALUATION_WORK_MAX;
 }
 
 bool kv__work_add_command(struct kv__work *work, const struct kv_call *call)
 {
     struct visit visit = {.work = work, .call = call, .size_bytes = size_of_arguments(call)};
     work->done += KV_WORK_OF_COMMAND + visit.size_bytes;
-    if (work->done > KV_WORK_MAX || !kv__keys_visit(call, visit_key, &visit)) {
+    if (work->done > KV_EVALUATION_WORK_MAX || !kv__keys_visit(call, visit_key, &visit)) {
         return false;
     }
     if (is_named(call, "lcs")) {
@@ -194,5 +192,5 @@ bool kv__work_add_command(struct kv__work *work, const struct kv_call *call)
     } else if (kv_command_moves(&call->entry->command)) {
         move(&visit);
     }
-    return work->done <= KV_WORK_MAX;
+    return work->done <= KV_EVALUATION_WORK_MAX;
 }

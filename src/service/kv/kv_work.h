@@ -11,7 +11,6 @@
 #include "service/kv/kv_internal.h"
 
 enum {
-    KV_WORK_MAX = 16 << 20, /* Some 20 to 50 ms. */
     KV_WORK_OF_COMMAND = 1024,
     KV_WORK_OF_KEY = 256,   /* Each that is named, as often as it is. */
     KV_WORK_OF_FIELD = 512, /* Each that is gone through, or named. */
