@@ -11,38 +11,31 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "core/txn/txn.h"
-#include "gateway/resp/resp_internal.h"
+#include "gateway/resp/resp_content.h"
 
 enum {
-    ATTEMPT_COUNT_MAX = 100,
     ATTEMPTS_MS_MAX = 10000, /* None begins later. */
-    TICK_WORK_MAX = 1 << 24, /* What comes then waits for the next tick: others have to go on. */
-    ATTEMPTS_WORK_MAX = 8 << 24, /* None begins beyond: eight times what one may do. */
-    READ_AT_ONCE_MAX = 8,
-    CONTENT_SIZE_BYTES_MAX = 4 << 20,    /* More is not read: it would be refused. */
-    CONTENT_HEAD_SIZE_BYTES_MAX = 64,    /* Of each answer, and not counted in that. */
+    /* None begins beyond: eight times what one may do. */
+    ATTEMPTS_WORK_MAX = 8 * KV_EVALUATION_WORK_MAX,
+    /* What comes then waits for the next tick: others have to go on. */
+    TICK_WORK_MAX = KV_EVALUATION_WORK_MAX,
     UNDER_WAY_COUNT_MAX = 256,           /* No more begin, */
     UNDER_WAY_SIZE_BYTES_MAX = 64 << 20, /* also when those hold so much. */
 };
 
-#define TOO_LARGE_TEXT                                                                             \
-    "EXECABORT Transaction discarded because of: CROSSSLOT the keys are in different shards, and " \
-    "what they have is too much to be brought together"
+#define DISCARDED_TEXT "EXECABORT Transaction discarded because of: "
 
-#define NOT_READ_TEXT                                                                  \
-    "EXECABORT Transaction discarded because of: TRYAGAIN what the keys have was not " \
-    "answered, nothing was changed"
+#define TOO_LARGE_TEXT                                                                        \
+    DISCARDED_TEXT "CROSSSLOT the keys are in different shards, and what they have, or what " \
+                   "is done with them, is too much to be brought together: use smaller "      \
+                   "transactions, or keys with the same {tag}"
 
-enum reading_state { READING_READY, READING_SUBMITTED, READING_DONE };
+#define NOT_CUT_TEXT                                                                           \
+    DISCARDED_TEXT "CROSSSLOT the keys are in different shards, and a command cannot be cut: " \
+                   "use keys with the same {tag}"
 
-struct reading {
-    struct shard_request request; /* First: done() finds the reading. */
-    struct shard_session session;
-    struct evaluating *evaluating;
-    const struct bytes *arguments;
-    enum reading_state state;
-    struct buffer answer;
-};
+#define NOT_READ_TEXT \
+    DISCARDED_TEXT "TRYAGAIN what the keys have was not answered, nothing was changed"
 
 struct evaluating {
     struct list link; /* In the server's `evaluations` while it has to be tried again. */
@@ -50,22 +43,14 @@ struct evaluating {
     const struct command_entry *entry;
     struct kv_transaction *transaction;
     struct kv_evaluation *evaluation;
-    struct reading *readings;
-    uint32_t reading_count;
-    uint32_t under_way_count;
-    uint32_t done_count;
-    uint32_t ready_from; /* No reading before it is to be submitted. */
-    uint64_t read_size_bytes;
-    uint64_t read_capacity_bytes;
+    struct contents contents;
     uint32_t attempt_count;
     uint64_t attempts_work;
     uint64_t begun_ms;
     uint64_t charged_bytes; /* To the server's `evaluations_size_bytes`. */
-    bool is_submitting;
-    int status; /* Of the first read that failed. */
+    uint32_t map_version;   /* By which it is evaluated, and then cut. */
     struct kv_split *split;
-    uint32_t map_version; /* By which it was cut. */
-    bool is_planned;      /* And not begun. */
+    bool is_planned; /* And not begun. */
     struct buffer answer;
 };
 
@@ -84,8 +69,7 @@ static void charge(struct evaluating *evaluating)
 {
     struct resp_server *server = server_of(evaluating);
     uint64_t size = kv_transaction_size_bytes(evaluating->transaction) +
-                    evaluating->read_capacity_bytes +
-                    evaluating->reading_count * sizeof evaluating->readings[0];
+                    resp__contents_size_bytes(&evaluating->contents);
     size += evaluating->evaluation != NULL ? kv_evaluation_size_bytes(evaluating->evaluation) : 0;
     size += evaluating->split != NULL ? kv_split_size_bytes(evaluating->split) : 0;
     resp__slot_charge(evaluating->slot, size);
@@ -95,21 +79,12 @@ static void charge(struct evaluating *evaluating)
 
 static void drop_readings(struct evaluating *evaluating)
 {
-    ASSERT(evaluating->under_way_count == 0);
-    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
-        buffer_deinit(&evaluating->readings[i].answer);
-    }
-    memory_free(evaluating->readings);
+    resp__contents_drop(&evaluating->contents);
     if (evaluating->evaluation != NULL) {
         evaluating->attempts_work += kv_evaluation_work(evaluating->evaluation);
     }
     kv_evaluation_destroy(evaluating->evaluation);
-    evaluating->readings = NULL;
     evaluating->evaluation = NULL;
-    evaluating->reading_count = 0;
-    evaluating->ready_from = 0;
-    evaluating->read_size_bytes = 0;
-    evaluating->read_capacity_bytes = 0;
 }
 
 /* `answer` is what the client gets. */
@@ -142,7 +117,7 @@ static void begin_again(struct evaluating *evaluating);
 static bool may_try_again(struct evaluating *evaluating)
 {
     uint64_t now_ms = os_loop_now_ms(server_of(evaluating)->loop);
-    return ++evaluating->attempt_count < ATTEMPT_COUNT_MAX &&
+    return ++evaluating->attempt_count < RESP_ATTEMPT_COUNT_MAX &&
            evaluating->attempts_work < ATTEMPTS_WORK_MAX &&
            now_ms < evaluating->begun_ms + ATTEMPTS_MS_MAX;
 }
@@ -227,9 +202,10 @@ static void commit_later(struct evaluating *evaluating)
 
 static enum kv_evaluated evaluate(struct evaluating *evaluating, struct kv_transaction *planned)
 {
-    struct bytes *contents = memory_allocate((evaluating->reading_count + 1u) * sizeof contents[0]);
-    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
-        contents[i] = buffer_bytes(&evaluating->readings[i].answer);
+    uint32_t count = evaluating->contents.count;
+    struct bytes *contents = memory_allocate((count + 1u) * sizeof contents[0]);
+    for (uint32_t i = 0; i < count; i++) {
+        contents[i] = buffer_bytes(&evaluating->contents.reads[i].answer);
     }
     const struct kv_evaluate given = {
         .contents = contents,
@@ -243,10 +219,12 @@ static enum kv_evaluated evaluate(struct evaluating *evaluating, struct kv_trans
     return evaluated;
 }
 
-/* It may be cut by a newer map than it was evaluated by: then that has to be done again, too. */
+/* It may be cut by a newer map than it was evaluated by. What cannot be cut by that has to be evaluated
+ * again; by the same map it never will be. */
 static void commit_planned(struct evaluating *evaluating, struct kv_transaction *planned)
 {
     const struct slots *slots = resp__slots(server_of(evaluating));
+    bool is_moved = evaluating->map_version != resp__map_version(slots);
     int status =
         kv_split_create(&evaluating->split, planned, resp__group_of_slot, (void *)(uintptr_t)slots);
     evaluating->map_version = resp__map_version(slots);
@@ -255,8 +233,10 @@ static void commit_planned(struct evaluating *evaluating, struct kv_transaction 
     if (status == 0) {
         charge(evaluating);
         commit(evaluating, slots);
-    } else {
+    } else if (is_moved) {
         try_again_moved(evaluating);
+    } else {
+        refuse(evaluating, NOT_CUT_TEXT);
     }
 }
 
@@ -265,22 +245,13 @@ static void plan(struct evaluating *evaluating)
 {
     const struct reply reply = reply_to(evaluating);
     list_remove(&evaluating->link); /* It may have waited for a read that was refused. */
-    if (evaluating->status == ERROR_OUTCOME_UNKNOWN) { /* Of a read: nothing was begun. */
+    if (evaluating->contents.status == ERROR_OUTCOME_UNKNOWN) { /* Of a read: nothing was begun. */
         refuse(evaluating, NOT_READ_TEXT);
         return;
     }
-    if (evaluating->status != 0) {
-        resp__reply_failure(evaluating->entry, false, evaluating->status, &reply);
+    if (resp__contents_reply_failed(&evaluating->contents, evaluating->entry, &reply)) {
         finish(evaluating);
         return;
-    }
-    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
-        const struct buffer *answer = &evaluating->readings[i].answer;
-        if (answer->size_bytes > 0 && answer->data[0] == '-') {
-            buffer_append(reply.target, buffer_bytes(answer));
-            finish(evaluating);
-            return;
-        }
     }
     struct kv_transaction *planned = kv_transaction_create();
     enum kv_evaluated evaluated = evaluate(evaluating, planned);
@@ -306,150 +277,72 @@ static void plan(struct evaluating *evaluating)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static bool is_too_large(const struct evaluating *evaluating)
+static struct evaluating *evaluating_of(struct contents *contents)
 {
-    return evaluating->read_size_bytes >
-           CONTENT_SIZE_BYTES_MAX + (uint64_t)evaluating->done_count * CONTENT_HEAD_SIZE_BYTES_MAX;
-}
-
-static bool is_over(const struct evaluating *evaluating)
-{
-    bool is_stopped = evaluating->status != 0 || is_too_large(evaluating);
-    return evaluating->under_way_count == 0 &&
-           (is_stopped || evaluating->done_count == evaluating->reading_count);
+    return LIST_ITEM(contents, struct evaluating, contents);
 }
 
 /* All that will be read is; it is called again when it has to wait. */
-static void end_reading(struct evaluating *evaluating)
+static void over(struct contents *contents)
 {
-    if (evaluating->status == 0 && is_too_large(evaluating)) {
+    struct evaluating *evaluating = evaluating_of(contents);
+    if (contents->status == 0 && resp__contents_are_too_large(contents)) {
         refuse(evaluating, TOO_LARGE_TEXT);
-    } else if (server_of(evaluating)->evaluation_work_of_tick >= TICK_WORK_MAX) {
+    } else if (contents->server->evaluation_work_of_tick >= TICK_WORK_MAX) {
         wait_for_tick(evaluating);
     } else {
         plan(evaluating);
     }
 }
 
-static void end_one(struct reading *reading, int status)
+static void wait_for_shard(struct contents *contents)
 {
-    struct evaluating *evaluating = reading->evaluating;
-    reading->state = READING_DONE;
-    evaluating->done_count++;
-    evaluating->read_size_bytes += reading->answer.size_bytes;
-    evaluating->read_capacity_bytes += reading->answer.capacity_bytes;
-    evaluating->status = evaluating->status != 0 ? evaluating->status : status;
+    wait_for_tick(evaluating_of(contents));
 }
 
-static void submit_readings(struct evaluating *evaluating);
-
-static void make_ready(struct reading *reading)
+static void charge_contents(struct contents *contents)
 {
-    struct evaluating *evaluating = reading->evaluating;
-    uint32_t index = (uint32_t)(reading - evaluating->readings);
-    reading->state = READING_READY;
-    evaluating->ready_from = index < evaluating->ready_from ? index : evaluating->ready_from;
+    charge(evaluating_of(contents));
 }
 
-static void answered(struct shard_request *request, int status, struct bytes answer)
+/* By the newest map. */
+static int evaluation_create(struct kv_evaluation **evaluation, const struct resp_server *server,
+                             struct kv_transaction *transaction)
 {
-    struct reading *reading = LIST_ITEM(request, struct reading, request);
-    struct evaluating *evaluating = reading->evaluating;
-    struct resp_server *server = server_of(evaluating);
-    resp__server_read_answered(server, answer.size_bytes);
-    evaluating->under_way_count--;
-    if (status == ERROR_MOVED) {
-        make_ready(reading);
-        wait_for_tick(evaluating);
-        os_loop_tick_again(server->loop);
-        return;
-    }
-    buffer_append(&reading->answer, answer);
-    end_one(reading, status);
-    if (!evaluating->is_submitting) {
-        submit_readings(evaluating);
-    }
+    return kv_evaluation_create(evaluation, transaction, resp__group_of_slot,
+                                (void *)(uintptr_t)resp__slots(server));
 }
 
-/* False: not now. */
-static bool submit_reading(struct reading *reading)
+/* When it was queued, all was in one shard: only what names no keys cannot be evaluated. */
+static const char *text_of_failure(int status)
 {
-    struct evaluating *evaluating = reading->evaluating;
-    struct resp_server *server = server_of(evaluating);
-    const struct resp_backend *backend = server->backend;
-    const struct reply reply = {.target = &reading->answer, .protocol = 2};
-    const struct slots_range range =
-        resp__range_of_slot(resp__slots(server), kv_slot_of_key(reading->arguments[0]));
-    shard_session_init(&reading->session);
-    reading->request = (struct shard_request){
-        .command = {.opcode = kv_content_opcode(),
-                    .argument_count = 2,
-                    .arguments = reading->arguments},
-        .protocol = 2,
-        .done = answered,
-        .session = &reading->session,
-    };
-    reading->state = READING_SUBMITTED;
-    resp__name_slots(&reading->request, &range);
-    int status = backend->submit(backend->context, range.shard, &reading->request, &reply);
-    if (status == SHARD_PENDING) {
-        server->pending_read_count++;
-        evaluating->under_way_count++;
-        return true;
-    }
-    if (status < 0) {
-        buffer_clear(&reading->answer);
-    }
-    if (status == -EBUSY || status == ERROR_MOVED) {
-        make_ready(reading);
-        return false;
-    }
-    end_one(reading, status);
-    return true;
+    return status == -E2BIG ? TOO_LARGE_TEXT : RESP_SPLIT_TEXT;
 }
 
-/* As many as may be; ends the reading when it is over. */
-static void submit_readings(struct evaluating *evaluating)
+/* Takes the evaluation, made by the newest map. */
+static void read_all(struct evaluating *evaluating, struct kv_evaluation *evaluation)
 {
-    evaluating->is_submitting = true;
-    while (evaluating->ready_from < evaluating->reading_count &&
-           evaluating->under_way_count < READ_AT_ONCE_MAX && evaluating->status == 0 &&
-           !is_too_large(evaluating)) {
-        struct reading *reading = &evaluating->readings[evaluating->ready_from++];
-        if (reading->state == READING_READY && !submit_reading(reading)) {
-            wait_for_tick(evaluating);
-            break;
-        }
+    struct contents *contents = &evaluating->contents;
+    evaluating->evaluation = evaluation;
+    evaluating->map_version = resp__map_version(resp__slots(server_of(evaluating)));
+    resp__contents_begin(contents, kv_evaluation_read_count(evaluation));
+    for (uint32_t i = 0; i < contents->count; i++) {
+        contents->reads[i].arguments = kv_evaluation_read(evaluation, i);
     }
-    evaluating->is_submitting = false;
-    if (is_over(evaluating)) {
-        end_reading(evaluating);
-    } else {
-        charge(evaluating);
-    }
+    resp__contents_submit(contents);
 }
 
 static void begin_again(struct evaluating *evaluating)
 {
-    struct resp_server *server = server_of(evaluating);
+    struct kv_evaluation *evaluation;
     list_remove(&evaluating->link);
     drop_readings(evaluating);
-    int status = kv_evaluation_create(&evaluating->evaluation, evaluating->transaction,
-                                      resp__group_of_slot, (void *)(uintptr_t)resp__slots(server));
+    int status = evaluation_create(&evaluation, server_of(evaluating), evaluating->transaction);
     if (status != 0) {
-        refuse(evaluating, status == -E2BIG ? TOO_LARGE_TEXT : RESP_SPLIT_TEXT);
-        return;
+        refuse(evaluating, text_of_failure(status));
+    } else {
+        read_all(evaluating, evaluation);
     }
-    evaluating->reading_count = kv_evaluation_read_count(evaluating->evaluation);
-    evaluating->readings =
-        memory_allocate_zeroed(evaluating->reading_count + 1u, sizeof evaluating->readings[0]);
-    evaluating->done_count = 0;
-    evaluating->status = 0;
-    for (uint32_t i = 0; i < evaluating->reading_count; i++) {
-        evaluating->readings[i].evaluating = evaluating;
-        evaluating->readings[i].arguments = kv_evaluation_read(evaluating->evaluation, i);
-    }
-    submit_readings(evaluating);
 }
 
 void resp__evaluations_retry(struct resp_server *server)
@@ -463,7 +356,7 @@ void resp__evaluations_retry(struct resp_server *server)
         if (evaluating->is_planned) {
             commit_later(evaluating);
         } else {
-            submit_readings(evaluating);
+            resp__contents_submit(&evaluating->contents);
         }
     }
 }
@@ -484,44 +377,33 @@ bool resp__evaluation_waits(struct connection *connection)
     return connection->awaits_evaluation;
 }
 
-/* For this map; whether it can be done, and how much has to be read. */
-static int look(const struct resp_server *server, struct kv_transaction *transaction)
-{
-    struct kv_evaluation *evaluation = NULL;
-    int status = kv_evaluation_create(&evaluation, transaction, resp__group_of_slot,
-                                      (void *)(uintptr_t)resp__slots(server));
-    kv_evaluation_destroy(evaluation);
-    return status;
-}
-
 enum handled resp__evaluate(struct connection *connection, const struct command_entry *entry,
                             struct kv_transaction **transaction, const struct reply *reply)
 {
     struct resp_server *server = connection->server;
     ASSERT(connection->under_way_count == 0);
-    int status = look(server, *transaction);
-    if (status == -E2BIG) {
-        reply_error(reply, "%s", TOO_LARGE_TEXT);
-        return HANDLED_DONE;
-    }
-    if (status != 0) { /* When it was queued, all was in one shard. */
-        reply_error(reply, RESP_SPLIT_TEXT);
-        return HANDLED_DONE;
-    }
     if (!may_begin(server)) {
         connection->awaits_evaluation = true;
         return HANDLED_LATER;
+    }
+    struct kv_evaluation *evaluation;
+    int status = evaluation_create(&evaluation, server, *transaction);
+    if (status != 0) {
+        reply_error(reply, "%s", text_of_failure(status));
+        return HANDLED_DONE;
     }
     struct evaluating *evaluating = memory_allocate_zeroed(1, sizeof *evaluating);
     list_init(&evaluating->link);
     evaluating->entry = entry;
     evaluating->transaction = *transaction;
     *transaction = NULL;
+    evaluating->contents = (struct contents){
+        .server = server, .over = over, .wait = wait_for_shard, .charge = charge_contents};
     evaluating->begun_ms = os_loop_now_ms(server->loop);
     server->evaluation_count++;
     connection->is_blocked = true;
     evaluating->slot =
         resp__slot_open(connection, entry, kv_transaction_size_bytes(evaluating->transaction));
-    begin_again(evaluating);
+    read_all(evaluating, evaluation);
     return HANDLED_DONE;
 }

@@ -9,6 +9,9 @@
  *   resp_spread.c        which shard has a command's keys; commands of several shards
  *   resp_moved.c         commands whose shard had other slots
  *   resp_across.c        transactions over several shards
+ *   resp_move.c          RENAME, RENAMENX and COPY between shards
+ *   resp_evaluate.c      EXEC with commands that depend on other shards
+ *   resp_content.c       what both read of keys
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
  *   resp_observe.c, resp_transaction.c, resp_cluster.c   those commands
@@ -576,6 +579,9 @@ void resp__across_tick(struct resp_server *server);
 /* Is nothing under way for it any more, also nothing that no client waits for? */
 bool resp__across_is_idle(const struct resp_server *server);
 void resp__across_deinit(struct resp_server *server);
+
+/* So often what was read may have changed before it is given up. */
+enum { RESP_ATTEMPT_COUNT_MAX = 100 };
 
 /* RENAME, RENAMENX and COPY between shards. */
 enum handled resp__move(struct connection *connection, const struct command_entry *entry,

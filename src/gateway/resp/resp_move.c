@@ -13,26 +13,9 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "core/txn/txn.h"
-#include "gateway/resp/resp_internal.h"
+#include "gateway/resp/resp_content.h"
 
-enum { ATTEMPT_COUNT_MAX = 100 };
-
-/* What may go from one shard to another: reading and writing it takes some milliseconds. */
-#define SOURCE_SIZE_MAX BYTES("1048576")
-#define TARGET_SIZE_MAX BYTES("0") /* Whether it is there is all. */
-
-enum side_state { SIDE_READY, SIDE_SUBMITTED, SIDE_DONE };
-
-/* The read of one of the two keys. */
-struct side {
-    struct shard_request request; /* First: done() finds the side. */
-    struct shard_session session;
-    struct move *move;
-    struct bytes arguments[2];
-    enum side_state state;
-    int status;
-    struct buffer answer;
-};
+enum side { SIDE_SOURCE, SIDE_TARGET, SIDE_COUNT };
 
 struct move {
     struct list link; /* In the server's `moves` while it has to be tried again. */
@@ -41,11 +24,11 @@ struct move {
     struct bytes *arguments; /* Without the name; their bytes stand behind. */
     uint32_t argument_count;
     uint32_t attempt_count;
-    bool is_submitting;
-    struct side sides[2];
-    struct kv_split *split;   /* NULL: it is not planned, or the coordinator has it. */
-    uint64_t plan_size_bytes; /* Whoever has it. */
-    struct buffer answer;     /* Planned. */
+    struct contents contents;
+    struct bytes reads[SIDE_COUNT][2]; /* Their arguments. */
+    struct kv_split *split;            /* NULL: it is not planned, or the coordinator has it. */
+    uint64_t plan_size_bytes;          /* Whoever has it. */
+    struct buffer answer;              /* Planned. */
 };
 
 static struct resp_server *server_of(const struct move *move)
@@ -61,15 +44,9 @@ static struct reply reply_to(struct move *move)
 static void charge(const struct move *move)
 {
     uint64_t size = resp__arguments_size_bytes(move->arguments, move->argument_count) +
-                    move->sides[0].answer.capacity_bytes + move->sides[1].answer.capacity_bytes +
-                    move->plan_size_bytes + move->answer.capacity_bytes;
+                    resp__contents_size_bytes(&move->contents) + move->plan_size_bytes +
+                    move->answer.capacity_bytes;
     resp__slot_charge(move->slot, size);
-}
-
-static void drop_reads(struct move *move)
-{
-    buffer_deinit(&move->sides[0].answer);
-    buffer_deinit(&move->sides[1].answer);
 }
 
 /* `answer` is what the client gets. */
@@ -80,7 +57,7 @@ static void finish(struct move *move)
     struct buffer answer = move->answer;
     move->answer = (struct buffer){0};
     kv_split_destroy(move->split);
-    drop_reads(move);
+    resp__contents_drop(&move->contents);
     list_remove(&move->link);
     memory_free(move->arguments);
     memory_free(move);
@@ -98,7 +75,7 @@ static void committed(void *context, const struct txn_done *done)
     struct move *move = context;
     bool is_moved = done->result == TXN_FAILED && done->status == ERROR_MOVED;
     bool is_again =
-        (done->result == TXN_CHANGED || is_moved) && ++move->attempt_count < ATTEMPT_COUNT_MAX;
+        (done->result == TXN_CHANGED || is_moved) && ++move->attempt_count < RESP_ATTEMPT_COUNT_MAX;
     move->plan_size_bytes = 0;
     if (is_again) {
         buffer_clear(&move->answer);
@@ -137,25 +114,17 @@ static void commit(struct move *move)
 static void plan(struct move *move)
 {
     const struct reply reply = reply_to(move);
-    for (uint32_t i = 0; i < 2; i++) {
-        const struct side *side = &move->sides[i];
-        bool is_error = side->answer.size_bytes > 0 && side->answer.data[0] == '-';
-        if (side->status != 0) {
-            resp__reply_failure(move->entry, false, side->status, &reply);
-        } else if (is_error) {
-            buffer_append(reply.target, buffer_bytes(&side->answer));
-        }
-        if (side->status != 0 || is_error) {
-            finish(move);
-            return;
-        }
+    const struct content_read *reads = move->contents.reads;
+    if (resp__contents_reply_failed(&move->contents, move->entry, &reply)) {
+        finish(move);
+        return;
     }
     const struct kv_move_request request = {
         .command = move->entry->command,
         .arguments = move->arguments,
         .argument_count = move->argument_count,
-        .source = buffer_bytes(&move->sides[0].answer),
-        .target = buffer_bytes(&move->sides[1].answer),
+        .source = buffer_bytes(&reads[SIDE_SOURCE].answer),
+        .target = buffer_bytes(&reads[SIDE_TARGET].answer),
     };
     struct kv_transaction *transaction = kv_transaction_create();
     enum kv_move planned = kv_move_plan(&request, transaction, &reply);
@@ -168,7 +137,7 @@ static void plan(struct move *move)
         reply_error(&reply, "ERR what was read of the keys is malformed");
     }
     kv_transaction_destroy(transaction);
-    drop_reads(move); /* The plan has copies. */
+    resp__contents_drop(&move->contents); /* The plan has copies. */
     if (planned == KV_MOVE_COMMIT) {
         charge(move);
         commit(move);
@@ -179,101 +148,41 @@ static void plan(struct move *move)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static bool are_both_read(const struct move *move)
+static struct move *move_of(struct contents *contents)
 {
-    return move->sides[0].state == SIDE_DONE && move->sides[1].state == SIDE_DONE;
+    return LIST_ITEM(contents, struct move, contents);
 }
 
-static void answered(struct shard_request *request, int status, struct bytes answer)
+static void over(struct contents *contents)
 {
-    struct side *side = LIST_ITEM(request, struct side, request);
-    struct move *move = side->move;
-    resp__server_read_answered(server_of(move), answer.size_bytes);
-    if (status == ERROR_MOVED) {
-        struct resp_server *server = server_of(move);
-        side->state = SIDE_READY;
-        if (list_is_empty(&move->link)) {
-            list_push_back(&server->moves, &move->link);
-        }
-        os_loop_tick_again(server->loop);
-        return;
-    }
-    buffer_append(&side->answer, answer);
-    side->status = status;
-    side->state = SIDE_DONE;
-    if (are_both_read(move) && !move->is_submitting) {
-        plan(move);
-    } else {
-        charge(move);
+    struct move *move = move_of(contents);
+    list_remove(&move->link); /* It may have waited for a read that was refused. */
+    plan(move);
+}
+
+static void wait_for_tick(struct contents *contents)
+{
+    struct move *move = move_of(contents);
+    if (list_is_empty(&move->link)) {
+        list_push_back(&contents->server->moves, &move->link);
     }
 }
 
-static void submit_side(struct side *side)
+static void charge_contents(struct contents *contents)
 {
-    struct resp_server *server = server_of(side->move);
-    const struct resp_backend *backend = server->backend;
-    const struct reply reply = {.target = &side->answer, .protocol = 2};
-    const struct slots_range range =
-        resp__range_of_slot(resp__slots(server), kv_slot_of_key(side->arguments[0]));
-    side->request.command.arguments = side->arguments;
-    side->state = SIDE_SUBMITTED;
-    resp__name_slots(&side->request, &range);
-    int status = backend->submit(backend->context, range.shard, &side->request, &reply);
-    if (status == -EBUSY || status == ERROR_MOVED) {
-        side->state = SIDE_READY;
-    } else if (status == SHARD_PENDING) {
-        server->pending_read_count++;
-    } else {
-        side->state = SIDE_DONE;
-        side->status = status;
-    }
-    if (status < 0) {
-        buffer_clear(&side->answer);
-    }
-}
-
-/* May end it. */
-static void submit_sides(struct move *move)
-{
-    struct resp_server *server = server_of(move);
-    bool is_any_ready = false;
-    move->is_submitting = true;
-    for (uint32_t i = 0; i < 2; i++) {
-        if (move->sides[i].state == SIDE_READY) {
-            submit_side(&move->sides[i]);
-            is_any_ready |= move->sides[i].state == SIDE_READY;
-        }
-    }
-    move->is_submitting = false;
-    if (are_both_read(move)) {
-        plan(move);
-        return;
-    }
-    charge(move);
-    if (is_any_ready && list_is_empty(&move->link)) {
-        list_push_back(&server->moves, &move->link);
-    }
+    charge(move_of(contents));
 }
 
 static void read_both(struct move *move)
 {
-    for (uint32_t i = 0; i < 2; i++) {
-        struct side *side = &move->sides[i];
-        side->move = move;
-        side->state = SIDE_READY;
-        side->status = 0;
-        side->arguments[0] = move->arguments[i];
-        side->arguments[1] = i == 0 ? SOURCE_SIZE_MAX : TARGET_SIZE_MAX;
-        buffer_clear(&side->answer);
-        shard_session_init(&side->session);
-        side->request = (struct shard_request){
-            .command = {.opcode = kv_content_opcode(), .argument_count = 2},
-            .protocol = 2,
-            .done = answered,
-            .session = &side->session,
-        };
+    resp__contents_drop(&move->contents);
+    resp__contents_begin(&move->contents, SIDE_COUNT);
+    for (uint32_t i = 0; i < SIDE_COUNT; i++) {
+        move->reads[i][0] = move->arguments[i];
+        move->reads[i][1] = i == SIDE_SOURCE ? KV_CONTENT_WHOLE : KV_CONTENT_NOTHING;
+        move->contents.reads[i].arguments = move->reads[i];
     }
-    submit_sides(move);
+    resp__contents_submit(&move->contents);
 }
 
 void resp__moves_retry(struct resp_server *server)
@@ -286,7 +195,7 @@ void resp__moves_retry(struct resp_server *server)
         if (move->split != NULL) {
             commit(move);
         } else {
-            submit_sides(move);
+            resp__contents_submit(&move->contents);
         }
     }
 }
@@ -309,6 +218,8 @@ enum handled resp__move(struct connection *connection, const struct command_entr
     move->entry = entry;
     move->arguments = resp__arguments_copy(arguments + 1, count - 1);
     move->argument_count = count - 1;
+    move->contents = (struct contents){
+        .server = server, .over = over, .wait = wait_for_tick, .charge = charge_contents};
     connection->is_blocked = true;
     move->slot = resp__slot_open(connection, entry, resp__arguments_size_bytes(arguments, count));
     read_both(move);

@@ -253,25 +253,25 @@ struct target {
     struct slots_range range;  /* here. */
 };
 
-/* How many shards have the keys, by the map, and where the first one is. What cannot be cut as it is has
+/* Are the keys in several shards, by the map, and where is the first one? What cannot be cut as it is has
  * them in several. */
-static int find_keys(struct kv_transaction *transaction, struct target *target)
+static bool find_keys(struct kv_transaction *transaction, struct target *target)
 {
     const struct slots *slots = target->slots;
     struct kv_split *split = NULL;
     int status =
         kv_split_create(&split, transaction, resp__group_of_slot, (void *)(uintptr_t)slots);
     if (status != 0) {
-        return 2;
+        return true;
     }
     uint32_t count = kv_split_part_count(split);
     target->range = resp__range_of_slot(slots, count > 0 ? kv_split_part(split, 0).place : 0);
     kv_split_destroy(split);
-    return (int)count;
+    return count > 1;
 }
 
 /* As find_keys(), for what was queued; mostly nothing has changed since, and that is known. */
-static int find_queued(const struct connection *connection, struct target *target)
+static bool find_queued(const struct connection *connection, struct target *target)
 {
     const struct connection_extra *extra = connection->extra;
     const struct slots *slots = target->slots;
@@ -283,7 +283,7 @@ static int find_queued(const struct connection *connection, struct target *targe
     if (slots != NULL && extra->shard != 0) {
         target->range = slots->ranges[slots_find(slots, extra->shard)];
     }
-    return extra->is_across ? 2 : 1;
+    return extra->is_across;
 }
 
 /* Have it executed by one shard; takes it when that will answer. */
@@ -314,17 +314,17 @@ static enum handled submit_transaction(struct connection *connection,
     return handled;
 }
 
-static enum handled execute_queue(struct connection *connection, int shard_count,
+static enum handled execute_queue(struct connection *connection, bool is_across,
                                   struct kv_transaction **transaction, const struct target *target,
                                   const struct reply *reply)
 {
-    if (shard_count <= 1) {
+    if (!is_across) {
         return submit_transaction(connection, transaction, target, reply);
     }
     const struct command_entry *entry =
         resp__command_find(&connection->server->group->commands, BYTES("exec"));
     enum handled handled = resp__across(connection, entry, transaction, reply);
-    if (handled == HANDLED_DONE) { /* It is copied. */
+    if (handled == HANDLED_DONE) { /* What was begun has copies, or took it. */
         kv_transaction_destroy(*transaction);
         *transaction = NULL;
     }
@@ -335,8 +335,8 @@ enum handled resp__exec_again(struct connection *connection, struct kv_transacti
                               const struct reply *reply)
 {
     struct target target = {.slots = resp__slots(connection->server)};
-    int shard_count = find_keys(*transaction, &target);
-    return execute_queue(connection, shard_count, transaction, &target, reply);
+    bool is_across = find_keys(*transaction, &target);
+    return execute_queue(connection, is_across, transaction, &target, reply);
 }
 
 RESP_HANDLER(exec)
@@ -358,9 +358,9 @@ RESP_HANDLER(exec)
     }
     settle_queue(connection);
     struct target target = {.slots = resp__slots(connection->server)};
-    int shard_count = find_queued(connection, &target);
+    bool is_across = find_queued(connection, &target);
     enum handled handled =
-        execute_queue(connection, shard_count, &extra->transaction, &target, reply);
+        execute_queue(connection, is_across, &extra->transaction, &target, reply);
     if (handled == HANDLED_DONE) {
         resp__transaction_drop(connection);
     }

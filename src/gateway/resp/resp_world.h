@@ -69,7 +69,7 @@ struct resp_group *world_group(struct world *world);
 /* Of the world itself: has the part that PREPARE brings keys of the slots that are named alone? */
 void world_check_part(const struct shard_request *request);
 
-/* A connected socket with a timeout of 10 s. */
+/* A connected socket with a timeout of 60 s. */
 int world_connect(struct world *world);
 void world_send(int socket, struct bytes bytes);
 /* Read so many bytes; fewer when the server closed. */
