@@ -569,9 +569,11 @@ static void live(struct cluster *cluster)
             is_audited = true;
             cluster->is_quiet = true;
             sim__cluster_callers_audit(cluster);
-        } else if (cluster->is_healing && is_over && is_settled(cluster) &&
-                   sim__cluster_is_at_rest(cluster)) {
-            return;
+        } else if (cluster->is_healing && is_over && is_settled(cluster)) {
+            sim__cluster_rest(cluster);
+            if (sim__cluster_is_at_rest(cluster)) {
+                return;
+            }
         }
         uint64_t heal_us_max = HEAL_US_MAX + sim__cluster_rest_us_max(cluster);
         if (cluster->is_healing && cluster->now_us > cluster->healed_at_us + heal_us_max) {

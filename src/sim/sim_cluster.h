@@ -393,8 +393,10 @@ void sim__cluster_office_begin(struct cluster *cluster);
 void sim__cluster_office_heal(struct cluster *cluster);
 /* Why there will be more steps; NULL: there will be none. */
 const char *sim__cluster_unrest(const struct cluster *cluster);
-/* All is as it should be: has it been so for long, without any step? */
-bool sim__cluster_is_at_rest(struct cluster *cluster);
+/* All is as it should be, and from the first such moment on there may be no step. */
+void sim__cluster_rest(struct cluster *cluster);
+/* Has it been so for long? */
+bool sim__cluster_is_at_rest(const struct cluster *cluster);
 /* So long after all faults they may take to come to rest. */
 uint64_t sim__cluster_rest_us_max(const struct cluster *cluster);
 
@@ -577,6 +579,8 @@ struct cluster_transaction {
     cluster_map map; /* By which it was cut. */
 };
 
+/* For kv_split_create(), with a map. */
+uint32_t sim__cluster_group_of_slot(void *slots, uint32_t slot);
 /* `session` is the connection's. */
 struct cluster_transaction *sim__cluster_transaction_draw(struct cluster *cluster,
                                                           uint64_t session);
@@ -594,6 +598,16 @@ void sim__cluster_transaction_unknown(struct cluster *cluster,
                                       struct cluster_transaction *transaction, uint64_t session);
 
 /* ---- sim_cluster_move.c ---------------------------------------------------------------------- */
+
+/* What a key is and has, as it was read; borrowed from the answer. */
+struct cluster_content {
+    uint64_t version;  /* 0: there is no such key. */
+    bool is_too_large; /* Its value was not read. */
+    struct bytes value;
+};
+struct cluster_content sim__cluster_content_of(struct bytes answer);
+/* Of a bulk string. */
+struct bytes sim__cluster_text_of(struct bytes answer);
 
 /* Make a RENAME, RENAMENX or COPY of it. False, and no change: the keys are in one shard. */
 bool sim__cluster_move_draw(struct cluster *cluster, struct cluster_transaction *transaction);

@@ -10,15 +10,12 @@
 #include <string.h>
 
 #include "base/assert/assert.h"
-#include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
 #include "sim/sim_cluster.h"
 
 enum {
     ATTEMPT_COUNT_MAX = 8,
-    CONTENT_HEAD_SIZE_BYTES = 17,
-    CONTENT_TOO_LARGE = 255,
     READ_COUNT_MAX = 12,
     DRAWN_OF_KEYS_MAX = 4,
     NOW_MS = 1000000, /* Of a key that does not expire it says nothing. */
@@ -221,11 +218,6 @@ void sim__cluster_evaluate_destroy(struct cluster_transaction *transaction)
     }
 }
 
-static uint32_t group_of_slot(void *context, uint32_t slot)
-{
-    return slots_shard_of(context, slot) - 1;
-}
-
 static void begin(struct cluster *cluster, struct cluster_transaction *transaction, cluster_map map)
 {
     struct cluster_evaluating *evaluating = transaction->evaluating;
@@ -244,8 +236,9 @@ static void begin(struct cluster *cluster, struct cluster_transaction *transacti
         kv_transaction_add(evaluating->whole, question->command, question->arguments,
                            question->argument_count);
     }
-    int status = kv_evaluation_create(&evaluating->evaluation, evaluating->whole, group_of_slot,
-                                      (void *)(uintptr_t)sim__cluster_map(cluster, map));
+    int status =
+        kv_evaluation_create(&evaluating->evaluation, evaluating->whole, sim__cluster_group_of_slot,
+                             (void *)(uintptr_t)sim__cluster_map(cluster, map));
     ASSERT(status == 0);
     ASSERT(kv_evaluation_read_count(evaluating->evaluation) <= READ_COUNT_MAX);
 }
@@ -275,15 +268,6 @@ void sim__cluster_evaluate_read(struct cluster *cluster, struct cluster_transact
 }
 
 /* ---- What the plan must be ------------------------------------------------------------------- */
-
-/* Of a bulk string. */
-static struct bytes text_of(struct bytes answer)
-{
-    const uint8_t *end = memchr(answer.data, '\n', answer.size_bytes);
-    ASSERT(answer.data[0] == '$' && end != NULL);
-    size_t head = (size_t)(end - answer.data) + 1;
-    return bytes_make(answer.data + head, answer.size_bytes - head - 2);
-}
 
 static void execute(struct sim__model *model, uint64_t version,
                     const struct cluster_question *question, struct buffer *answer)
@@ -325,20 +309,19 @@ static void load(struct cluster_transaction *transaction, struct sim__model *mod
     struct cluster_evaluating *evaluating = transaction->evaluating;
     for (uint32_t i = 0; i < evaluating->read_count; i++) {
         struct bytes name = kv_evaluation_read(evaluating->evaluation, i)[0];
-        struct bytes content = text_of(buffer_bytes(&evaluating->contents[i]));
-        ASSERT(content.size_bytes >= CONTENT_HEAD_SIZE_BYTES);
+        struct cluster_content content =
+            sim__cluster_content_of(buffer_bytes(&evaluating->contents[i]));
         transaction->watches[transaction->watch_count++] =
-            (struct cluster_watched){name, endian_get_u64_le(content.data)};
+            (struct cluster_watched){name, content.version};
         if (!is_of_evaluated(evaluating, name)) {
             continue;
         }
         struct evaluated_key *key = &evaluating->keys[evaluating->key_count++];
         *key = (struct evaluated_key){
             .name = name,
-            .was_there = endian_get_u64_le(content.data) != 0,
-            .was_read = content.data[16] != CONTENT_TOO_LARGE,
-            .before = bytes_make(content.data + CONTENT_HEAD_SIZE_BYTES,
-                                 content.size_bytes - CONTENT_HEAD_SIZE_BYTES),
+            .was_there = content.version != 0,
+            .was_read = !content.is_too_large,
+            .before = content.value,
         };
         struct cluster_question set = {.command = kv_command_find(BYTES("set")),
                                        .arguments = {key->name, key->before},
@@ -368,7 +351,7 @@ static void add_effect(struct cluster_transaction *transaction, struct sim__mode
         .command = kv_command_find(BYTES("get")), .arguments = {key->name}, .argument_count = 1};
     struct buffer answer = {0};
     execute(model, 2, &get, &answer);
-    buffer_append(&key->after, text_of(buffer_bytes(&answer)));
+    buffer_append(&key->after, sim__cluster_text_of(buffer_bytes(&answer)));
     buffer_deinit(&answer);
     const struct bytes set[] = {key->name, buffer_bytes(&key->after)};
     add_command(transaction, BYTES("set"), set, 2);
@@ -418,10 +401,11 @@ static enum cluster_evaluated conclude(struct cluster *cluster,
     bool is_changed = false;
     kv_transaction_destroy(planned);
     for (uint32_t i = 0; i < evaluating->read_count && transaction->is_watching; i++) {
-        struct bytes content = text_of(buffer_bytes(&evaluating->contents[i]));
+        struct cluster_content content =
+            sim__cluster_content_of(buffer_bytes(&evaluating->contents[i]));
         is_changed |= bytes_equal(kv_evaluation_read(evaluating->evaluation, i)[0],
                                   evaluating->watched.key) &&
-                      endian_get_u64_le(content.data) != evaluating->watched.version;
+                      content.version != evaluating->watched.version;
     }
     if (evaluated != (is_changed ? KV_EVALUATED_CHANGED : KV_EVALUATED_COMMIT)) {
         sim__cluster_fail(cluster, "a transaction is evaluated to %u", evaluated);

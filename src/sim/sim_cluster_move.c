@@ -12,7 +12,7 @@
 #include "base/memory/memory.h"
 #include "sim/sim_cluster.h"
 
-enum { ATTEMPT_COUNT_MAX = 8, CONTENT_HEAD_SIZE_BYTES = 17 };
+enum { ATTEMPT_COUNT_MAX = 8, CONTENT_HEAD_SIZE_BYTES = 17, CONTENT_TOO_LARGE = 255 };
 
 /* ---- Drawing --------------------------------------------------------------------------------- */
 
@@ -62,11 +62,10 @@ void sim__cluster_move_read(struct cluster *cluster, const struct cluster_transa
         .started_at = transaction->started_at,
     };
     sim__cluster_question_add(question, transaction->move.arguments[side]);
-    sim__cluster_question_add(question, side == 0 ? BYTES("1048576") : BYTES("0"));
+    sim__cluster_question_add(question, side == 0 ? KV_CONTENT_WHOLE : KV_CONTENT_NOTHING);
 }
 
-/* Of a bulk string. */
-static struct bytes text_of(struct bytes answer)
+struct bytes sim__cluster_text_of(struct bytes answer)
 {
     const uint8_t *end = memchr(answer.data, '\n', answer.size_bytes);
     ASSERT(answer.data[0] == '$' && end != NULL);
@@ -74,18 +73,26 @@ static struct bytes text_of(struct bytes answer)
     return bytes_make(answer.data + head, answer.size_bytes - head - 2);
 }
 
+struct cluster_content sim__cluster_content_of(struct bytes answer)
+{
+    struct bytes content = sim__cluster_text_of(answer);
+    ASSERT(content.size_bytes >= CONTENT_HEAD_SIZE_BYTES);
+    return (struct cluster_content){
+        .version = endian_get_u64_le(content.data),
+        .is_too_large = content.data[16] == CONTENT_TOO_LARGE,
+        .value = bytes_make(content.data + CONTENT_HEAD_SIZE_BYTES,
+                            content.size_bytes - CONTENT_HEAD_SIZE_BYTES),
+    };
+}
+
 static uint64_t version_of(const struct cluster_transaction *transaction, uint32_t side)
 {
-    struct bytes content = text_of(buffer_bytes(&transaction->contents[side]));
-    ASSERT(content.size_bytes >= CONTENT_HEAD_SIZE_BYTES);
-    return endian_get_u64_le(content.data);
+    return sim__cluster_content_of(buffer_bytes(&transaction->contents[side])).version;
 }
 
 static struct bytes value_of(const struct cluster_transaction *transaction)
 {
-    struct bytes content = text_of(buffer_bytes(&transaction->contents[0]));
-    return bytes_make(content.data + CONTENT_HEAD_SIZE_BYTES,
-                      content.size_bytes - CONTENT_HEAD_SIZE_BYTES);
+    return sim__cluster_content_of(buffer_bytes(&transaction->contents[0])).value;
 }
 
 /* ---- Planning -------------------------------------------------------------------------------- */

@@ -649,13 +649,18 @@ const char *sim__cluster_unrest(const struct cluster *cluster)
     return cluster->office == NULL ? NULL : cluster->office->unrest;
 }
 
-bool sim__cluster_is_at_rest(struct cluster *cluster)
+void sim__cluster_rest(struct cluster *cluster)
 {
     struct cluster_office *office = cluster->office;
     if (office != NULL && office->rest_since_us == 0) {
         office->rest_since_us = cluster->now_us;
         office->rest_term_sum = term_sum(cluster);
     }
+}
+
+bool sim__cluster_is_at_rest(const struct cluster *cluster)
+{
+    const struct cluster_office *office = cluster->office;
     return office == NULL ||
            cluster->now_us >= office->rest_since_us +
                                   UINT64_C(1000) * LONG_REST_MS / cluster->nature.conducting.pace;

@@ -66,9 +66,9 @@ static void draw_commands(struct cluster *cluster, struct cluster_transaction *t
     }
 }
 
-static uint32_t group_of_slot(void *context, uint32_t slot)
+uint32_t sim__cluster_group_of_slot(void *slots, uint32_t slot)
 {
-    return slots_shard_of(context, slot) - 1;
+    return slots_shard_of(slots, slot) - 1;
 }
 
 static void queue_commands(struct cluster_transaction *transaction)
@@ -97,8 +97,9 @@ static void queue(struct cluster *cluster, struct cluster_transaction *transacti
     } else {
         queue_commands(transaction);
     }
-    int status = kv_split_create(&transaction->split, transaction->queued, group_of_slot,
-                                 (void *)(uintptr_t)sim__cluster_map(cluster, map));
+    int status =
+        kv_split_create(&transaction->split, transaction->queued, sim__cluster_group_of_slot,
+                        (void *)(uintptr_t)sim__cluster_map(cluster, map));
     ASSERT(status == 0);
 }
 
