@@ -133,6 +133,11 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 
+/* Visit the keys of such a command's arguments, watched ones and those of its commands, those that are
+ * named several times as often. False: they are malformed, or visit() said so. */
+MUST_USE bool kv_transaction_visit(const struct bytes *arguments, uint32_t argument_count,
+                                   bool (*visit)(void *context, struct bytes key), void *context);
+
 /* The slot where SCAN goes on with this cursor; of what is no cursor: 0, and one behind the last slot is
  * the last. */
 uint16_t kv_scan_slot(struct bytes cursor);

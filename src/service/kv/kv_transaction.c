@@ -278,6 +278,14 @@ bool kv__part_visit(const struct kv_call *call, const struct kv__part *part, kv_
     return true;
 }
 
+bool kv_transaction_visit(const struct bytes *arguments, uint32_t argument_count,
+                          bool (*visit)(void *context, struct bytes key), void *context)
+{
+    const struct kv_call call = {.arguments = arguments, .argument_count = argument_count};
+    struct kv__part part;
+    return kv__part_parse(&call, &part) && kv__part_visit(&call, &part, visit, context);
+}
+
 static bool stop_at_key(void *context, struct bytes name)
 {
     (void)context;
