@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from harness import free_ports
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TUTTI = os.environ.get("TUTTI", os.path.join(ROOT, "build", "tutti"))
 NOISE = random.Random(20).randbytes(32 << 20)
@@ -39,12 +41,6 @@ def value_of(i, size):
     return NOISE[at:at + size]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Node:
     def __init__(self, directory, memory):
         self.directory, self.memory = directory, memory
@@ -54,12 +50,13 @@ class Node:
 
     def start(self):
         """Returns how long it took until the first answer."""
-        self.port = free_port()
+        self.port, admin_port, peer_port = free_ports(3)
         started = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [TUTTI, "start", "--data", self.data, "--redis", f"127.0.0.1:{self.port}", "--admin",
-                 f"127.0.0.1:{free_port()}", "--memory", self.memory], stdout=log, stderr=log)
+                 f"127.0.0.1:{admin_port}", "--peer", f"127.0.0.1:{peer_port}", "--memory", self.memory],
+                stdout=log, stderr=log)
         while time.monotonic() - started < 300:
             if self.process.poll() is not None:
                 break
