@@ -21,14 +21,14 @@ static void end(struct client *client, enum kv__operation_outcome outcome)
     operation->outcome = outcome;
     operation->answered_at = outcome == KV__UNKNOWN ? UINT64_MAX : ++world->event_count;
     client->state = CLIENT_IDLE;
+    kv__txn_evaluate_drop(client);
     (void)kv__txn_world_schedule(world, EVENT_CLIENT, random_below(&world->random, PAUSE_MS_MAX),
                                  (uint32_t)(client - world->clients));
 }
 
 /* ---- Replies --------------------------------------------------------------------------------- */
 
-/* Take one reply off the front of `replies`: an integer, or a list that GET answered. */
-static bool take_reply(struct bytes *replies, struct buffer *list)
+bool kv__txn_client_take_reply(struct bytes *replies, struct buffer *list)
 {
     const uint8_t *end = memchr(replies->data, '\n', replies->size_bytes);
     if (end == NULL) {
@@ -56,6 +56,16 @@ static uint32_t shard_of_key(const struct txn_world *world, uint32_t key)
     return kv__txn_world_shard_of_slot(world, kv__txn_world_slot_of_key(world, key));
 }
 
+static void evaluated_committed(struct client *client, const struct txn_done *done)
+{
+    client->world->statistics.evaluated_count++;
+    if (!kv__txn_evaluate_committed(client, operation_of(client), done)) {
+        kv__txn_world_fail(client->world, "replies of what was evaluated are wrong",
+                           client->operation, 0);
+    }
+    end(client, KV__DONE);
+}
+
 static void committed(struct client *client, const struct txn_done *done)
 {
     struct kv__operation *operation = operation_of(client);
@@ -72,7 +82,7 @@ static void committed(struct client *client, const struct txn_done *done)
                 shard_of_key(client->world, step->key) != client->part_shards[i]) {
                 continue;
             }
-            if (!take_reply(&replies, &step->list)) {
+            if (!kv__txn_client_take_reply(&replies, &step->list)) {
                 kv__txn_world_fail(client->world, "a reply of a transaction is wrong",
                                    client->operation, j);
             }
@@ -105,7 +115,11 @@ static void transaction_done(void *context, const struct txn_done *done)
     switch (done->result) {
     case TXN_COMMITTED:
         client->world->statistics.committed_count++;
-        committed(client, done);
+        if (client->evaluating != NULL) {
+            evaluated_committed(client, done);
+        } else {
+            committed(client, done);
+        }
         return;
     case TXN_CHANGED:
         client->world->statistics.changed_count++;
@@ -124,19 +138,41 @@ static void transaction_done(void *context, const struct txn_done *done)
     }
 }
 
-static void add_step(struct txn_world *world, struct kv_transaction *part,
-                     const struct kv__step *step, uint64_t watch_version)
+void kv__txn_client_add_step(const struct client *client, struct kv_transaction *transaction,
+                             const struct kv__step *step)
 {
     char element[32];
-    struct bytes arguments[2] = {bytes_of_text(world->keys[step->key])};
+    struct bytes arguments[2] = {bytes_of_text(client->world->keys[step->key])};
     if (step->is_watched) {
-        kv_transaction_watch(part, arguments[0], watch_version);
+        kv_transaction_watch(transaction, arguments[0], client->watch_version);
     } else if (step->element == 0) {
-        kv_transaction_add(part, kv_command_find(BYTES("get")), arguments, 1);
+        kv_transaction_add(transaction, kv_command_find(BYTES("get")), arguments, 1);
     } else {
         int size = snprintf(element, sizeof element, "%llu,", (unsigned long long)step->element);
         arguments[1] = bytes_make(element, (size_t)size);
-        kv_transaction_add(part, kv_command_find(BYTES("append")), arguments, 2);
+        kv_transaction_add(transaction, kv_command_find(BYTES("append")), arguments, 2);
+    }
+}
+
+static void begin_parts(struct client *client, const struct txn_part *parts)
+{
+    struct txn_world *world = client->world;
+    client->coordinator = (uint32_t)random_below(&world->random, world->options.coordinator_count);
+    struct coordinator *coordinator = &world->coordinators[client->coordinator];
+    client->life = coordinator->life;
+    client->state = CLIENT_COMMITS;
+    operation_of(client)->invoked_at = ++world->event_count;
+    const struct txn_begin begin = {
+        .parts = parts,
+        .part_count = client->part_count,
+        .protocol = 2,
+        .context = client,
+        .done = transaction_done,
+    };
+    if (txn_begin(coordinator->txn, &begin) != 0) {
+        end(client, KV__REFUSED);
+    } else {
+        (void)kv__txn_world_schedule(world, EVENT_TICK, 0, client->coordinator);
     }
 }
 
@@ -145,7 +181,7 @@ static void begin_transaction(struct client *client)
     struct txn_world *world = client->world;
     struct kv__operation *operation = operation_of(client);
     struct kv_transaction *transactions[KV__SHARD_COUNT_MAX];
-    struct txn_part parts[KV__SHARD_COUNT_MAX];
+    struct txn_part parts[KV__SHARD_COUNT_MAX] = {0};
     client->part_count = 0;
     for (uint32_t shard = 0; shard < world->options.shard_count; shard++) {
         uint32_t place = UINT32_MAX;
@@ -153,7 +189,7 @@ static void begin_transaction(struct client *client)
         for (uint32_t j = 0; j < operation->step_count; j++) {
             uint32_t slot = kv__txn_world_slot_of_key(world, operation->steps[j].key);
             if (kv__txn_world_shard_of_slot(world, slot) == shard) {
-                add_step(world, transaction, &operation->steps[j], client->watch_version);
+                kv__txn_client_add_step(client, transaction, &operation->steps[j]);
                 place = slot < place ? slot : place;
             }
         }
@@ -170,26 +206,43 @@ static void begin_transaction(struct client *client)
         transactions[client->part_count] = transaction;
         client->part_shards[client->part_count++] = shard;
     }
-    client->coordinator = (uint32_t)random_below(&world->random, world->options.coordinator_count);
-    struct coordinator *coordinator = &world->coordinators[client->coordinator];
-    client->life = coordinator->life;
-    client->state = CLIENT_COMMITS;
-    operation->invoked_at = ++world->event_count;
-    const struct txn_begin begin = {
-        .parts = parts,
-        .part_count = client->part_count,
-        .protocol = 2,
-        .context = client,
-        .done = transaction_done,
-    };
-    int status = txn_begin(coordinator->txn, &begin);
-    for (uint32_t i = 0; i < client->part_count; i++) {
+    uint32_t count = client->part_count;
+    begin_parts(client, parts);
+    for (uint32_t i = 0; i < count; i++) {
         kv_transaction_destroy(transactions[i]);
     }
-    if (status != 0) {
-        end(client, KV__REFUSED);
+}
+
+/* What is evaluated is read first. */
+static void begin(struct client *client)
+{
+    const struct kv__operation *operation = operation_of(client);
+    bool is_evaluated = false;
+    for (uint32_t i = 0; i < operation->step_count; i++) {
+        is_evaluated |= operation->steps[i].is_evaluated;
+    }
+    if (is_evaluated) {
+        kv__txn_evaluate_begin(client, operation);
     } else {
-        (void)kv__txn_world_schedule(world, EVENT_TICK, 0, client->coordinator);
+        begin_transaction(client);
+    }
+}
+
+static void content_read(struct client *client, struct bytes reply)
+{
+    struct txn_part parts[KV__SHARD_COUNT_MAX] = {0};
+    bool is_read;
+    enum kv_evaluated evaluated = kv__txn_evaluate_reply(client, reply, &is_read);
+    if (evaluated == KV_EVALUATED_CHANGED) {
+        client->world->statistics.changed_count++;
+        end(client, KV__REFUSED);
+    } else if (evaluated != KV_EVALUATED_COMMIT) {
+        kv__txn_world_fail(client->world, "what was read cannot be evaluated", client->operation,
+                           (uint64_t)evaluated);
+        end(client, KV__REFUSED);
+    } else if (is_read) {
+        client->part_count = kv__txn_evaluate_parts(client, parts);
+        begin_parts(client, parts);
     }
 }
 
@@ -250,6 +303,11 @@ static void draw_transaction(struct client *client)
             (void)add(operation, key, world->next_element++);
         }
     }
+    if (random_below(&world->random, 100) < world->options.evaluate_percent) {
+        for (uint32_t i = 0; i < operation->step_count; i++) {
+            operation->steps[i].is_evaluated = random_chance(&world->random, 2, 3);
+        }
+    }
 }
 
 void kv__txn_client_event(struct client *client)
@@ -274,7 +332,7 @@ void kv__txn_client_event(struct client *client)
         send(client, client->watch_key, NULL, kv_versions_opcode(), 0);
         return;
     }
-    begin_transaction(client);
+    begin(client);
 }
 
 void kv__txn_client_reply(struct client *client, struct bytes reply)
@@ -284,7 +342,7 @@ void kv__txn_client_reply(struct client *client, struct bytes reply)
     switch (client->state) {
     case CLIENT_PLAIN:
         step = &operation->steps[0];
-        if (!take_reply(&reply, &step->list)) {
+        if (!kv__txn_client_take_reply(&reply, &step->list)) {
             kv__txn_world_fail(client->world, "a plain reply is wrong", client->operation, 0);
         }
         step->is_seen = step->element == 0;
@@ -300,10 +358,13 @@ void kv__txn_client_reply(struct client *client, struct bytes reply)
         step = add(operation, client->watch_key, 0);
         step->is_watched = true;
         step->is_seen = true;
-        if (!take_reply(&reply, &step->list)) {
+        if (!kv__txn_client_take_reply(&reply, &step->list)) {
             kv__txn_world_fail(client->world, "a plain reply is wrong", client->operation, 1);
         }
-        begin_transaction(client);
+        begin(client);
+        return;
+    case CLIENT_CONTENTS:
+        content_read(client, reply);
         return;
     case CLIENT_IDLE:
     case CLIENT_COMMITS:
@@ -314,6 +375,7 @@ void kv__txn_client_reply(struct client *client, struct bytes reply)
 /* There will be no reply, or its coordinator has died. */
 void kv__txn_client_lost(struct client *client)
 {
-    bool is_under_watch = client->state == CLIENT_VERSIONS || client->state == CLIENT_READS;
-    end(client, is_under_watch ? KV__REFUSED : KV__UNKNOWN);
+    bool is_reading = client->state == CLIENT_VERSIONS || client->state == CLIENT_READS ||
+                      client->state == CLIENT_CONTENTS;
+    end(client, is_reading ? KV__REFUSED : KV__UNKNOWN);
 }

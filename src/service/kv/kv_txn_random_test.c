@@ -54,6 +54,7 @@ static void test_lives(void **state)
             fail_msg("SEED=%llu: %s", (unsigned long long)seed, failure);
         }
         all.committed_count += one.committed_count;
+        all.evaluated_count += one.evaluated_count;
         all.changed_count += one.changed_count;
         all.failed_count += one.failed_count;
         all.unknown_count += one.unknown_count;
@@ -64,19 +65,19 @@ static void test_lives(void **state)
         all.prepares_count += one.prepares_count;
     }
     trace_set_hooks(NULL);
-    print_message(
-        "%llu committed, %llu changed, %llu failed, %llu unknown, %llu replies lost, %llu "
-        "recovered, %llu killed, %llu waited, of these %llu for their locks\n",
-        (unsigned long long)all.committed_count, (unsigned long long)all.changed_count,
-        (unsigned long long)all.failed_count, (unsigned long long)all.unknown_count,
-        (unsigned long long)all.lost_replies_count, (unsigned long long)all.recovered_count,
-        (unsigned long long)all.killed_count, (unsigned long long)all.waited_count,
-        (unsigned long long)all.prepares_count);
+    print_message("%llu committed, of these %llu evaluated, %llu changed, %llu failed, %llu "
+                  "unknown, %llu replies lost, %llu "
+                  "recovered, %llu killed, %llu waited, of these %llu for their locks\n",
+                  (unsigned long long)all.committed_count, (unsigned long long)all.evaluated_count,
+                  (unsigned long long)all.changed_count, (unsigned long long)all.failed_count,
+                  (unsigned long long)all.unknown_count, (unsigned long long)all.lost_replies_count,
+                  (unsigned long long)all.recovered_count, (unsigned long long)all.killed_count,
+                  (unsigned long long)all.waited_count, (unsigned long long)all.prepares_count);
     if (count >= SEED_COUNT) {
         assert_true(all.committed_count > 0 && all.changed_count > 0 && all.failed_count > 0);
         assert_true(all.unknown_count > 0 && all.lost_replies_count > 0);
         assert_true(all.recovered_count > 0 && all.killed_count > 0 && all.waited_count > 0);
-        assert_true(all.prepares_count > 0);
+        assert_true(all.prepares_count > 0 && all.evaluated_count > 0);
     }
 }
 
@@ -118,7 +119,7 @@ static void test_planted_bugs(void **state)
         "txn.majority_suffices",      "kv.vote_not_durable",      "kv.unlocked_with_the_vote",
         "kv.part_not_compared",       "kv.finish_executes_again", "kv.late_prepare_accepted",
         "kv.outcome_forgotten_early", "shard.lock_passed",        "kv.intents_ignored",
-        "kv.waiting_passed",          "txn.order_ignored",
+        "kv.waiting_passed",          "txn.order_ignored",        "kv.evaluated_unwatched",
     };
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct trace_hooks hooks = {.context = (void *)(uintptr_t)bugs[i], .bug = is_bug};

@@ -42,6 +42,7 @@ void kv__txn_options_draw(struct kv__txn_options *options, struct random *random
     }
     options->unnamed_percent *= 8;
     options->watch_percent = random_chance(random, 1, 2) ? 40 : 0;
+    options->evaluate_percent = random_chance(random, 1, 2) ? 40 : 0;
     if (random_chance(random, 1, 6)) {
         options->is_kind = true;
         options->recovery_age_ms = UINT32_MAX; /* Early recovery costs attempts. */
@@ -514,6 +515,9 @@ static void world_deinit(struct txn_world *world)
         for (uint32_t j = 0; j < KV__STEP_COUNT_MAX; j++) {
             buffer_deinit(&world->operations[i].steps[j].list);
         }
+    }
+    for (uint32_t i = 0; i < world->options.client_count; i++) {
+        kv__txn_evaluate_drop(&world->clients[i]);
     }
     memory_free(world->operations);
     memory_free(world->requests);

@@ -8,8 +8,9 @@
  * what must wait for a lock, as core/shard does, looks whether any PREPARE passes what waits, and has
  * a window of replies. Coordinators are those of
  * core/txn, killed at any time. Messages are late, lost and doubled; some come again without an
- * identity. Clients append unique elements to lists and read them, one at a time or in transactions,
- * and write down what they saw; kv_txn_check.c says whether that can be. */
+ * identity. Clients append unique elements to lists and read them, one at a time or in transactions
+ * (also with RENAME, RENAMENX, COPY and MSETNX between shards: kv_txn_evaluate.c), and write down what
+ * they saw; kv_txn_check.c says whether that can be. */
 #ifndef SERVICE_KV_KV_TXN_WORLD_H
 #define SERVICE_KV_KV_TXN_WORLD_H
 
@@ -48,6 +49,7 @@ struct kv__txn_options {
     uint32_t recovery_age_ms;
     uint32_t transaction_percent; /* Of operations. */
     uint32_t watch_percent;       /* Of transactions. */
+    uint32_t evaluate_percent;    /* The same: with commands that depend on other shards. */
     uint32_t
         kill_at_submission; /* The first coordinator dies right behind this one; 0: does not. */
     bool
@@ -61,9 +63,10 @@ enum kv__operation_outcome { KV__OPEN, KV__DONE, KV__REFUSED, KV__UNKNOWN };
 
 struct kv__step {
     uint32_t key;
-    uint64_t element; /* Appended; 0: a read. */
-    bool is_watched;  /* Read before the transaction, under WATCH. */
-    bool is_seen;     /* `list` is what the read answered. */
+    uint64_t element;  /* Appended; 0: a read. */
+    bool is_watched;   /* Read before the transaction, under WATCH. */
+    bool is_evaluated; /* By commands that depend on other shards: kv_txn_evaluate.c. */
+    bool is_seen;      /* `list` is what the read answered. */
     struct buffer list;
 };
 
@@ -85,6 +88,7 @@ const char *kv__txn_check(const struct kv__operation *operations, uint32_t opera
 
 struct kv__txn_statistics {
     uint64_t committed_count;
+    uint64_t evaluated_count; /* Of these. */
     uint64_t changed_count;
     uint64_t failed_count;
     uint64_t unknown_count;

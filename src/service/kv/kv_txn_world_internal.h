@@ -60,7 +60,14 @@ struct coordinator {
     bool is_doomed; /* Dies at the next event. */
 };
 
-enum client_state { CLIENT_IDLE, CLIENT_PLAIN, CLIENT_VERSIONS, CLIENT_READS, CLIENT_COMMITS };
+enum client_state {
+    CLIENT_IDLE,
+    CLIENT_PLAIN,
+    CLIENT_VERSIONS, /* Of what it watches, */
+    CLIENT_READS,    /* and what that has. */
+    CLIENT_CONTENTS, /* Of what is evaluated. */
+    CLIENT_COMMITS,
+};
 
 struct client {
     struct txn_world *world;
@@ -74,6 +81,7 @@ struct client {
     uint32_t part_shards[KV__SHARD_COUNT_MAX];
     uint32_t watch_key;
     uint64_t watch_version;
+    struct kv__txn_evaluating *evaluating; /* NULL: its transaction is not. */
 };
 
 enum event_kind {
@@ -157,5 +165,20 @@ void kv__txn_shard_read_list(struct shard_replica *shard, struct bytes key, stru
 void kv__txn_client_event(struct client *client);
 void kv__txn_client_reply(struct client *client, struct bytes reply);
 void kv__txn_client_lost(struct client *client);
+void kv__txn_client_add_step(const struct client *client, struct kv_transaction *transaction,
+                             const struct kv__step *step);
+/* Take one reply off the front of `replies`: an integer, or a list that GET answered. */
+bool kv__txn_client_take_reply(struct bytes *replies, struct buffer *list);
+
+/* kv_txn_evaluate.c */
+void kv__txn_evaluate_begin(struct client *client, const struct kv__operation *operation);
+/* Of a read. `*is_read`: that was the last one, and this is what came out. */
+enum kv_evaluated kv__txn_evaluate_reply(struct client *client, struct bytes reply, bool *is_read);
+/* What is to be committed; borrowed. Returns how many. */
+uint32_t kv__txn_evaluate_parts(const struct client *client, struct txn_part *parts);
+/* False: the replies are wrong. */
+bool kv__txn_evaluate_committed(struct client *client, struct kv__operation *operation,
+                                const struct txn_done *done);
+void kv__txn_evaluate_drop(struct client *client);
 
 #endif
