@@ -18,7 +18,7 @@ enum {
     /* None begins beyond: eight times what one may do. */
     ATTEMPTS_WORK_MAX = 8 * KV_EVALUATION_WORK_MAX,
     /* What comes then waits for the next tick: others have to go on. */
-    TICK_WORK_MAX = KV_EVALUATION_WORK_MAX,
+    TICK_WORK_MAX = KV_EVALUATION_WORK_MAX / 4,
     UNDER_WAY_COUNT_MAX = 256,           /* No more begin, */
     UNDER_WAY_SIZE_BYTES_MAX = 64 << 20, /* also when those hold so much. */
 };
