@@ -482,7 +482,8 @@ MUST_USE int shard_remember_losses(const struct env_store *store, const wal_shar
                                    uint32_t count, struct error *error);
 MUST_USE int shard_has_lost(const struct env_store *store, wal_shard id, bool *has_lost,
                             struct error *error);
-/* Is a majority of the voters left without it, as far as its state says who they are? */
+/* Is a majority of the voters left without it, as far as its state says who they are, or does it count for nothing
+ * already? */
 bool shard_is_dispensable(const struct shard *shard);
 bool shard_is_impaired(const struct shard *shard);
 /* It is not, and once the store is flushed the next start will know. */

@@ -123,14 +123,14 @@ static void forget_loss(const struct env_store *store, wal_shard id)
 int shard_accept_loss(struct shard *shard, struct error *error)
 {
     ASSERT(shard->raft == NULL);
-    if (shard->is_impaired) {
-        return 0; /* Since before: nobody counts on what it had. It may even have left the group. */
-    }
-    if (!shard__is_dispensable(&shard->configuration, shard->options.self)) {
+    if (!shard_is_dispensable(shard)) {
         return error_say(
             error, ERROR_CORRUPT,
             "and without this replica no majority of the %u voters of shard %u is left",
             shard->configuration.voter_count, shard->options.id);
+    }
+    if (shard->is_impaired) {
+        return 0; /* Since before. */
     }
     const struct env_store *store = &shard->options.store;
     uint8_t meta_key[SHARD_META_KEY_SIZE_BYTES];
@@ -159,7 +159,7 @@ int shard_accept_loss(struct shard *shard, struct error *error)
 
 bool shard_is_dispensable(const struct shard *shard)
 {
-    return shard__is_dispensable(&shard->configuration, shard->options.self);
+    return shard->is_impaired || shard__is_dispensable(&shard->configuration, shard->options.self);
 }
 
 bool shard_is_impaired(const struct shard *shard)

@@ -80,7 +80,6 @@ static void test_what_counts_for_nothing_may_lose_more(void **state)
     struct shard *shard = open_other(*state, memstore, 3);
     assert_int_equal(shard_accept_loss(shard, NULL), 0);
     shard->configuration.voter_count = 2;
-    assert_false(shard_is_dispensable(shard));
     assert_int_equal(shard_accept_loss(shard, NULL), 0);
     shard_close(shard);
     memstore_destroy(memstore);
