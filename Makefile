@@ -54,7 +54,7 @@ sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE
 
 .PHONY: bugs
 bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds
-	@$(call compile,build-bugs)
+	@$(call compile,build-bugs) $$(tools/planted-bugs --targets)
 	$(call need,tools/planted-bugs,the search for planted bugs)
 	@tools/planted-bugs build-bugs/tutti-sim
 
@@ -126,16 +126,18 @@ help: ## This list
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)
 build-clang/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=clang CXX=clang++,)
+	@$(call setup,$(CLANG),)
 build-asan/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=address$(comma)undefined -Doptimization=1 $(SANITIZED))
+	@$(call setup,$(CLANG),-Db_sanitize=address$(comma)undefined -Doptimization=1 $(SANITIZED))
 build-tsan/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=thread -Doptimization=1 $(SANITIZED))
+	@$(call setup,$(CLANG),-Db_sanitize=thread -Doptimization=1 $(SANITIZED))
 build-fuzz/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=clang CXX=clang++,-Db_sanitize=address$(comma)undefined -Doptimization=1 -Dfuzz=true $(SANITIZED))
+	@$(call setup,$(CLANG),-Db_sanitize=address$(comma)undefined -Doptimization=1 -Dfuzz=true $(SANITIZED))
 build-coverage/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=clang CXX=clang++ CFLAGS="$(COUNTED)" CXXFLAGS="$(COUNTED)" LDFLAGS="$(COUNTED)" LLVM_PROFILE_FILE=/dev/null,-Doptimization=1 -Dfuzz=true -Db_lundef=false)
 build-bugs/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=gcc CXX=g++,-Dplanted_bugs=true -Dslow_checks=true)
+	@$(call setup,CC=gcc CXX=g++ $(LINKER),-Dplanted_bugs=true -Dslow_checks=true)
+LINKER  := CC_LD=lld CXX_LD=lld
+CLANG   := CC=clang CXX=clang++ $(LINKER)
 COUNTED := -fprofile-instr-generate -fcoverage-mapping
 comma := ,
