@@ -209,6 +209,7 @@ static void free_read(struct shard_log_read *read)
 static void start_read(struct shard *shard, struct shard_log_read *read)
 {
     struct shard_host *host = &shard->options.host;
+    ASSERT(!read->is_under_way);
     read->is_under_way = true;
     shard->log_reads_under_way++;
     host->read_log(host->context, read);
@@ -259,10 +260,12 @@ static void give_unreadable_up(struct shard *shard, const struct shard_log_read 
     shard__compacted(shard, index);
 }
 
-/* Go on with what waits for the member behind a read that is done. */
+/* Go on with what waits for the member behind a read that is done. (The next may be under way: what the read
+ * has shown may have had Raft send again.) */
 static void go_on(struct shard *shard, raft_node node)
 {
-    for (struct shard_log_read *read; (read = read_of(shard, node)) != NULL;) {
+    for (struct shard_log_read *read;
+         (read = read_of(shard, node)) != NULL && !read->is_under_way;) {
         if (!is_in_memory(shard, &read->message)) {
             start_read(shard, read);
             return;
