@@ -8,7 +8,8 @@
 #include "base/memory/memory.h"
 #include "driver/http/http_internal.h"
 
-enum { SWEEP_MS = 1000, DATE_SIZE = 40 };
+/* A longer body is not copied to go with the head, but handed on. */
+enum { SWEEP_MS = 1000, DATE_SIZE = 40, COPIED_SIZE_BYTES_MAX = 64 * 1024 };
 
 struct http_server {
     struct os_loop *loop;
@@ -93,7 +94,8 @@ struct reply_options {
     bool is_head;
 };
 
-static int send_response(struct connection *connection, const struct http_response *response,
+/* Takes the body, or leaves it. */
+static int send_response(struct connection *connection, struct http_response *response,
                          struct reply_options options)
 {
     char date[DATE_SIZE];
@@ -111,10 +113,14 @@ static int send_response(struct connection *connection, const struct http_respon
                          : takes_bodies          ? "Allow: GET, HEAD, POST\r\n"
                                                  : "Allow: GET, HEAD\r\n",
                          options.is_kept_alive ? "" : "Connection: close\r\n");
-    if (!options.is_head) {
+    bool is_copied = !options.is_head && response->body.size_bytes <= COPIED_SIZE_BYTES_MAX;
+    if (is_copied) {
         buffer_append(&output, buffer_bytes(&response->body));
     }
     int status = os_stream_write_buffer(connection->stream, &output);
+    if (status == 0 && !options.is_head && !is_copied) {
+        status = os_stream_write_buffer(connection->stream, &response->body);
+    }
     buffer_deinit(&output);
     return status;
 }
@@ -138,7 +144,7 @@ static void set_deadline(struct connection *connection)
 }
 
 /* Send an answer; false when the connection is over. */
-static bool send_answer(struct connection *connection, const struct http_response *response,
+static bool send_answer(struct connection *connection, struct http_response *response,
                         struct reply_options options)
 {
     ASSERT(response->status >= 200);

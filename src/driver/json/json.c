@@ -113,6 +113,32 @@ void json_write(const struct json *json, struct buffer *text)
     free(written); /* jansson's, not base/memory's. */
 }
 
+void json_write_item(const struct json *item, struct buffer *items)
+{
+    if (items->size_bytes > 0) {
+        buffer_append_byte(items, ',');
+    }
+    json_write(item, items);
+}
+
+void json_write_with(const struct json *object, const char *key, struct bytes items,
+                     struct buffer *text)
+{
+    json_t *name = json_string(key);
+    bool is_empty = json_object_size(inside(object)) == 0;
+    json_write(object, text);
+    ASSERT(text->data[text->size_bytes - 1] == '}');
+    text->size_bytes--;
+    if (!is_empty) {
+        buffer_append_byte(text, ',');
+    }
+    json_write(outside(name), text);
+    buffer_append(text, BYTES(":["));
+    buffer_append(text, items);
+    buffer_append(text, BYTES("]}"));
+    json_decref(name);
+}
+
 int json_parse(struct json **json, struct bytes text, struct error *error)
 {
     json_error_t reason;

@@ -37,6 +37,13 @@ void json_append_unsigned(struct json *array, uint64_t value);
 /* Append the text of a value, without line breaks. */
 void json_write(const struct json *json, struct buffer *text);
 
+/* An array of very many items is better written item by item: as a value it would take ten times the memory of
+ * its text, in a million pieces. Append an item to the text of those before it. */
+void json_write_item(const struct json *item, struct buffer *items);
+/* As json_write() of an object, with an array of those items under one more key. */
+void json_write_with(const struct json *object, const char *key, struct bytes items,
+                     struct buffer *text);
+
 /* Give the value that the text is. Errors: ERROR_PROTOCOL, with line and column. */
 MUST_USE int json_parse(struct json **json, struct bytes text, struct error *error);
 

@@ -42,6 +42,34 @@ static void test_write(void **state)
     json_destroy(object);
 }
 
+/* Claim: an array that is written item by item is as it would have been. */
+static void test_write_items(void **state)
+{
+    (void)state;
+    struct buffer items = {0};
+    for (uint64_t count = 0; count < 3; count++) {
+        struct json *object = json_object_create();
+        struct json *parsed = NULL;
+        if (count > 0) {
+            struct json *item = json_object_create();
+            json_set_unsigned(item, "n", count);
+            json_write_item(item, &items);
+            json_destroy(item);
+            json_set_text(object, "text", "}");
+        }
+        buffer_clear(&text);
+        json_write_with(object, "a \"list\"", buffer_bytes(&items), &text);
+        json_destroy(object);
+        assert_int_equal(json_parse(&parsed, buffer_bytes(&text), NULL), 0);
+        static const char *const expected[] = {
+            "{\"a \\\"list\\\"\":[]}", "{\"text\":\"}\",\"a \\\"list\\\"\":[{\"n\":1}]}",
+            "{\"text\":\"}\",\"a \\\"list\\\"\":[{\"n\":1},{\"n\":2}]}"};
+        assert_string_equal(written(parsed), expected[count]);
+        json_destroy(parsed);
+    }
+    buffer_deinit(&items);
+}
+
 /* Claim: text that is not UTF-8 never makes text that is not JSON. */
 static void test_bad_text(void **state)
 {
@@ -111,7 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),        cmocka_unit_test(test_write),
         cmocka_unit_test(test_bad_text),     cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_parse_errors),
+        cmocka_unit_test(test_parse_errors), cmocka_unit_test(test_write_items),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

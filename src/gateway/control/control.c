@@ -84,6 +84,15 @@ static void write_answer(struct http_response *response, int status, const struc
     buffer_append_byte(&response->body, '\n');
 }
 
+static void write_answer_with(struct http_response *response, const struct json *answer,
+                              const char *key, struct bytes items)
+{
+    response->status = 200;
+    response->content_type = "application/json";
+    json_write_with(answer, key, items, &response->body);
+    buffer_append_byte(&response->body, '\n');
+}
+
 static struct json *make_problem(const char *code, const char *text)
 {
     struct json *answer = json_object_create();
@@ -124,15 +133,31 @@ static void answered(struct os_message *message)
     memory_free(pending);
 }
 
+static void post(struct pending *pending)
+{
+    pending->message.deliver = answered;
+    os_loop_post(pending->loop, &pending->message);
+}
+
+/* Long answers take long to be written: here, not on the loop. */
 void control_reply(struct control_call *call, int status, struct json *answer)
 {
     struct pending *pending = LIST_ITEM(call, struct pending, call);
     ASSERT(status >= 200 && pending->response.status == 0);
-    write_answer(&pending->response, status,
-                 answer); /* Long ones take long: here, not on the loop. */
+    write_answer(&pending->response, status, answer);
     json_destroy(answer);
-    pending->message.deliver = answered;
-    os_loop_post(pending->loop, &pending->message);
+    post(pending);
+}
+
+void control_reply_with(struct control_call *call, struct json *answer, const char *key,
+                        struct buffer *items)
+{
+    struct pending *pending = LIST_ITEM(call, struct pending, call);
+    ASSERT(pending->response.status == 0);
+    write_answer_with(&pending->response, answer, key, buffer_bytes(items));
+    buffer_deinit(items);
+    json_destroy(answer);
+    post(pending);
 }
 
 void control_refuse(struct control_call *call, int status, const char *code, const char *format,

@@ -76,6 +76,11 @@ struct control_backend {
 /* Answer a call. `status` is that of HTTP; takes `answer`, an object. Takes `call`. Any thread. */
 void control_reply(struct control_call *call, int status, struct json *answer);
 
+/* The same with status 200, and with an array of many items under one more key; takes those too
+ * (json_write_item()). */
+void control_reply_with(struct control_call *call, struct json *answer, const char *key,
+                        struct buffer *items);
+
 /* Answer that it cannot be done: {"error": text, "code": code}. `code` is a word for programs; 400:
  * the arguments are wrong; 404: there is no such thing; 409: the state does not allow it; 501: not
  * supported yet; 503: not possible now. */

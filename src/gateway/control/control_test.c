@@ -54,6 +54,11 @@ static void call_came(void *context, struct control_call *call)
     site.call_count++;
     if (strcmp(how, "now") == 0) {
         control_reply(call, 200, echo(call));
+    } else if (strcmp(how, "items") == 0) {
+        struct buffer items = {0};
+        json_write_item(call->arguments, &items);
+        json_write_item(call->arguments, &items);
+        control_reply_with(call, json_object_create(), "items", &items);
     } else if (strcmp(how, "refuse") == 0) {
         control_refuse(call, 409, "state", "node %d is \"%s\"", 7, "removed");
     } else if (strcmp(how, "thread") == 0) {
@@ -161,6 +166,8 @@ static void test_calls(void **state)
     expect("/v1/nodes", "{}", 200, "\"verb\":\"nodes\"");
     expect("/v1/nodes", NULL, 200, "\"verb\":\"nodes\"");
     expect("/v1/why?node=7&how=thread", NULL, 200, "\"how\":\"thread\",\"node\":7.0");
+    expect("/v1/shards?how=items", NULL, 200,
+           "{\"items\":[{\"how\":\"items\"},{\"how\":\"items\"}]}\n");
     expect("/v1/remove", "{\"how\": \"refuse\"}", 409,
            "{\"error\":\"node 7 is \\\"removed\\\"\",\"code\":\"state\"}\n");
     for (uint32_t i = 0; i < CONTROL_VERB_COUNT; i++) {
