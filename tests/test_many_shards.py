@@ -2,12 +2,15 @@
 """Thousands of shards: idle ones cost next to nothing, memory goes where it is needed, and a node that dies takes the
 leaders of many shards with it without anybody noticing more than a pause."""
 import collections
+import concurrent.futures
 import os
 import re
+import threading
 import time
 
 import redis
 
+from harness import post
 from test_cluster import Cluster
 from test_shards import shards_of, wait_for
 from test_split import check
@@ -39,6 +42,59 @@ def idle_share(node, seconds):
     return (processor_seconds(node) - before) / seconds
 
 
+def ask(node, verb, **arguments):
+    status, answer = post(node, verb, arguments)
+    assert status == 200, answer
+    return answer
+
+
+def shards_in_order(node):
+    """What `tutti shards` shows; all slots are there, each in one shard."""
+    shards = ask(node, "shards")["shards"]
+    assert shards[0]["first"] == "" and shards[-1]["last"] == ""
+    assert all(before["last"] == after["first"] != "" for before, after in zip(shards, shards[1:]))
+    assert len({shard["id"] for shard in shards}) == len(shards)
+    return shards
+
+
+def views_agree(node, count, nodes):
+    """Each view tells of all shards: `count`, which are well and have a replica on each of the nodes."""
+    shards = shards_in_order(node)
+    leaders = collections.Counter(shard["leader"] for shard in shards)
+    listed = ask(node, "nodes")["nodes"]
+    status = ask(node, "status")
+    if not status["well"] or sum(each["leaders"] for each in listed) != count:
+        return False  # Leaders come and go.
+    assert len(shards) == count == status["shards"]["count"] == status["shards"]["healthy"]
+    assert [each["id"] for each in listed] == nodes == sorted(leaders)
+    assert all(each["shards"] == count for each in listed)
+    assert all([replica["node"] for replica in shard["replicas"]] == nodes for shard in shards)
+    assert ask(node, "why")["shards"] == [] == status["without_figures"]
+    one = shards[count // 2]
+    assert [shard["id"] for shard in ask(node, "shards", shard=one["id"])["shards"]] == [one["id"]]
+    return all(each["leaders"] == leaders[each["id"]] for each in listed)
+
+
+def split_while_views_are_asked_for(node, shards):
+    """These shards become two each; meanwhile each view has all slots once."""
+    is_over = threading.Event()
+
+    def look():
+        counts = []
+        while not is_over.is_set():
+            counts.append(len(shards_in_order(node)))
+        return counts
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        looking = threads.submit(look)
+        try:
+            for shard in shards:
+                assert ask(node, "split", shard=shard, wait=True)["is_done"]
+        finally:
+            is_over.set()
+        counts = looking.result()
+    assert counts == sorted(counts) and MANY <= counts[0] and counts[-1] <= MANY + len(shards)
+
+
 def test_ten_thousand_idle_shards(make_node):
     node = make_node("--shards", str(MANY), "--memory", "512mb")
     began = time.monotonic()
@@ -57,6 +113,7 @@ def test_ten_thousand_idle_shards(make_node):
         assert transaction.execute() == [True, 1]
     assert metric(node, "tutti_node_replicas") == MANY
     assert "tutti_replica_keys" not in node.get("/metrics")[1]
+    assert views_agree(node, MANY, [1])
     time.sleep(3)
     assert resident_mib(node) < 300
     # A twentieth, on a machine that has nothing else to do; on a busy one what the start left to do takes longer.
@@ -69,6 +126,12 @@ def test_ten_thousand_idle_shards(make_node):
     client = node.client(decode_responses=True)
     assert client.mget(keys[999:1002]) == [None, *keys[1000:1002]] and client.get("b") == "1"
     assert resident_mib(node) < 300
+    # Shards of two slots are split.
+    parents = [shard["id"] for shard in shards_in_order(node)[1:4000:400]
+               if int(shard["last"].split()[1]) == int(shard["first"].split()[1]) + 2]
+    assert len(parents) > 3
+    split_while_views_are_asked_for(node, parents)
+    wait_for(lambda: views_agree(node, MANY + len(parents), [1]), "children are told of as well", 30)
 
 
 def test_memory_goes_where_it_is_needed(make_node):
@@ -104,14 +167,15 @@ def leaders(cluster, node):
 def test_many_shards_on_three_nodes(tmp_path):
     cluster = Cluster(tmp_path)
     try:
-        cluster.add(("--shards", "200"))
+        count = 300  # More than a node tells of in one go.
+        cluster.add(("--shards", str(count)))
         cluster.add()
         cluster.add()
 
         def is_whole():
             _, shards = leaders(cluster, cluster.nodes[0])
             return shards and all(len(shard["replicas"]) == 3 and shard["health"] == "healthy" for shard in shards)
-        wait_for(is_whole, "three replicas of each", 120)
+        wait_for(is_whole, "three replicas of each", 180)
         client = cluster.nodes[2].client(decode_responses=True)
         for i in range(400):
             assert client.set(f"key:{i}", i)
@@ -121,7 +185,9 @@ def test_many_shards_on_three_nodes(tmp_path):
         def are_spread():
             counts, _ = leaders(cluster, cluster.nodes[2])
             return min(counts[number] for number in (1, 2, 3)) > 40
-        wait_for(are_spread, "each leads its part", 30)
+        wait_for(are_spread, "each leads its part", 60)
+        for node in cluster.nodes:
+            wait_for(lambda node=node: views_agree(node, count, [1, 2, 3]), "all views are whole", 60)
         cluster.nodes[0].kill()
         began = time.monotonic()
 

@@ -416,6 +416,7 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     node_roster_ask(cluster, now);
     node_facts_tick(cluster, now);
     node_news_tick(cluster, now);
+    node_inquiry_tick(cluster);
     node_fence_tick(cluster, now);
     renew(cluster, now);
     node_pace_tick(cluster, now);
@@ -525,6 +526,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     created->log = options->options->log;
     created->self = node_data_node_id(options->data);
     created->sampler = options->sampler;
+    created->started_at_ms = options->started_at_ms;
     created->halver = options->halver;
     created->stop = options->removed;
     created->stop_context = options->context;
@@ -548,7 +550,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         status = node_conductor_open(created, error);
     }
     if (status == 0) {
-        node_inquiries_open(created, options->sampler, options->started_at_ms);
+        node_inquiries_open(created);
         status = node_fence_open(created, error);
     }
     if (status != 0) {

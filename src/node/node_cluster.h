@@ -15,8 +15,10 @@
  *   node_errand.c      commands of service/system, sent like those of any client
  *   node_transactions.c  the end of transactions that nobody finishes
  *   node_replica.c     what the shard asks of its host as a replica
+ *   node_describe.c    what this node says of itself and its replicas
  *   node_inquiry.c     what this node asks others on behalf of an operator, and answers them
  *   node_overview.c    what it makes of the answers
+ *   node_tables.c      how that is told
  *   node_fence.c       after a recovery: nobody who was lost comes back
  *   node_control.c     what an operator asks and tells */
 #ifndef NODE_NODE_CLUSTER_H
@@ -132,6 +134,7 @@ struct node_cluster {
 
     struct node_pace pace;
     struct node_sampler *sampler;
+    uint64_t started_at_ms;
     struct node_halver *halver;
     struct node_news news;
     uint64_t map_told_at_ms; /* Again, to those with must_hear_map. */
@@ -288,6 +291,35 @@ void node_errand_try(struct node_cluster *cluster, const struct system_command *
 /* Once neither the route nor the shard knows of them. */
 void node_errands_close(struct node_cluster *cluster);
 
+/* ---- node_describe.c ------------------------------------------------------------------------- */
+
+/* The group of a replica that is here, as this node knows it. */
+struct node_group {
+    wal_shard shard;
+    raft_node leader; /* 0: not known. */
+    bool is_impaired; /* The replica. */
+    struct raft_configuration members;
+};
+
+/* What this node says of itself and of its replicas. There may be thousands of these, so it is put together
+ * some at a time, in the order of their places, where they stay: each is described once, as it was at that
+ * moment, also one that came to be meanwhile. */
+#define NODE_DESCRIBED_COUNT_MAX 256u
+struct node_description {
+    struct buffer answer; /* For inquiry_message_decode(), once it is whole. */
+    bool wants_groups;
+    struct node_group *groups; /* Of all replicas. */
+    uint32_t group_count;
+    uint32_t group_capacity;
+    uint32_t replica_count; /* In `answer`: those whose groups this node belongs to. */
+    uint32_t next_place;
+    bool is_begun;
+};
+/* Describe at most NODE_DESCRIBED_COUNT_MAX more. True: it is whole. An answer to the question of that number. */
+MUST_USE bool node_describe(struct node_description *description,
+                            const struct node_cluster *cluster, uint64_t number);
+void node_description_deinit(struct node_description *description);
+
 /* ---- node_inquiry.c -------------------------------------------------------------------------- */
 
 enum node_answer_kind {
@@ -302,15 +334,20 @@ struct node_answer {
     struct buffer message; /* CAME: one that inquiry_message_decode() accepts, with figures. */
 };
 
-/* What all nodes said of themselves: this one first, then in the order of their ids. */
+/* What all nodes said of themselves, this one first, then in the order of their ids; and what this one knows
+ * of its groups. About each replica somebody said what was so at one moment between the start of the survey
+ * and its end, not all of them the same. */
 struct node_survey {
     struct node_answer answers[NODE_PEER_COUNT_MAX + 1];
     uint32_t answer_count;
+    struct node_group *groups;
+    uint32_t group_count;
 };
+void node_survey_destroy(struct node_survey *survey);
 
-/* `survey` is borrowed for the call. Comes at most once, perhaps before the start has returned:
- * what is under way when the node ends is over without a word. */
-typedef void (*node_survey_done)(void *context, const struct node_survey *survey);
+/* On the loop, at most once, not before the start has returned; takes the survey. What is under way when the
+ * node ends is over without a word. */
+typedef void (*node_survey_done)(void *context, struct node_survey *survey);
 void node_survey_start(struct node_cluster *cluster, node_survey_done done, void *context);
 
 struct node_handover_request {
@@ -324,13 +361,14 @@ struct node_handover_result {
     raft_node leader; /* As far as the asked one knows. */
 };
 typedef void (*node_handover_done)(void *context, const struct node_handover_result *result);
-/* As node_survey_start(). */
+/* Perhaps before it returns; else as above. */
 void node_handover_start(struct node_cluster *cluster, const struct node_handover_request *request,
                          node_handover_done done, void *context);
 
+/* Each tick: go on with what others are to be told. */
+void node_inquiry_tick(struct node_cluster *cluster);
 void node_inquiry_receive(struct node_cluster *cluster, raft_node from, struct bytes payload);
-void node_inquiries_open(struct node_cluster *cluster, struct node_sampler *sampler,
-                         uint64_t started_at_ms);
+void node_inquiries_open(struct node_cluster *cluster);
 void node_inquiries_close(struct node_cluster *cluster);
 
 /* ---- node_fence.c ---------------------------------------------------------------------------- */

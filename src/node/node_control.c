@@ -24,99 +24,102 @@ struct node_control {
 
 /* ---- Questions ------------------------------------------------------------------------------- */
 
-/* A call that needs to know how all nodes are. */
-struct question {
-    struct control_call *call;
-    struct node_cluster *cluster;
-    /* With what they said; takes the call and the overview. */
-    void (*go_on)(struct node_cluster *cluster, struct control_call *call,
-                  struct overview *overview);
+/* What is to be known of a shard, and of a node. */
+struct finding {
+    wal_shard shard;
+    uint32_t node;
+    raft_node leader;       /* Of the shard, if it said so itself; else 0. */
+    bool has_replica;       /* The node, of the shard. */
+    uint32_t replica_count; /* Of the node. */
 };
 
-static void nodes_have_answered(void *context, const struct node_survey *survey)
-{
-    struct question *question = context;
-    struct overview *overview = node_overview_create(question->cluster, survey);
-    question->go_on(question->cluster, question->call, overview);
-    memory_free(question);
-}
-
-static void ask_nodes(struct node_cluster *cluster, struct control_call *call,
-                      void (*go_on)(struct node_cluster *cluster, struct control_call *call,
-                                    struct overview *overview))
-{
-    struct question *question = memory_allocate(sizeof *question);
-    *question = (struct question){.call = call, .cluster = cluster, .go_on = go_on};
-    node_survey_start(cluster, nodes_have_answered, question);
-}
-
-/* An answer about all shards: with ten thousand of them it is megabytes. */
-struct listing {
+/* Something for which it must be known how all nodes are. */
+struct question {
     struct os_work work;
+    struct node_cluster *cluster;
     struct control_call *call;
     struct overview *overview;
-    struct json *planned;
-    double shard;
-    double node;
+    struct finding finding;
+    /* On the loop, with what was found. NULL: the call is answered with what all nodes say. */
+    void (*go_on)(const struct question *question);
+    void *context;
 };
 
-static void listing_run(struct os_work *work)
+static void answer_read(struct control_call *call, const struct overview *overview)
 {
-    struct listing *listing = LIST_ITEM(work, struct listing, work);
-    struct json *answer = json_object_create();
-    node_overview_judge(listing->overview, answer);
-    node_overview_shards(listing->overview, listing->shard, listing->node, answer);
-    json_set(answer, "planned", listing->planned);
-    node_overview_destroy(listing->overview);
-    control_reply(listing->call, 200, answer);
-}
-
-static void listing_done(struct os_work *work)
-{
-    memory_free(LIST_ITEM(work, struct listing, work));
-}
-
-/* On the disk pool, unless that has no room. */
-static void answer_shards(struct node_cluster *cluster, struct control_call *call,
-                          struct overview *overview)
-{
-    struct listing *listing = memory_allocate_zeroed(1, sizeof *listing);
-    listing->work.run = listing_run;
-    listing->work.done = listing_done;
-    listing->call = call;
-    listing->overview = overview;
-    listing->planned = node_plans_list(overview);
-    listing->shard = json_number(json_get(call->arguments, "shard"), 0);
-    listing->node = json_number(json_get(call->arguments, "node"), 0);
-    node_overview_detach(overview);
-    struct os_pool *pool = cluster->shards->pool;
-    bool is_stopping = cluster->shards->stop_until_ms != 0; /* Nobody would hear of its end. */
-    if (pool == NULL || is_stopping || os_pool_submit(pool, cluster->loop, &listing->work) != 0) {
-        listing_run(&listing->work);
-        listing_done(&listing->work);
-    }
-}
-
-static void answer_read(struct node_cluster *cluster, struct control_call *call,
-                        struct overview *overview)
-{
-    if (call->verb == CONTROL_SHARDS) {
-        answer_shards(cluster, call, overview);
-        return;
-    }
     const struct json *arguments = call->arguments;
+    double shard = json_number(json_get(arguments, "shard"), 0);
+    double node = json_number(json_get(arguments, "node"), 0);
     struct json *answer = json_object_create();
+    struct buffer shards = {0};
     node_overview_judge(overview, answer);
     if (call->verb == CONTROL_STATUS) {
         node_overview_status(overview, answer);
+        control_reply(call, 200, answer);
     } else if (call->verb == CONTROL_NODES) {
         node_overview_nodes(overview, json_flag(json_get(arguments, "all"), false), answer);
+        control_reply(call, 200, answer);
+    } else if (call->verb == CONTROL_SHARDS) {
+        node_overview_shards(overview, shard, node, answer, &shards);
+        control_reply_with(call, answer, "shards", &shards);
     } else {
         ASSERT(call->verb == CONTROL_WHY);
-        node_overview_why(overview, json_number(json_get(arguments, "shard"), 0), answer);
+        node_overview_why(overview, shard, answer, &shards);
+        control_reply_with(call, answer, "shards", &shards);
     }
-    node_overview_destroy(overview);
-    control_reply(call, 200, answer);
+}
+
+static void find(const struct overview *overview, struct finding *finding)
+{
+    const struct overview_shard *shard = node_overview_find(overview, finding->shard);
+    const struct overview_node *node = node_overview_node(overview, finding->node);
+    finding->leader = shard != NULL && shard->is_told ? shard->leader : 0;
+    finding->has_replica = shard != NULL && node_overview_has_replica(shard, finding->node);
+    finding->replica_count = node != NULL ? node->replica_count : 0;
+}
+
+/* The shards are many: not on the loop. */
+static void question_run(struct os_work *work)
+{
+    struct question *question = LIST_ITEM(work, struct question, work);
+    node_overview_settle(question->overview);
+    if (question->go_on == NULL) {
+        answer_read(question->call, question->overview);
+    } else {
+        find(question->overview, &question->finding);
+    }
+    node_overview_destroy(question->overview);
+}
+
+static void question_done(struct os_work *work)
+{
+    struct question *question = LIST_ITEM(work, struct question, work);
+    if (question->go_on != NULL) {
+        question->go_on(question);
+    }
+    memory_free(question);
+}
+
+/* On the disk pool, unless that has no room. */
+static void nodes_have_answered(void *context, struct node_survey *survey)
+{
+    struct question *question = context;
+    struct node_cluster *cluster = question->cluster;
+    struct os_pool *pool = cluster->shards->pool;
+    bool is_stopping = cluster->shards->stop_until_ms != 0; /* Nobody would hear of its end. */
+    question->overview = node_overview_begin(cluster, survey);
+    if (pool == NULL || is_stopping || os_pool_submit(pool, cluster->loop, &question->work) != 0) {
+        question_run(&question->work);
+        question_done(&question->work);
+    }
+}
+
+static void ask_nodes(const struct question *what)
+{
+    struct question *question = memory_allocate(sizeof *question);
+    *question = *what;
+    question->work = (struct os_work){.run = question_run, .done = question_done};
+    node_survey_start(question->cluster, nodes_have_answered, question);
 }
 
 /* ---- Changes --------------------------------------------------------------------------------- */
@@ -246,32 +249,29 @@ static void drain(struct node_cluster *cluster, struct control_call *call)
               "node %" PRIu32 " is being emptied; `tutti nodes` tells when it is drained");
 }
 
-static void remove_if_empty(struct node_cluster *cluster, struct control_call *call,
-                            const struct overview *overview)
+static void remove_if_empty(const struct question *question)
 {
-    uint32_t node = node_argument(call);
-    if (node == 0) {
-        return;
-    }
-    uint32_t replica_count;
-    uint32_t leader_count;
-    node_overview_count(overview, node, &replica_count, &leader_count);
-    if (replica_count > 0 && !json_flag(json_get(call->arguments, "force"), false)) {
+    struct control_call *call = question->call;
+    uint32_t node = question->finding.node;
+    bool is_forced = json_flag(json_get(call->arguments, "force"), false);
+    if (question->finding.replica_count > 0 && !is_forced) {
         control_refuse(call, 409, "state",
                        "node %" PRIu32 " has replicas: `tutti drain %" PRIu32
                        "` moves them away; --force removes it all the same",
                        node, node);
         return;
     }
-    set_state(cluster, call, node, SYSTEM_NODE_REMOVED,
+    set_state(question->cluster, call, node, SYSTEM_NODE_REMOVED,
               "node %" PRIu32 " is no part of the cluster any more");
 }
 
-static void remove_node(struct node_cluster *cluster, struct control_call *call,
-                        struct overview *overview)
+static void remove_node(struct node_cluster *cluster, struct control_call *call)
 {
-    remove_if_empty(cluster, call, overview);
-    node_overview_destroy(overview);
+    uint32_t node = node_argument(call);
+    if (node != 0) {
+        ask_nodes(&(struct question){
+            .cluster = cluster, .call = call, .finding = {.node = node}, .go_on = remove_if_empty});
+    }
 }
 
 /* ---- Handing leadership over ----------------------------------------------------------------- */
@@ -359,14 +359,10 @@ static void it_leads(struct transfer *transfer)
     end_transfer(transfer);
 }
 
-static void who_leads_is_known(void *context, const struct node_survey *survey)
+static void who_leads_is_known(const struct question *question)
 {
-    struct transfer *transfer = context;
-    struct overview *overview = node_overview_create(transfer->cluster, survey);
-    const struct overview_shard *shard = node_overview_find(overview, transfer->shard);
-    raft_node leader = shard->is_told ? shard->leader : 0;
-    bool has_replica = node_overview_has_replica(shard, transfer->node);
-    node_overview_destroy(overview);
+    struct transfer *transfer = question->context;
+    raft_node leader = question->finding.leader;
     if (leader == transfer->node) {
         it_leads(transfer);
     } else if (os_monotonic_ms() >= transfer->started_at_ms + TRANSFER_MS) {
@@ -374,7 +370,7 @@ static void who_leads_is_known(void *context, const struct node_survey *survey)
                        "node %" PRIu32 " has not taken over shard %u within %u s; try again",
                        transfer->node, transfer->shard, TRANSFER_MS / 1000);
         end_transfer(transfer);
-    } else if (leader != 0 && !has_replica) {
+    } else if (leader != 0 && !question->finding.has_replica) {
         control_refuse(transfer->call, 409, "state", "node %" PRIu32 " has no replica of shard %u",
                        transfer->node, transfer->shard);
         end_transfer(transfer);
@@ -391,7 +387,10 @@ static void who_leads_is_known(void *context, const struct node_survey *survey)
 static void look_who_leads(void *context)
 {
     struct transfer *transfer = context;
-    node_survey_start(transfer->cluster, who_leads_is_known, transfer);
+    ask_nodes(&(struct question){.cluster = transfer->cluster,
+                                 .finding = {.shard = transfer->shard, .node = transfer->node},
+                                 .go_on = who_leads_is_known,
+                                 .context = transfer});
 }
 
 static void start_transfer(struct node_cluster *cluster, struct list *transfers,
@@ -484,7 +483,7 @@ static void call(void *context, struct control_call *call)
     case CONTROL_NODES:
     case CONTROL_SHARDS:
     case CONTROL_WHY:
-        ask_nodes(cluster, call, answer_read);
+        ask_nodes(&(struct question){.cluster = cluster, .call = call});
         return;
     case CONTROL_AUDIT:
         answer_audit(cluster, call);
@@ -496,7 +495,7 @@ static void call(void *context, struct control_call *call)
         drain(cluster, call);
         return;
     case CONTROL_REMOVE:
-        ask_nodes(cluster, call, remove_node);
+        remove_node(cluster, call);
         return;
     case CONTROL_TRANSFER:
         start_transfer(cluster, &control->transfers, call);

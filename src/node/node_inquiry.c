@@ -3,7 +3,10 @@
  *
  * A survey asks every node that is connected how it is, this one included, and is over when all
  * have answered or SURVEY_MS have passed: a node that is stuck costs the operator that time and the
- * view its row. Nothing is kept between two surveys. */
+ * view its row. Nothing is kept between two surveys.
+ *
+ * What is to be told of this node is put together some replicas in each tick, one answer after the other: so
+ * no request waits for more than that, however many shards there are and however many ask. */
 #include "base/assert/assert.h"
 #include "base/list/list.h"
 #include "base/memory/memory.h"
@@ -13,25 +16,33 @@ enum { SURVEY_MS = 1000, HANDOVER_MS = 3000, SWEEP_MS = 50 };
 
 struct node_inquiries {
     struct node_cluster *cluster;
-    struct node_sampler *sampler;
-    uint64_t started_at_ms;
+    struct list tellings; /* The first of them is being put together. */
     struct list surveys;
     struct list handovers;
     uint64_t number; /* Of the newest question. */
     struct os_timer *timer;
     bool is_timed;
     struct buffer message;
-    struct node_sample sample;
 };
 
 struct survey {
-    struct node_survey survey;
+    struct node_survey *result;
     struct list link;
     uint64_t number;
     uint64_t until_ms;
-    uint32_t awaited_count;
+    uint32_t awaited_count; /* Of other nodes. */
+    bool is_described;      /* This one is. */
     node_survey_done done;
     void *context;
+};
+
+/* What is to be told of this node. */
+struct telling {
+    struct list link;
+    struct node_description description;
+    uint64_t number;
+    raft_node asker;       /* Who is told; */
+    struct survey *survey; /* or it is one of our own. */
 };
 
 struct handover {
@@ -44,100 +55,6 @@ struct handover {
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
-static bool is_member(const struct raft_configuration *members, raft_node node)
-{
-    return raft_configuration_has_voter(members, node) ||
-           raft_configuration_has_learner(members, node);
-}
-
-/* A member of a group that is led here. */
-static struct inquiry_member describe_member(struct node_inquiries *inquiries,
-                                             const struct node_shard *shard, raft_node node,
-                                             bool is_voter)
-{
-    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
-    uint32_t peer_count = shard_get_peers(shard->shard, peers);
-    raft_index applied = shard_applied_index(shard->shard);
-    struct inquiry_member member = {.node = node, .is_voter = is_voter};
-    if (node == shard->host->self && shard_is_impaired(shard->shard)) {
-        member.state = INQUIRY_MEMBER_DAMAGED;
-    }
-    for (uint32_t i = 0; i < peer_count; i++) {
-        if (peers[i].node != node) {
-            continue;
-        }
-        raft_index match = peers[i].match_index;
-        if (match == 0) { /* A new leader has not heard of it yet. */
-            member.lag_entries = INQUIRY_UNKNOWN;
-            member.lag_ms = INQUIRY_UNKNOWN;
-        } else if (applied > match) {
-            member.lag_entries = applied - match;
-            member.lag_ms = node_sampler_behind_ms(inquiries->sampler, shard->place, match);
-        }
-        if (peers[i].progress == RAFT_PROGRESS_SNAPSHOT) {
-            member.state = INQUIRY_MEMBER_SNAPSHOT;
-        } else if (peers[i].is_impaired) {
-            member.state = INQUIRY_MEMBER_DAMAGED;
-        }
-    }
-    return member;
-}
-
-static void describe_replica(struct node_inquiries *inquiries, const struct node_shard *shard,
-                             struct inquiry_replica *replica)
-{
-    const struct raft_configuration *members = shard_configuration(shard->shard);
-    struct shard_statistics statistics;
-    struct kv_statistics kv;
-    struct node_shard_sample sample;
-    node_sampler_get_shard(inquiries->sampler, shard->place, &sample);
-    shard_get_statistics(shard->shard, &statistics);
-    kv_get_statistics(shard->kv, &kv);
-    *replica = (struct inquiry_replica){
-        .shard = shard->id,
-        .is_leader = shard_is_ready(shard->shard),
-        .is_changing = members->outgoing_count > 0,
-        .term = statistics.term,
-        .figures = {[INQUIRY_APPLIED_INDEX] = statistics.applied_index,
-                    [INQUIRY_SIZE_BYTES] = sample.size_bytes,
-                    [INQUIRY_KEYS] = kv.key_count,
-                    [INQUIRY_REPLICA_READS_PER_1000_S] = sample.reads_per_1000_s,
-                    [INQUIRY_REPLICA_WRITES_PER_1000_S] = sample.writes_per_1000_s},
-    };
-    if (!replica->is_leader) {
-        return;
-    }
-    for (uint32_t i = 0; i < members->voter_count; i++) {
-        replica->members[replica->member_count++] =
-            describe_member(inquiries, shard, members->voters[i], true);
-    }
-    for (uint32_t i = 0; i < members->learner_count; i++) {
-        replica->members[replica->member_count++] =
-            describe_member(inquiries, shard, members->learners[i], false);
-    }
-}
-
-static void describe_self(struct node_inquiries *inquiries, uint64_t number, struct buffer *target)
-{
-    const struct node_cluster *cluster = inquiries->cluster;
-    const struct node_shards *shards = cluster->shards;
-    struct node_sample *sample = &inquiries->sample;
-    uint32_t count = 0;
-    node_sampler_get(inquiries->sampler, sample);
-    sample->figures[INQUIRY_UPTIME_S] = (os_monotonic_ms() - inquiries->started_at_ms) / 1000;
-    for (uint32_t i = 0; i < shards->count; i++) {
-        count += is_member(shard_configuration(shards->items[i].shard), cluster->self);
-    }
-    inquiry_answer_begin(target, number, sample->figures, sample->latencies, count);
-    for (uint32_t i = 0; i < shards->count; i++) {
-        struct inquiry_replica replica;
-        if (is_member(shard_configuration(shards->items[i].shard), cluster->self)) {
-            describe_replica(inquiries, &shards->items[i], &replica);
-            inquiry_answer_add(target, &replica);
-        }
-    }
-}
-
 static enum inquiry_outcome hand_over(struct node_cluster *cluster, wal_shard id, raft_node node)
 {
     struct node_shard *shard = node_shards_find(cluster->shards, id);
@@ -149,17 +66,78 @@ static enum inquiry_outcome hand_over(struct node_cluster *cluster, wal_shard id
     return status == 0 ? INQUIRY_DONE : status == -EINVAL ? INQUIRY_NO_REPLICA : INQUIRY_NOT_NOW;
 }
 
-/* ---- What came ------------------------------------------------------------------------------- */
-
-static void end_survey(struct survey *survey)
+static struct telling *add_telling(struct node_inquiries *inquiries, uint64_t number)
 {
-    list_remove(&survey->link);
-    survey->done(survey->context, &survey->survey);
-    for (uint32_t i = 0; i < survey->survey.answer_count; i++) {
-        buffer_deinit(&survey->survey.answers[i].message);
+    struct telling *telling = memory_allocate_zeroed(1, sizeof *telling);
+    telling->number = number;
+    list_push_back(&inquiries->tellings, &telling->link);
+    return telling;
+}
+
+static void end_telling(struct telling *telling)
+{
+    list_remove(&telling->link);
+    node_description_deinit(&telling->description);
+    memory_free(telling);
+}
+
+/* ---- Surveys --------------------------------------------------------------------------------- */
+
+void node_survey_destroy(struct node_survey *survey)
+{
+    for (uint32_t i = 0; i < survey->answer_count; i++) {
+        buffer_deinit(&survey->answers[i].message);
     }
+    memory_free(survey->groups);
     memory_free(survey);
 }
+
+/* Others have a time; this node says in any case how it is. */
+static void end_survey_if_over(struct survey *survey)
+{
+    if (survey->is_described &&
+        (survey->awaited_count == 0 || os_monotonic_ms() >= survey->until_ms)) {
+        list_remove(&survey->link);
+        survey->done(survey->context, survey->result);
+        memory_free(survey);
+    }
+}
+
+static void describe_self(struct survey *survey, struct node_description *description)
+{
+    struct node_survey *result = survey->result;
+    result->answers[0].kind = NODE_ANSWER_CAME;
+    result->answers[0].message = description->answer;
+    result->groups = description->groups;
+    result->group_count = description->group_count;
+    description->answer = (struct buffer){0};
+    description->groups = NULL;
+    survey->is_described = true;
+    end_survey_if_over(survey);
+}
+
+void node_inquiry_tick(struct node_cluster *cluster)
+{
+    struct node_inquiries *inquiries = cluster->inquiries;
+    if (list_is_empty(&inquiries->tellings)) {
+        return;
+    }
+    struct telling *telling = LIST_ITEM(inquiries->tellings.next, struct telling, link);
+    if (node_describe(&telling->description, cluster, telling->number)) {
+        if (telling->survey != NULL) {
+            describe_self(telling->survey, &telling->description);
+        } else {
+            node_cluster_send_inquiry(cluster, telling->asker,
+                                      buffer_bytes(&telling->description.answer));
+        }
+        end_telling(telling);
+    }
+    if (!list_is_empty(&inquiries->tellings)) {
+        os_loop_tick_again(cluster->loop);
+    }
+}
+
+/* ---- What came ------------------------------------------------------------------------------- */
 
 static void note_figures(struct node_inquiries *inquiries, raft_node from, uint64_t number,
                          struct bytes payload)
@@ -170,17 +148,15 @@ static void note_figures(struct node_inquiries *inquiries, raft_node from, uint6
         if (survey->number != number) {
             continue;
         }
-        for (uint32_t i = 0; i < survey->survey.answer_count; i++) {
-            struct node_answer *answer = &survey->survey.answers[i];
+        for (uint32_t i = 1; i < survey->result->answer_count; i++) {
+            struct node_answer *answer = &survey->result->answers[i];
             if (answer->node == from && answer->kind == NODE_ANSWER_LATE) {
                 answer->kind = NODE_ANSWER_CAME;
                 buffer_append(&answer->message, payload);
                 survey->awaited_count--;
             }
         }
-        if (survey->awaited_count == 0) {
-            end_survey(survey);
-        }
+        end_survey_if_over(survey);
         return;
     }
 }
@@ -217,8 +193,8 @@ void node_inquiry_receive(struct node_cluster *cluster, raft_node from, struct b
     buffer_clear(&inquiries->message);
     switch (message.kind) {
     case INQUIRY_FIGURES:
-        describe_self(inquiries, message.number, &inquiries->message);
-        break;
+        add_telling(inquiries, message.number)->asker = from;
+        return;
     case INQUIRY_TRANSFER: {
         const struct node_shard *shard = node_shards_find(cluster->shards, message.shard);
         enum inquiry_outcome outcome = hand_over(cluster, message.shard, message.node);
@@ -244,10 +220,7 @@ static void sweep(void *context)
     uint64_t now_ms = os_monotonic_ms();
     LIST_EACH(member, next, &inquiries->surveys)
     {
-        struct survey *survey = LIST_ITEM(member, struct survey, link);
-        if (now_ms >= survey->until_ms) {
-            end_survey(survey);
-        }
+        end_survey_if_over(LIST_ITEM(member, struct survey, link));
     }
     LIST_EACH(waiting, later, &inquiries->handovers)
     {
@@ -274,20 +247,23 @@ void node_survey_start(struct node_cluster *cluster, node_survey_done done, void
 {
     struct node_inquiries *inquiries = cluster->inquiries;
     struct survey *survey = memory_allocate_zeroed(1, sizeof *survey);
+    struct node_survey *result = memory_allocate_zeroed(1, sizeof *result);
+    survey->result = result;
     survey->number = ++inquiries->number;
     survey->until_ms = os_monotonic_ms() + SURVEY_MS;
     survey->done = done;
     survey->context = context;
     list_push_back(&inquiries->surveys, &survey->link);
-    struct node_answer *answers = survey->survey.answers;
-    answers[0] = (struct node_answer){.node = cluster->self, .kind = NODE_ANSWER_CAME};
-    describe_self(inquiries, survey->number, &answers[0].message);
-    survey->survey.answer_count = 1;
+    struct telling *telling = add_telling(inquiries, survey->number);
+    telling->survey = survey;
+    telling->description.wants_groups = true;
+    result->answers[result->answer_count++] =
+        (struct node_answer){.node = cluster->self, .kind = NODE_ANSWER_LATE};
     buffer_clear(&inquiries->message);
     inquiry_encode_figures(&inquiries->message, survey->number);
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         uint32_t node = cluster->peers[i].id;
-        struct node_answer *answer = &answers[survey->survey.answer_count++];
+        struct node_answer *answer = &result->answers[result->answer_count++];
         *answer = (struct node_answer){.node = node, .kind = NODE_ANSWER_UNREACHABLE};
         if (wire_is_connected(cluster->wire, node)) {
             answer->kind = NODE_ANSWER_LATE;
@@ -295,9 +271,7 @@ void node_survey_start(struct node_cluster *cluster, node_survey_done done, void
             node_cluster_send_inquiry(cluster, node, buffer_bytes(&inquiries->message));
         }
     }
-    if (survey->awaited_count == 0) {
-        end_survey(survey);
-    } else {
+    if (survey->awaited_count > 0) {
         start_timer(inquiries);
     }
 }
@@ -329,13 +303,11 @@ void node_handover_start(struct node_cluster *cluster, const struct node_handove
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-void node_inquiries_open(struct node_cluster *cluster, struct node_sampler *sampler,
-                         uint64_t started_at_ms)
+void node_inquiries_open(struct node_cluster *cluster)
 {
     struct node_inquiries *created = memory_allocate_zeroed(1, sizeof *created);
     created->cluster = cluster;
-    created->sampler = sampler;
-    created->started_at_ms = started_at_ms;
+    list_init(&created->tellings);
     list_init(&created->surveys);
     list_init(&created->handovers);
     created->timer = os_timer_create(cluster->loop, sweep, created);
@@ -348,11 +320,12 @@ void node_inquiries_close(struct node_cluster *cluster)
     if (inquiries == NULL) {
         return;
     }
+    while (!list_is_empty(&inquiries->tellings)) {
+        end_telling(LIST_ITEM(inquiries->tellings.next, struct telling, link));
+    }
     for (struct list *link; (link = list_pop_front(&inquiries->surveys)) != NULL;) {
         struct survey *survey = LIST_ITEM(link, struct survey, link);
-        for (uint32_t i = 0; i < survey->survey.answer_count; i++) {
-            buffer_deinit(&survey->survey.answers[i].message);
-        }
+        node_survey_destroy(survey->result);
         memory_free(survey);
     }
     for (struct list *link; (link = list_pop_front(&inquiries->handovers)) != NULL;) {

@@ -145,6 +145,13 @@ void inquiry_answer_add(struct buffer *target, const struct inquiry_replica *rep
     }
 }
 
+void inquiry_answer_end(struct buffer *answer, uint32_t replica_count)
+{
+    ASSERT(answer->size_bytes >= HEAD_SIZE_BYTES && answer->data[1] == INQUIRY_FIGURES_ANSWER);
+    ASSERT(replica_count <= INQUIRY_REPLICA_COUNT_MAX);
+    endian_put_u32_le(answer->data + 4, replica_count);
+}
+
 /* ---- Reading --------------------------------------------------------------------------------- */
 
 static bool is_member_valid(const uint8_t *member)

@@ -125,6 +125,8 @@ void inquiry_answer_begin(struct buffer *target, uint64_t number,
                           const struct histogram latencies[INQUIRY_LATENCY_COUNT],
                           uint32_t replica_count);
 void inquiry_answer_add(struct buffer *target, const struct inquiry_replica *replica);
+/* Of an answer that has a buffer to itself: say how many replicas followed, if that was not known before. */
+void inquiry_answer_end(struct buffer *answer, uint32_t replica_count);
 
 /* ERROR_PROTOCOL unless every byte is as it must be, those of all replicas too. `message`
  * borrows. */

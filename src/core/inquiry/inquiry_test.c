@@ -237,6 +237,22 @@ static void test_refusals(void **state)
     buffer_deinit(&bytes);
 }
 
+/* How many replicas there are may be said when they are there. */
+static void test_count_comes_last(void **state)
+{
+    static const uint64_t figures[INQUIRY_FIGURE_COUNT];
+    static const struct histogram latencies[INQUIRY_LATENCY_COUNT];
+    struct buffer bytes = {0};
+    struct inquiry_message message;
+    inquiry_answer_begin(&bytes, 5, figures, latencies, 0);
+    inquiry_answer_add(&bytes, &leading);
+    assert_int_equal(inquiry_message_decode(buffer_bytes(&bytes), &message), ERROR_PROTOCOL);
+    inquiry_answer_end(&bytes, 1);
+    assert_int_equal(inquiry_message_decode(buffer_bytes(&bytes), &message), 0);
+    assert_int_equal(message.replica_count, 1);
+    buffer_deinit(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_round_trip_of_the_others),
         cmocka_unit_test(test_figures_of_other_versions),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_count_comes_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

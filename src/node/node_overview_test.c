@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is made of what nodes said of their replicas, not all of it at the same moment. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/memory/memory.h"
+#include "node/node_overview.h"
+
+enum { SHARD_COUNT = 100, PARENT = 10, CHILD = SHARD_COUNT + 1, UNKNOWN = 900 };
+
+/* Led by the node of that number: nodes 1 and 2 take turns. */
+static raft_node leader_of(wal_shard shard)
+{
+    return 1 + shard % 2;
+}
+
+static void add_led(struct buffer *answer, wal_shard shard, raft_term term,
+                    const raft_node *members, uint32_t member_count)
+{
+    struct inquiry_replica replica = {
+        .shard = shard, .is_leader = true, .term = term, .member_count = member_count};
+    for (uint32_t i = 0; i < member_count; i++) {
+        replica.members[i] =
+            (struct inquiry_member){.node = members[i], .is_voter = true, .lag_ms = 100 * i};
+    }
+    inquiry_answer_add(answer, &replica);
+}
+
+static void begin_answer(struct node_survey *survey, raft_node node, enum node_answer_kind kind)
+{
+    static const uint64_t figures[INQUIRY_FIGURE_COUNT] = {[INQUIRY_UPTIME_S] = 5};
+    static const struct histogram latencies[INQUIRY_LATENCY_COUNT];
+    struct node_answer *answer = &survey->answers[survey->answer_count++];
+    answer->node = node;
+    answer->kind = kind;
+    if (kind == NODE_ANSWER_CAME) {
+        inquiry_answer_begin(&answer->message, 1, figures, latencies, 0);
+    }
+}
+
+static struct overview *overview_create(void)
+{
+    struct overview *overview = memory_allocate_zeroed(1, sizeof *overview);
+    overview->survey = memory_allocate_zeroed(1, sizeof *overview->survey);
+    overview->self = 1;
+    overview->peer_count = 2;
+    overview->alive_count = 3;
+    overview->voters_wanted = 3;
+    slots_divide(&overview->map, SHARD_COUNT);
+    overview->nodes = memory_allocate_zeroed(3, sizeof overview->nodes[0]);
+    overview->node_capacity = 3;
+    overview->node_count = 3;
+    overview->written = memory_allocate_zeroed(3, sizeof overview->written[0]);
+    overview->written_count = 3;
+    for (uint32_t i = 0; i < 3; i++) {
+        overview->nodes[i] =
+            (struct overview_node){.id = i + 1, .is_heard_of = true, .lag_ms = INQUIRY_UNKNOWN};
+        overview->written[i] = (struct system_node){.id = i + 1};
+        begin_answer(overview->survey, i + 1, i < 2 ? NODE_ANSWER_CAME : NODE_ANSWER_LATE);
+    }
+    return overview;
+}
+
+/* Each shard by who leads it, and each group as this node has it, with another leader. */
+static void say_all(struct overview *overview)
+{
+    static const raft_node members[] = {1, 2, 3};
+    struct node_survey *survey = overview->survey;
+    survey->groups = memory_allocate_zeroed(SHARD_COUNT + 1, sizeof survey->groups[0]);
+    uint32_t counts[2] = {0};
+    for (wal_shard shard = 1; shard <= SHARD_COUNT; shard++) {
+        raft_node leader = leader_of(shard);
+        add_led(&survey->answers[leader - 1].message, shard, 4, members, 3);
+        counts[leader - 1]++;
+        survey->groups[survey->group_count++] = (struct node_group){
+            .shard = shard, .leader = 3, .members = {.voter_count = 3, .voters = {1, 2, 3}}};
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        inquiry_answer_end(&survey->answers[i].message, counts[i]);
+    }
+}
+
+static struct json *parse(struct json *answer, const struct buffer *items)
+{
+    struct buffer text = {0};
+    struct json *parsed = NULL;
+    json_write_with(answer, "shards", buffer_bytes(items), &text);
+    assert_int_equal(json_parse(&parsed, buffer_bytes(&text), NULL), 0);
+    buffer_deinit(&text);
+    json_destroy(answer);
+    return parsed;
+}
+
+static struct json *list_shards(const struct overview *overview, double shard, double node)
+{
+    struct json *answer = json_object_create();
+    struct buffer items = {0};
+    node_overview_judge(overview, answer);
+    node_overview_shards(overview, shard, node, answer, &items);
+    answer = parse(answer, &items);
+    buffer_deinit(&items);
+    return answer;
+}
+
+static double number_of(const struct json *shard, const char *key)
+{
+    return json_number(json_get(shard, key), -1);
+}
+
+static uint32_t count_items(const struct json *list)
+{
+    uint32_t count = 0;
+    while (json_at(list, count) != NULL) {
+        count++;
+    }
+    return count;
+}
+
+/* Whoever leads a shard is believed, and nodes are told how many they have of all of them. */
+static void test_leaders_are_believed(void **state)
+{
+    (void)state;
+    struct overview *overview = overview_create();
+    say_all(overview);
+    node_overview_settle(overview);
+    struct json *answer = list_shards(overview, 0, 0);
+    const struct json *list = json_get(answer, "shards");
+    assert_true(json_flag(json_get(answer, "well"), false));
+    assert_int_equal(count_items(list), SHARD_COUNT);
+    for (uint32_t i = 0; i < SHARD_COUNT; i++) {
+        assert_true(number_of(json_at(list, i), "id") == i + 1);
+        assert_true(number_of(json_at(list, i), "leader") == leader_of(i + 1));
+        assert_null(json_get(json_at(list, i), "no_figures"));
+        assert_int_equal(count_items(json_get(json_at(list, i), "replicas")), 3);
+    }
+    json_destroy(answer);
+    for (uint32_t i = 1; i <= 3; i++) {
+        const struct overview_node *node = node_overview_node(overview, i);
+        assert_int_equal(node->replica_count, SHARD_COUNT);
+        assert_int_equal(node->leader_count, i < 3 ? SHARD_COUNT / 2 : 0);
+        assert_int_equal(node->lag_ms, 100 * (i - 1));
+    }
+    assert_null(node_overview_node(overview, 4));
+    answer = list_shards(overview, 7, 0);
+    assert_int_equal(count_items(json_get(answer, "shards")), 1);
+    json_destroy(answer);
+    answer = list_shards(overview, 0, 9);
+    assert_int_equal(count_items(json_get(answer, "shards")), 0);
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
+/* A shard that became two after it had been told of keeps the slots that it has left, and the child is there,
+ * with nothing known of it; what is told of a shard that is not in the map is left out: all slots once. */
+static void test_a_shard_splits_meanwhile(void **state)
+{
+    (void)state;
+    static const raft_node members[] = {1, 2, 3};
+    struct overview *overview = overview_create();
+    say_all(overview);
+    struct node_survey *survey = overview->survey;
+    add_led(&survey->answers[0].message, UNKNOWN, 4, members, 3);
+    inquiry_answer_end(&survey->answers[0].message, SHARD_COUNT / 2 + 1);
+    survey->groups[survey->group_count++] = (struct node_group){.shard = UNKNOWN, .leader = 1};
+    const struct slots_range before = overview->map.ranges[slots_find(&overview->map, PARENT)];
+    assert_int_equal(slots_split(&overview->map, PARENT, before.first + 3, CHILD), 0);
+    node_overview_settle(overview);
+    assert_int_equal(overview->shard_count, SHARD_COUNT + 1);
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        const struct overview_shard *shard = &overview->shards[i];
+        assert_int_equal(shard->range.first, i == 0 ? 0 : shard[-1].range.end);
+        assert_int_equal(shard->replica.shard, shard->range.shard);
+        assert_int_equal(shard->is_told, shard->range.shard != CHILD);
+    }
+    const struct overview_shard *child = node_overview_find(overview, CHILD);
+    const struct overview_shard *parent = node_overview_find(overview, PARENT);
+    assert_int_equal(parent->range.end, before.first + 3);
+    assert_int_equal(parent->leader, leader_of(PARENT));
+    assert_int_equal(child->range.end, before.end);
+    assert_int_equal(child->leader, 0);
+    assert_int_equal(child->replica.member_count, 0);
+    assert_null(node_overview_find(overview, UNKNOWN));
+    struct json *answer = list_shards(overview, 0, 0);
+    assert_int_equal(count_items(json_get(answer, "shards")), SHARD_COUNT + 1);
+    assert_false(json_flag(json_get(answer, "well"), true));
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
+/* A node that left while others were asked may still be named as a member: it is told of as one that nobody
+ * hears, is no node of the list, and the node that leads in its place is believed by its term. */
+static void test_a_node_leaves_meanwhile(void **state)
+{
+    (void)state;
+    static const raft_node before[] = {1, 2, 4};
+    static const raft_node after[] = {1, 2, 3};
+    struct overview *overview = overview_create();
+    struct node_survey *survey = overview->survey;
+    add_led(&survey->answers[0].message, PARENT, 4, before, 3);
+    add_led(&survey->answers[0].message, PARENT + 1, 4, before, 3);
+    inquiry_answer_end(&survey->answers[0].message, 2);
+    add_led(&survey->answers[1].message, PARENT + 1, 5, after, 3);
+    inquiry_answer_end(&survey->answers[1].message, 1);
+    node_overview_settle(overview);
+    const struct overview_shard *moved = node_overview_find(overview, PARENT + 1);
+    assert_int_equal(moved->leader, 2);
+    assert_true(node_overview_has_replica(moved, 3));
+    assert_false(node_overview_has_replica(moved, 4));
+    const struct overview_node *left = node_overview_node(overview, 4);
+    assert_int_equal(left->replica_count, 1);
+    assert_int_equal(left->state, MEMBER_STATE_SUSPECT);
+    struct json *answer = list_shards(overview, 0, 4);
+    const struct json *only = json_at(json_get(answer, "shards"), 0);
+    assert_int_equal(count_items(json_get(answer, "shards")), 1);
+    assert_true(number_of(only, "id") == PARENT);
+    assert_string_equal(json_text(json_get(json_at(json_get(only, "replicas"), 2), "state"), ""),
+                        "unreachable");
+    json_destroy(answer);
+    answer = json_object_create();
+    node_overview_nodes(overview, true, answer);
+    assert_int_equal(count_items(json_get(answer, "nodes")), 3);
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leaders_are_believed),
+        cmocka_unit_test(test_a_shard_splits_meanwhile),
+        cmocka_unit_test(test_a_node_leaves_meanwhile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
