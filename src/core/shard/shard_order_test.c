@@ -61,6 +61,15 @@ static void release(struct held *held, struct shard__world *to, raft_node from)
     held->count = 0;
 }
 
+static int handed_back_count;
+
+static void done(struct shard_request *request, int status, struct bytes reply)
+{
+    (void)request;
+    (void)reply;
+    handed_back_count += status == ERROR_NOT_LEADER;
+}
+
 static void submit_and_send(struct shard__world *leader, struct shard__client *client,
                             struct shard_session *session, const char *value)
 {
@@ -171,6 +180,45 @@ static void test_a_read_for_the_disk_takes_no_other_without_a_lease(void **state
     }
 }
 
+/* A retry that a deposed leader knows nothing of may have happened under the next one: it is not told that it
+ * has not. */
+static void test_a_deposed_leader_declines_no_retry(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_a_leader();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard *paused = leader->shard;
+    leader->shard = NULL;
+    shard__group_run(&group, ELECTED_AFTER_MS);
+    assert_non_null(shard__group_leader(&group));
+    leader->shard = paused;
+    leader->locked_key = "a";
+    leader->does_decline = true;
+    for (int is_retry = 0; is_retry < 2; is_retry++) {
+        struct shard_session session;
+        struct shard__client client = {.arguments = {BYTES("a"), BYTES("2")}};
+        shard_session_init(&session);
+        client.request = (struct shard_request){
+            .command = {OPCODE_SET, 2, client.arguments},
+            .protocol = 2,
+            .done = done,
+            .session = &session,
+            .is_write = true,
+            .origin = 7,
+            .sequence = 1,
+            .known_index = shard_applied_index(paused),
+            .is_retry = is_retry,
+        };
+        struct reply reply = {&client.answer, 2};
+        assert_int_equal(shard_submit(paused, &client.request, &reply),
+                         is_retry ? SHARD_PENDING : SHARD_ANSWERED);
+        shard__group_run(&group, is_retry ? 200 : 0);
+        assert_int_equal(handed_back_count, is_retry);
+        buffer_deinit(&client.answer);
+    }
+    shard__group_destroy(&group);
+}
+
 /* What was gathered when a handover begins waits for its end, and asks for no tick meanwhile: it would be
  * refused in each. */
 static void test_what_is_gathered_waits_for_a_handover(void **state)
@@ -202,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_a_read_goes_with_the_writes_before_it),
         cmocka_unit_test(test_a_deposed_leader_reads_nothing_behind_its_writes),
         cmocka_unit_test(test_a_read_for_the_disk_takes_no_other_without_a_lease),
+        cmocka_unit_test(test_a_deposed_leader_declines_no_retry),
         cmocka_unit_test(test_what_is_gathered_waits_for_a_handover),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

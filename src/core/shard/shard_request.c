@@ -188,7 +188,9 @@ bool shard__declines(struct shard *shard, const struct shard_request *request,
                      const struct reply *reply)
 {
     const struct shard_machine *machine = &shard->options.machine;
-    if (machine->declines == NULL || !shard__must_wait(shard, request) ||
+    /* A retry that this window does not know may have happened under another leader, if there may be one. */
+    bool is_known = !request->is_retry || shard__has_lease(shard);
+    if (machine->declines == NULL || !is_known || !shard__must_wait(shard, request) ||
         !machine->declines(machine->context, &request->command, reply)) {
         return false;
     }
