@@ -47,6 +47,8 @@ void shard__split_hand_back(struct shard *shard)
     ASSERT(shard->is_split_unanswered && shard->stalled == NULL);
     shard->is_split_unanswered = false;
     shard->is_splitting = false;
+    /* What was begun since SPLIT was applied, while the store held up its batch, comes back, too. */
+    shard->reign++;
     shard__hand_back_waiting(shard);
 }
 

@@ -9,10 +9,12 @@
 
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
+#include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
 #include "core/shard/shard_world.h"
 
 enum {
+    BACKGROUND_MS = 200, /* Then the machine is asked again. */
     CHILD = 7,
     MIDDLE = SLOTS_COUNT / 2,
     META_3_SIZE_BYTES = 64
@@ -310,6 +312,78 @@ static void test_reads_elsewhere_are_held(void **state)
     shard__world_destroy(world);
 }
 
+/* SPLIT is applied, and its batch waits for the one before it. */
+static void stall_a_split(struct shard__world *world, struct shard_session *session,
+                          struct shard__client clients[2])
+{
+    assert_int_equal(shard__world_submit(world, &clients[0], session, OPCODE_SET, "a", "1"),
+                     SHARD_PENDING);
+    (void)shard_tick(world->shard);
+    assert_int_equal(shard__world_submit(world, &clients[1], session, OPCODE_SET, "b", "1"),
+                     SHARD_PENDING);
+    world->split_child = CHILD;
+    world->split_slot = MIDDLE / 2;
+    world->wall_ms += BACKGROUND_MS;
+    (void)shard_tick(world->shard);
+    assert_true(world->is_split_gathered);
+    shard__propose_open(world->shard);
+    shard_persisted(world->shard, world->persisting_sequence);
+    assert_int_equal(world->child_count, 1);
+    assert_int_equal(clients[1].answer_count, 0);
+}
+
+static struct shard_read *take_read(struct shard__world *world)
+{
+    struct shard_read *read = world->read;
+    assert_non_null(read);
+    world->read = NULL;
+    return read;
+}
+
+/* What a worker begins while SPLIT is applied, and its batch stalled, comes back: the rows may be the child's. */
+static void begun_while_stalled(bool is_write)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session sessions[3];
+    struct shard__client occupant;
+    struct shard__client client;
+    struct shard__client stalled[2];
+    for (int i = 0; i < 3; i++) {
+        shard_session_init(&sessions[i]);
+    }
+    shard__world_put_and_start_cold(world, &sessions[0]);
+    assert_int_equal(shard_settle(world->shard), 0);
+    (void)shard__world_submit(world, &occupant, &sessions[0], OPCODE_GET, "k", "");
+    (void)shard_tick(world->shard);
+    (void)shard__world_submit(world, &client, &sessions[1], is_write ? OPCODE_APPEND : OPCODE_GET,
+                              "k", is_write ? "x" : "");
+    memstore_set_faults(world->memstore, (struct memstore_faults){0});
+    struct shard_read *occupied = take_read(world);
+    world->read = occupied; /* There is one worker. */
+    stall_a_split(world, &sessions[2], stalled);
+    world->read = NULL;
+    shard_read_run(occupied);
+    shard_read_done(occupied);
+    (void)shard_tick(world->shard);
+    struct shard_read *begun = take_read(world);
+    while (world->write != NULL) {
+        shard__world_write(world);
+    }
+    shard__world_expect(&stalled[1], "+OK\r\n");
+    shard_read_run(begun);
+    shard_read_done(begun);
+    shard__world_settle(world);
+    shard__world_expect_handed_back(&client);
+    shard__world_destroy(world);
+}
+
+static void test_what_begins_while_a_split_is_stalled_comes_back(void **state)
+{
+    (void)state;
+    begun_while_stalled(false);
+    begun_while_stalled(true);
+}
+
 #ifdef TUTTI_PLANTED_BUGS
 static bool is_bug(void *context, const char *name)
 {
@@ -458,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_what_waits_is_handed_back),
         cmocka_unit_test(test_retries_are_looked_up_before_the_range),
         cmocka_unit_test(test_reads_elsewhere_are_held),
+        cmocka_unit_test(test_what_begins_while_a_split_is_stalled_comes_back),
         cmocka_unit_test(test_a_read_that_is_not_held_is_found),
         cmocka_unit_test(test_a_replay_gives_birth_to_the_same_child),
         cmocka_unit_test(test_not_while_members_change),
