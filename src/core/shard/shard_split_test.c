@@ -319,6 +319,7 @@ static void stall_a_split(struct shard__world *world, struct shard_session *sess
     assert_int_equal(shard__world_submit(world, &clients[0], session, OPCODE_SET, "a", "1"),
                      SHARD_PENDING);
     (void)shard_tick(world->shard);
+    assert_int_equal(clients[0].answer_count, 0);
     assert_int_equal(shard__world_submit(world, &clients[1], session, OPCODE_SET, "b", "1"),
                      SHARD_PENDING);
     world->split_child = CHILD;
@@ -364,11 +365,13 @@ static void begun_while_stalled(bool is_write)
     world->read = NULL;
     shard_read_run(occupied);
     shard_read_done(occupied);
+    shard__world_expect_handed_back(&occupant);
     (void)shard_tick(world->shard);
     struct shard_read *begun = take_read(world);
     while (world->write != NULL) {
         shard__world_write(world);
     }
+    shard__world_expect(&stalled[0], "+OK\r\n");
     shard__world_expect(&stalled[1], "+OK\r\n");
     shard_read_run(begun);
     shard_read_done(begun);
