@@ -596,8 +596,6 @@ static void tick(void *context)
     }
     if (wants_tick) {
         os_loop_tick_again(shards->loop);
-    } else {
-        os_loop_rest(shards->loop, pace_rest_us(&shards->pace, now));
     }
     if (heap_first(&shards->wakes) != NULL && heap_first(&shards->wakes)->key < wake_at_ms) {
         wake_at_ms = heap_first(&shards->wakes)->key;

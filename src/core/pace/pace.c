@@ -11,9 +11,6 @@ bool pace_may_go_on(const struct pace *pace)
 
 bool pace_tick(struct pace *pace, uint64_t now_ms)
 {
-    pace->now_ms = now_ms;
-    pace->read_at_ms = pace->has_read ? now_ms : pace->read_at_ms;
-    pace->has_read = false;
     bool has_turned = pace->is_turning || pace->peak_count <= PACE_FREE_COUNT; /* I1 */
     if (!pace_may_go_on(pace) && now_ms >= pace_wake_at_ms(pace)) {
         PROBE("pace.impatient");
@@ -37,37 +34,18 @@ uint64_t pace_wake_at_ms(const struct pace *pace)
     return pace->open_at_ms + PACE_PATIENCE_MS;
 }
 
-uint64_t pace_enter(struct pace *pace, uint32_t flushing_count)
+uint64_t pace_enter(struct pace *pace)
 {
-    if (flushing_count > 0) {
-        pace->flushing_count += flushing_count;
-        pace->entered_at_ms = pace->now_ms;
-    }
     pace->in_flight_count++;
     pace->peak_count = pace->in_flight_count;
     return pace->round + 1;
 }
 
-void pace_leave(struct pace *pace, uint64_t ticket, uint32_t flushing_count)
+void pace_leave(struct pace *pace, uint64_t ticket)
 {
-    ASSERT(flushing_count <= pace->flushing_count);
-    pace->flushing_count -= flushing_count;
     ASSERT(ticket <= pace->round + 1);
     if (ticket == pace->round + 1) {
         ASSERT(pace->in_flight_count > 0);
         pace->in_flight_count--;
     }
-}
-
-void pace_note_read(struct pace *pace)
-{
-    pace->has_read = true;
-}
-
-uint32_t pace_rest_us(const struct pace *pace, uint64_t now_ms)
-{
-    bool rests = pace->flushing_count >= PACE_REST_COMMAND_COUNT &&
-                 now_ms < pace->entered_at_ms + PACE_PATIENCE_MS &&
-                 now_ms >= pace->read_at_ms + PACE_PATIENCE_MS; /* I4 */
-    return rests ? PACE_REST_US : 0;
 }

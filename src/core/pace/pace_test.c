@@ -15,10 +15,10 @@ static void test_one_shard_is_not_held_up(void **state)
     uint64_t first = 0;
     for (uint64_t now_ms = 1; now_ms < 100; now_ms++) {
         assert_true(pace_tick(&pace, now_ms));
-        uint64_t second = pace_enter(&pace, 0);
+        uint64_t second = pace_enter(&pace);
         if (first != 0) {
             assert_false(pace_may_go_on(&pace));
-            pace_leave(&pace, first, 0);
+            pace_leave(&pace, first);
         }
         assert_true(pace_may_go_on(&pace));
         first = second;
@@ -33,23 +33,23 @@ static void test_many_keep_step(void **state)
     assert_true(pace_tick(&pace, 5));
     for (uint32_t i = 0; i < 6; i++) {
         assert_false(pace.is_closed);
-        tickets[i] = pace_enter(&pace, 0);
+        tickets[i] = pace_enter(&pace);
     }
     for (uint32_t i = 0; i < 3; i++) {
         assert_false(pace_may_go_on(&pace));
         assert_false(pace_tick(&pace, 6));
-        pace_leave(&pace, tickets[i], 0);
+        pace_leave(&pace, tickets[i]);
     }
     assert_true(pace_may_go_on(&pace));
     assert_false(pace_tick(&pace, 7)); /* Who was answered may ask again. */
     assert_true(pace_may_go_on(&pace));
     assert_true(pace_tick(&pace, 7));
-    assert_true(pace_tick(&pace, 7));  /* Nobody had anything. */
-    tickets[0] = pace_enter(&pace, 0); /* Four, of which two must be done. */
+    assert_true(pace_tick(&pace, 7)); /* Nobody had anything. */
+    tickets[0] = pace_enter(&pace);   /* Four, of which two must be done. */
     assert_false(pace_tick(&pace, 8));
-    pace_leave(&pace, tickets[3], 0);
+    pace_leave(&pace, tickets[3]);
     assert_false(pace_tick(&pace, 8));
-    pace_leave(&pace, tickets[4], 0);
+    pace_leave(&pace, tickets[4]);
     assert_false(pace_tick(&pace, 8));
     assert_true(pace_tick(&pace, 8));
 }
@@ -62,19 +62,19 @@ static void test_it_turns_once_each_time(void **state)
     uint64_t tickets[4];
     assert_true(pace_tick(&pace, 5));
     for (uint32_t i = 0; i < 4; i++) {
-        tickets[i] = pace_enter(&pace, 0);
+        tickets[i] = pace_enter(&pace);
     }
     assert_false(pace_tick(&pace, 5));
     for (uint32_t i = 0; i < 4; i++) {
-        pace_leave(&pace, tickets[i], 0);
+        pace_leave(&pace, tickets[i]);
     }
     assert_false(pace_tick(&pace, 5));
     for (uint32_t i = 0; i < 4; i++) {
-        tickets[i] = pace_enter(&pace, 0);
+        tickets[i] = pace_enter(&pace);
     }
     assert_false(pace_tick(&pace, 6));
     for (uint32_t i = 0; i < 4; i++) {
-        pace_leave(&pace, tickets[i], 0);
+        pace_leave(&pace, tickets[i]);
     }
     assert_false(pace_tick(&pace, 6));
     assert_true(pace_tick(&pace, 6));
@@ -87,19 +87,19 @@ static void test_patience_ends(void **state)
     struct pace pace = {0};
     uint64_t stuck[2];
     assert_true(pace_tick(&pace, 1000));
-    stuck[0] = pace_enter(&pace, 0);
-    stuck[1] = pace_enter(&pace, 0);
+    stuck[0] = pace_enter(&pace);
+    stuck[1] = pace_enter(&pace);
     assert_int_equal(pace_wake_at_ms(&pace), 1000 + PACE_PATIENCE_MS);
     assert_false(pace_tick(&pace, 1000 + PACE_PATIENCE_MS - 1));
     assert_true(pace_tick(&pace, 1000 + PACE_PATIENCE_MS));
-    uint64_t ticket = pace_enter(&pace, 0);
+    uint64_t ticket = pace_enter(&pace);
     assert_true(pace_tick(&pace, 1000 + PACE_PATIENCE_MS));
-    pace_leave(&pace, stuck[0], 0);
-    pace_leave(&pace, stuck[1], 0);
+    pace_leave(&pace, stuck[0]);
+    pace_leave(&pace, stuck[1]);
     assert_int_equal(pace.in_flight_count, 1);
-    pace_leave(&pace, ticket, 0);
+    pace_leave(&pace, ticket);
     assert_int_equal(pace.in_flight_count, 0);
-    pace_leave(&pace, 0, 0);
+    pace_leave(&pace, 0);
     assert_int_equal(pace.in_flight_count, 0);
 }
 
@@ -109,44 +109,10 @@ static void test_patience_begins_with_the_entry(void **state)
     struct pace pace = {0};
     assert_true(pace_tick(&pace, 1));
     assert_true(pace_tick(&pace, 50000));
-    (void)pace_enter(&pace, 0);
-    (void)pace_enter(&pace, 0);
+    (void)pace_enter(&pace);
+    (void)pace_enter(&pace);
     assert_false(pace_tick(&pace, 50001));
     assert_int_equal(pace.in_flight_count, 2);
-}
-
-/* I4: only while enough commands wait for a flush, however many entries have them; not when those have waited
- * for long, and not when somebody reads. */
-static void test_the_loop_rests(void **state)
-{
-    (void)state;
-    struct pace pace = {0};
-    assert_true(pace_tick(&pace, 1000));
-    uint64_t elsewhere = pace_enter(&pace, 0);
-    uint64_t first = pace_enter(&pace, PACE_REST_COMMAND_COUNT - 1);
-    assert_int_equal(pace_rest_us(&pace, 1000), 0);
-    uint64_t second = pace_enter(&pace, 1);
-    assert_int_equal(pace_rest_us(&pace, 1000), PACE_REST_US);
-    assert_int_equal(pace_rest_us(&pace, 1000 + PACE_PATIENCE_MS - 1), PACE_REST_US);
-    assert_int_equal(pace_rest_us(&pace, 1000 + PACE_PATIENCE_MS), 0);
-    (void)pace_tick(&pace, 1000 + PACE_PATIENCE_MS);
-    uint64_t third = pace_enter(&pace, 1);
-    pace_leave(&pace, elsewhere, 0);
-    assert_int_equal(pace_rest_us(&pace, 1000 + PACE_PATIENCE_MS), PACE_REST_US);
-    pace_note_read(&pace);
-    (void)pace_tick(&pace, 2000);
-    uint64_t fourth = pace_enter(&pace, 1);
-    assert_int_equal(pace_rest_us(&pace, 2000 + PACE_PATIENCE_MS - 1), 0);
-    (void)pace_tick(&pace, 2000 + PACE_PATIENCE_MS);
-    uint64_t fifth = pace_enter(&pace, 1);
-    assert_int_equal(pace_rest_us(&pace, 2000 + PACE_PATIENCE_MS), PACE_REST_US);
-    pace_leave(&pace, fourth, 1);
-    pace_leave(&pace, fifth, 1);
-    pace_leave(&pace, first, PACE_REST_COMMAND_COUNT - 1);
-    assert_int_equal(pace_rest_us(&pace, 1000 + PACE_PATIENCE_MS), 0);
-    pace_leave(&pace, second, 1);
-    pace_leave(&pace, third, 1);
-    assert_int_equal(pace.flushing_count, 0);
 }
 
 int main(void)
@@ -157,7 +123,6 @@ int main(void)
         cmocka_unit_test(test_it_turns_once_each_time),
         cmocka_unit_test(test_patience_ends),
         cmocka_unit_test(test_patience_begins_with_the_entry),
-        cmocka_unit_test(test_the_loop_rests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

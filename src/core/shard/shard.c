@@ -189,10 +189,7 @@ static void persist_own_entry(struct shard *shard, const struct raft_persist *ma
     switch (made->entry_kind) {
     case RAFT_ENTRY_COMMANDS:
         entry = shard__entry_close(shard);
-        if (shard->options.pace != NULL) {
-            entry->flushing_count = shard__is_alone(shard) ? entry->answers.item_count : 0;
-            entry->pace_ticket = pace_enter(shard->options.pace, entry->flushing_count);
-        }
+        entry->pace_ticket = shard->options.pace != NULL ? pace_enter(shard->options.pace) : 0;
         break;
     case RAFT_ENTRY_EMPTY:
         entry = shard__entry_take(shard);

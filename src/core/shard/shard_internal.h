@@ -56,7 +56,6 @@ struct shard_entry {
     raft_term term;
     uint64_t persist_sequence; /* The log writer borrows the payload until this is durable. */
     uint64_t pace_ticket;      /* 0: the pace does not count it. */
-    uint32_t flushing_count;   /* Commands that wait for the flush of this host alone. */
     bool has_identities;       /* A command has one. */
     struct buffer payload;
     uint32_t command_count;

@@ -193,7 +193,7 @@ void shard__log_land(struct shard *shard, struct shard_entry *entry)
     shard->in_flight_count--;
     shard->in_flight_size_bytes -= entry->payload.size_bytes;
     if (entry->pace_ticket != 0) {
-        pace_leave(shard->options.pace, entry->pace_ticket, entry->flushing_count);
+        pace_leave(shard->options.pace, entry->pace_ticket);
         entry->pace_ticket = 0;
     }
 }

@@ -619,9 +619,6 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
     }
     if (!request->is_write) {
         shard->statistics.read_count++;
-        if (shard->options.pace != NULL) {
-            pace_note_read(shard->options.pace);
-        }
     } else if (request->origin != 0 && !BUG("shard.identity_ignored")) {
         shard__window_add_pending(shard->window, request->origin, request->sequence);
     }

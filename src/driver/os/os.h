@@ -106,12 +106,6 @@ void os_loop_forget_end_of_tick(struct os_loop *loop, void (*callback)(void *con
  * system call. */
 void os_loop_tick_again(struct os_loop *loop);
 
-/* If the loop has nothing to do when this tick ends, streams, timers and signals are not looked at for `us`
- * microseconds (about: as exact as the system's timers, which is 50): what comes meanwhile is found together.
- * A wake, a message or os_loop_stop() ends it at once. 0: it is not to rest. For this tick only, inside
- * a callback of its end. */
-void os_loop_rest(struct os_loop *loop, uint32_t us);
-
 /* os_monotonic_ns() as of this tick's events: free of cost. */
 uint64_t os_loop_now_ns(const struct os_loop *loop);
 uint64_t os_loop_now_ms(const struct os_loop *loop);

@@ -3,7 +3,6 @@
 #ifndef DRIVER_OS_OS_INTERNAL_H
 #define DRIVER_OS_OS_INTERNAL_H
 
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <uv.h>
@@ -14,17 +13,10 @@
 /* Sleeping and waking.
  *
  * Waking a sleeping loop costs two system calls (eventfd write and read), so a sender pays only
- * when the loop may really sleep. The sender publishes its signal and then looks at `sleep`;
- * the loop sets `sleep` and then looks for signals. Both are sequentially consistent, so at
- * least one of them sees the other: either the sender wakes it, or the loop does not go to
- * sleep. Of several senders the one who makes it awake does what that needs: it rings the alarm of the
- * poll, or posts `rung`. */
-enum os__sleep {
-    OS__AWAKE,
-    OS__RESTING,  /* Waits for `rung`, for a moment: os_loop_rest(). */
-    OS__SLEEPING, /* Polls. */
-};
-
+ * when the loop may really sleep. The sender publishes its signal and then looks at `is_sleeping`;
+ * the loop sets `is_sleeping` and then looks for signals. Both are sequentially consistent, so at
+ * least one of them sees the other: either the sender rings the alarm, or the loop does not go to
+ * sleep. */
 struct os_loop {
     uv_loop_t uv;
     uv_async_t alarm;
@@ -33,9 +25,7 @@ struct os_loop {
     uv_idle_t again;
     uv_timer_t finishing_timer;
 
-    _Atomic int sleep; /* Of enum os__sleep. */
-    sem_t rung;
-    uint32_t rest_us;          /* Before the next poll. */
+    _Atomic bool is_sleeping;
     _Atomic bool is_signalled; /* Some wake of `wakes` is. */
     _Atomic bool is_stopping;
     _Atomic(struct os_message *) messages; /* Newest first. */

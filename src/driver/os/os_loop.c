@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <time.h>
-
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "driver/os/os_internal.h"
 
-enum { CLOSING_TICKS_MAX = 100, NS_PER_US = 1000, NS_PER_S = 1000000000 };
+enum { CLOSING_TICKS_MAX = 100 };
 
 struct os_wake {
     struct os_loop *loop;
@@ -21,15 +18,10 @@ struct os_wake {
 
 static void alert(struct os_loop *loop)
 {
-    int sleep = atomic_load(&loop->sleep);
-    if (sleep != OS__AWAKE) {
-        sleep = atomic_exchange(&loop->sleep, OS__AWAKE); /* Of several senders one rings. */
+    if (atomic_load(&loop->is_sleeping) && atomic_exchange(&loop->is_sleeping, false)) {
+        int status = uv_async_send(&loop->alarm);
+        ASSERT(status == 0);
     }
-    if (sleep == OS__AWAKE) {
-        return;
-    }
-    int status = sleep == OS__RESTING ? sem_post(&loop->rung) : uv_async_send(&loop->alarm);
-    ASSERT(status == 0);
 }
 
 void os_wake_signal(struct os_wake *wake)
@@ -110,9 +102,8 @@ static void deliver_wakes(struct os_loop *loop)
 static void after_poll(uv_check_t *handle)
 {
     struct os_loop *loop = handle->data;
-    atomic_store_explicit(&loop->sleep, OS__AWAKE, memory_order_relaxed);
+    atomic_store_explicit(&loop->is_sleeping, false, memory_order_relaxed);
     loop->now_ns = os_monotonic_ns();
-    loop->rest_us = 0;
     if (atomic_load_explicit(&loop->messages, memory_order_relaxed) != NULL) {
         deliver_messages(loop);
     }
@@ -143,35 +134,6 @@ static bool is_anything_sent(struct os_loop *loop)
            atomic_load(&loop->is_stopping);
 }
 
-static struct timespec after_us(uint32_t us)
-{
-    struct timespec time;
-    ASSERT(clock_gettime(CLOCK_MONOTONIC, &time) == 0);
-    time.tv_nsec += (long)us * NS_PER_US;
-    time.tv_sec += time.tv_nsec / NS_PER_S;
-    time.tv_nsec %= NS_PER_S;
-    return time;
-}
-
-/* Who rings too late for this rest ends the next one early, which does no harm. */
-static void rest(struct os_loop *loop)
-{
-    struct timespec until = after_us(loop->rest_us);
-    int status = 0;
-    atomic_store(&loop->sleep, OS__RESTING);
-    if (!is_anything_sent(loop)) {
-        do {
-            status = sem_clockwait(&loop->rung, CLOCK_MONOTONIC, &until);
-        } while (status != 0 && errno == EINTR);
-    }
-    ASSERT(status == 0 || errno == ETIMEDOUT);
-}
-
-void os_loop_rest(struct os_loop *loop, uint32_t us)
-{
-    loop->rest_us = us;
-}
-
 static void before_poll(uv_prepare_t *handle)
 {
     struct os_loop *loop = handle->data;
@@ -179,12 +141,9 @@ static void before_poll(uv_prepare_t *handle)
     if (uv_is_active((const uv_handle_t *)&loop->again)) {
         return; /* The poll will not wait. */
     }
-    if (loop->rest_us > 0) {
-        rest(loop);
-    }
-    atomic_store(&loop->sleep, OS__SLEEPING);
+    atomic_store(&loop->is_sleeping, true);
     if (is_anything_sent(loop)) {
-        atomic_store_explicit(&loop->sleep, OS__AWAKE, memory_order_relaxed);
+        atomic_store_explicit(&loop->is_sleeping, false, memory_order_relaxed);
         os_loop_tick_again(loop);
     }
 }
@@ -216,7 +175,6 @@ int os_loop_create(struct os_loop **loop, struct error *error)
         return error_set(error, status, "create an event loop");
     }
     created->uv.data = created;
-    ASSERT(sem_init(&created->rung, 0, 0) == 0);
     list_init(&created->wakes);
     list_init(&created->finishing);
     created->now_ns = os_monotonic_ns();
@@ -259,7 +217,6 @@ void os_loop_destroy(struct os_loop *loop)
     }
     int status = uv_loop_close(&loop->uv);
     ASSERT(status == 0); /* Everything on the loop was closed. */
-    ASSERT(sem_destroy(&loop->rung) == 0);
     memory_free(loop);
 }
 

@@ -124,119 +124,6 @@ static void test_end_of_tick_forgotten(void **state)
     os_loop_destroy(log.loop);
 }
 
-/* ---- Rest ------------------------------------------------------------------------------------ */
-
-enum { LONG_REST_US = 60 * 1000 * 1000, REST_US = 30 * 1000 };
-
-struct rester {
-    struct os_loop *loop;
-    struct os_message message;
-    uint32_t rest_us;
-    uint32_t tick_count;
-    uint64_t began_ns;
-    uint64_t ended_ns;
-};
-
-/* In the first tick only: what ends it must not be followed by another one. */
-static void rest_once(void *context)
-{
-    struct rester *rester = context;
-    if (rester->tick_count++ == 0) {
-        rester->began_ns = os_monotonic_ns();
-        os_loop_rest(rester->loop, rester->rest_us);
-    }
-}
-
-static void end_rester(struct rester *rester)
-{
-    rester->ended_ns = os_monotonic_ns();
-    os_loop_stop(rester->loop);
-}
-
-static void rest_is_over(void *context)
-{
-    end_rester(context);
-}
-
-static void mail_to_rester(struct os_message *message)
-{
-    end_rester(CONTAINER_OF(message, struct rester, message));
-}
-
-static void post_soon(void *context)
-{
-    struct rester *rester = context;
-    os_sleep_ms(5);
-    os_loop_post(rester->loop, &rester->message);
-}
-
-static void signal_soon(void *context)
-{
-    os_sleep_ms(5);
-    os_wake_signal(context);
-}
-
-/* Claim: a message, or a wake, ends a rest at once. (Otherwise it would last a minute.) */
-static void test_a_sender_ends_a_rest(void **state)
-{
-    (void)state;
-    for (int is_wake = 0; is_wake < 2; is_wake++) {
-        struct rester rester = {
-            .loop = make_loop(), .rest_us = LONG_REST_US, .message.deliver = mail_to_rester};
-        struct os_wake *wake = os_wake_create(rester.loop, rest_is_over, &rester);
-        struct os_thread *thread;
-        os_loop_at_end_of_tick(rester.loop, rest_once, &rester);
-        assert_int_equal(is_wake ? os_thread_start(&thread, "sender", signal_soon, wake, NULL)
-                                 : os_thread_start(&thread, "sender", post_soon, &rester, NULL),
-                         0);
-        os_loop_run(rester.loop);
-        assert_true(rester.ended_ns - rester.began_ns < LONG_REST_US / 2 * 1000ull);
-        os_thread_join(thread);
-        os_wake_destroy(wake);
-        os_loop_destroy(rester.loop);
-    }
-}
-
-/* Claim: a loop that rests looks at nothing else meanwhile, and at all of it afterwards. */
-static void test_a_rest_lasts(void **state)
-{
-    (void)state;
-    struct rester rester = {.loop = make_loop(), .rest_us = REST_US};
-    struct os_timer *timer = os_timer_create(rester.loop, rest_is_over, &rester);
-    os_timer_start(timer, 1, 0);
-    os_loop_at_end_of_tick(rester.loop, rest_once, &rester);
-    os_loop_run(rester.loop);
-    assert_true(rester.ended_ns - rester.began_ns >= REST_US * 1000ull);
-    os_timer_destroy(timer);
-    os_loop_destroy(rester.loop);
-}
-
-static void work_on(void *context)
-{
-    struct rester *rester = context;
-    if (rester->tick_count < 3) {
-        os_loop_tick_again(rester->loop);
-    }
-}
-
-/* Claim: a loop that has something to do does not rest, and not later either. */
-static void test_no_rest_before_work(void **state)
-{
-    (void)state;
-    struct rester rester = {.loop = make_loop(), .rest_us = LONG_REST_US};
-    struct os_timer *timer = os_timer_create(rester.loop, rest_is_over, &rester);
-    os_timer_start(timer, 1, 0);
-    os_loop_at_end_of_tick(rester.loop, rest_once, &rester);
-    os_loop_at_end_of_tick(rester.loop, work_on, &rester);
-    os_loop_run(rester.loop);
-    assert_true(rester.tick_count > 3);
-    assert_true(rester.ended_ns - rester.began_ns < LONG_REST_US / 2 * 1000ull);
-    os_timer_destroy(timer);
-    os_loop_destroy(rester.loop);
-}
-
-/* ---- Wakes ----------------------------------------------------------------------------------- */
-
 static int wake_tick_count;
 static int wake_count;
 
@@ -313,8 +200,6 @@ struct receiver {
     struct os_loop *loop;
     struct sender senders[SENDER_COUNT];
     uint64_t total;
-    uint32_t tick_count;
-    bool does_rest;
 };
 
 static void send_many(void *context)
@@ -346,20 +231,13 @@ static void receive(void *context)
     }
 }
 
-/* In most ticks, and for times that are over before somebody signals, and that are not. */
-static void rest_now_and_then(void *context)
+/* Claim: nothing that was queued before a signal is ever left lying, whether the loop slept or
+ * not. */
+static void test_no_wake_is_lost(void **state)
 {
-    struct receiver *receiver = context;
-    if (receiver->does_rest) {
-        os_loop_rest(receiver->loop, receiver->tick_count++ % 4 * 10);
-    }
-}
-
-static void send_and_receive(bool does_rest)
-{
-    struct receiver receiver = {.loop = make_loop(), .does_rest = does_rest};
+    (void)state;
+    struct receiver receiver = {.loop = make_loop()};
     struct os_wake *wake = os_wake_create(receiver.loop, receive, &receiver);
-    os_loop_at_end_of_tick(receiver.loop, rest_now_and_then, &receiver);
     for (uint32_t i = 0; i < SENDER_COUNT; i++) {
         struct sender *sender = &receiver.senders[i];
         sender->wake = wake;
@@ -373,15 +251,6 @@ static void send_and_receive(bool does_rest)
     }
     os_wake_destroy(wake);
     os_loop_destroy(receiver.loop);
-}
-
-/* Claim: nothing that was queued before a signal is ever left lying, whether the loop slept, rested or
- * did neither. */
-static void test_no_wake_is_lost(void **state)
-{
-    (void)state;
-    send_and_receive(false);
-    send_and_receive(true);
 }
 
 struct mail {
@@ -514,9 +383,6 @@ int main(void)
         cmocka_unit_test(test_stop_before_run),
         cmocka_unit_test(test_end_of_tick_follows_timers),
         cmocka_unit_test(test_end_of_tick_forgotten),
-        cmocka_unit_test(test_a_sender_ends_a_rest),
-        cmocka_unit_test(test_a_rest_lasts),
-        cmocka_unit_test(test_no_rest_before_work),
         cmocka_unit_test(test_wake_coalesces),
         cmocka_unit_test(test_wake_destroyed_by_callback),
         cmocka_unit_test(test_no_wake_is_lost),
