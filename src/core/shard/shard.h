@@ -473,7 +473,8 @@ raft_index shard_stored_index(const struct shard *shard);
  * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is
  * durable. It neither leads nor counts meanwhile, but takes entries and answers reads that may be
  * stale. ERROR_CORRUPT when no majority of the voters is left without it, as far as its state says
- * who they are: nobody could repair it (but one that has given up all that it had counts for nothing). -EIO, -EBUSY, -ENOSPC: of the store. */
+ * who they are: nobody could repair it. (One that has given up all that it had counts for
+ * nothing, and goes on.) -EIO, -EBUSY, -ENOSPC: of the store. */
 MUST_USE int shard_accept_loss(struct shard *shard, struct error *error);
 /* The same of replicas that are not open and have no state: they may have voted, and must not
  * forget that they have lost that, until each is opened and shard_accept_loss() says so in its own

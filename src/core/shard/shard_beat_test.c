@@ -25,11 +25,6 @@ static struct shard__group gathering_group(void)
     return group;
 }
 
-static struct shard__world *follower_of(struct shard__group *group)
-{
-    return group->worlds[shard__group_leader(group) == group->worlds[0] ? 1 : 0];
-}
-
 /* As the leader would send it now. */
 static struct raft_message request_of(const struct shard *leader)
 {
@@ -90,7 +85,7 @@ static void test_no_tick_for_the_usual(void **state)
 {
     struct shard__group group = gathering_group();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard__world *follower = follower_of(&group);
+    struct shard__world *follower = shard__group_follower(&group);
     struct raft_message beat = request_of(leader->shard);
     uint64_t before_ms = follower->shard->raft_wake_at_ms;
     follower->wall_ms += 100;
@@ -111,7 +106,7 @@ static void test_tick_for_what_changes(void **state)
 {
     struct shard__group group = gathering_group();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard__world *follower = follower_of(&group);
+    struct shard__world *follower = shard__group_follower(&group);
     struct raft_message beat = request_of(leader->shard);
     beat.is_quiet = true;
     assert_true(shard_receive_beat(follower->shard, leader->self, &beat));
@@ -137,7 +132,7 @@ static void test_tick_for_what_is_committed(void **state)
 {
     struct shard__group group = gathering_group();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard__world *follower = follower_of(&group);
+    struct shard__world *follower = shard__group_follower(&group);
     shard__group_put(&group, "b", "2");
     raft_index applied_index = shard_applied_index(follower->shard);
     struct raft_message beat = request_of(leader->shard);
@@ -153,7 +148,7 @@ static void test_tick_for_who_doubted(void **state)
 {
     struct shard__group group = gathering_group();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard *follower = follower_of(&group)->shard;
+    struct shard *follower = shard__group_follower(&group)->shard;
     struct raft_message beat = request_of(leader->shard);
     (void)shard_receive_beat(follower, leader->self, &beat);
     (void)shard_tick(follower);
@@ -182,7 +177,7 @@ static void test_tick_for_who_waits(void **state)
         .index = raft_last_index(leader->shard->raft),
         .sent_at_ms = 1,
     };
-    assert_true(shard_receive_beat(leader->shard, follower_of(&group)->self, &reply));
+    assert_true(shard_receive_beat(leader->shard, shard__group_follower(&group)->self, &reply));
     shard__group_run(&group, 50);
     shard__world_expect(&client, "$1\r\n1\r\n");
     shard__group_destroy(&group);

@@ -93,6 +93,11 @@ struct shard__world *shard__group_leader(struct shard__group *group)
     return NULL;
 }
 
+struct shard__world *shard__group_follower(struct shard__group *group)
+{
+    return group->worlds[shard__group_leader(group) == group->worlds[0] ? 1 : 0];
+}
+
 void shard__group_put(struct shard__group *group, const char *key, const char *value)
 {
     struct shard__client client;

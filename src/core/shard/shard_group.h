@@ -21,6 +21,8 @@ void shard__group_destroy(struct shard__group *group);
 void shard__group_run(struct shard__group *group, uint32_t for_ms);
 /* NULL: nobody is ready. */
 struct shard__world *shard__group_leader(struct shard__group *group);
+/* One that does not lead. */
+struct shard__world *shard__group_follower(struct shard__group *group);
 /* By the leader. */
 void shard__group_put(struct shard__group *group, const char *key, const char *value);
 /* Of the store; empty: there is none. The caller ends it. */

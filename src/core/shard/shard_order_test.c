@@ -26,11 +26,6 @@ static struct shard__group group_with_a_leader(void)
     return group;
 }
 
-static struct shard__world *follower_of(struct shard__group *group)
-{
-    return group->worlds[shard__group_leader(group) == group->worlds[0] ? 1 : 0];
-}
-
 /* What the network holds of what one node has sent to another. */
 struct held {
     struct buffer messages[HELD_COUNT_MAX];
@@ -79,6 +74,19 @@ static void submit_and_send(struct shard__world *leader, struct shard__client *c
     shard_persisted(leader->shard, leader->persisting_sequence);
 }
 
+/* It does nothing, and knows nothing, while another one is elected and answers this write of "a". */
+static void pause_until_deposed(struct shard__group *group, struct shard__world *leader,
+                                const char *value)
+{
+    struct shard *paused = leader->shard;
+    leader->shard = NULL;
+    shard__group_run(group, ELECTED_AFTER_MS);
+    assert_non_null(shard__group_leader(group));
+    shard__group_put(group, "a", value);
+    leader->shard = paused;
+    assert_true(shard_is_ready(paused));
+}
+
 /* As long as nobody else can lead, a read goes along with the writes before it, and costs nothing more. */
 static void test_a_read_goes_with_the_writes_before_it(void **state)
 {
@@ -107,7 +115,7 @@ static void test_a_deposed_leader_reads_nothing_behind_its_writes(void **state)
     (void)state;
     struct shard__group group = group_with_a_leader();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard__world *follower = follower_of(&group);
+    struct shard__world *follower = shard__group_follower(&group);
     struct shard_session session;
     struct shard__client write;
     struct shard__client read;
@@ -122,13 +130,7 @@ static void test_a_deposed_leader_reads_nothing_behind_its_writes(void **state)
     hold(follower, leader->self, &held);
     assert_true(held.count > 0);
 
-    struct shard *paused = leader->shard;
-    leader->shard = NULL;
-    shard__group_run(&group, ELECTED_AFTER_MS);
-    assert_non_null(shard__group_leader(&group));
-    shard__group_put(&group, "a", "3");
-    leader->shard = paused;
-
+    pause_until_deposed(&group, leader, "3");
     assert_int_equal(shard__world_submit(leader, &read, &session, OPCODE_GET, "a", ""),
                      SHARD_PENDING);
     release(&held, leader, follower->self);
@@ -187,11 +189,7 @@ static void test_a_deposed_leader_declines_no_retry(void **state)
     (void)state;
     struct shard__group group = group_with_a_leader();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard *paused = leader->shard;
-    leader->shard = NULL;
-    shard__group_run(&group, ELECTED_AFTER_MS);
-    assert_non_null(shard__group_leader(&group));
-    leader->shard = paused;
+    pause_until_deposed(&group, leader, "3");
     leader->locked_key = "a";
     leader->does_decline = true;
     for (int is_retry = 0; is_retry < 2; is_retry++) {
@@ -206,11 +204,11 @@ static void test_a_deposed_leader_declines_no_retry(void **state)
             .is_write = true,
             .origin = 7,
             .sequence = 1,
-            .known_index = shard_applied_index(paused),
+            .known_index = shard_applied_index(leader->shard),
             .is_retry = is_retry,
         };
         struct reply reply = {&client.answer, 2};
-        assert_int_equal(shard_submit(paused, &client.request, &reply),
+        assert_int_equal(shard_submit(leader->shard, &client.request, &reply),
                          is_retry ? SHARD_PENDING : SHARD_ANSWERED);
         shard__group_run(&group, is_retry ? 200 : 0);
         assert_int_equal(handed_back_count, is_retry);
@@ -226,7 +224,7 @@ static void test_what_is_gathered_waits_for_a_handover(void **state)
     (void)state;
     struct shard__group group = group_with_a_leader();
     struct shard__world *leader = shard__group_leader(&group);
-    struct shard__world *follower = follower_of(&group);
+    struct shard__world *follower = shard__group_follower(&group);
     struct shard_session session;
     struct shard__client write;
     shard_session_init(&session);
