@@ -242,6 +242,38 @@ static void test_what_is_gathered_waits_for_a_handover(void **state)
     shard__group_destroy(&group);
 }
 
+/* Reads that find that a key has expired become commands of the log, and ask for no leave: the open entry,
+ * which cannot go meanwhile, takes no more than an entry may have. */
+static void test_an_entry_stays_small_during_a_handover(void **state)
+{
+    (void)state;
+    enum { COUNT = SHARD_ENTRY_COMMAND_COUNT_MAX + 20 };
+    struct shard__group group = group_with_a_leader();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *follower = shard__group_follower(&group);
+    struct shard__client *reads = memory_allocate_zeroed(COUNT, sizeof *reads);
+    struct shard_session *sessions = memory_allocate_zeroed(COUNT, sizeof *sessions);
+    group.is_cut_off[follower->self - 1] =
+        true; /* It lags, so it is not told yet, and the lease goes on. */
+    shard__group_put(&group, "a", "late1");
+    assert_int_equal(shard_transfer(leader->shard, follower->self), 0);
+    for (int i = 0; i < COUNT; i++) {
+        shard_session_init(&sessions[i]);
+        assert_int_equal(shard__world_submit(leader, &reads[i], &sessions[i], OPCODE_GET, "a", ""),
+                         SHARD_PENDING);
+    }
+    assert_int_equal(leader->shard->open->command_count, SHARD_ENTRY_COMMAND_COUNT_MAX);
+    shard__group_run(&group, 20);
+    assert_int_equal(leader->shard->open->command_count, SHARD_ENTRY_COMMAND_COUNT_MAX);
+    shard__group_run(&group, 2000); /* It is given up. */
+    for (int i = 0; i < COUNT; i++) {
+        shard__world_expect(&reads[i], "$-1\r\n");
+    }
+    memory_free(reads);
+    memory_free(sessions);
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_a_read_for_the_disk_takes_no_other_without_a_lease),
         cmocka_unit_test(test_a_deposed_leader_declines_no_retry),
         cmocka_unit_test(test_what_is_gathered_waits_for_a_handover),
+        cmocka_unit_test(test_an_entry_stays_small_during_a_handover),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,15 +73,19 @@ static void add_item(struct shard *shard, struct shard_entry *entry, struct shar
     answers->items[answers->item_count++] = (struct shard_item){request, is_write, 0};
 }
 
+static bool has_no_room(const struct shard_entry *entry, const struct shard_command *command)
+{
+    return entry->command_count >= SHARD_ENTRY_COMMAND_COUNT_MAX ||
+           (entry->command_count > 0 &&
+            entry->payload.size_bytes + shard__command_size_bytes(command) >
+                SHARD_ENTRY_SIZE_BYTES_SOFT_MAX);
+}
+
 static void add_command(struct shard *shard, struct shard_request *request,
                         const struct shard_decoded *decoded)
 {
     struct shard_entry *entry = shard->open;
-    bool is_full = entry->command_count >= SHARD_ENTRY_COMMAND_COUNT_MAX ||
-                   (entry->command_count > 0 &&
-                    entry->payload.size_bytes + shard__command_size_bytes(&decoded->command) >
-                        SHARD_ENTRY_SIZE_BYTES_SOFT_MAX);
-    if (is_full) {
+    if (has_no_room(entry, &decoded->command)) {
         shard__propose_open(shard);
         entry = shard->open;
     }
@@ -109,6 +113,11 @@ void shard__add_background(struct shard *shard, const struct shard_command *comm
 
 void shard__add_write(struct shard *shard, struct shard_request *request)
 {
+    if (shard->is_transferring && has_no_room(shard->open, &request->command)) {
+        PROBE("shard.full_while_transferring");
+        shard__wait_for_lock(shard, request); /* The entry cannot go, and must not grow for ever. */
+        return;
+    }
     struct shard_decoded decoded = {
         .command = request->command,
         .origin = request->is_write ? request->origin : 0,
