@@ -17,6 +17,7 @@ MESON_FILES := meson.build meson_options.txt $(shell find src tests -name meson.
 SANITIZED   := -Dslow_checks=true -Db_lundef=false
 # $(call setup,compilers,options)
 setup = command -v meson >/dev/null || { echo "meson is missing: run tools/bootstrap" >&2; exit 1; }; \
+        $(if $(findstring lld,$(1)),command -v ld.lld >/dev/null || { echo "lld is missing: run tools/bootstrap" >&2; exit 1; };) \
         if [ -f $@ ]; then meson setup --reconfigure $(@D) >/dev/null; \
         else $(1) meson setup $(@D) $(2) >/dev/null; fi && touch $@
 compile = ninja -C $(1) $(if $(V),-v,--quiet)
@@ -54,8 +55,8 @@ sim: all ## The deterministic simulator: SEEDS=n seeds, or SEED=n for one (TRACE
 
 .PHONY: bugs
 bugs: build-bugs/build.ninja ## Show that the simulator finds every planted bug, and in how many seeds
-	@$(call compile,build-bugs) $$(tools/planted-bugs --targets)
 	$(call need,tools/planted-bugs,the search for planted bugs)
+	@$(call compile,build-bugs) $$(tools/planted-bugs --targets)
 	@tools/planted-bugs build-bugs/tutti-sim
 
 .PHONY: models
@@ -134,7 +135,7 @@ build-tsan/build.ninja: $(MESON_FILES)
 build-fuzz/build.ninja: $(MESON_FILES)
 	@$(call setup,$(CLANG),-Db_sanitize=address$(comma)undefined -Doptimization=1 -Dfuzz=true $(SANITIZED))
 build-coverage/build.ninja: $(MESON_FILES)
-	@$(call setup,CC=clang CXX=clang++ CFLAGS="$(COUNTED)" CXXFLAGS="$(COUNTED)" LDFLAGS="$(COUNTED)" LLVM_PROFILE_FILE=/dev/null,-Doptimization=1 -Dfuzz=true -Db_lundef=false)
+	@$(call setup,$(CLANG) CFLAGS="$(COUNTED)" CXXFLAGS="$(COUNTED)" LDFLAGS="$(COUNTED)" LLVM_PROFILE_FILE=/dev/null,-Doptimization=1 -Dfuzz=true -Db_lundef=false)
 build-bugs/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++ $(LINKER),-Dplanted_bugs=true -Dslow_checks=true)
 LINKER  := CC_LD=lld CXX_LD=lld
