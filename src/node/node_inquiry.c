@@ -41,8 +41,9 @@ struct telling {
     struct list link;
     struct node_description description;
     uint64_t number;
+    uint64_t until_ms;     /* Then whoever asked waits no longer. */
     raft_node asker;       /* Who is told; */
-    struct survey *survey; /* or it is one of our own. */
+    struct survey *survey; /* or it is one of our own, which waits for this in any case. */
 };
 
 struct handover {
@@ -70,6 +71,7 @@ static struct telling *add_telling(struct node_inquiries *inquiries, uint64_t nu
 {
     struct telling *telling = memory_allocate_zeroed(1, sizeof *telling);
     telling->number = number;
+    telling->until_ms = os_monotonic_ms() + SURVEY_MS;
     list_push_back(&inquiries->tellings, &telling->link);
     return telling;
 }
@@ -116,13 +118,32 @@ static void describe_self(struct survey *survey, struct node_description *descri
     end_survey_if_over(survey);
 }
 
+/* The next to be put together; NULL: there is none. What comes too late for its asker is left out, so no more
+ * wait than were asked within SURVEY_MS. */
+static struct telling *first_telling(struct node_inquiries *inquiries)
+{
+    uint64_t now_ms = os_monotonic_ms();
+    LIST_EACH(member, next, &inquiries->tellings)
+    {
+        struct telling *telling = LIST_ITEM(member, struct telling, link);
+        if (telling->survey != NULL || now_ms < telling->until_ms) {
+            return telling;
+        }
+        end_telling(telling);
+    }
+    return NULL;
+}
+
 void node_inquiry_tick(struct node_cluster *cluster)
 {
     struct node_inquiries *inquiries = cluster->inquiries;
     if (list_is_empty(&inquiries->tellings)) {
         return;
     }
-    struct telling *telling = LIST_ITEM(inquiries->tellings.next, struct telling, link);
+    struct telling *telling = first_telling(inquiries);
+    if (telling == NULL) {
+        return;
+    }
     if (node_describe(&telling->description, cluster, telling->number)) {
         if (telling->survey != NULL) {
             describe_self(telling->survey, &telling->description);
