@@ -186,7 +186,7 @@ static void refused(struct client *client, struct cluster_node *node, int status
 
 /* ---- What comes late ------------------------------------------------------------------------- */
 
-/* It was paused, and does not know yet that there is another one: it may take anything, and commit nothing. */
+/* It was paused, or cut off, and does not know yet that there is another one: it may take anything, and commit nothing. */
 static bool is_deposed(const struct cluster *cluster, const struct shard *shard, uint32_t place)
 {
     struct shard_statistics statistics;

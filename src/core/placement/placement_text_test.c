@@ -10,7 +10,7 @@
  *           [kept]
  *                                               in ascending order; 5* is caught up
  *   groups 16 voters=1 …                        as many, from 1
- *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=zones|off]
+ *   policy [replicas=3] [grace=300] [fill=2] [full=900] [tolerance=100] [balance=on|zones|off]
  *   alive 2, suspect 2, dead 2, left 2, drain 2, slow 2, fast 2, remove 2
  *   time 60                                     let that many seconds pass
  *   plan                                        the steps that would be taken now
@@ -181,11 +181,14 @@ static void add_group(struct scene *scene, const char *line, placement_group id)
 
 static enum placement_balance balance_of(const char *text)
 {
-    if (text != NULL && strncmp(text, "off", 3) == 0) {
+    if (text == NULL || strncmp(text, "on", 2) == 0) {
+        return PLACEMENT_BALANCE_ALL;
+    }
+    if (strncmp(text, "off", 3) == 0) {
         return PLACEMENT_BALANCE_NONE;
     }
-    return text != NULL && strncmp(text, "zones", 5) == 0 ? PLACEMENT_BALANCE_ZONES
-                                                          : PLACEMENT_BALANCE_ALL;
+    assert_int_equal(strncmp(text, "zones", 5), 0);
+    return PLACEMENT_BALANCE_ZONES;
 }
 
 static void set_policy(struct scene *scene, const char *line)

@@ -289,6 +289,7 @@ static void over(struct contents *contents)
     if (contents->status == 0 && resp__contents_are_too_large(contents)) {
         refuse(evaluating, TOO_LARGE_TEXT);
     } else if (contents->server->evaluation_work_of_tick >= TICK_WORK_MAX) {
+        charge(evaluating); /* It holds all that it has read until then. */
         wait_for_tick(evaluating);
     } else {
         plan(evaluating);

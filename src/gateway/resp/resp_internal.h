@@ -529,6 +529,8 @@ static inline struct slots_range resp__range_of_slot(const struct slots *slots, 
                          : slots->ranges[slots_place_of(slots, slot)];
 }
 
+/* Are there keys among so many arguments, the name included? OBJECT HELP has a place for one, and none there. */
+bool resp__names_keys(const struct command_entry *entry, uint32_t count);
 /* Of all keys of a command: the first shard's when it has none. False: they are in several, or it is
  * about all keys. `arguments` with the name. */
 MUST_USE bool resp__find_range(const struct slots *slots, const struct command_entry *entry,

@@ -91,12 +91,18 @@ bool resp__find_range(const struct slots *slots, const struct command_entry *ent
     return true;
 }
 
+bool resp__names_keys(const struct command_entry *entry, uint32_t count)
+{
+    struct positions keys = positions_of(entry->command, count);
+    return keys.first != 0 && keys.first < keys.end;
+}
+
 uint16_t resp__order_key(const struct command_entry *entry, const struct bytes *arguments,
                          uint32_t count)
 {
     struct positions keys = positions_of(entry->command, count + 1);
-    if (entry->handler != NULL || keys.first == 0 || keys.first >= keys.end) {
-        return 0; /* OBJECT HELP names none. */
+    if (entry->handler != NULL || !resp__names_keys(entry, count + 1)) {
+        return 0;
     }
     uint16_t slot = kv_slot_of_key(arguments[keys.first - 1]);
     for (uint32_t i = keys.first + keys.step; i < keys.end; i += keys.step) {

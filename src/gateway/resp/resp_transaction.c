@@ -136,7 +136,7 @@ static bool is_same_shard(struct connection *connection, const struct command_en
     if (slots == NULL || slots->range_count == 1) {
         return true;
     }
-    bool has_keys = entry->command->keys.first > 0;
+    bool has_keys = resp__names_keys(entry, count);
     if (entry->handler != NULL && !has_keys) {
         return true;
     }

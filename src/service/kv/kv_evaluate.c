@@ -26,7 +26,7 @@ enum {
 };
 
 _Static_assert(2 * KV_EVALUATION_READ_SIZE_BYTES_MAX <= KV_EVALUATION_WORK_MAX,
-               "what may be read may also be written again");
+               "strings that may be read may also be written again");
 
 #define CACHE_SIZE_BYTES (UINT64_C(1) << 40)
 
@@ -127,6 +127,7 @@ static bool visit_key(void *context, struct bytes name)
     const struct look *look = visit->look;
     struct kv_evaluation *evaluation = look->evaluation;
     uint32_t key = key_of(evaluation, name);
+    evaluation->work += KV_WORK_OF_KEY;
     uint32_t group = look->group_of_slot(look->context, kv_slot_of_key(name));
     evaluation->keys[key].is_whole |= !is_blind(visit->call, visit->count);
     if (visit->count++ == 0) {
@@ -144,6 +145,7 @@ static bool look_at_command(const struct look *look, const struct kv_call *call)
     struct kv_evaluation *evaluation = look->evaluation;
     const struct kv_command *command = &call->entry->command;
     enum kv__reach reach = kv__reach_of(call, NULL);
+    evaluation->work += KV_WORK_OF_COMMAND;
     if (reach != KV__REACH_KEYS) {
         return reach == KV__REACH_NONE;
     }

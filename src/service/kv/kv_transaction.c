@@ -316,7 +316,7 @@ enum kv__reach kv__reach_of(const struct kv_call *call, struct buffer *answer)
         }
         return KV__REACH_NONE;
     }
-    if (command->keys.first == 0 || (command->flags & KV_FLAG_INTERNAL) != 0) {
+    if (command->keys.first == 0) {
         return KV__REACH_ALL;
     }
     struct buffer refusal = {0};
