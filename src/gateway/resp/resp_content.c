@@ -144,11 +144,18 @@ static bool submit_one(struct content_read *read)
     return true;
 }
 
+/* One read always goes on; more of them while clients' reads have room. */
+static bool may_ask(const struct contents *contents)
+{
+    return contents->under_way_count == 0 || (contents->under_way_count < READ_AT_ONCE_MAX &&
+                                              resp__server_may_read(contents->server));
+}
+
 void resp__contents_submit(struct contents *contents)
 {
     contents->is_submitting = true;
-    while (contents->ready_from < contents->count && contents->under_way_count < READ_AT_ONCE_MAX &&
-           contents->status == 0 && !resp__contents_are_too_large(contents)) {
+    while (contents->ready_from < contents->count && may_ask(contents) && contents->status == 0 &&
+           !resp__contents_are_too_large(contents)) {
         struct content_read *read = &contents->reads[contents->ready_from++];
         if (read->state == CONTENT_READY && !submit_one(read)) {
             contents->wait(contents);
