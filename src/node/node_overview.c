@@ -30,12 +30,18 @@ static bool knows(const struct overview *overview, uint32_t place, uint32_t node
     return place < overview->node_count && overview->nodes[place].id == node;
 }
 
-/* Of one that is not known yet, nothing was heard. */
+/* Twice what a cluster may have: those that have left are remembered for a while. */
+enum { NODE_COUNT_MAX = 2 * NODE_PEER_COUNT_MAX };
+
+/* Of one that is not known yet, nothing was heard. NULL: there are too many, as others may name any. */
 static struct overview_node *note_node(struct overview *overview, uint32_t id)
 {
     uint32_t place = place_of(overview, id);
     if (knows(overview, place, id)) {
         return &overview->nodes[place];
+    }
+    if (overview->node_count >= NODE_COUNT_MAX) {
+        return NULL;
     }
     if (overview->node_count == overview->node_capacity) {
         overview->node_capacity = overview->node_capacity == 0 ? 8 : 2 * overview->node_capacity;
@@ -65,6 +71,9 @@ static void take_gossip(struct overview *overview, const struct node_cluster *cl
         struct member_view view;
         member_list(cluster->member, i, &view);
         struct overview_node *node = note_node(overview, view.node);
+        if (node == NULL) {
+            break;
+        }
         node->state = view.node == cluster->self ? MEMBER_STATE_ALIVE : view.state;
         node->is_heard_of = true;
         node->silent_ms = now_ms > view.since_ms ? now_ms - view.since_ms : 0;
@@ -271,14 +280,18 @@ static void sum_up_members(struct overview *overview, const struct overview_shar
     for (uint32_t i = 0; i < shard->replica.member_count; i++) {
         uint64_t lag_ms = shard->replica.members[i].lag_ms;
         struct overview_node *node = note_node(overview, shard->replica.members[i].node);
+        if (node == NULL) {
+            continue;
+        }
         node->replica_count++;
         if (lag_ms != INQUIRY_UNKNOWN &&
             (node->lag_ms == INQUIRY_UNKNOWN || lag_ms > node->lag_ms)) {
             node->lag_ms = lag_ms;
         }
     }
-    if (shard->leader != 0) {
-        note_node(overview, shard->leader)->leader_count++;
+    struct overview_node *leader = shard->leader != 0 ? note_node(overview, shard->leader) : NULL;
+    if (leader != NULL) {
+        leader->leader_count++;
     }
 }
 

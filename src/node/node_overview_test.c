@@ -226,12 +226,34 @@ static void test_a_node_leaves_meanwhile(void **state)
     node_overview_destroy(overview);
 }
 
+/* A node may name any number of others as members: no more are kept than twice what a cluster may have. */
+static void test_named_nodes_have_a_limit(void **state)
+{
+    (void)state;
+    enum { MEMBER_COUNT = 8 };
+    struct overview *overview = overview_create();
+    struct buffer *answer = &overview->survey->answers[1].message;
+    for (wal_shard shard = 1; shard <= SHARD_COUNT; shard++) {
+        raft_node members[MEMBER_COUNT];
+        for (uint32_t i = 0; i < MEMBER_COUNT; i++) {
+            members[i] = 1000 + shard * MEMBER_COUNT + i;
+        }
+        add_led(answer, shard, 4, members, MEMBER_COUNT);
+    }
+    inquiry_answer_end(answer, SHARD_COUNT);
+    node_overview_settle(overview);
+    assert_int_equal(overview->node_count, 2 * NODE_PEER_COUNT_MAX);
+    assert_int_equal(node_overview_node(overview, 2)->leader_count, SHARD_COUNT);
+    node_overview_destroy(overview);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaders_are_believed),
         cmocka_unit_test(test_a_shard_splits_meanwhile),
         cmocka_unit_test(test_a_node_leaves_meanwhile),
+        cmocka_unit_test(test_named_nodes_have_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
