@@ -364,7 +364,8 @@ static int keep(struct route_place *place, struct shard_request *request)
     }
     size = route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + size);
     if (route->statistics.held_count > 0 &&
-        route->statistics.held_size_bytes + size > route->options.held_size_bytes_max) {
+        route->statistics.held_size_bytes + size >
+            route__limit(route->options.held_size_bytes_max, request)) {
         PROBE("route.held_full");
         route->statistics.busy_count++;
         return -EBUSY;

@@ -20,7 +20,9 @@
  *       none. What may have had an effect ends with its reply or with ERROR_OUTCOME_UNKNOWN.
  *   I5. A reply goes to the request that it answers, or nowhere.
  *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways (more is refused
- *       with -EBUSY), by guest_size_bytes_max for each other node (which is told beforehand).
+ *       with -EBUSY), by guest_size_bytes_max for each other node (which is told beforehand). Of both, half
+ *       as much again is for requests that release what others wait for (does_release), which also go before
+ *       those of other sessions: else those that wait could fill all of it, and wait for ever.
  *   I7. A message that is malformed changes nothing.
  *
  * ---- Streams ----

@@ -61,9 +61,21 @@ static void end_if_empty(struct route_line *line)
     memory_free(line);
 }
 
+static bool does_release(const struct route_line *line)
+{
+    const struct list *first = line->waiting.next;
+    return first != &line->waiting &&
+           LIST_ITEM(first, struct route_held, link)->request->does_release;
+}
+
 void route__line_ready(struct route_line *line)
 {
-    if (list_is_empty(&line->ready)) {
+    if (!list_is_empty(&line->ready)) {
+        return;
+    }
+    if (does_release(line)) {
+        list_push_front(&line->place->ready, &line->ready); /* I6 */
+    } else {
         list_push_back(&line->place->ready, &line->ready);
     }
 }

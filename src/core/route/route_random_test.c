@@ -29,7 +29,8 @@ struct life {
     uint32_t kill_permille;
     uint32_t break_permille;
     uint32_t deaf_permille;
-    uint32_t write_share; /* Of a hundred. */
+    uint32_t write_share;
+    uint32_t write_count; /* Of a hundred. */
     uint32_t cheap_share;
     uint32_t burst_max;
     uint32_t pipeline_max;
@@ -118,7 +119,7 @@ static void forget_sessions(struct life *life, uint32_t node)
 static enum world_kind draw_kind(struct life *life)
 {
     if (random_below(&life->random, 100) < life->write_share) {
-        return WORLD_WRITE;
+        return life->write_count++ % 8 == 7 ? WORLD_RELEASE : WORLD_WRITE;
     }
     if (random_below(&life->random, 100) < life->cheap_share) {
         return WORLD_CHEAP_READ;

@@ -270,7 +270,8 @@ static bool is_full(const struct route_place *place, const struct route_held *he
         return true;
     }
     return place->sent_size_bytes > 0 &&
-           place->sent_size_bytes + route__charge(held->encoded_size_bytes) > place->room_bytes;
+           place->sent_size_bytes + route__charge(held->encoded_size_bytes) >
+               route__limit(place->room_bytes, held->request);
 }
 
 /* Those of a message are for the same slots. */
@@ -297,8 +298,10 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
         }
         for (struct route_held *held; (held = next_to_send(place, line)) != NULL;) {
             if (is_full(place, held, count, size_bytes)) {
-                list_remove(member);
-                list_push_back(&place->ready, member); /* The others' turn. */
+                if (!held->request->does_release) {
+                    list_remove(member);
+                    list_push_back(&place->ready, member); /* The others' turn. */
+                }
                 return count;
             }
             take(place, held, now_ms);

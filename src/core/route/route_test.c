@@ -389,6 +389,14 @@ static void test_held_limit(void **state)
     assert_true(statistics.held_size_bytes <= 10000);
     assert_true(statistics.held_size_bytes > 9000);
     assert_true(statistics.busy_count > 0);
+    /* Half as much again for what others wait for. */
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)world_submit(world, world_connect(world, FIRST), WORLD_RELEASE, 500);
+    }
+    world_run(world, 10);
+    statistics = world_statistics(world, FIRST);
+    assert_true(statistics.held_size_bytes <= 15000);
+    assert_true(statistics.held_size_bytes > 14000);
     world_elect(world, SECOND);
     world_learn(world, FIRST);
     (void)world_run_until_done(world, 1000);
@@ -409,6 +417,17 @@ static void test_room(void **state)
     struct route_statistics statistics = world_statistics(world, SECOND);
     assert_true(statistics.guest_size_bytes <= 10000);
     assert_true(statistics.guest_size_bytes > 9000);
+    uint64_t served_count = statistics.served_count;
+    (void)world_submit(world, world_connect(world, FIRST), WORLD_RELEASE, 500);
+    world_run(world, 10);
+    assert_int_equal(world_statistics(world, SECOND).served_count, served_count + 1);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)world_submit(world, world_connect(world, FIRST), WORLD_RELEASE, 500);
+    }
+    world_run(world, 10);
+    statistics = world_statistics(world, SECOND);
+    assert_true(statistics.guest_size_bytes <= 15000);
+    assert_true(statistics.guest_size_bytes > 14000);
     world_set_committing(world, true);
     (void)world_run_until_done(world, 1000);
     assert_int_equal(world_statistics(world, SECOND).ended_stream_count, 0);

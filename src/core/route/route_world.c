@@ -32,7 +32,7 @@ bool route__world_chance(struct world *world, uint32_t permille)
 
 static bool is_read(const struct world_call *call)
 {
-    return call->kind != WORLD_WRITE;
+    return !world_is_write(call->kind);
 }
 
 static void judge_answer(struct world *world, struct world_call *call, uint64_t token,
@@ -393,16 +393,18 @@ static bool try_to_submit(struct world *world, struct world_live *live)
         return false;
     }
     struct world_call *call = &world->calls[live->number];
+    bool is_write = world_is_write(call->kind);
     call->split_count = session->split_count;
     live->request.command = (struct shard_command){
-        .opcode = call->kind == WORLD_WRITE ? ROUTE__WORLD_OPCODE_WRITE : ROUTE__WORLD_OPCODE_READ,
+        .opcode = is_write ? ROUTE__WORLD_OPCODE_WRITE : ROUTE__WORLD_OPCODE_READ,
         .argument_count = 2,
         .arguments = live->arguments,
     };
     live->request.protocol = 2;
-    live->request.is_write = call->kind == WORLD_WRITE;
+    live->request.is_write = is_write;
     live->request.order_key = call->key;
     live->request.does_grow = call->kind == WORLD_WRITE;
+    live->request.does_release = call->kind == WORLD_RELEASE;
     live->request.is_cheap = call->kind == WORLD_CHEAP_READ;
     live->request.may_be_stale = call->kind == WORLD_STALE_READ;
     bool is_older = session->world->nodes[session->node].is_older;

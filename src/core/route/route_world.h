@@ -77,10 +77,15 @@ uint32_t world_pending_count(const struct world *world, const struct world_sessi
 
 enum world_kind {
     WORLD_WRITE,
+    WORLD_RELEASE, /* A write on which others wait. */
     WORLD_READ,
     WORLD_CHEAP_READ,
     WORLD_STALE_READ,
 };
+static inline bool world_is_write(enum world_kind kind)
+{
+    return kind == WORLD_WRITE || kind == WORLD_RELEASE;
+}
 
 /* A request; returns its number. What the gateway is refused with -EBUSY it tries again. */
 uint32_t world_submit(struct world *world, struct world_session *session, enum world_kind kind,

@@ -28,7 +28,7 @@ static void append_effect(struct world *world, const struct shard_request *reque
                           (unsigned long long)token - 1, (unsigned long long)call->effect_position,
                           (unsigned long long)world->effect_count);
     }
-    if (call->kind == WORLD_WRITE && call->status < 0 && call->status != ERROR_OUTCOME_UNKNOWN) {
+    if (world_is_write(call->kind) && call->status < 0 && call->status != ERROR_OUTCOME_UNKNOWN) {
         route__world_fail(world, "request %llu had been refused (%d), and takes effect",
                           (unsigned long long)token - 1, call->status);
     }
@@ -38,7 +38,7 @@ static void append_effect(struct world *world, const struct shard_request *reque
     }
     uint32_t *ordinal = &world->session_ordinals[call->session];
     /* A read of other keys may come later, once it had to be asked again. */
-    bool is_ordered = call->kind == WORLD_WRITE || call->key == 0;
+    bool is_ordered = world_is_write(call->kind) || call->key == 0;
     if (is_ordered && call->ordinal < *ordinal) {
         route__world_fail(world, "request %llu takes effect after what its session asked for later",
                           (unsigned long long)token - 1);

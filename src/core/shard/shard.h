@@ -211,6 +211,7 @@ struct shard_request {
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
     bool may_be_stale;            /* A read that any replica may answer with what it has. */
     bool is_cheap;                /* A read that may go through the log (route.h, R3). */
+    bool does_release;            /* Lets go of what others wait for, and waits for no key (route.h, I6). */
     /* Which slots the shard has, as whoever asks believes: ERROR_MOVED if it does not have all of
      * them, -EBUSY if it has more, because it lags behind a split (what may be stale is answered).
      * end_slot 0: any will do. */

@@ -44,6 +44,7 @@ void txn__call_init(struct txn_call *call, struct txn_attempt *attempt,
         .protocol = 2,
         .is_write = true,
         .does_grow = options->does_grow,
+        .does_release = options->opcode != attempt->txn->options.prepare_opcode,
         .done = call_done,
         .session = &call->session,
     };
