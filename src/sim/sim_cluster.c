@@ -7,6 +7,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "sim/sim_cluster.h"
 
@@ -152,8 +153,9 @@ static void dispatch(struct cluster *cluster, struct cluster_event *event)
         uint64_t paused_until_us = sim__cluster_node_paused_until_us(node);
         if (paused_until_us > cluster->now_us) {
             /* In their order: the number stays. A moment after the end of the pause, so that what a
-             * client or the network has for it may come first. */
-            event->at_us = paused_until_us + 1;
+             * client or the network has for it may come first; the pause may also end sooner. */
+            uint64_t look_at_us = cluster->now_us + SIM__CLUSTER_PAUSE_LOOK_US;
+            event->at_us = number_min(paused_until_us + 1, look_at_us);
             push_event(cluster, event);
             return;
         }

@@ -314,7 +314,8 @@ void sim__cluster_node_set_damaged(struct cluster_node *node);
 struct sim__disk *sim__cluster_node_disk(const struct cluster_node *node);
 bool sim__cluster_node_is_running(const struct cluster_node *node);
 uint32_t sim__cluster_node_incarnation(const struct cluster_node *node);
-/* Until when it does nothing; 0: it does. */
+/* Until when it does nothing; 0: it does. What is there for it looks again at least so often. */
+#define SIM__CLUSTER_PAUSE_LOOK_US 50000u
 uint64_t sim__cluster_node_paused_until_us(const struct cluster_node *node);
 raft_node sim__cluster_node_id(const struct cluster_node *node);
 struct cluster *sim__cluster_node_cluster(const struct cluster_node *node);

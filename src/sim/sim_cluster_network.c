@@ -6,6 +6,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "sim/sim_cluster.h"
 
 enum { HELD_RETRY_US = 2000, BREAK_TOLD_US = 20000 };
@@ -39,6 +40,7 @@ static void arrive(struct cluster *cluster, const struct cluster_event *event)
     }
     uint64_t paused_until_us = sim__cluster_node_paused_until_us(node);
     uint64_t wait_us = paused_until_us > cluster->now_us ? paused_until_us - cluster->now_us : 0;
+    wait_us = number_min(wait_us, SIM__CLUSTER_PAUSE_LOOK_US);
     if (link->is_blocked && wait_us < HELD_RETRY_US) {
         wait_us = HELD_RETRY_US;
     }
