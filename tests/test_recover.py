@@ -153,6 +153,21 @@ def test_recovering_twice_and_for_nothing(three):
     assert values(survivor.client(socket_timeout=30), "key", 100) == expected(100)
 
 
+def test_a_survivor_that_was_being_emptied(three):
+    """The others are removed all the same: it is to stay, and the only one there is."""
+    survivor = three.nodes[0]
+    fill(survivor.client(socket_timeout=30), "key", 100)
+    wait_for(lambda: nobody_lags(survivor), "the survivor has it")
+    three.ask("drain", "1")
+    for node in three.nodes:
+        node.kill()
+    assert recover(survivor, "--yes").returncode == 0
+    survivor.start()
+    assert values(survivor.client(socket_timeout=30), "key", 100) == expected(100)
+    wait_for(lambda: "node.recovered" in survivor.log(), "the others are fenced")
+    assert [node["state"] for node in ask(survivor, "nodes", "--all")["nodes"]] == ["active", "removed", "removed"]
+
+
 def test_it_asks_for_a_word(three):
     node = three.nodes[0]
     for each in three.nodes:

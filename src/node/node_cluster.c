@@ -183,7 +183,10 @@ static bool admits(uint32_t node_id, void *context)
     if (node_fence_is_up(cluster)) {
         return false;
     }
-    return node == NULL || node->state != SYSTEM_NODE_REMOVED;
+    if (node == NULL) { /* This node may have no rows, but know a roster. */
+        return !node_roster_is_removed(cluster, node_id);
+    }
+    return node->state != SYSTEM_NODE_REMOVED;
 }
 
 /* What it has is not the cluster's any more: it must not serve on. */

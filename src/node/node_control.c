@@ -31,6 +31,7 @@ struct finding {
     raft_node leader;       /* Of the shard, if it said so itself; else 0. */
     bool has_replica;       /* The node, of the shard. */
     uint32_t replica_count; /* Of the node. */
+    wal_shard untold_shard; /* Its leader did not say who is a member: any node may be. 0: none. */
 };
 
 /* Something for which it must be known how all nodes are. */
@@ -76,6 +77,7 @@ static void find(const struct overview *overview, struct finding *finding)
     finding->leader = shard != NULL && shard->is_told ? shard->leader : 0;
     finding->has_replica = shard != NULL && node_overview_has_replica(shard, finding->node);
     finding->replica_count = node != NULL ? node->replica_count : 0;
+    finding->untold_shard = node_overview_untold(overview);
 }
 
 /* The shards are many: not on the loop. */
@@ -259,6 +261,15 @@ static void remove_if_empty(const struct question *question)
                        "node %" PRIu32 " has replicas: `tutti drain %" PRIu32
                        "` moves them away; --force removes it all the same",
                        node, node);
+        return;
+    }
+    if (question->finding.untold_shard != 0 && !is_forced) {
+        control_refuse(call, 409, "state",
+                       "no leader of shard %" PRIu32
+                       " answers, so node %" PRIu32
+                       " may have a replica that is needed: `tutti why %" PRIu32
+                       "` tells more; --force removes the node all the same",
+                       question->finding.untold_shard, node, question->finding.untold_shard);
         return;
     }
     set_state(question->cluster, call, node, SYSTEM_NODE_REMOVED,

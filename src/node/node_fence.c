@@ -74,10 +74,18 @@ bool node_fence_is_up(const struct node_cluster *cluster)
     return cluster->fence != NULL;
 }
 
-static void node_was_removed(void *context, int status, struct bytes reply)
+/* The rows will tell. What was refused is not asked again at once. */
+static void node_was_marked(void *context, int status, struct bytes reply)
 {
     struct node_cluster *cluster = context;
-    cluster->fence->is_asking = false; /* The rows will tell. */
+    struct error error = {0};
+    uint64_t number;
+    cluster->fence->is_asking = false;
+    if (status == 0 && system_reply_number(reply, &number, &error) == 0) {
+        cluster->fence->asked_at_ms = 0;
+    } else if (status == 0) {
+        OS_LOG_WARN(cluster->log, "node.fence", "reason=%s", error.message);
+    }
 }
 
 static void was_recorded(void *context, int status, struct bytes reply)
@@ -88,10 +96,18 @@ static void was_recorded(void *context, int status, struct bytes reply)
     cluster->fence->is_recorded = status == 0 && system_reply_number(reply, &number, NULL) == 0;
 }
 
-/* A node that is not marked yet; NULL: all are. */
-static const struct system_node *next_node(const struct node_cluster *cluster)
+/* A node that is not marked yet; NULL: all are. This one first: were it being emptied, the last of the others
+ * could not be removed, being the only active one. */
+static const struct system_node *next_node(const struct node_cluster *cluster,
+                                           enum system_node_state *state)
 {
     const struct system *system = cluster->shards->system;
+    const struct system_node *self = system_node_find(system, cluster->self);
+    *state = SYSTEM_NODE_ACTIVE;
+    if (self != NULL && self->state != SYSTEM_NODE_ACTIVE) {
+        return self;
+    }
+    *state = SYSTEM_NODE_REMOVED;
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         const struct system_node *node = system_node_at(system, i);
         if (node->id != cluster->self && node->state != SYSTEM_NODE_REMOVED) {
@@ -122,7 +138,8 @@ void node_fence_tick(struct node_cluster *cluster, uint64_t now_ms)
         return;
     }
     struct system_command command;
-    const struct system_node *node = next_node(cluster);
+    enum system_node_state state;
+    const struct system_node *node = next_node(cluster, &state);
     if (node == NULL && fence->is_recorded) {
         take_down(cluster);
         return;
@@ -130,9 +147,8 @@ void node_fence_tick(struct node_cluster *cluster, uint64_t now_ms)
     fence->is_asking = true;
     fence->asked_at_ms = now_ms;
     if (node != NULL) {
-        fence->asked_at_ms = 0;
-        system_node_state_command(&command, node->id, SYSTEM_NODE_REMOVED);
-        node_errand_send(cluster, &command, node_was_removed, cluster);
+        system_node_state_command(&command, node->id, state);
+        node_errand_send(cluster, &command, node_was_marked, cluster);
     } else {
         system_audit_command(&command, SYSTEM_AUDIT_RECOVERY, cluster->self,
                              (const char *)fence->text.data);

@@ -308,6 +308,16 @@ void node_overview_settle(struct overview *overview)
     }
 }
 
+wal_shard node_overview_untold(const struct overview *overview)
+{
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        if (!overview->shards[i].is_told) {
+            return overview->shards[i].range.shard;
+        }
+    }
+    return 0;
+}
+
 const struct overview_shard *node_overview_find(const struct overview *overview, double id)
 {
     bool is_number = id >= 1 && id <= UINT32_MAX && id == (double)(wal_shard)id;

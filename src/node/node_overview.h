@@ -76,6 +76,8 @@ void node_overview_destroy(struct overview *overview);
 
 /* NULL: there is no such shard. */
 const struct overview_shard *node_overview_find(const struct overview *overview, double id);
+/* A shard whose leader did not tell of it, so that its members are not known for sure; 0: there is none. */
+wal_shard node_overview_untold(const struct overview *overview);
 /* NULL: nobody has heard of it, and it has no replica. */
 const struct overview_node *node_overview_node(const struct overview *overview, uint32_t id);
 bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);

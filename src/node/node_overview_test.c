@@ -175,6 +175,7 @@ static void test_a_shard_splits_meanwhile(void **state)
         assert_int_equal(shard->replica.shard, shard->range.shard);
         assert_int_equal(shard->is_told, shard->range.shard != CHILD);
     }
+    assert_int_equal(node_overview_untold(overview), CHILD);
     const struct overview_shard *child = node_overview_find(overview, CHILD);
     const struct overview_shard *parent = node_overview_find(overview, PARENT);
     assert_int_equal(parent->range.end, before.first + 3);
