@@ -116,6 +116,18 @@ static void draw_shards(struct cluster *cluster)
     }
 }
 
+/* In one life of four a snapshot has many pieces; a store's flush may find the disk full. */
+static void draw_snapshots(struct cluster *cluster)
+{
+    struct cluster_nature *nature = &cluster->nature;
+    struct random random;
+    random_init(&random, cluster->options.seed ^ 0x706965636573);
+    nature->piece_size_bytes =
+        random_chance(&random, 1, 4) ? sim__cluster_between(&random, 50, 3000) : 0;
+    nature->faults.full_percent =
+        random_chance(&random, 1, 4) ? sim__cluster_between(&random, 1, 50) : 0;
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 #define SETTING(member) SIM__SETTING(struct cluster_nature, member)
@@ -150,6 +162,7 @@ static const struct sim__setting settings[] = {
     SETTING(store_flush_us),
     SETTING(recent_size_bytes),
     SETTING(window_size_bytes),
+    SETTING(piece_size_bytes),
     SETTING(floor_delay_ms),
     SETTING(value_size_max),
     SETTING(kill_every_us),
@@ -197,6 +210,7 @@ static const struct sim__setting settings[] = {
     SETTING(aimed_per_mille),
     SETTING(faults.busy_percent),
     SETTING(faults.incomplete_percent),
+    SETTING(faults.full_percent),
 };
 
 enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
@@ -241,6 +255,7 @@ int sim__cluster_draw(struct cluster *cluster, struct error *error)
     random_init(&cluster->random, options->seed);
     draw_most(cluster);
     draw_shards(cluster);
+    draw_snapshots(cluster);
     sim__cluster_split_draw(cluster);
     sim__cluster_office_draw(cluster);
     sim__cluster_gossip_draw(cluster);

@@ -374,6 +374,7 @@ int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range 
         .pace = &node->pace,
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
+        .piece_size_bytes = nature->piece_size_bytes,
         .floor_delay_ms = nature->floor_delay_ms,
         .heads_delay_ms = nature->floor_delay_ms, /* As good as any. */
         .first_slot = range->first,
@@ -480,7 +481,8 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     sim__cluster_note(cluster, "node.start", node->id, node->incarnation, 0);
     struct error error = {0};
     int status = open_cores(node, &error);
-    bool is_provoked = (status == -ENOSPC && node->is_full) ||
+    bool is_full = node->is_full || cluster->nature.faults.full_percent > 0;
+    bool is_provoked = (status == -ENOSPC && is_full) ||
                        (status == -EIO && sim__disk_flush_error_count(node->disk) > 0);
     if (status == ERROR_CORRUPT && sim__disk_damage_count(node->disk) > 0 && has_refused(node)) {
         /* Rightly: too few others. A person brings a copy. */

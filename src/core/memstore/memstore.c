@@ -409,6 +409,10 @@ static struct bytes memstore_iterator_value(void *context, const struct env_iter
 
 static int interface_flush(void *context, struct error *error)
 {
+    struct memstore *memstore = context;
+    if (happens(memstore, memstore->faults.full_percent)) {
+        return error_set(error, -ENOSPC, "flush the store");
+    }
     memstore_flush(context);
     return 0;
 }

@@ -37,6 +37,7 @@ struct memstore_faults {
     uint32_t busy_percent;       /* write(): -EBUSY, nothing changed. */
     uint32_t incomplete_percent; /* get, seek, next in the memory tier: ERROR_INCOMPLETE. */
     uint32_t read_error_percent; /* get, seek, next: -EIO. */
+    uint32_t full_percent;       /* flush(): -ENOSPC, nothing is durable that was not. */
 };
 void memstore_set_faults(struct memstore *memstore, struct memstore_faults faults);
 

@@ -363,9 +363,8 @@ static int keep(struct route_place *place, struct shard_request *request)
         return -E2BIG;
     }
     size = route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + size);
-    if (route->statistics.held_count > 0 &&
-        route->statistics.held_size_bytes + size >
-            route__limit(route->options.held_size_bytes_max, request)) {
+    if (route->statistics.held_count > 0 && !request->is_bounded &&
+        route->statistics.held_size_bytes + size > route->options.held_size_bytes_max) {
         PROBE("route.held_full");
         route->statistics.busy_count++;
         return -EBUSY;

@@ -20,9 +20,10 @@
  *       none. What may have had an effect ends with its reply or with ERROR_OUTCOME_UNKNOWN.
  *   I5. A reply goes to the request that it answers, or nowhere.
  *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways (more is refused
- *       with -EBUSY), by guest_size_bytes_max for each other node (which is told beforehand). Of both, half
- *       as much again is for requests that release what others wait for (does_release), which also go before
- *       those of other sessions: else those that wait could fill all of it, and wait for ever.
+ *       with -EBUSY, but for what is bounded by whoever asks: is_bounded), by guest_size_bytes_max for each
+ *       other node (which is told beforehand) and half as much again for requests that release what others
+ *       wait for (does_release), which also go before those of other sessions. Else those that wait could
+ *       fill all of it, and wait for ever for steps of the transaction that holds their keys.
  *   I7. A message that is malformed changes nothing.
  *
  * ---- Streams ----

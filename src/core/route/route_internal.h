@@ -156,12 +156,6 @@ static inline uint64_t route__charge(uint64_t encoded_size_bytes)
     return encoded_size_bytes + 256;
 }
 
-/* Of so much, how much may this one fill? (I6) */
-static inline uint64_t route__limit(uint64_t size_bytes_max, const struct shard_request *request)
-{
-    return request->does_release ? size_bytes_max + size_bytes_max / 2 : size_bytes_max;
-}
-
 /* A request that is kept, with its command in the form in which it is sent. */
 struct route_held {
     struct list link;                    /* In its line: waiting or sent. */

@@ -269,9 +269,12 @@ static bool is_full(const struct route_place *place, const struct route_held *he
                                place->route->options.message_size_bytes_max) {
         return true;
     }
+    uint64_t room = place->room_bytes;
+    if (held->request->does_release) {
+        room += room / 2; /* I6 */
+    }
     return place->sent_size_bytes > 0 &&
-           place->sent_size_bytes + route__charge(held->encoded_size_bytes) >
-               route__limit(place->room_bytes, held->request);
+           place->sent_size_bytes + route__charge(held->encoded_size_bytes) > room;
 }
 
 /* Those of a message are for the same slots. */

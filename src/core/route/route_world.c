@@ -405,6 +405,7 @@ static bool try_to_submit(struct world *world, struct world_live *live)
     live->request.order_key = call->key;
     live->request.does_grow = call->kind == WORLD_WRITE;
     live->request.does_release = call->kind == WORLD_RELEASE;
+    live->request.is_bounded = call->kind == WORLD_RELEASE;
     live->request.is_cheap = call->kind == WORLD_CHEAP_READ;
     live->request.may_be_stale = call->kind == WORLD_STALE_READ;
     bool is_older = session->world->nodes[session->node].is_older;

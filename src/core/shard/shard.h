@@ -211,7 +211,8 @@ struct shard_request {
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
     bool may_be_stale;            /* A read that any replica may answer with what it has. */
     bool is_cheap;                /* A read that may go through the log (route.h, R3). */
-    bool does_release;            /* Lets go of what others wait for, and waits for no key (route.h, I6). */
+    bool does_release; /* Lets go of what others wait for, and waits for no key (route.h, I6). */
+    bool is_bounded;   /* Whoever asks bounds what its requests take, all together (route.h, I6). */
     /* Which slots the shard has, as whoever asks believes: ERROR_MOVED if it does not have all of
      * them, -EBUSY if it has more, because it lags behind a split (what may be stale is answered).
      * end_slot 0: any will do. */
@@ -414,6 +415,7 @@ struct shard_options {
      * window. */
     uint64_t recent_size_bytes_max;
     uint64_t window_size_bytes_max;
+    uint32_t piece_size_bytes; /* Of a snapshot: a piece ends with the row that reaches it. 0: 512 KiB. */
     /* The other replicas are told of floors after so long, if they make few answers useless; ten
      * times a second, if many. 0: 5000. */
     uint32_t floor_delay_ms;

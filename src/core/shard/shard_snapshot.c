@@ -13,7 +13,7 @@
 #include "core/shard/shard_message.h"
 
 enum {
-    PIECE_SIZE_BYTES = 512 << 10, /* A piece ends with the row that reaches this. */
+    PIECE_SIZE_BYTES = 512 << 10,
     RESEND_INTERVAL_MS = 200,
     SEND_COUNT_MAX = 50, /* Of one piece, without an answer. */
     BUSY_RETRY_MS = 5,
@@ -112,6 +112,8 @@ static int seek(const struct env_store *store, struct env_iterator *iterator,
 static int read_rows(struct shard_snapshot *snapshot)
 {
     const struct env_store *store = &snapshot->shard->options.store;
+    uint32_t wished = snapshot->shard->options.piece_size_bytes;
+    uint32_t piece_size = wished != 0 ? wished : PIECE_SIZE_BYTES;
     struct env_iterator *iterator;
     int status = store->ops->iterator_open(store->context, snapshot->store_snapshot, ENV_TIER_DISK,
                                            buffer_bytes(&snapshot->lower),
@@ -120,7 +122,7 @@ static int read_rows(struct shard_snapshot *snapshot)
         return status;
     }
     status = seek(store, iterator, snapshot);
-    while (status == 0 && snapshot->content.size_bytes < PIECE_SIZE_BYTES) {
+    while (status == 0 && snapshot->content.size_bytes < piece_size) {
         append_row(snapshot, store->ops->iterator_key(store->context, iterator),
                    store->ops->iterator_value(store->context, iterator));
         status = store->ops->iterator_next(store->context, iterator);

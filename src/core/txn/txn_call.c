@@ -45,6 +45,7 @@ void txn__call_init(struct txn_call *call, struct txn_attempt *attempt,
         .is_write = true,
         .does_grow = options->does_grow,
         .does_release = options->opcode != attempt->txn->options.prepare_opcode,
+        .is_bounded = true, /* By size_bytes_max: of the parts, and a small one for each of them. */
         .done = call_done,
         .session = &call->session,
     };
