@@ -389,6 +389,7 @@ struct shard_options shard__world_options(struct shard__world *world)
         .window_size_bytes_max = 1 << 20,
         .is_asked_by_host_only = world->is_asked_by_host_only,
         .floor_delay_ms = world->floor_delay_ms,
+        .piece_size_bytes = world->piece_size_bytes,
         .first_slot = world->first_slot,
         .end_slot = world->end_slot,
         .append_slot_row = toy_append_slot_row,

@@ -82,6 +82,7 @@ struct shard__world {
     raft_index child_index; /* Applied then. */
     bool is_asked_by_host_only;
     uint32_t floor_delay_ms;
+    uint32_t piece_size_bytes;
     uint32_t older_nodes;   /* A bit for each that does not understand floors, from node 1 on. */
     uint32_t node_count;    /* That may be asked about membership, from 1; 0: nobody is. */
     uint32_t emptied_count; /* How often the host was told. */
