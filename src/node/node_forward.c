@@ -4,7 +4,9 @@
  *
  * The session of a connection lives in the gateway's memory but is touched on the shard's thread
  * only, from the first request to the last answer; the gateway keeps a connection until its last
- * request is answered, and messages of one loop arrive in order, so a session's order is kept. */
+ * request is answered, and messages of one loop arrive in order, so a session's order is kept: what a shard
+ * does not take for now goes before what comes for it later. A session has requests at one shard only at a time,
+ * so shards do not wait for each other. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "node/node_cluster.h"
@@ -16,7 +18,7 @@ struct forward {
     struct node_shards *shards;
     wal_shard id;
     struct os_loop *home;
-    struct list link; /* In `refused`. */
+    struct list link; /* In what its shard refused. */
     int status;
     struct buffer reply;
     struct bytes arguments[];
@@ -46,6 +48,25 @@ static void answered(struct shard_request *request, int status, struct bytes rep
     send_home(forward);
 }
 
+static struct node_refused *refused_of(const struct forward *forward)
+{
+    struct node_refused *refused = &forward->shards->refused[node_place_of(forward->id)];
+    if (refused->requests.next == NULL) { /* The first time. */
+        list_init(&refused->requests);
+        list_init(&refused->link);
+    }
+    return refused;
+}
+
+static void refuse(struct forward *forward)
+{
+    struct node_refused *refused = refused_of(forward);
+    if (list_is_empty(&refused->requests)) {
+        list_push_back(&forward->shards->refusing, &refused->link);
+    }
+    list_push_back(&refused->requests, &forward->link);
+}
+
 static void submit(struct forward *forward)
 {
     struct reply reply = {&forward->reply, forward->request.protocol};
@@ -57,7 +78,7 @@ static void submit(struct forward *forward)
     case SHARD_ANSWERED:
         break;
     case -EBUSY:
-        list_push_back(&forward->shards->refused, &forward->link);
+        refuse(forward);
         return;
     default:
         forward->status = status;
@@ -69,23 +90,34 @@ static void submit(struct forward *forward)
 static void arrive(struct os_message *message)
 {
     struct forward *forward = LIST_ITEM(message, struct forward, message);
-    if (list_is_empty(&forward->shards->refused)) {
+    /* What releases others waits for none of them; it has a session of its own. */
+    if (list_is_empty(&refused_of(forward)->requests) || forward->request.does_release) {
         submit(forward);
     } else {
-        list_push_back(&forward->shards->refused, &forward->link); /* Keep the order. */
+        refuse(forward); /* Keep the order. */
+    }
+}
+
+static void retry(struct node_refused *refused)
+{
+    struct list requests;
+    list_init(&requests);
+    list_append_all(&requests, &refused->requests);
+    for (struct list *member; (member = list_pop_front(&requests)) != NULL;) {
+        submit(LIST_ITEM(member, struct forward, link));
+        if (!list_is_empty(&refused->requests)) {
+            list_append_all(&refused->requests, &requests);
+        }
     }
 }
 
 void node_forward_retry(struct node_shards *shards)
 {
-    struct list refused;
-    list_init(&refused);
-    list_append_all(&refused, &shards->refused);
-    for (struct list *member; (member = list_pop_front(&refused)) != NULL;) {
-        submit(LIST_ITEM(member, struct forward, link));
-        if (!list_is_empty(&shards->refused)) {
-            list_append_all(&shards->refused, &refused);
-        }
+    struct list refusing;
+    list_init(&refusing);
+    list_append_all(&refusing, &shards->refusing);
+    for (struct list *member; (member = list_pop_front(&refusing)) != NULL;) {
+        retry(LIST_ITEM(member, struct node_refused, link));
     }
 }
 

@@ -290,6 +290,12 @@ struct node_shard {
     uint64_t unreadable_count;
 };
 
+/* Forwarded requests that were too many for a shard, in their order. */
+struct node_refused {
+    struct list requests;
+    struct list link;
+};
+
 /* A SPLIT was applied; the child is opened when the store has it. */
 struct node_birth {
     struct node_shard *parent;
@@ -425,7 +431,8 @@ struct node_shards {
     uint32_t leading_count;
     struct node_changes changes; /* Under the mutex: whose figures were published. */
     uint64_t figures_at_ms;
-    struct list refused; /* Forwarded requests that were too many; tried again each tick. */
+    struct node_refused *refused; /* By node_place_of() the shard, which need not be open. */
+    struct list refusing;         /* Those that have some: tried again each tick. */
 };
 
 /* The replica of the first shard, which has the rows of the cluster itself. */

@@ -411,7 +411,8 @@ struct node_shard *node_shards_find(struct node_shards *shards, wal_shard id)
 
 void node__shards_init(struct node_shards *shards)
 {
-    list_init(&shards->refused);
+    list_init(&shards->refusing);
+    shards->refused = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->refused[0]);
     shards->figures_mutex = os_mutex_create();
     shards->items = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->items[0]);
     shards->figures = memory_allocate_zeroed(SLOTS_SHARD_COUNT_MAX, sizeof shards->figures[0]);
@@ -441,6 +442,7 @@ void node__shards_deinit(struct node_shards *shards)
     memory_free(shards->ticked);
     memory_free(shards->unpublished);
     memory_free(shards->held);
+    memory_free(shards->refused);
 }
 
 /* ---- Service --------------------------------------------------------------------------------- */
@@ -587,7 +589,7 @@ static void tick(void *context)
     wake_at_ms = figures_at_ms < wake_at_ms ? figures_at_ms : wake_at_ms;
     uint64_t shares_at_ms = node__shares_tick(shards->shares, now);
     wake_at_ms = shares_at_ms < wake_at_ms ? shares_at_ms : wake_at_ms;
-    if (!list_is_empty(&shards->refused)) {
+    if (!list_is_empty(&shards->refusing)) {
         wake_at_ms = now;
     }
     if (shards->held_count > 0) {

@@ -366,6 +366,9 @@ static void open_late(struct cluster_node *node, const struct slots_range *range
     bool does_campaign = is_born && parent != NULL && shard_is_ready(parent);
     struct env_store store = memstore_interface(node->memstore);
     bool is_lost = false;
+    struct memstore_faults none_full = cluster->nature.faults;
+    none_full.full_percent = 0; /* The node would stop, and be started again. */
+    memstore_set_faults(node->memstore, none_full);
     int status = sim__cluster_open_shard(node, range, &error);
     if (status == 0) {
         status = shard_has_lost(&store, range->shard, &is_lost, &error);
@@ -377,6 +380,7 @@ static void open_late(struct cluster_node *node, const struct slots_range *range
     if (status == 0) {
         status = sim__cluster_start_shard(node, place, &error);
     }
+    memstore_set_faults(node->memstore, cluster->nature.faults);
     if (status != 0) {
         sim__cluster_fail(cluster, "node %u does not open shard %u: %s (%s)", node->id,
                           range->shard, error.message, error_text(status));
