@@ -248,7 +248,8 @@ static void subtract_future(struct placement *placement, uint16_t node, uint64_t
 }
 
 /* What a group has besides what it wants: learners that will be voters, and the voter that will go
- * for them. Which one that is depends on the fullness after all groups before this one. */
+ * for them. Which one that is depends on the fullness after all groups before this one, so it is only a first
+ * guess: see placement__project_again(). */
 static uint16_t project(struct placement *placement, const struct placement__view *view)
 {
     uint16_t victim = PLACEMENT__NOWHERE;
@@ -460,6 +461,24 @@ void placement__undo_exchange(struct placement *placement, const struct placemen
         add_future(placement, victim, view->weight_bytes);
         place_by_fullness(placement, victim);
     }
+}
+
+uint16_t placement__project_again(struct placement *placement, const struct placement__view *view,
+                                  uint16_t learner)
+{
+    uint16_t victim = placement->victims[view->index];
+    if (victim == PLACEMENT__NOWHERE) {
+        return victim;
+    }
+    add_future(placement, victim, view->weight_bytes);
+    place_by_fullness(placement, victim);
+    int32_t zone_gain;
+    uint16_t better = placement__victim(placement, view, learner, &zone_gain);
+    victim = better != PLACEMENT__NOWHERE ? better : victim;
+    subtract_future(placement, victim, view->weight_bytes);
+    place_by_fullness(placement, victim);
+    placement->victims[view->index] = victim;
+    return victim;
 }
 
 void placement__move_lead(struct placement *placement, const struct placement__view *view,

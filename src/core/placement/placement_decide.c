@@ -333,7 +333,7 @@ static int finish_learner(struct placement *placement, const struct placement__v
     if (!is_usable(placement, view, 0)) {
         return PLACEMENT_CHANGING; /* Suspected: soon it is known whether it lives. */
     }
-    uint16_t victim = placement->victims[view->index];
+    uint16_t victim = placement__project_again(placement, view, learner);
     placement_node node = placement->nodes[learner].state->id;
     if (view->live_count < view->voter_count) {
         return PLACEMENT_GRACE; /* It may soon be needed for something more urgent. */

@@ -149,6 +149,10 @@ void placement__add_replica(struct placement *placement, const struct placement_
 enum placement_health placement__begin_exchange(struct placement *placement,
                                                 const struct placement__view *view, uint16_t node,
                                                 uint16_t victim, enum placement_reason reason);
+/* Who goes for the learner, now that it is known who goes in all other groups: what is begun by the accounts of all
+ * must not be judged by those of some (I6). Returns placement->victims[view->index]. */
+uint16_t placement__project_again(struct placement *placement, const struct placement__view *view,
+                                  uint16_t learner);
 /* The learner on `node` will go instead of `victim` (NOWHERE: nobody would have). */
 void placement__undo_exchange(struct placement *placement, const struct placement__view *view,
                               uint16_t node, uint16_t victim);
