@@ -332,6 +332,9 @@ static int take_input(struct raft *raft, const struct raft_input *input)
     case RAFT_INPUT_PEER_LOST:
         raft__peer_lost(raft, input->node);
         return 0;
+    case RAFT_INPUT_WHOLE:
+        raft__whole(raft);
+        return 0;
     case RAFT_INPUT_COMPACTED:
         compacted(raft, input->index);
         return 0;
@@ -369,6 +372,7 @@ static void fill_output(const struct raft *raft, struct raft_output *output)
     output->lease_until_ms = is_leader ? raft__lease_until_ms(raft) : 0;
     output->is_transferring = is_leader && raft->transfer_target != 0;
     output->is_impaired = raft->is_impaired;
+    output->is_whole = raft->is_whole;
     output->is_quiet = raft->is_quiet;
     output->wake_at_ms =
         is_leader ? raft__leader_wake_at_ms(raft) : raft__follower_wake_at_ms(raft);

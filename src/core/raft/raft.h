@@ -25,7 +25,9 @@
  *   I8. An impaired member (it lost part of its log, or the term and the vote) neither votes nor
  *       campaigns, and nothing that it answers counts for a quorum, until it is whole again: a
  *       leader has committed, without it, an entry that it proposed after it had heard of this
- *       life of the member, and the member has that entry, and so all that was committed before.
+ *       life of the member, and the member has that entry, and so all that was committed before;
+ *       and the driver has made durable that it is whole (`output.is_whole`, RAFT_INPUT_WHOLE). Else it
+ *       could be made a voter that is needed, and forget that it is whole.
  *
  * Why I8 suffices when the term was lost. Let e be that entry, of term T, and Q the quorum that has
  * it, without the member. Of a leader of a later term T' that was elected with the help of Q (of
@@ -185,8 +187,8 @@ struct raft_options {
      * member yet (a learner that has heard of nobody), waits for a leader. */
     struct raft_configuration configuration;
     raft_index configuration_index;
-    /* I8. The hard state is what is left of it. Stays so in each life until `output.is_impaired`
-     * says otherwise and that was stored. */
+    /* I8. The hard state is what is left of it. Stays so in each life until `output.is_whole` says
+     * otherwise and that was stored, durably. */
     bool is_impaired;
     /* It has never sent a message, so it has promised nothing to any leader (I7) and may vote at
      * once. */
@@ -257,6 +259,8 @@ enum raft_input_kind {
     RAFT_INPUT_PEER_LOST,
     /* `node` is thought to be alive again: a leader that had fallen quiet without it sees to it. */
     RAFT_INPUT_PEER_FOUND,
+    /* That this member is whole, as `output.is_whole` says, is durable. Of no effect for others. */
+    RAFT_INPUT_WHOLE,
     /* Entries up to `index` can no longer be read: who needs them gets a snapshot. */
     RAFT_INPUT_COMPACTED,
     /* The streaming of a snapshot to `node` has ended: it has the state at `index`, or
@@ -322,6 +326,7 @@ struct raft_output {
                                 UINT64_MAX: the only voter. */
     bool is_transferring;    /* Leader: proposals are refused with -EBUSY for now. */
     bool is_impaired;
+    bool is_whole; /* Impaired, and has all that it lacked: to be made durable (RAFT_INPUT_WHOLE). */
     bool is_quiet;
     uint64_t wake_at_ms; /* Step again no later than this; UINT64_MAX: nothing to wait for. */
 };

@@ -165,8 +165,14 @@ static void mend(struct raft *raft, const struct raft_message *message)
     if (is_whole(raft, message) || BUG("raft.mended_early")) {
         raft_term term = raft->hard_state.term;
         TRACE("raft.mended", term, message->last_index, raft->durable_index, 0);
-        raft->is_impaired = false;
+        raft->is_whole = true;
     }
+}
+
+void raft__whole(struct raft *raft)
+{
+    raft->is_impaired = raft->is_impaired && !raft->is_whole;
+    raft->is_whole = false;
 }
 
 void raft__heartbeat_request(struct raft *raft, const struct raft_message *message)
@@ -179,7 +185,7 @@ void raft__heartbeat_request(struct raft *raft, const struct raft_message *messa
     bool is_unsure = raft->is_impaired && !BUG("raft.impaired_commits_unverified");
     advance_commit(raft, is_unsure ? number_min(message->commit_index, raft->verified_index)
                                    : message->commit_index);
-    if (raft->is_impaired && (!has_lost || BUG("raft.mended_early"))) {
+    if (raft->is_impaired && !raft->is_whole && (!has_lost || BUG("raft.mended_early"))) {
         mend(raft, message);
     }
     raft->is_quiet = message->is_quiet && !raft->is_impaired &&

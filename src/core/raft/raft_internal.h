@@ -105,6 +105,7 @@ struct raft {
     enum raft_role role;
     raft_node leader; /* 0: unknown. */
     bool is_impaired;
+    bool is_whole;             /* Impaired only until that is durable. */
     bool is_newborn;           /* It has neither stood for election nor heard of a term. */
     uint64_t mark;             /* Of this life, if it is impaired. */
     raft_index verified_index; /* Impaired: up to here the log is what the leader has. */
@@ -252,6 +253,7 @@ void raft__count_votes(struct raft *raft);
 
 void raft__append_request(struct raft *raft, const struct raft_message *message,
                           const struct raft_entry *entries);
+void raft__whole(struct raft *raft);
 void raft__heartbeat_request(struct raft *raft, const struct raft_message *message);
 /* Tell the sender of a request of an old term about the newer one. */
 void raft__refuse_stale(struct raft *raft, const struct raft_message *message);

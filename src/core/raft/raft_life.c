@@ -672,6 +672,7 @@ static void begin(uint64_t seed, bool is_tracing)
     raft__world_init(&life.world);
     life.world.does_show_messages = is_tracing;
     life.world.does_show_changes = is_tracing;
+    life.world.does_prove_late = seed % 2 == 1;
     life.world.append_cut_count = chance(1, 2) ? 1 + below(3) : 0;
     life.world.options.quiet_after_ms = chance(1, 3) ? 100 + below(400) : 0;
     life.world.options.heartbeat_phase_ms = draw_phase_ms(seed);

@@ -406,7 +406,9 @@ static int step(struct raft__world *world, raft_node id, struct raft_input input
     if (raft_last_index(node->raft) != node->log.last_index || !raft__is_consistent(node->raft)) {
         raft__world_violate(world, "%" PRIu32 " is not consistent", id);
     }
-    return 0;
+    return output.is_whole && !world->does_prove_late
+               ? step(world, id, (struct raft_input){.kind = RAFT_INPUT_WHOLE}, NULL)
+               : 0;
 }
 
 int raft__world_step(struct raft__world *world, raft_node id, struct raft_input input)
@@ -509,7 +511,12 @@ void raft__world_persist(struct raft__world *world, raft_node id, uint32_t count
 
 void raft__world_store(struct raft__world *world, raft_node id)
 {
-    world->nodes[id].stored = world->nodes[id].applied;
+    struct raft__world_node *node = &world->nodes[id];
+    node->stored = node->applied;
+    if (node->raft != NULL && node->output.is_whole) {
+        int status = raft__world_step(world, id, (struct raft_input){.kind = RAFT_INPUT_WHOLE});
+        ASSERT(status == 0);
+    }
 }
 
 void raft__world_compact(struct raft__world *world, raft_node id, uint64_t keep_count)

@@ -100,6 +100,7 @@ struct raft__world {
     struct raft_options options; /* For all: the intervals. */
     bool does_show_messages;
     bool does_show_changes;
+    bool does_prove_late; /* That a member is whole is durable only with raft__world_store(). */
     struct buffer shown;
     char violation[256]; /* Empty: none. */
     /* Cut appends into several of at most so many entries; 0: not. */

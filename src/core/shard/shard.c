@@ -265,12 +265,15 @@ static void take_output(struct shard *shard, const struct raft_output *output,
     shard->lease_until_ms = output->lease_until_ms;
     shard->is_transferring = output->is_transferring;
     shard->is_quiet = output->is_quiet;
-    if (shard->is_impaired && !output->is_impaired) {
+    bool is_impaired = output->is_impaired && !output->is_whole;
+    if (shard->is_impaired && !is_impaired) {
         PROBE("shard.whole");
         TRACE("shard.whole", shard->options.id, output->term, output->commit_index, 0);
         shard->is_flag_stale = true;
+        shard->proof.is_written = false;
     }
-    shard->is_impaired = output->is_impaired;
+    shard->is_impaired = is_impaired;
+    shard->proof.is_wanted = output->is_whole;
     shard->raft_wake_at_ms = output->wake_at_ms;
     if (has_lost) {
         shard->reign++;
@@ -313,6 +316,11 @@ static void step(struct shard *shard, struct raft_input input)
 void shard__step_tick(struct shard *shard)
 {
     step(shard, (struct raft_input){.kind = RAFT_INPUT_TICK});
+}
+
+void shard__step_whole(struct shard *shard)
+{
+    step(shard, (struct raft_input){.kind = RAFT_INPUT_WHOLE});
 }
 
 void shard__finish_step(struct shard *shard)
@@ -655,6 +663,7 @@ uint64_t shard_tick(struct shard *shard)
     wake_at_ms = number_min(wake_at_ms, shard__snapshot_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__install_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__discard_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__prove_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__ask_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__floor_tick(shard, now_ms));
     return number_min(wake_at_ms, shard->raft_wake_at_ms);

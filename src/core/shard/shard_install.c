@@ -319,6 +319,7 @@ static void finish(struct shard *shard)
     }
     shard->is_flag_stale = shard->is_impaired && !is_impaired;
     shard->is_impaired = is_impaired;
+    shard->proof.is_written = !shard->is_flag_stale; /* What is in place is durable. */
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
     if (!BUG("shard.window_kept_over_snapshot")) {
         shard__window_reset(shard->window, shard->applied_index);

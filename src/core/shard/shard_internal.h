@@ -124,6 +124,18 @@ struct shard_write {
     uint64_t stamp_ms; /* The newest up to that entry. */
     struct slots_range range;
     bool has_split; /* It is flushed. */
+    bool has_flag;  /* It says that the replica is not impaired any more. */
+    int status;
+    struct error error;
+};
+
+/* That a replica is whole again becomes durable (shard_prove.c). */
+struct shard_proof {
+    struct shard_work work;
+    bool is_wanted;  /* Raft waits for it. */
+    bool is_written; /* The store says so, and needs a flush. */
+    bool is_working;
+    uint64_t retry_at_ms;
     int status;
     struct error error;
 };
@@ -174,6 +186,7 @@ struct shard {
     bool is_stateless;         /* The rows are being replaced: nothing is read or applied. */
     bool is_impaired;          /* I8 of raft. */
     bool is_flag_stale;        /* The store says that it is impaired, and it is not any more. */
+    struct shard_proof proof;
     bool is_narrow; /* Without any state, and its log must not begin at the first entry. */
     bool is_split_unanswered; /* SPLIT was applied: what waits has to be handed back. */
     bool is_splitting; /* Leader: SPLIT was gathered, and what waited is not handed back yet. */
@@ -393,6 +406,8 @@ void shard__ask_answer(struct shard *shard);
 
 MUST_USE int shard__discard_receive(struct shard *shard, raft_node from, struct bytes message);
 void shard__discard_persisted(struct shard *shard);
+/* The same; Raft hears of it. */
+uint64_t shard__prove_tick(struct shard *shard, uint64_t now_ms);
 /* Returns when to be called again. */
 uint64_t shard__discard_tick(struct shard *shard, uint64_t now_ms);
 void shard__discard_deinit(struct shard *shard);
@@ -518,6 +533,7 @@ void shard__install_keys(wal_shard id, uint8_t keys[3][SHARD_INSTALL_KEY_SIZE_BY
 
 /* Have Raft look at the time. */
 void shard__step_tick(struct shard *shard);
+void shard__step_whole(struct shard *shard);
 uint64_t shard__now_ms(const struct shard *shard);
 /* Have Raft take the open entry. It stays open when that is not possible now. */
 void shard__propose_open(struct shard *shard);

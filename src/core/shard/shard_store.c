@@ -32,6 +32,7 @@ static void save_applied_early(struct shard *shard)
 static void freeze(struct shard *shard)
 {
     ASSERT(shard->handed_index < shard->applied_index || shard->is_flag_stale);
+    bool has_flag = shard->is_flag_stale;
     shard__meta_store(shard);
     if (BUG("shard.applied_saved_before_batch")) {
         save_applied_early(shard);
@@ -44,6 +45,7 @@ static void freeze(struct shard *shard)
         .stamp_ms = shard->applied_stamp_ms,
         .range = shard->range,
         .has_split = shard->split_index > shard->handed_index,
+        .has_flag = has_flag,
     };
     shard->handed_index = shard->applied_index;
     if (BUG("shard.stored_before_written")) {
@@ -155,6 +157,7 @@ static int finish_write(struct shard *shard)
         shard->stored_index = write->index;
         shard->stored_stamp_ms = write->stamp_ms;
         shard->stored_range = write->range;
+        shard->proof.is_written |= write->has_flag;
     }
     return write->status;
 }
