@@ -265,8 +265,7 @@ static void remove_if_empty(const struct question *question)
     }
     if (question->finding.untold_shard != 0 && !is_forced) {
         control_refuse(call, 409, "state",
-                       "no leader of shard %" PRIu32
-                       " answers, so node %" PRIu32
+                       "no leader of shard %" PRIu32 " answers, so node %" PRIu32
                        " may have a replica that is needed: `tutti why %" PRIu32
                        "` tells more; --force removes the node all the same",
                        question->finding.untold_shard, node, question->finding.untold_shard);

@@ -304,7 +304,8 @@ void sim__cluster_node_unreachable(struct cluster *cluster, struct cluster_node 
                                    raft_node other)
 {
     bool is_lost = random_chance(&cluster->random, 1, 2);
-    node->thought_gone[other - 1] |= is_lost; /* Until it is found to be there: sim_cluster_gossip.c. */
+    node->thought_gone[other - 1] |=
+        is_lost; /* Until it is found to be there: sim_cluster_gossip.c. */
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct shard *shard = node->replicas[i].shard;
         if (shard != NULL) {

@@ -326,7 +326,8 @@ struct raft_output {
                                 UINT64_MAX: the only voter. */
     bool is_transferring;    /* Leader: proposals are refused with -EBUSY for now. */
     bool is_impaired;
-    bool is_whole; /* Impaired, and has all that it lacked: to be made durable (RAFT_INPUT_WHOLE). */
+    bool
+        is_whole; /* Impaired, and has all that it lacked: to be made durable (RAFT_INPUT_WHOLE). */
     bool is_quiet;
     uint64_t wake_at_ms; /* Step again no later than this; UINT64_MAX: nothing to wait for. */
 };

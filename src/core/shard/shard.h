@@ -415,7 +415,8 @@ struct shard_options {
      * window. */
     uint64_t recent_size_bytes_max;
     uint64_t window_size_bytes_max;
-    uint32_t piece_size_bytes; /* Of a snapshot: a piece ends with the row that reaches it. 0: 512 KiB. */
+    uint32_t
+        piece_size_bytes; /* Of a snapshot: a piece ends with the row that reaches it. 0: 512 KiB. */
     /* The other replicas are told of floors after so long, if they make few answers useless; ten
      * times a second, if many. 0: 5000. */
     uint32_t floor_delay_ms;
