@@ -670,8 +670,7 @@ static void begin(uint64_t seed, bool is_tracing)
                          .cut_until_us = UINT64_MAX};
     random_init(&life.random, seed);
     raft__world_init(&life.world);
-    life.world.does_show_messages = is_tracing;
-    life.world.does_show_changes = is_tracing;
+    life.world.does_show_messages = life.world.does_show_changes = is_tracing;
     life.world.does_prove_late = seed % 2 == 1;
     life.world.append_cut_count = chance(1, 2) ? 1 + below(3) : 0;
     life.world.options.quiet_after_ms = chance(1, 3) ? 100 + below(400) : 0;
