@@ -89,7 +89,8 @@ struct node_identity {
 MUST_USE int node_identity_open(struct node_identity *identity, struct node_data *data,
                                 struct error *error);
 void node_identity_close(struct node_identity *identity);
-/* Make a new certificate when the old one has lived two thirds of its life. */
+/* Make a new certificate when the old one has lived two thirds of its life, or when its life has not begun:
+ * the clock was ahead when it was made. */
 MUST_USE int node_identity_renew(struct node_identity *identity, struct node_data *data,
                                  bool *is_renewed, struct error *error);
 

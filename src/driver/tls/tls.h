@@ -125,6 +125,8 @@ MUST_USE int tls_pair_verify(const struct tls_pair *pair, struct bytes authority
 /* When a certificate should be renewed: two thirds of its life (the backdated part left out) have
  * passed. */
 uint64_t tls_renewal_due_ms(const struct tls_identity *identity);
+/* So it is then; and before a certificate is valid, too: the clock was ahead when it was made. */
+bool tls_is_renewal_due(const struct tls_identity *identity, uint64_t now_ms);
 
 /* SHA-256 of the first certificate of a PEM text (of its DER form): what a join token pins. Errors:
  * ERROR_PROTOCOL. */

@@ -350,6 +350,20 @@ static void test_renewal(void **state)
     tls_pair_deinit(&authority);
 }
 
+/* Claim: it is also due while the certificate is not valid yet, to the millisecond. */
+static void test_renewal_of_what_is_not_valid_yet(void **state)
+{
+    (void)state;
+    const struct tls_identity identity = {.valid_from_ms = now_ms,
+                                          .valid_until_ms = now_ms + 91 * TLS_DAY_MS};
+    assert_true(tls_is_renewal_due(&identity, 0));
+    assert_true(tls_is_renewal_due(&identity, now_ms - 1));
+    assert_false(tls_is_renewal_due(&identity, now_ms));
+    uint64_t due_ms = now_ms + TLS_BACKDATED_MS + 60 * TLS_DAY_MS;
+    assert_false(tls_is_renewal_due(&identity, due_ms - 1));
+    assert_true(tls_is_renewal_due(&identity, due_ms));
+}
+
 /* Claim: the fingerprint is the SHA-256 of the certificate's DER form, as other programs show it,
  * and only the first certificate counts. */
 static void test_fingerprint(void **state)
@@ -491,6 +505,7 @@ int main(void)
         cmocka_unit_test(test_changed_requests),
         cmocka_unit_test(test_encrypted_key),
         cmocka_unit_test(test_renewal),
+        cmocka_unit_test(test_renewal_of_what_is_not_valid_yet),
         cmocka_unit_test(test_fingerprint),
         cmocka_unit_test(test_digests),
         cmocka_unit_test_setup_teardown(test_pair_file, make_directory, remove_directory),
