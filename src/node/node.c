@@ -381,7 +381,11 @@ static int open_storage(struct node *node, struct error *error)
     /* A segment of the log is large. When it takes the room for flushing the store, no segment can
      * be released and nothing moves any more. */
     os_files_keep_free(node->shards.files, buffers + FLUSH_MARGIN_SIZE_BYTES);
-    return node_data_commit(node->data, !node->options.is_flush_always, error);
+    status = node_data_commit(node->data, !node->options.is_flush_always, error);
+    if (status == 0) {
+        node_join_forget(node->data, node->options.log);
+    }
+    return status;
 }
 
 static char *redis_address(const struct node *node, char *text)

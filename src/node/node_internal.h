@@ -65,6 +65,7 @@ void node_data_set_shard_count(struct node_data *data, uint32_t shard_count);
 enum node_file {
     NODE_FILE_AUTHORITY,
     NODE_FILE_CERTIFICATE,
+    NODE_FILE_JOINING,
     NODE_FILE_ROSTER,
     NODE_FILE_CONTROL,
     NODE_FILE_ADMIN,
@@ -97,9 +98,12 @@ MUST_USE int node_identity_renew(struct node_identity *identity, struct node_dat
 /* ---- node_join.c: into a cluster ------------------------------------------------------------- */
 
 /* Ask the nodes of `options->join`, one after the other, until one lets this node in; write what
- * they gave into the new directory. Blocks. */
+ * they gave into the new directory. It is asked with the key and the request that the directory has
+ * from a time before: the cluster then gives the same answer. Blocks. */
 MUST_USE int node_join(struct node_data *data, const struct node_options *options,
                        const char *redis, const char *admin, struct error *error);
+/* The directory is a node's: nothing will be asked again. */
+void node_join_forget(const struct node_data *data, struct os_log *log);
 
 /* What a joining node says, and what it is told; byte strings in a row. */
 enum node_join_ask {

@@ -3,7 +3,11 @@
  *
  * The token pins the cluster's authority, so the secret is told to nobody else. What comes back is
  * this node's number and certificate, the authority (each node has it, see node_identity.c) and
- * where the others are. It is written down before the directory becomes a node's. */
+ * where the others are. It is written down before the directory becomes a node's.
+ *
+ * Between the answer and that, anything can fail, and the token is used up. So the key and the request for its
+ * certificate are written down before anybody is asked: who asks with the same request again is told the
+ * same number (service/system). */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -228,6 +232,29 @@ static int join_with(struct node_data *data, const struct node_options *options,
     return status;
 }
 
+/* What was asked with before, or else something new. */
+static int take_request(const struct node_data *data, struct buffer *key, struct buffer *request,
+                        struct error *error)
+{
+    const char *path = node_data_path(data, NODE_FILE_JOINING);
+    int status = tls_request_load(key, request, path, error);
+    if (status != -ENOENT) {
+        return status;
+    }
+    status = tls_request_create(key, request, error);
+    return status == 0
+               ? tls_request_save(buffer_bytes(key), buffer_bytes(request), path, error)
+               : status;
+}
+
+void node_join_forget(const struct node_data *data, struct os_log *log)
+{
+    struct error error = {0};
+    if (os_file_remove(node_data_path(data, NODE_FILE_JOINING), &error) != 0) {
+        OS_LOG_WARN(log, "node.join_left", "reason=%s", error.message);
+    }
+}
+
 int node_join(struct node_data *data, const struct node_options *options, const char *redis,
               const char *admin, struct error *error)
 {
@@ -245,7 +272,7 @@ int node_join(struct node_data *data, const struct node_options *options, const 
     (void)snprintf(feature, sizeof feature, "%d", SYSTEM_FEATURE_MAX);
     struct buffer key = {0};
     struct buffer request = {0};
-    status = tls_request_create(&key, &request, error);
+    status = take_request(data, &key, &request, error);
     if (status == 0) {
         const char *reached = options->advertise != NULL ? options->advertise
                                                          : os_address_format(&options->peer, peer);

@@ -143,6 +143,13 @@ MUST_USE int tls_pair_save(const struct tls_pair *pair, const char *path, struct
  * read it; ERROR_CORRUPT: not a key with its certificate. */
 MUST_USE int tls_pair_load(struct tls_pair *pair, const char *path, struct error *error);
 
+/* The same for a key and the request for its certificate, so that who has asked for one can ask again. */
+MUST_USE int tls_request_save(struct bytes key, struct bytes request, const char *path,
+                              struct error *error);
+/* Append what is in the file, byte by byte, to `key` and `request`. Errors: as tls_pair_load(). */
+MUST_USE int tls_request_load(struct buffer *key, struct buffer *request, const char *path,
+                              struct error *error);
+
 /* Certificates alone, which are no secret. */
 MUST_USE int tls_certificate_save(struct bytes certificate, const char *path, struct error *error);
 MUST_USE int tls_certificate_load(struct buffer *certificate, const char *path,
