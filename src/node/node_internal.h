@@ -105,6 +105,10 @@ MUST_USE int node_join(struct node_data *data, const struct node_options *option
 /* The directory is a node's: nothing will be asked again. */
 void node_join_forget(const struct node_data *data, struct os_log *log);
 
+/* The one refusal that says nothing about who asks: it is asked again. By these words, which nodes have
+ * always said. */
+#define NODE_JOIN_NO_LEADER "the cluster has no leader now, try again"
+
 /* What a joining node says, and what it is told; byte strings in a row. */
 enum node_join_ask {
     JOIN_SECRET,
