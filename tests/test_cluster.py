@@ -2,6 +2,7 @@
 """Several nodes are one service: joining, any node takes any command, a leader dies, nodes stop and come back."""
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -329,6 +330,20 @@ def test_a_join_that_was_interrupted_is_repeated_with_the_same_token(cluster, ha
     assert [(each["id"], each["state"]) for each in cluster.ask("nodes", node=node)["nodes"]] == [(1, "active"), (2, "active")]
     assert node.client(socket_timeout=30).set("here", "now")
     assert cluster.nodes[0].client(socket_timeout=30).get("here") == b"now"
+
+
+def test_who_joins_stops_when_told_to(cluster):
+    cluster.add()
+    token = cluster.ask("token")["token"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node(cluster.directory / "late", ["--join", f"127.0.0.1:{silent.getsockname()[1]}", "--token", token]).launch()
+        silent.settimeout(JOIN_SECONDS_MAX)
+        with silent.accept()[0]:
+            assert node.stop() == 0
+    assert "node.join_stopped" in node.log() and "node.stopped" in node.log()
+    node.arguments[1] = f"127.0.0.1:{cluster.nodes[0].peer_port}"
+    cluster.nodes.append(node)
+    node.start()
 
 
 def test_clients_that_know_clusters_go_to_the_leader(three):

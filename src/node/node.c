@@ -435,8 +435,15 @@ static int join(struct node *node, struct error *error)
     char redis[OS_ADDRESS_TEXT_SIZE];
     char admin[OS_ADDRESS_TEXT_SIZE];
     struct os_address admin_address = node_admin_address(node->admin);
-    return node_join(node->data, &node->options, redis_address(node, redis),
-                     os_address_format(&admin_address, admin), error);
+    int status =
+        node_join(node->data, &node->options, redis_address(node, redis),
+                  os_address_format(&admin_address, admin), &node->shards.is_stop_wanted, error);
+    if (status == -ECANCELED) {
+        OS_LOG_INFO(node->options.log, "node.join_stopped", "reason=%s action=%s",
+                    "it was told to stop",
+                    "to join, start it again with the same token and directory");
+    }
+    return status;
 }
 
 static int start_threads(struct node *node, struct error *error)

@@ -99,9 +99,10 @@ MUST_USE int node_identity_renew(struct node_identity *identity, struct node_dat
 
 /* Ask the nodes of `options->join`, one after the other, until one lets this node in; write what
  * they gave into the new directory. It is asked with the key and the request that the directory has
- * from a time before: the cluster then gives the same answer. Blocks. */
+ * from a time before: the cluster then gives the same answer. Blocks. -ECANCELED: a stop was wanted. */
 MUST_USE int node_join(struct node_data *data, const struct node_options *options,
-                       const char *redis, const char *admin, struct error *error);
+                       const char *redis, const char *admin, const atomic_bool *is_stop_wanted,
+                       struct error *error);
 /* The directory is a node's: nothing will be asked again. */
 void node_join_forget(const struct node_data *data, struct os_log *log);
 

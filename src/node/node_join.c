@@ -19,7 +19,13 @@
 #include "node/node_internal.h"
 #include "service/system/system.h"
 
-enum { FORMAT_VERSION = 1, ADDRESS_SIZE = 256, ATTEMPT_COUNT_MAX = 30, ATTEMPT_WAIT_MS = 500 };
+enum {
+    FORMAT_VERSION = 1,
+    ADDRESS_SIZE = 256,
+    ATTEMPT_COUNT_MAX = 30,
+    ATTEMPT_WAIT_MS = 500,
+    STOP_LOOK_MS = 100, /* How often it is looked whether to stop. */
+};
 
 /* ---- The messages ---------------------------------------------------------------------------- */
 
@@ -61,6 +67,7 @@ struct joining {
     struct node_data *data;
     const struct node_options *options;
     const struct token *token;
+    const atomic_bool *is_stop_wanted;
     struct bytes key; /* Of the request. */
     struct buffer payload;
     bool is_refused; /* By the cluster: it would say so again. */
@@ -68,6 +75,9 @@ struct joining {
 
 struct attempt {
     struct os_loop *loop;
+    struct os_timer *timer;
+    struct wire_join *join; /* NULL: it is over. */
+    const atomic_bool *is_stop_wanted;
     int status;
     struct buffer reply;
     struct error error;
@@ -76,6 +86,7 @@ struct attempt {
 static void answered(int status, struct bytes reply, const struct error *error, void *context)
 {
     struct attempt *attempt = context;
+    attempt->join = NULL;
     attempt->status = status;
     if (status == 0) {
         buffer_append(&attempt->reply, reply);
@@ -85,10 +96,26 @@ static void answered(int status, struct bytes reply, const struct error *error, 
     os_loop_stop(attempt->loop);
 }
 
+static int say_stopped(struct error *error)
+{
+    return error_say(error, -ECANCELED, "stopped while it joined");
+}
+
+static void look_for_stop(void *context)
+{
+    struct attempt *attempt = context;
+    if (attempt->join != NULL && atomic_load(attempt->is_stop_wanted)) {
+        wire_join_cancel(attempt->join);
+        attempt->join = NULL;
+        attempt->status = say_stopped(&attempt->error);
+        os_loop_stop(attempt->loop);
+    }
+}
+
 static int ask(const struct joining *joining, const struct os_address *address,
                struct buffer *reply, struct error *error)
 {
-    struct attempt attempt = {0};
+    struct attempt attempt = {.is_stop_wanted = joining->is_stop_wanted};
     int status = os_loop_create(&attempt.loop, error);
     if (status != 0) {
         return status;
@@ -105,15 +132,17 @@ static int ask(const struct joining *joining, const struct os_address *address,
     _Static_assert(sizeof options.fingerprint.bytes == TOKEN_FINGERPRINT_SIZE_BYTES, "SHA-256");
     memcpy(options.fingerprint.bytes, joining->token->fingerprint,
            sizeof options.fingerprint.bytes);
-    struct wire_join *join = NULL;
-    status = wire_join_start(&join, attempt.loop, &options, error);
+    attempt.timer = os_timer_create(attempt.loop, look_for_stop, &attempt);
+    status = wire_join_start(&attempt.join, attempt.loop, &options, error);
     if (status == 0) {
+        os_timer_start(attempt.timer, STOP_LOOK_MS, STOP_LOOK_MS);
         os_loop_run(attempt.loop);
         status = attempt.status;
         if (status != 0) {
             *error = attempt.error;
         }
     }
+    os_timer_destroy(attempt.timer);
     os_loop_destroy(attempt.loop);
     if (status == 0) {
         buffer_append(reply, buffer_bytes(&attempt.reply));
@@ -227,7 +256,7 @@ static int ask_all(struct joining *joining, struct error *error)
     int status = error_say(error, -EINVAL, "--join needs HOST:PORT of a node's peer port");
     while (next_address(&rest, text)) {
         status = ask_one(joining, text, error);
-        if (status == 0 || joining->is_refused) {
+        if (status == 0 || status == -ECANCELED || joining->is_refused) {
             return status;
         }
         (void)error_wrap(error, status, "%s", text);
@@ -245,7 +274,14 @@ static int join_with(struct joining *joining, const struct bytes *asked, struct 
         if (i > 0) {
             os_sleep_ms(ATTEMPT_WAIT_MS);
         }
-        status = ask_all(joining, error);
+        if (atomic_load(joining->is_stop_wanted)) {
+            status = say_stopped(error);
+        } else {
+            status = ask_all(joining, error);
+        }
+        if (status == -ECANCELED) {
+            break;
+        }
     }
     tls_wipe_buffer(&joining->payload);
     return status;
@@ -274,7 +310,7 @@ void node_join_forget(const struct node_data *data, struct os_log *log)
 }
 
 int node_join(struct node_data *data, const struct node_options *options, const char *redis,
-              const char *admin, struct error *error)
+              const char *admin, const atomic_bool *is_stop_wanted, struct error *error)
 {
     struct token token;
     if (options->join_token == NULL || options->join_token[0] == '\0') {
@@ -308,6 +344,7 @@ int node_join(struct node_data *data, const struct node_options *options, const 
             .data = data,
             .options = options,
             .token = &token,
+            .is_stop_wanted = is_stop_wanted,
             .key = buffer_bytes(&key),
         };
         status = join_with(&joining, asked, error);

@@ -15,6 +15,7 @@
 
 #define CLUSTER "0123456789abcdef0123456789abcdef"
 #define WELCOME ""
+#define SILENCE NULL
 
 enum { ASKED_COUNT_MAX = 4 };
 
@@ -28,7 +29,9 @@ struct site {
     struct tls_pair own;
     struct tls_context *tls;
     struct wire *wire;
-    const char *const *answers; /* Refusals, or WELCOME. */
+    struct wire_stranger *waiting; /* Who got SILENCE. */
+    atomic_bool is_stop_wanted;    /* From then on, if there is one. */
+    const char *const *answers;    /* Refusals, WELCOME or SILENCE. */
     uint32_t asked_count;
     struct buffer requests[ASKED_COUNT_MAX];
 };
@@ -55,6 +58,11 @@ static void came(struct wire_stranger *stranger, const char *address, struct byt
     assert_true(site->asked_count < ASKED_COUNT_MAX);
     const char *answer = site->answers[site->asked_count];
     buffer_append(&site->requests[site->asked_count++], asked[JOIN_REQUEST]);
+    if (answer == SILENCE) {
+        site->waiting = stranger;
+        atomic_store(&site->is_stop_wanted, true);
+        return;
+    }
     struct buffer certificate = {0};
     struct buffer reply = {0};
     struct bytes fields[JOINED_ANSWER_COUNT] = {[JOINED_REFUSAL] = bytes_of_text(answer)};
@@ -140,7 +148,8 @@ static int join(struct site *site, const char *const *answers, struct error *err
     }
     struct os_thread *thread = NULL;
     assert_int_equal(os_thread_start(&thread, "door", run, site, NULL), 0);
-    int status = node_join(site->data, &options, "127.0.0.1:3", "127.0.0.1:4", error);
+    int status =
+        node_join(site->data, &options, "127.0.0.1:3", "127.0.0.1:4", &site->is_stop_wanted, error);
     os_loop_stop(site->loop);
     os_thread_join(thread);
     return status;
@@ -237,12 +246,30 @@ static void test_the_request_stays_until_it_is_forgotten(void **state)
     buffer_deinit(&first);
 }
 
+/* Claim: who is told to stop waits neither for an answer nor for the next attempt; nobody is asked afterwards. */
+static void test_it_stops_when_told_to(void **state)
+{
+    struct site *site = *state;
+    struct error error = {0};
+    const char *const answers[] = {SILENCE, WELCOME};
+    uint64_t began_ms = os_monotonic_ms();
+    assert_int_equal(join(site, answers, &error), -ECANCELED);
+    assert_true(os_monotonic_ms() - began_ms < WIRE_STRANGER_TIMEOUT_MS / 2);
+    assert_int_equal(site->asked_count, 1);
+    wire_stranger_reply(site->waiting, BYTES("too late"));
+    assert_int_equal(join(site, answers, &error), -ECANCELED);
+    assert_int_equal(site->asked_count, 0);
+    atomic_store(&site->is_stop_wanted, false);
+    assert_int_equal(join(site, answers + 1, &error), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_no_leader_is_no_refusal, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_request_stays_until_it_is_forgotten, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_it_stops_when_told_to, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("node_join", tests, NULL, NULL);
 }
