@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several nodes are one service: joining, any node takes any command, a leader dies, nodes stop and come back."""
 import json
+import os
+import socket
 import subprocess
 import threading
 import time
@@ -287,6 +289,61 @@ def test_a_token_lets_one_node_in_and_no_other(cluster):
                                "127.0.0.1:1", "--token", "tutti1-nonsense"],
                               capture_output=True, text=True, timeout=60, check=False)
     assert nonsense.returncode == 2 and "token" in nonsense.stderr
+
+
+def stop_before_its_conf(cluster, token, has_failed):
+    """A node that has the cluster's answer, but will never have a node.conf: it fails, or waits for somebody to read."""
+    node = Node(cluster.directory / "late", ["--memory", "128mb", "--join", f"127.0.0.1:{cluster.nodes[0].peer_port}",
+                                             "--token", token])
+    node.data.mkdir()
+    blocked = node.data / "node.conf.new"
+    if has_failed:
+        blocked.mkdir()
+        assert node.launch().process.wait(60) == 1
+        assert "node.conf.new" in node.log()
+        blocked.rmdir()
+    else:
+        os.mkfifo(blocked)
+        node.launch()
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
+        while not (node.data / "roster").exists():
+            assert time.monotonic() < deadline and node.process.poll() is None, node.log()
+            time.sleep(0.01)
+        node.kill()
+        blocked.unlink()
+    assert not (node.data / "node.conf").exists()
+    assert "node.joined node=2" in cluster.nodes[0].log()
+    return node
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_join_that_was_interrupted_is_repeated_with_the_same_token(cluster, has_failed):
+    cluster.add()
+    node = stop_before_its_conf(cluster, cluster.ask("token")["token"], has_failed)
+    joining = node.data / "tls" / "joining.pem"
+    assert joining.stat().st_mode & 0o777 == 0o600
+    key = joining.read_text(encoding="ascii").partition("-----BEGIN PRIVATE KEY-----")[2]
+    cluster.nodes.append(node)
+    node.start()
+    assert not joining.exists()
+    assert key and (node.data / "tls" / "node.pem").read_text(encoding="ascii").endswith(key)
+    assert [(each["id"], each["state"]) for each in cluster.ask("nodes", node=node)["nodes"]] == [(1, "active"), (2, "active")]
+    assert node.client(socket_timeout=30).set("here", "now")
+    assert cluster.nodes[0].client(socket_timeout=30).get("here") == b"now"
+
+
+def test_who_joins_stops_when_told_to(cluster):
+    cluster.add()
+    token = cluster.ask("token")["token"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node(cluster.directory / "late", ["--join", f"127.0.0.1:{silent.getsockname()[1]}", "--token", token]).launch()
+        silent.settimeout(JOIN_SECONDS_MAX)
+        with silent.accept()[0]:
+            assert node.stop() == 0
+    assert "node.join_stopped" in node.log() and "node.stopped" in node.log()
+    node.arguments[1] = f"127.0.0.1:{cluster.nodes[0].peer_port}"
+    cluster.nodes.append(node)
+    node.start()
 
 
 def test_clients_that_know_clusters_go_to_the_leader(three):

@@ -381,7 +381,11 @@ static int open_storage(struct node *node, struct error *error)
     /* A segment of the log is large. When it takes the room for flushing the store, no segment can
      * be released and nothing moves any more. */
     os_files_keep_free(node->shards.files, buffers + FLUSH_MARGIN_SIZE_BYTES);
-    return node_data_commit(node->data, !node->options.is_flush_always, error);
+    status = node_data_commit(node->data, !node->options.is_flush_always, error);
+    if (status == 0) {
+        node_join_forget(node->data, node->options.log);
+    }
+    return status;
 }
 
 static char *redis_address(const struct node *node, char *text)
@@ -431,8 +435,15 @@ static int join(struct node *node, struct error *error)
     char redis[OS_ADDRESS_TEXT_SIZE];
     char admin[OS_ADDRESS_TEXT_SIZE];
     struct os_address admin_address = node_admin_address(node->admin);
-    return node_join(node->data, &node->options, redis_address(node, redis),
-                     os_address_format(&admin_address, admin), error);
+    int status =
+        node_join(node->data, &node->options, redis_address(node, redis),
+                  os_address_format(&admin_address, admin), &node->shards.is_stop_wanted, error);
+    if (status == -ECANCELED) {
+        OS_LOG_INFO(node->options.log, "node.join_stopped", "reason=%s action=%s",
+                    "it was told to stop",
+                    "to join, start it again with the same token and directory");
+    }
+    return status;
 }
 
 static int start_threads(struct node *node, struct error *error)

@@ -89,7 +89,7 @@ static void roster_is_there(void *context, int status, struct bytes reply)
     struct system_nodes nodes;
     struct error error = {0};
     if (status != 0 || system_reply_nodes(reply, &nodes, &error) != 0) {
-        refuse(admission, "the cluster has no leader now, try again");
+        refuse(admission, NODE_JOIN_NO_LEADER);
         return;
     }
     welcome(admission, &nodes);
@@ -102,7 +102,7 @@ static void is_in(void *context, int status, struct bytes reply)
     struct error error = {0};
     uint64_t node_id = 0;
     if (status != 0) {
-        refuse(admission, "the cluster has no leader now, try again");
+        refuse(admission, NODE_JOIN_NO_LEADER);
         return;
     }
     if (system_reply_number(reply, &node_id, &error) != 0) {

@@ -9,7 +9,7 @@
 #include "base/memory/memory.h"
 
 enum {
-    RENEWAL_INTERVAL_MS = 3600 * 1000,
+    RENEWAL_INTERVAL_MS = 60 * 1000,
     TICK_INTERVAL_MS = 50, /* What is done now and then looks at the time itself. */
 };
 
@@ -344,20 +344,24 @@ static int open_route(struct node_cluster *cluster, struct error *error)
 
 /* ---- Ticks ----------------------------------------------------------------------------------- */
 
-static void renew(struct node_cluster *cluster, uint64_t now)
+static void renew(struct node_cluster *cluster)
 {
-    if (now < cluster->renewal_looked_at_ms + RENEWAL_INTERVAL_MS &&
-        cluster->renewal_looked_at_ms != 0) {
-        return;
-    }
-    cluster->renewal_looked_at_ms = now;
     struct error error = {0};
     bool is_renewed = false;
     if (node_identity_renew(&cluster->identity, cluster->data, &is_renewed, &error) != 0) {
         OS_LOG_ERROR(cluster->log, "node.certificate_not_renewed", "reason=%s action=%s",
-                     error.message, "free space on the disk; it is tried again each hour");
+                     error.message, "free space on the disk; it is tried again each minute");
     } else if (is_renewed) {
         OS_LOG_INFO(cluster->log, "node.certificate_renewed", "node=%" PRIu32, cluster->self);
+    }
+}
+
+/* Also while it runs the clock may turn out to have been wrong. */
+static void renew_each_minute(struct node_cluster *cluster, uint64_t now)
+{
+    if (now >= cluster->renewal_looked_at_ms + RENEWAL_INTERVAL_MS) {
+        cluster->renewal_looked_at_ms = now;
+        renew(cluster);
     }
 }
 
@@ -421,7 +425,7 @@ uint64_t node_cluster_tick(struct node_cluster *cluster, uint64_t now)
     node_news_tick(cluster, now);
     node_inquiry_tick(cluster);
     node_fence_tick(cluster, now);
-    renew(cluster, now);
+    renew_each_minute(cluster, now);
     node_pace_tick(cluster, now);
     node_conductor_tick(cluster, now);
     node_view_update(cluster->view, cluster, now);
@@ -541,6 +545,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
         node_view_create(node_data_cluster_id(options->data), created->self, options->shards);
     int status = node_identity_open(&created->identity, options->data, error);
     if (status == 0) {
+        renew(created); /* Others would refuse what is not valid. */
         status = open_wire(created, error);
     }
     if (status == 0) {

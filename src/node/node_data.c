@@ -6,7 +6,7 @@
  *   lock        one process per directory
  *   wal/        the log's segments
  *   store/      RocksDB
- *   tls/        the authority of the cluster, this node's certificate
+ *   tls/        the authority of the cluster, this node's certificate; while it joins, what it asks with
  *   roster      where the other nodes are, as far as this one knows
  *   control     a socket for the operator
  *   fence       after a recovery: what the audit shall say; empty when the others are fenced
@@ -177,6 +177,7 @@ static int set_paths(struct node_data *data, const char *directory, struct error
     static const char *const names[] = {
         [NODE_FILE_AUTHORITY] = "tls/authority.pem",
         [NODE_FILE_CERTIFICATE] = "tls/node.pem",
+        [NODE_FILE_JOINING] = "tls/joining.pem",
         [NODE_FILE_ROSTER] = "roster",
         [NODE_FILE_CONTROL] = "control",
         [NODE_FILE_ADMIN] = NODE_ADMIN_FILE_NAME,

@@ -93,7 +93,7 @@ int node_identity_renew(struct node_identity *identity, struct node_data *data, 
                         struct error *error)
 {
     *is_renewed = false;
-    if (os_wall_clock_ms() < tls_renewal_due_ms(tls_context_identity(identity->tls))) {
+    if (!tls_is_renewal_due(tls_context_identity(identity->tls), os_wall_clock_ms())) {
         return 0;
     }
     int status = sign_own(identity, data, error);

@@ -65,6 +65,7 @@ void node_data_set_shard_count(struct node_data *data, uint32_t shard_count);
 enum node_file {
     NODE_FILE_AUTHORITY,
     NODE_FILE_CERTIFICATE,
+    NODE_FILE_JOINING,
     NODE_FILE_ROSTER,
     NODE_FILE_CONTROL,
     NODE_FILE_ADMIN,
@@ -89,16 +90,25 @@ struct node_identity {
 MUST_USE int node_identity_open(struct node_identity *identity, struct node_data *data,
                                 struct error *error);
 void node_identity_close(struct node_identity *identity);
-/* Make a new certificate when the old one has lived two thirds of its life. */
+/* Make a new certificate when the old one has lived two thirds of its life, or when its life has not begun:
+ * the clock was ahead when it was made. */
 MUST_USE int node_identity_renew(struct node_identity *identity, struct node_data *data,
                                  bool *is_renewed, struct error *error);
 
 /* ---- node_join.c: into a cluster ------------------------------------------------------------- */
 
 /* Ask the nodes of `options->join`, one after the other, until one lets this node in; write what
- * they gave into the new directory. Blocks. */
+ * they gave into the new directory. It is asked with the key and the request that the directory has
+ * from a time before: the cluster then gives the same answer. Blocks. -ECANCELED: a stop was wanted. */
 MUST_USE int node_join(struct node_data *data, const struct node_options *options,
-                       const char *redis, const char *admin, struct error *error);
+                       const char *redis, const char *admin, const atomic_bool *is_stop_wanted,
+                       struct error *error);
+/* The directory is a node's: nothing will be asked again. */
+void node_join_forget(const struct node_data *data, struct os_log *log);
+
+/* The one refusal that says nothing about who asks: it is asked again. By these words, which nodes have
+ * always said. */
+#define NODE_JOIN_NO_LEADER "the cluster has no leader now, try again"
 
 /* What a joining node says, and what it is told; byte strings in a row. */
 enum node_join_ask {

@@ -3,7 +3,11 @@
  *
  * The token pins the cluster's authority, so the secret is told to nobody else. What comes back is
  * this node's number and certificate, the authority (each node has it, see node_identity.c) and
- * where the others are. It is written down before the directory becomes a node's. */
+ * where the others are. It is written down before the directory becomes a node's.
+ *
+ * Between the answer and that, anything can fail, and the token is used up. So the key and the request for its
+ * certificate are written down before anybody is asked: who asks with the same request again is told the
+ * same number (service/system). */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -15,7 +19,13 @@
 #include "node/node_internal.h"
 #include "service/system/system.h"
 
-enum { FORMAT_VERSION = 1, ADDRESS_SIZE = 256, ATTEMPT_COUNT_MAX = 30, ATTEMPT_WAIT_MS = 500 };
+enum {
+    FORMAT_VERSION = 1,
+    ADDRESS_SIZE = 256,
+    ATTEMPT_COUNT_MAX = 30,
+    ATTEMPT_WAIT_MS = 500,
+    STOP_LOOK_MS = 100, /* How often it is looked whether to stop. */
+};
 
 /* ---- The messages ---------------------------------------------------------------------------- */
 
@@ -52,8 +62,22 @@ int node_join_decode(struct bytes source, struct bytes *fields, uint32_t field_c
 
 /* ---- One attempt ----------------------------------------------------------------------------- */
 
+/* What all attempts share. */
+struct joining {
+    struct node_data *data;
+    const struct node_options *options;
+    const struct token *token;
+    const atomic_bool *is_stop_wanted;
+    struct bytes key; /* Of the request. */
+    struct buffer payload;
+    bool is_refused; /* By the cluster: it would say so again. */
+};
+
 struct attempt {
     struct os_loop *loop;
+    struct os_timer *timer;
+    struct wire_join *join; /* NULL: it is over. */
+    const atomic_bool *is_stop_wanted;
     int status;
     struct buffer reply;
     struct error error;
@@ -62,6 +86,7 @@ struct attempt {
 static void answered(int status, struct bytes reply, const struct error *error, void *context)
 {
     struct attempt *attempt = context;
+    attempt->join = NULL;
     attempt->status = status;
     if (status == 0) {
         buffer_append(&attempt->reply, reply);
@@ -71,10 +96,26 @@ static void answered(int status, struct bytes reply, const struct error *error, 
     os_loop_stop(attempt->loop);
 }
 
-static int ask(const struct os_address *address, const struct token *token, struct bytes payload,
+static int say_stopped(struct error *error)
+{
+    return error_say(error, -ECANCELED, "stopped while it joined");
+}
+
+static void look_for_stop(void *context)
+{
+    struct attempt *attempt = context;
+    if (attempt->join != NULL && atomic_load(attempt->is_stop_wanted)) {
+        wire_join_cancel(attempt->join);
+        attempt->join = NULL;
+        attempt->status = say_stopped(&attempt->error);
+        os_loop_stop(attempt->loop);
+    }
+}
+
+static int ask(const struct joining *joining, const struct os_address *address,
                struct buffer *reply, struct error *error)
 {
-    struct attempt attempt = {0};
+    struct attempt attempt = {.is_stop_wanted = joining->is_stop_wanted};
     int status = os_loop_create(&attempt.loop, error);
     if (status != 0) {
         return status;
@@ -84,21 +125,24 @@ static int ask(const struct os_address *address, const struct token *token, stru
         .version_min = NODE_PROTOCOL_MIN,
         .version_max = NODE_PROTOCOL_MAX,
         .software = TUTTI_VERSION,
-        .payload = payload,
+        .payload = buffer_bytes(&joining->payload),
         .done = answered,
         .context = &attempt,
     };
     _Static_assert(sizeof options.fingerprint.bytes == TOKEN_FINGERPRINT_SIZE_BYTES, "SHA-256");
-    memcpy(options.fingerprint.bytes, token->fingerprint, sizeof options.fingerprint.bytes);
-    struct wire_join *join = NULL;
-    status = wire_join_start(&join, attempt.loop, &options, error);
+    memcpy(options.fingerprint.bytes, joining->token->fingerprint,
+           sizeof options.fingerprint.bytes);
+    attempt.timer = os_timer_create(attempt.loop, look_for_stop, &attempt);
+    status = wire_join_start(&attempt.join, attempt.loop, &options, error);
     if (status == 0) {
+        os_timer_start(attempt.timer, STOP_LOOK_MS, STOP_LOOK_MS);
         os_loop_run(attempt.loop);
         status = attempt.status;
         if (status != 0) {
             *error = attempt.error;
         }
     }
+    os_timer_destroy(attempt.timer);
     os_loop_destroy(attempt.loop);
     if (status == 0) {
         buffer_append(reply, buffer_bytes(&attempt.reply));
@@ -123,38 +167,16 @@ static bool next_address(const char **rest, char text[ADDRESS_SIZE])
     return true;
 }
 
-/* Each address once. */
-static int ask_all(const struct node_options *options, const struct token *token,
-                   struct bytes payload, struct buffer *reply, struct error *error)
-{
-    const char *rest = options->join;
-    char text[ADDRESS_SIZE];
-    int status = error_say(error, -EINVAL, "--join needs HOST:PORT of a node's peer port");
-    while (next_address(&rest, text)) {
-        struct os_address address;
-        status = os_address_parse(&address, text, error);
-        if (status == 0) {
-            status = ask(&address, token, payload, reply, error);
-        }
-        if (status == 0) {
-            return 0;
-        }
-        (void)error_wrap(error, status, "%s", text);
-        OS_LOG_WARN(options->log, "node.join_failed", "reason=%s", error->message);
-    }
-    return status;
-}
-
 /* ---- What comes back ------------------------------------------------------------------------- */
 
-static int save_all(struct node_data *data, const struct bytes *fields, struct buffer *own_key,
-                    struct error *error)
+static int save_all(const struct joining *joining, const struct bytes *fields, struct error *error)
 {
+    const struct node_data *data = joining->data;
     struct tls_pair authority = {0};
     struct tls_pair own = {0};
     buffer_append(&authority.key, fields[JOINED_AUTHORITY_KEY]);
     buffer_append(&authority.certificate, fields[JOINED_AUTHORITY]);
-    buffer_append(&own.key, buffer_bytes(own_key));
+    buffer_append(&own.key, joining->key);
     buffer_append(&own.certificate, fields[JOINED_CERTIFICATE]);
     int status = tls_pair_verify(&own, fields[JOINED_AUTHORITY], os_wall_clock_ms(), error);
     if (status == 0) {
@@ -172,8 +194,14 @@ static int save_all(struct node_data *data, const struct bytes *fields, struct b
     return status;
 }
 
-static int take_reply(struct node_data *data, struct bytes reply, struct buffer *own_key,
-                      struct error *error)
+static int take_refusal(struct joining *joining, struct bytes reason, struct error *error)
+{
+    joining->is_refused = !bytes_equal(reason, BYTES(NODE_JOIN_NO_LEADER));
+    return error_say(error, joining->is_refused ? -EACCES : -EAGAIN, "%.*s", (int)reason.size_bytes,
+                     (const char *)reason.data);
+}
+
+static int take_reply(struct joining *joining, struct bytes reply, struct error *error)
 {
     struct bytes fields[JOINED_ANSWER_COUNT];
     fields[JOINED_SHARDS] = BYTES("1");
@@ -182,8 +210,7 @@ static int take_reply(struct node_data *data, struct bytes reply, struct buffer 
         return error_say(error, ERROR_PROTOCOL, "the answer is malformed");
     }
     if (fields[JOINED_REFUSAL].size_bytes > 0) {
-        return error_say(error, -EACCES, "%.*s", (int)fields[JOINED_REFUSAL].size_bytes,
-                         (const char *)fields[JOINED_REFUSAL].data);
+        return take_refusal(joining, fields[JOINED_REFUSAL], error);
     }
     uint64_t node_id = 0;
     uint64_t shard_count = 0;
@@ -197,39 +224,93 @@ static int take_reply(struct node_data *data, struct bytes reply, struct buffer 
         return error_say(error, ERROR_PROTOCOL, "the answer tells of no shards");
     }
     memcpy(cluster, fields[JOINED_CLUSTER].data, fields[JOINED_CLUSTER].size_bytes);
-    int status = save_all(data, fields, own_key, error);
+    int status = save_all(joining, fields, error);
     if (status == 0) {
-        node_data_adopt(data, cluster, (uint32_t)node_id, (uint32_t)shard_count);
+        node_data_adopt(joining->data, cluster, (uint32_t)node_id, (uint32_t)shard_count);
     }
     return status;
 }
 
-static int join_with(struct node_data *data, const struct node_options *options,
-                     const struct token *token, const struct bytes *asked, struct buffer *own_key,
-                     struct error *error)
+/* ---- All attempts ---------------------------------------------------------------------------- */
+
+static int ask_one(struct joining *joining, const char *text, struct error *error)
 {
-    struct buffer payload = {0};
+    struct os_address address;
     struct buffer reply = {0};
-    node_join_encode(asked, JOIN_ASK_COUNT, &payload);
+    int status = os_address_parse(&address, text, error);
+    if (status == 0) {
+        status = ask(joining, &address, &reply, error);
+    }
+    if (status == 0) {
+        status = take_reply(joining, buffer_bytes(&reply), error);
+    }
+    tls_wipe_buffer(&reply);
+    return status;
+}
+
+/* Each address once. */
+static int ask_all(struct joining *joining, struct error *error)
+{
+    const char *rest = joining->options->join;
+    char text[ADDRESS_SIZE];
+    int status = error_say(error, -EINVAL, "--join needs HOST:PORT of a node's peer port");
+    while (next_address(&rest, text)) {
+        status = ask_one(joining, text, error);
+        if (status == 0 || status == -ECANCELED || joining->is_refused) {
+            return status;
+        }
+        (void)error_wrap(error, status, "%s", text);
+        OS_LOG_WARN(joining->options->log, "node.join_failed", "reason=%s", error->message);
+    }
+    return status;
+}
+
+static int join_with(struct joining *joining, const struct bytes *asked, struct error *error)
+{
+    node_join_encode(asked, JOIN_ASK_COUNT, &joining->payload);
     int status = -EAGAIN;
     /* The node that is asked may not be up yet, or its cluster may be between two leaders. */
     for (int i = 0; i < ATTEMPT_COUNT_MAX && status != 0 && status != -EACCES; i++) {
         if (i > 0) {
             os_sleep_ms(ATTEMPT_WAIT_MS);
         }
-        buffer_clear(&reply);
-        status = ask_all(options, token, buffer_bytes(&payload), &reply, error);
-        if (status == 0) {
-            status = take_reply(data, buffer_bytes(&reply), own_key, error);
+        if (atomic_load(joining->is_stop_wanted)) {
+            status = say_stopped(error);
+        } else {
+            status = ask_all(joining, error);
+        }
+        if (status == -ECANCELED) {
+            break;
         }
     }
-    tls_wipe_buffer(&payload);
-    tls_wipe_buffer(&reply);
+    tls_wipe_buffer(&joining->payload);
     return status;
 }
 
+/* What was asked with before, or else something new. */
+static int take_request(const struct node_data *data, struct buffer *key, struct buffer *request,
+                        struct error *error)
+{
+    const char *path = node_data_path(data, NODE_FILE_JOINING);
+    int status = tls_request_load(key, request, path, error);
+    if (status != -ENOENT) {
+        return status;
+    }
+    status = tls_request_create(key, request, error);
+    return status == 0 ? tls_request_save(buffer_bytes(key), buffer_bytes(request), path, error)
+                       : status;
+}
+
+void node_join_forget(const struct node_data *data, struct os_log *log)
+{
+    struct error error = {0};
+    if (os_file_remove(node_data_path(data, NODE_FILE_JOINING), &error) != 0) {
+        OS_LOG_WARN(log, "node.join_left", "reason=%s", error.message);
+    }
+}
+
 int node_join(struct node_data *data, const struct node_options *options, const char *redis,
-              const char *admin, struct error *error)
+              const char *admin, const atomic_bool *is_stop_wanted, struct error *error)
 {
     struct token token;
     if (options->join_token == NULL || options->join_token[0] == '\0') {
@@ -245,7 +326,7 @@ int node_join(struct node_data *data, const struct node_options *options, const 
     (void)snprintf(feature, sizeof feature, "%d", SYSTEM_FEATURE_MAX);
     struct buffer key = {0};
     struct buffer request = {0};
-    status = tls_request_create(&key, &request, error);
+    status = take_request(data, &key, &request, error);
     if (status == 0) {
         const char *reached = options->advertise != NULL ? options->advertise
                                                          : os_address_format(&options->peer, peer);
@@ -259,7 +340,14 @@ int node_join(struct node_data *data, const struct node_options *options, const 
             [JOIN_SOFTWARE] = bytes_of_text(TUTTI_VERSION),
             [JOIN_FEATURE] = bytes_of_text(feature),
         };
-        status = join_with(data, options, &token, asked, &key, error);
+        struct joining joining = {
+            .data = data,
+            .options = options,
+            .token = &token,
+            .is_stop_wanted = is_stop_wanted,
+            .key = buffer_bytes(&key),
+        };
+        status = join_with(&joining, asked, error);
     }
     tls_wipe(&token, sizeof token);
     tls_wipe_buffer(&key);

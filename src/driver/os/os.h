@@ -436,6 +436,9 @@ MUST_USE int os_file_read(const char *path, size_t size_bytes_max, struct buffer
  * either its old content or all of `content`, and the new one once this has returned 0. */
 MUST_USE int os_file_write(const char *path, struct bytes content, struct error *error);
 
+/* Remove a file, if it is there; a crash may bring it back. Errors: -EACCES, -EISDIR, … */
+MUST_USE int os_file_remove(const char *path, struct error *error);
+
 /* What the file system of `path` has left for this user, and its size. */
 MUST_USE int os_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
                            struct error *error);

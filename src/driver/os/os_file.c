@@ -234,3 +234,11 @@ int os_file_write(const char *path, struct bytes content, struct error *error)
     }
     return flush_parent(path, error);
 }
+
+int os_file_remove(const char *path, struct error *error)
+{
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return error_set(error, -errno, "remove %s", path);
+    }
+    return 0;
+}

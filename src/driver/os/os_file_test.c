@@ -80,6 +80,11 @@ static void test_whole_files(void **state)
     assert_int_equal(os_file_read(path_of("none"), 10, &content, &error), -ENOENT);
     assert_non_null(strstr(error.message, "/none: No such file"));
     assert_int_equal(os_file_write(path_of("none/f"), BYTES("x"), &error), -ENOENT);
+    assert_int_equal(os_file_remove(path_of("f"), &error), 0);
+    assert_int_equal(access(path_of("f"), F_OK), -1);
+    assert_int_equal(os_file_remove(path_of("f"), &error), 0);
+    assert_int_equal(os_file_remove(folder, &error), -EISDIR);
+    assert_non_null(strstr(error.message, folder));
     buffer_deinit(&content);
     buffer_deinit(&large);
 }

@@ -125,6 +125,8 @@ MUST_USE int tls_pair_verify(const struct tls_pair *pair, struct bytes authority
 /* When a certificate should be renewed: two thirds of its life (the backdated part left out) have
  * passed. */
 uint64_t tls_renewal_due_ms(const struct tls_identity *identity);
+/* So it is then; and before a certificate is valid, too: the clock was ahead when it was made. */
+bool tls_is_renewal_due(const struct tls_identity *identity, uint64_t now_ms);
 
 /* SHA-256 of the first certificate of a PEM text (of its DER form): what a join token pins. Errors:
  * ERROR_PROTOCOL. */
@@ -140,6 +142,13 @@ MUST_USE int tls_pair_save(const struct tls_pair *pair, const char *path, struct
 /* Read what tls_pair_save() wrote into an empty `pair`. Errors: -ENOENT, -EACCES: others could have
  * read it; ERROR_CORRUPT: not a key with its certificate. */
 MUST_USE int tls_pair_load(struct tls_pair *pair, const char *path, struct error *error);
+
+/* The same for a key and the request for its certificate, so that who has asked for one can ask again. */
+MUST_USE int tls_request_save(struct bytes key, struct bytes request, const char *path,
+                              struct error *error);
+/* Append what is in the file, byte by byte, to `key` and `request`. Errors: as tls_pair_load(). */
+MUST_USE int tls_request_load(struct buffer *key, struct buffer *request, const char *path,
+                              struct error *error);
 
 /* Certificates alone, which are no secret. */
 MUST_USE int tls_certificate_save(struct bytes certificate, const char *path, struct error *error);

@@ -221,7 +221,7 @@ int tls_request_create(struct buffer *key, struct buffer *request, struct error 
     return status;
 }
 
-static X509_REQ *parse_request(struct bytes pem)
+X509_REQ *tls__parse_request(struct bytes pem)
 {
     if (pem.size_bytes == 0 || pem.size_bytes > TLS_PEM_SIZE_BYTES_MAX) {
         return NULL;
@@ -297,7 +297,7 @@ int tls_request_sign(struct buffer *certificate, const struct tls_sign_options *
     if (status != 0) {
         return error_wrap(error, -EINVAL, "the cluster's authority");
     }
-    X509_REQ *request = parse_request(options->request);
+    X509_REQ *request = tls__parse_request(options->request);
     status = authority.identity.node_id == 0
                  ? check_request(request, error)
                  : error_say(error, -EINVAL, "the certificate of a node cannot sign others");

@@ -203,6 +203,11 @@ uint64_t tls_renewal_due_ms(const struct tls_identity *identity)
     return made_ms + (identity->valid_until_ms - made_ms) / 3 * 2;
 }
 
+bool tls_is_renewal_due(const struct tls_identity *identity, uint64_t now_ms)
+{
+    return now_ms < identity->valid_from_ms || now_ms >= tls_renewal_due_ms(identity);
+}
+
 /* ---- Fingerprint ----------------------------------------------------------------------------- */
 
 struct tls_digest tls__fingerprint(const X509 *certificate)

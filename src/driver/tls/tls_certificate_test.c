@@ -350,6 +350,20 @@ static void test_renewal(void **state)
     tls_pair_deinit(&authority);
 }
 
+/* Claim: it is also due while the certificate is not valid yet, to the millisecond. */
+static void test_renewal_of_what_is_not_valid_yet(void **state)
+{
+    (void)state;
+    const struct tls_identity identity = {.valid_from_ms = now_ms,
+                                          .valid_until_ms = now_ms + 91 * TLS_DAY_MS};
+    assert_true(tls_is_renewal_due(&identity, 0));
+    assert_true(tls_is_renewal_due(&identity, now_ms - 1));
+    assert_false(tls_is_renewal_due(&identity, now_ms));
+    uint64_t due_ms = now_ms + TLS_BACKDATED_MS + 60 * TLS_DAY_MS;
+    assert_false(tls_is_renewal_due(&identity, due_ms - 1));
+    assert_true(tls_is_renewal_due(&identity, due_ms));
+}
+
 /* Claim: the fingerprint is the SHA-256 of the certificate's DER form, as other programs show it,
  * and only the first certificate counts. */
 static void test_fingerprint(void **state)
@@ -422,6 +436,45 @@ static int remove_directory(void **state)
     return 0;
 }
 
+/* Claim: a key and its request come back from their file byte by byte, as who was asked before knows them; the
+ * file is readable by nobody else, and refused if it is, or if the two are not of each other. */
+static void test_request_file(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct buffer keys[2] = {0};
+    struct buffer requests[2] = {0};
+    struct buffer key = {0};
+    struct buffer request = {0};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(tls_request_create(&keys[i], &requests[i], &error), 0);
+    }
+    assert_int_equal(tls_request_load(&key, &request, path, &error), -ENOENT);
+    assert_int_equal(
+        tls_request_save(buffer_bytes(&keys[0]), buffer_bytes(&requests[0]), path, &error), 0);
+    struct stat information;
+    assert_int_equal(stat(path, &information), 0);
+    assert_int_equal(information.st_mode & 0777, 0600);
+    assert_int_equal(tls_request_load(&key, &request, path, &error), 0);
+    assert_true(bytes_equal(buffer_bytes(&key), buffer_bytes(&keys[0])));
+    assert_true(bytes_equal(buffer_bytes(&request), buffer_bytes(&requests[0])));
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(tls_request_load(&key, &request, path, &error), -EACCES);
+    assert_int_equal(
+        tls_request_save(buffer_bytes(&keys[0]), buffer_bytes(&requests[1]), path, &error), 0);
+    assert_int_equal(tls_request_load(&key, &request, path, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, path));
+    assert_int_equal(os_file_write(path, buffer_bytes(&keys[0]), &error), 0);
+    assert_int_equal(tls_request_load(&key, &request, path, &error), ERROR_CORRUPT);
+    assert_true(bytes_equal(buffer_bytes(&key), buffer_bytes(&keys[0])));
+    for (size_t i = 0; i < 2; i++) {
+        buffer_deinit(&keys[i]);
+        buffer_deinit(&requests[i]);
+    }
+    buffer_deinit(&key);
+    buffer_deinit(&request);
+}
+
 /* Claim: a pair comes back from its file as it was; the file is readable by nobody else, and
  * refused if it is. */
 static void test_pair_file(void **state)
@@ -491,8 +544,10 @@ int main(void)
         cmocka_unit_test(test_changed_requests),
         cmocka_unit_test(test_encrypted_key),
         cmocka_unit_test(test_renewal),
+        cmocka_unit_test(test_renewal_of_what_is_not_valid_yet),
         cmocka_unit_test(test_fingerprint),
         cmocka_unit_test(test_digests),
+        cmocka_unit_test_setup_teardown(test_request_file, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_pair_file, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_damaged_files, make_directory, remove_directory),
     };

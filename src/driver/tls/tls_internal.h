@@ -20,6 +20,7 @@ int tls__no_password(char *target, int size_bytes, int is_writing, void *context
 X509 *tls__parse_certificate(struct bytes pem);
 STACK_OF(X509) * tls__parse_certificates(struct bytes pem);
 EVP_PKEY *tls__parse_key(struct bytes pem);
+X509_REQ *tls__parse_request(struct bytes pem);
 
 /* Whom a certificate names, as its subject alternative name says. False: it is of another kind. */
 bool tls__read_identity(struct tls_identity *identity, X509 *certificate);

@@ -118,15 +118,25 @@ int tls_pair_verify(const struct tls_pair *pair, struct bytes authority, uint64_
 
 /* ---- Files ----------------------------------------------------------------------------------- */
 
-int tls_pair_save(const struct tls_pair *pair, const char *path, struct error *error)
+static int save(struct bytes public, struct bytes key, const char *path, struct error *error)
 {
     struct buffer both = {0};
-    buffer_reserve(&both, pair->certificate.size_bytes + pair->key.size_bytes);
-    buffer_append(&both, buffer_bytes(&pair->certificate));
-    buffer_append(&both, buffer_bytes(&pair->key));
+    buffer_reserve(&both, public.size_bytes + key.size_bytes);
+    buffer_append(&both, public);
+    buffer_append(&both, key);
     int status = os_file_write(path, buffer_bytes(&both), error);
     tls_wipe_buffer(&both);
     return status;
+}
+
+int tls_pair_save(const struct tls_pair *pair, const char *path, struct error *error)
+{
+    return save(buffer_bytes(&pair->certificate), buffer_bytes(&pair->key), path, error);
+}
+
+int tls_request_save(struct bytes key, struct bytes request, const char *path, struct error *error)
+{
+    return save(request, key, path, error);
 }
 
 static int check_permissions(const char *path, struct error *error)
@@ -145,7 +155,7 @@ static int check_permissions(const char *path, struct error *error)
 }
 
 /* Cut the text where the private key begins. */
-static bool cut(struct bytes both, struct bytes *certificate, struct bytes *key)
+static bool cut(struct bytes both, struct bytes *public, struct bytes *key)
 {
     static const char begin[] = "-----BEGIN PRIVATE KEY-----";
     const uint8_t *place =
@@ -154,7 +164,7 @@ static bool cut(struct bytes both, struct bytes *certificate, struct bytes *key)
         return false;
     }
     size_t size_bytes = (size_t)(place - both.data);
-    *certificate = bytes_make(both.data, size_bytes);
+    *public = bytes_make(both.data, size_bytes);
     *key = bytes_make(place, both.size_bytes - size_bytes);
     return true;
 }
@@ -171,6 +181,24 @@ static bool is_pair(struct bytes certificate, struct bytes key)
     return is_good;
 }
 
+static bool is_request_of(struct bytes request, struct bytes key)
+{
+    X509_REQ *parsed = tls__parse_request(request);
+    EVP_PKEY *parsed_key = tls__parse_key(key);
+    bool is_good =
+        parsed != NULL && parsed_key != NULL && X509_REQ_check_private_key(parsed, parsed_key) == 1;
+    X509_REQ_free(parsed);
+    EVP_PKEY_free(parsed_key);
+    ERR_clear_error();
+    return is_good;
+}
+
+static int load(struct buffer *both, const char *path, struct error *error)
+{
+    int status = check_permissions(path, error);
+    return status == 0 ? os_file_read(path, TLS_PEM_SIZE_BYTES_MAX, both, error) : status;
+}
+
 int tls_pair_load(struct tls_pair *pair, const char *path, struct error *error)
 {
     ASSERT(pair->key.size_bytes == 0);
@@ -178,10 +206,7 @@ int tls_pair_load(struct tls_pair *pair, const char *path, struct error *error)
     struct buffer both = {0};
     struct bytes certificate;
     struct bytes key;
-    int status = check_permissions(path, error);
-    if (status == 0) {
-        status = os_file_read(path, TLS_PEM_SIZE_BYTES_MAX, &both, error);
-    }
+    int status = load(&both, path, error);
     if (status == 0 &&
         (!cut(buffer_bytes(&both), &certificate, &key) || !is_pair(certificate, key))) {
         status =
@@ -190,6 +215,26 @@ int tls_pair_load(struct tls_pair *pair, const char *path, struct error *error)
     if (status == 0) {
         buffer_append(&pair->certificate, certificate);
         buffer_append(&pair->key, key);
+    }
+    tls_wipe_buffer(&both);
+    return status;
+}
+
+int tls_request_load(struct buffer *key, struct buffer *request, const char *path,
+                     struct error *error)
+{
+    struct buffer both = {0};
+    struct bytes read_request;
+    struct bytes read_key;
+    int status = load(&both, path, error);
+    if (status == 0 && (!cut(buffer_bytes(&both), &read_request, &read_key) ||
+                        !is_request_of(read_request, read_key))) {
+        status = error_say(error, ERROR_CORRUPT,
+                           "%s is damaged: not a key with the request for its certificate", path);
+    }
+    if (status == 0) {
+        buffer_append(request, read_request);
+        buffer_append(key, read_key);
     }
     tls_wipe_buffer(&both);
     return status;
