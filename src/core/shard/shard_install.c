@@ -108,6 +108,23 @@ static void stage_rows(struct shard_install *install, const struct shard_piece *
     }
 }
 
+static void drop_mark(struct shard_install *install)
+{
+    add_change(install, ENV_CHANGE_DELETE, bytes_make(install->mark_key, PREFIX_SIZE_BYTES),
+               (struct bytes){0});
+}
+
+/* The disk was too full for the flush, but the mark is written, and would be durable with the next one, when the
+ * replica may claim less than the snapshot has. Whatever is flushed later is flushed with this. */
+static void take_back(struct shard_install *install)
+{
+    install->change_count = 0;
+    drop_staged(install);
+    drop_mark(install);
+    write_changes(install);
+    install->status = install->status == 0 ? -ENOSPC : -EBUSY; /* -EBUSY: all of it again. */
+}
+
 static void run_staging(struct shard_install *install)
 {
     const struct env_store *store = &install->shard->options.store;
@@ -118,8 +135,7 @@ static void run_staging(struct shard_install *install)
     if (piece.number == 0) {
         drop_staged(install);
         /* One that was given up may have left its mark, which would vouch for these rows. */
-        add_change(install, ENV_CHANGE_DELETE, bytes_make(install->mark_key, PREFIX_SIZE_BYTES),
-                   (struct bytes){0});
+        drop_mark(install);
     }
     stage_rows(install, &piece);
     if (piece.is_last) {
@@ -129,6 +145,9 @@ static void run_staging(struct shard_install *install)
     write_changes(install);
     if (install->status == 0 && piece.is_last && !BUG("shard.mark_not_flushed")) {
         install->status = store->ops->flush(store->context, &install->error);
+        if (install->status == -ENOSPC) {
+            take_back(install);
+        }
     }
 }
 
