@@ -118,6 +118,8 @@ struct node_cluster {
     uint32_t removed_count;
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
+    struct buffer roster_saved; /* What the file `roster` has, */
+    bool is_roster_saved;       /* which is known: an empty one says more than none. */
     uint64_t renewal_looked_at_ms;
     bool has_said_who;  /* That the system's state has this node's addresses. */
     bool is_saying_who; /* A command about them is under way, */
@@ -183,6 +185,8 @@ bool node_cluster_has_rows(const struct node_cluster *cluster);
 struct node_peer *node_roster_find(struct node_cluster *cluster, uint32_t id);
 /* Once, when the node starts: what the file says. */
 void node_roster_load(struct node_cluster *cluster);
+/* Have the file say what is known, if it does not yet. It blocks while it writes. */
+void node_roster_save(struct node_cluster *cluster);
 /* Of each line "number address": that node is there. `are_known_kept`: unless it is known already. */
 void node_roster_read(struct node_cluster *cluster, struct bytes text, bool are_known_kept);
 /* In each tick: at the rows, if they have changed, … */

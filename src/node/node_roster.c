@@ -115,7 +115,7 @@ static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, con
 
 /* ---- The roster ------------------------------------------------------------------------------ */
 
-static void save_roster(struct node_cluster *cluster)
+void node_roster_save(struct node_cluster *cluster)
 {
     struct buffer text = {0};
     struct error error = {0};
@@ -124,11 +124,19 @@ static void save_roster(struct node_cluster *cluster)
         buffer_append_format(&text, "%" PRIu32 " %s\n", cluster->peers[i].id,
                              os_address_format(&cluster->peers[i].address, address));
     }
-    if (os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text),
-                      &error) != 0) {
+    if (cluster->is_roster_saved &&
+        bytes_equal(buffer_bytes(&text), buffer_bytes(&cluster->roster_saved))) {
+        buffer_deinit(&text);
+        return;
+    }
+    int status =
+        os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text), &error);
+    if (status != 0) { /* Now it has the one or the other. */
         OS_LOG_WARN(cluster->log, "node.roster_not_saved", "reason=%s", error.message);
     }
-    buffer_deinit(&text);
+    buffer_deinit(&cluster->roster_saved);
+    cluster->roster_saved = text;
+    cluster->is_roster_saved = status == 0;
 }
 
 void node_roster_read(struct node_cluster *cluster, struct bytes text, bool are_known_kept)
@@ -160,8 +168,10 @@ void node_roster_load(struct node_cluster *cluster)
     if (os_file_read(node_data_path(cluster->data, NODE_FILE_ROSTER), ROSTER_SIZE_BYTES_MAX, &text,
                      NULL) == 0) {
         node_roster_read(cluster, buffer_bytes(&text), false);
+        cluster->is_roster_saved = true;
     }
-    buffer_deinit(&text);
+    buffer_deinit(&cluster->roster_saved);
+    cluster->roster_saved = text;
 }
 
 static void take_node(struct node_cluster *cluster, const struct system_node *node)
@@ -209,7 +219,7 @@ void node_roster_look(struct node_cluster *cluster)
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         take_node(cluster, system_node_at(system, i));
     }
-    save_roster(cluster);
+    node_roster_save(cluster);
     node_roster_tell(cluster);
 }
 
@@ -223,7 +233,7 @@ static void roster_came(void *context, int status, struct bytes reply)
     for (uint32_t i = 0; i < nodes.node_count; i++) {
         take_node(cluster, &nodes.nodes[i]);
     }
-    save_roster(cluster);
+    node_roster_save(cluster);
     system_nodes_deinit(&nodes);
 }
 
