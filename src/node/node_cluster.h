@@ -46,6 +46,7 @@ enum node_frame {
 };
 
 #define NODE_PEER_COUNT_MAX 256u
+_Static_assert(NODE_PEER_COUNT_MAX <= OS_LOOKUPS_MAX, "all peers may have names");
 
 /* Another node, as the roster has it. */
 struct node_peer {
