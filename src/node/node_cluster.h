@@ -51,7 +51,7 @@ _Static_assert(NODE_PEER_COUNT_MAX <= OS_LOOKUPS_MAX, "all peers may have names"
 /* Another node, as the roster has it. */
 struct node_peer {
     uint32_t id;
-    struct os_address address;
+    char address[SYSTEM_ADDRESS_SIZE]; /* As it said itself: numbers, or a name. */
     enum system_node_state state;
     char zone[SYSTEM_ZONE_SIZE];
     char redis[SYSTEM_ADDRESS_SIZE];
