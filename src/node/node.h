@@ -9,6 +9,7 @@
  *   reactor n   serves connections; its requests go to reactor 0 as messages and come back so
  *   log writer  writes and flushes what the shards persist, one flush for all that waits
  *   disk pool   reads that are not in memory
+ *   lookups     ask the resolver for names of nodes, a thread each
  *   admin       answers about the node over HTTP
  *   maintenance flushes the store, releases the log behind it, watches the free space
  *

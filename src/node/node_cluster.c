@@ -602,6 +602,7 @@ void node_cluster_close(struct node_cluster *cluster)
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         beats_deinit(&cluster->peers[i].beats);
     }
+    buffer_deinit(&cluster->roster_saved);
     memory_free(cluster->removed);
     memory_free(cluster);
 }

@@ -46,11 +46,12 @@ enum node_frame {
 };
 
 #define NODE_PEER_COUNT_MAX 256u
+_Static_assert(NODE_PEER_COUNT_MAX <= OS_LOOKUPS_MAX, "all peers may have names");
 
 /* Another node, as the roster has it. */
 struct node_peer {
     uint32_t id;
-    struct os_address address;
+    char address[SYSTEM_ADDRESS_SIZE]; /* As it said itself: numbers, or a name. */
     enum system_node_state state;
     char zone[SYSTEM_ZONE_SIZE];
     char redis[SYSTEM_ADDRESS_SIZE];
@@ -118,6 +119,8 @@ struct node_cluster {
     uint32_t removed_count;
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
+    struct buffer roster_saved; /* What the file `roster` has, */
+    bool is_roster_saved;       /* which is known: an empty one says more than none. */
     uint64_t renewal_looked_at_ms;
     bool has_said_who;  /* That the system's state has this node's addresses. */
     bool is_saying_who; /* A command about them is under way, */
@@ -183,6 +186,8 @@ bool node_cluster_has_rows(const struct node_cluster *cluster);
 struct node_peer *node_roster_find(struct node_cluster *cluster, uint32_t id);
 /* Once, when the node starts: what the file says. */
 void node_roster_load(struct node_cluster *cluster);
+/* Have the file say what is known, if it does not yet. It blocks while it writes. */
+void node_roster_save(struct node_cluster *cluster);
 /* Of each line "number address": that node is there. `are_known_kept`: unless it is known already. */
 void node_roster_read(struct node_cluster *cluster, struct bytes text, bool are_known_kept);
 /* In each tick: at the rows, if they have changed, … */

@@ -135,11 +135,10 @@ static void write_self(struct overview *overview, const struct node_cluster *clu
 
 static void write_peer(struct overview *overview, const struct node_peer *peer)
 {
-    char address[OS_ADDRESS_TEXT_SIZE];
     struct system_node *node = &overview->written[overview->written_count++];
     node->id = peer->id;
     node->state = peer->state;
-    COPY_TEXT(node->peer, os_address_format(&peer->address, address));
+    COPY_TEXT(node->peer, peer->address);
     COPY_TEXT(node->redis, peer->redis);
     COPY_TEXT(node->admin, peer->admin);
     COPY_TEXT(node->zone, peer->zone);

@@ -87,25 +87,28 @@ static struct node_peer *add_peer(struct node_cluster *cluster, uint32_t id)
     return peer;
 }
 
-/* The node is in the roster, and reached there. */
+/* The node is in the roster, and reached there. Nothing is looked up here: the wire does that, when it
+ * dials. */
 static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, const char *text)
 {
-    struct os_address address;
-    struct error error = {0};
+    char host[OS_HOST_SIZE];
+    uint16_t port = 0;
+    size_t size = strlen(text) + 1;
+    _Static_assert(SYSTEM_ADDRESS_SIZE <= WIRE_ADDRESS_SIZE, "the wire has room for any of them");
     if (id == cluster->self || id == 0 || node_fence_is_up(cluster)) {
         return NULL;
     }
-    if (os_address_parse(&address, text, &error) != 0) {
+    if (size > SYSTEM_ADDRESS_SIZE || !os_address_split(text, host, &port)) {
         OS_LOG_WARN(cluster->log, "node.peer_address", "node=%" PRIu32 " reason=%s", id,
-                    error.message);
+                    "its address is not HOST:PORT");
         return NULL;
     }
     struct node_peer *peer = add_peer(cluster, id);
     if (peer == NULL) {
         return NULL;
     }
-    peer->address = address;
-    int status = wire_set_peer(cluster->wire, id, &address);
+    memcpy(peer->address, text, size);
+    int status = wire_set_peer(cluster->wire, id, text);
     ASSERT(status == 0);
     struct member_input input = {
         .kind = MEMBER_INPUT_SET, .node = id, .address = bytes_of_text(text)};
@@ -115,20 +118,27 @@ static struct node_peer *set_peer(struct node_cluster *cluster, uint32_t id, con
 
 /* ---- The roster ------------------------------------------------------------------------------ */
 
-static void save_roster(struct node_cluster *cluster)
+void node_roster_save(struct node_cluster *cluster)
 {
     struct buffer text = {0};
     struct error error = {0};
-    char address[OS_ADDRESS_TEXT_SIZE];
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         buffer_append_format(&text, "%" PRIu32 " %s\n", cluster->peers[i].id,
-                             os_address_format(&cluster->peers[i].address, address));
+                             cluster->peers[i].address);
     }
-    if (os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text),
-                      &error) != 0) {
+    if (cluster->is_roster_saved &&
+        bytes_equal(buffer_bytes(&text), buffer_bytes(&cluster->roster_saved))) {
+        buffer_deinit(&text);
+        return;
+    }
+    int status =
+        os_file_write(node_data_path(cluster->data, NODE_FILE_ROSTER), buffer_bytes(&text), &error);
+    if (status != 0) { /* Now it has the one or the other. */
         OS_LOG_WARN(cluster->log, "node.roster_not_saved", "reason=%s", error.message);
     }
-    buffer_deinit(&text);
+    buffer_deinit(&cluster->roster_saved);
+    cluster->roster_saved = text;
+    cluster->is_roster_saved = status == 0;
 }
 
 void node_roster_read(struct node_cluster *cluster, struct bytes text, bool are_known_kept)
@@ -160,8 +170,10 @@ void node_roster_load(struct node_cluster *cluster)
     if (os_file_read(node_data_path(cluster->data, NODE_FILE_ROSTER), ROSTER_SIZE_BYTES_MAX, &text,
                      NULL) == 0) {
         node_roster_read(cluster, buffer_bytes(&text), false);
+        cluster->is_roster_saved = true;
     }
-    buffer_deinit(&text);
+    buffer_deinit(&cluster->roster_saved);
+    cluster->roster_saved = text;
 }
 
 static void take_node(struct node_cluster *cluster, const struct system_node *node)
@@ -209,7 +221,7 @@ void node_roster_look(struct node_cluster *cluster)
     for (uint32_t i = 0; i < system_node_count(system); i++) {
         take_node(cluster, system_node_at(system, i));
     }
-    save_roster(cluster);
+    node_roster_save(cluster);
     node_roster_tell(cluster);
 }
 
@@ -223,7 +235,7 @@ static void roster_came(void *context, int status, struct bytes reply)
     for (uint32_t i = 0; i < nodes.node_count; i++) {
         take_node(cluster, &nodes.nodes[i]);
     }
-    save_roster(cluster);
+    node_roster_save(cluster);
     system_nodes_deinit(&nodes);
 }
 

@@ -2,7 +2,6 @@
 /* What gateways on any reactor tell clients of the cluster: a copy, made anew on reactor 0 when
  * something changed. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
@@ -55,24 +54,17 @@ void node_view_destroy(struct node_view *view)
     }
 }
 
-/* "10.0.0.1:6379" or "[::1]:6379": without brackets, and the port by itself. */
+/* "10.0.0.1:6379", "[::1]:6379" or "name:6379": without brackets, and the port by itself. Nobody is
+ * asked where a name is. */
 static void parse_place(struct resp_place *place, const char *text)
 {
+    char host[OS_HOST_SIZE];
+    uint16_t port = 0;
     *place = (struct resp_place){0};
-    struct os_address address;
-    if (text[0] == '\0' || os_address_parse(&address, text, NULL) != 0) {
-        return;
-    }
-    const char *colon = strrchr(text, ':');
-    bool is_bracketed = text[0] == '[';
-    size_t length = colon != NULL ? (size_t)(colon - text) : 0;
-    if (is_bracketed && length >= 2) {
-        text++;
-        length -= 2;
-    }
-    if (length < sizeof place->host) {
-        memcpy(place->host, text, length);
-        place->port = colon != NULL ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
+    if (os_address_split(text, host, &port)) {
+        _Static_assert(sizeof place->host >= sizeof host, "any host");
+        memcpy(place->host, host, strlen(host) + 1);
+        place->port = port;
     }
 }
 
@@ -118,7 +110,6 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
         return;
     }
     view->made_at_ms = now_ms;
-    char peer[OS_ADDRESS_TEXT_SIZE];
     os_mutex_lock(view->mutex);
     view->node_count = 0;
     view->epoch = cluster->epoch;
@@ -126,7 +117,7 @@ void node_view_update(struct node_view *view, const struct node_cluster *cluster
     add(view, cluster, cluster->self, "", cluster->peer_text);
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         const struct node_peer *other = &cluster->peers[i];
-        add(view, cluster, other->id, other->redis, os_address_format(&other->address, peer));
+        add(view, cluster, other->id, other->redis, other->address);
     }
     os_mutex_unlock(view->mutex);
 }

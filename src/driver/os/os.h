@@ -165,12 +165,18 @@ struct os_address {
 #define OS_ADDRESS_TEXT_SIZE 72
 
 /* Read "127.0.0.1:6379", "[::1]:6379" or "localhost:6379" (a name's first address, IPv4 before
- * IPv6; may ask the resolver, so only at start). Errors: -EINVAL, with what was expected. */
+ * IPv6; may ask the resolver, so never on a loop that serves). Errors: -EINVAL, with what was expected. */
 MUST_USE int os_address_parse(struct os_address *address, const char *text, struct error *error);
+
+/* The same of "127.0.0.1:6379" or "[::1]:6379" alone, and never asks anybody. False: it has a name, or is
+ * no address. */
+MUST_USE bool os_address_parse_number(struct os_address *address, const char *text);
 
 /* Take "HOST:PORT" or "[HOST]:PORT" apart without asking any resolver. Writes the host, without
  * brackets, to `host` of OS_HOST_SIZE bytes. False: it is neither. */
 #define OS_HOST_SIZE 256
+/* Room for any such text that is not padded. */
+#define OS_ADDRESS_NAME_SIZE (OS_HOST_SIZE + 8)
 MUST_USE bool os_address_split(const char *text, char *host, uint16_t *port);
 
 /* Write "127.0.0.1:6379" or "[::1]:6379" to `text` of OS_ADDRESS_TEXT_SIZE bytes; returns
@@ -179,6 +185,37 @@ char *os_address_format(const struct os_address *address, char *text);
 
 /* Can only this machine connect to it? */
 bool os_address_is_loopback(const struct os_address *address);
+
+/* ---- Lookups: where a name is, while the loop goes on ---------------------------------------- */
+
+/* The resolver is asked on a thread that nobody waits for. It may be silent for minutes: a lookup
+ * has no time limit of its own, and its owner gives it up when the answer is of no use any more. */
+struct os_lookup;
+
+/* Most of them under way in a process, with those that were cancelled and that the resolver has not
+ * done with yet. */
+#define OS_LOOKUPS_MAX 256
+
+struct os_lookup_options {
+    const char *text; /* "HOST:PORT". Copied. */
+
+    /* The outcome, once, unless it is cancelled: status 0 and the address, as os_address_parse() would
+     * have it, or its error and NULL. Both are borrowed for the call. The lookup is gone; anything may
+     * be called. */
+    void (*done)(int status, const struct os_address *address, const struct error *error,
+                 void *context);
+    void *context;
+};
+
+/* Give a lookup that is under way; it ends with `done` or os_lookup_cancel(), and before its loop.
+ * Errors: -EINVAL: not HOST:PORT; -EBUSY: OS_LOOKUPS_MAX of them are under way; -EAGAIN: the system has
+ * no threads left. */
+MUST_USE int os_lookup_start(struct os_lookup **lookup, struct os_loop *loop,
+                             const struct os_lookup_options *options, struct error *error);
+
+/* Give it up, at once, whatever the resolver does: `done` does not come, and nothing of the owner or
+ * the loop is touched any more. Fine for NULL. */
+void os_lookup_cancel(struct os_lookup *lookup);
 
 /* ---- Streams: connections by TCP or a Unix socket -------------------------------------------- */
 

@@ -95,6 +95,26 @@ static int resolve(struct os_address *address, const char *host, const char *tex
     return 0;
 }
 
+/* False: it is a name. */
+static bool take_number(struct os_address *address, const char *host, uint16_t port)
+{
+    struct os_address parsed = {.port = port};
+    if (inet_pton(AF_INET6, host, parsed.bytes) == 1) {
+        parsed.is_ipv6 = true;
+    } else if (inet_pton(AF_INET, host, parsed.bytes) != 1) {
+        return false;
+    }
+    *address = parsed;
+    return true;
+}
+
+bool os_address_parse_number(struct os_address *address, const char *text)
+{
+    char host[OS_HOST_SIZE];
+    uint16_t port = 0;
+    return os_address_split(text, host, &port) && take_number(address, host, port);
+}
+
 int os_address_parse(struct os_address *address, const char *text, struct error *error)
 {
     char host[OS_HOST_SIZE];
@@ -106,17 +126,16 @@ int os_address_parse(struct os_address *address, const char *text, struct error 
             "localhost:6379",
             text);
     }
-    struct os_address parsed = {0};
-    if (inet_pton(AF_INET6, host, parsed.bytes) == 1) {
-        parsed.is_ipv6 = true;
-    } else if (inet_pton(AF_INET, host, parsed.bytes) != 1) {
-        int status = resolve(&parsed, host, text, error);
-        if (status != 0) {
-            return status;
-        }
+    if (take_number(address, host, port)) {
+        return 0;
     }
-    parsed.port = port;
-    *address = parsed;
+    struct os_address found;
+    int status = resolve(&found, host, text, error);
+    if (status != 0) {
+        return status;
+    }
+    found.port = port;
+    *address = found;
     return 0;
 }
 

@@ -81,6 +81,11 @@ MUST_USE int os__path_listen(const char *path, const char *flag, int *descriptor
 /* Remove the file, if it is still that of this socket. */
 void os__path_remove(struct os__path *file);
 
+/* As os_thread_start(), of a thread that ends by itself: nobody can wait for it, and a process that ends
+ * does not. */
+MUST_USE int os__thread_start_alone(const char *name, void (*run)(void *context), void *context,
+                                    struct error *error);
+
 /* An address as sockets want it; returns its length. */
 socklen_t os__address_to_socket(const struct os_address *address, struct sockaddr_storage *target);
 struct os_address os__address_from_socket(const struct sockaddr_storage *source);

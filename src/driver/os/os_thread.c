@@ -6,7 +6,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "driver/os/os.h"
+#include "driver/os/os_internal.h"
 
 enum { THREAD_NAME_SIZE = 16 }; /* The kernel's limit, with the zero. */
 
@@ -33,29 +33,69 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
-int os_thread_start(struct os_thread **thread, const char *name, void (*run)(void *context),
-                    void *context, struct error *error)
+static void *thread_main_alone(void *argument)
 {
-    struct os_thread *started = memory_allocate_zeroed(1, sizeof *started);
-    started->run = run;
-    started->context = context;
-    (void)snprintf(started->name, sizeof started->name, "%s", name);
+    struct os_thread thread = *(struct os_thread *)argument;
+    memory_free(argument);
+    return thread_main(&thread);
+}
+
+static int start(struct os_thread *thread, const pthread_attr_t *attributes,
+                 void *(*entry)(void *argument), struct error *error)
+{
     /* A thread inherits the mask of its creator: block all around the creation, so that no signal
      * can come in between. */
     sigset_t all;
     sigset_t before;
+    pthread_t posix; /* One that is alone may have freed its `thread` before this returns. */
     (void)sigfillset(&all);
     int status = pthread_sigmask(SIG_SETMASK, &all, &before);
     ASSERT(status == 0);
-    int created = pthread_create(&started->posix, NULL, thread_main, started);
+    int created = pthread_create(&posix, attributes, entry, thread);
     status = pthread_sigmask(SIG_SETMASK, &before, NULL);
     ASSERT(status == 0);
     if (created != 0) {
-        memory_free(started);
-        return error_set(error, -created, "start thread %s", name);
+        (void)error_set(error, -created, "start thread %s", thread->name);
+        memory_free(thread);
+        return -created;
     }
-    *thread = started;
+    if (attributes == NULL) {
+        thread->posix = posix;
+    }
     return 0;
+}
+
+static struct os_thread *make(const char *name, void (*run)(void *context), void *context)
+{
+    struct os_thread *thread = memory_allocate_zeroed(1, sizeof *thread);
+    thread->run = run;
+    thread->context = context;
+    (void)snprintf(thread->name, sizeof thread->name, "%s", name);
+    return thread;
+}
+
+int os_thread_start(struct os_thread **thread, const char *name, void (*run)(void *context),
+                    void *context, struct error *error)
+{
+    struct os_thread *started = make(name, run, context);
+    int status = start(started, NULL, thread_main, error);
+    if (status == 0) {
+        *thread = started;
+    }
+    return status;
+}
+
+int os__thread_start_alone(const char *name, void (*run)(void *context), void *context,
+                           struct error *error)
+{
+    pthread_attr_t attributes;
+    int status = pthread_attr_init(&attributes);
+    ASSERT(status == 0);
+    status = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    ASSERT(status == 0);
+    int started = start(make(name, run, context), &attributes, thread_main_alone, error);
+    (void)pthread_attr_destroy(&attributes); /* Cannot fail. */
+    return started;
 }
 
 void os_thread_join(struct os_thread *thread)

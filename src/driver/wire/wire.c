@@ -33,7 +33,7 @@ enum {
 void wire__tell(struct wire *wire, enum os_log_level level, const char *name, const char *format,
                 ...)
 {
-    char text[2 * WIRE__TEXT_SIZE];
+    char text[WIRE__TROUBLE_SIZE];
     va_list arguments;
     if (wire->options.events->event == NULL) {
         return;
@@ -119,6 +119,7 @@ void wire__node_release(struct wire__node *node)
     if (node->is_peer || node->outgoing != NULL || node->accepted != NULL) {
         return;
     }
+    ASSERT(node->lookup == NULL); /* Only peers are looked up. */
     uint32_t place = place_of(wire, node->node_id);
     ASSERT(wire->nodes[place] == node);
     wire->node_count--;
@@ -135,30 +136,27 @@ static void dial_due(void *context)
     wire__outgoing_dial(context);
 }
 
-static bool is_same_address(const struct os_address *left, const struct os_address *right)
+int wire_set_peer(struct wire *wire, uint32_t node_id, const char *address)
 {
-    return left->is_ipv6 == right->is_ipv6 && left->port == right->port &&
-           left->scope_id == right->scope_id &&
-           memcmp(left->bytes, right->bytes, left->is_ipv6 ? 16 : 4) == 0;
-}
-
-int wire_set_peer(struct wire *wire, uint32_t node_id, const struct os_address *address)
-{
-    if (node_id == 0 || node_id == wire->hello.node_id) {
+    char host[OS_HOST_SIZE];
+    uint16_t port = 0;
+    size_t size_bytes = strlen(address) + 1;
+    if (node_id == 0 || node_id == wire->hello.node_id || size_bytes > WIRE_ADDRESS_SIZE ||
+        !os_address_split(address, host, &port)) {
         return -EINVAL;
     }
     struct wire__node *node = wire__node_get(wire, node_id);
-    if (node->is_peer && is_same_address(&node->address, address)) {
+    if (node->is_peer && strcmp(node->address_text, address) == 0) {
         return 0;
     }
-    if (node->outgoing != NULL) {
-        wire__outgoing_close(node->outgoing);
-    }
+    wire__outgoing_stop(node);
     if (node->timer == NULL) {
         node->timer = os_timer_create(wire->loop, dial_due, node);
     }
     node->is_peer = true;
-    node->address = *address;
+    memcpy(node->address_text, address, size_bytes);
+    node->address = (struct os_address){0};
+    node->is_number = os_address_parse_number(&node->address, address);
     node->backoff_ms = wire->options.backoff_ms_min;
     node->trouble[0] = '\0';
     os_timer_start(node->timer, 0, 0);
@@ -171,9 +169,7 @@ void wire_remove_peer(struct wire *wire, uint32_t node_id)
     if (node == NULL || !node->is_peer) {
         return;
     }
-    if (node->outgoing != NULL) {
-        wire__outgoing_close(node->outgoing);
-    }
+    wire__outgoing_stop(node);
     os_timer_destroy(node->timer);
     node->timer = NULL;
     node->is_peer = false;
@@ -451,9 +447,7 @@ static void close_nodes(struct wire *wire)
 {
     while (wire->node_count > 0) {
         struct wire__node *node = wire->nodes[wire->node_count - 1];
-        if (node->outgoing != NULL) {
-            wire__outgoing_close(node->outgoing);
-        }
+        wire__outgoing_stop(node);
         if (node->accepted != NULL) {
             struct wire__incoming *incoming = node->accepted;
             wire__incoming_drop(incoming);

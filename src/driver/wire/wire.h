@@ -143,9 +143,20 @@ struct os_address wire_address(const struct wire *wire);
 
 /* ---- Peers ----------------------------------------------------------------------------------- */
 
+/* Room for an address as text. */
+#define WIRE_ADDRESS_SIZE OS_ADDRESS_NAME_SIZE
+
 /* Dial `node_id` at `address`, and again whenever the connection is lost, until removed. With
- * another address than before: dial anew. Errors: -EINVAL: it is us, or 0. */
-MUST_USE int wire_set_peer(struct wire *wire, uint32_t node_id, const struct os_address *address);
+ * another address than before, as text: dial anew.
+ *
+ * `address` is "10.0.0.1:7380", "[fd00::1]:7380" or "name:7380", and copied. Numbers are dialled as they
+ * are. A name is looked up for each attempt, so that a node may come back elsewhere under its name; off
+ * this thread (os_lookup_start()), one lookup at a time for each peer, and of nothing but the name: a
+ * connection that is there stays when its name gets another address. A lookup that fails is an attempt
+ * that failed, with the same wait before the next; while one is under way the peer is not connected, and
+ * that is all. What the resolver said for an earlier attempt is not used again.
+ * Errors, and then nothing changed: -EINVAL: it is us, or 0, or the text is none of these. */
+MUST_USE int wire_set_peer(struct wire *wire, uint32_t node_id, const char *address);
 
 /* Hang up and forget. What is queued is lost. Fine when it is not known. */
 void wire_remove_peer(struct wire *wire, uint32_t node_id);
@@ -229,10 +240,10 @@ void wire_join_cancel(struct wire_join *join);
 /* Of one node: what we dialled and what we accepted. Since it was set, or first accepted. */
 struct wire_peer_statistics {
     uint32_t node_id;
-    bool is_peer;      /* We dial it. */
-    bool is_connected; /* We may send. */
-    bool is_accepted;  /* It may send. */
-    struct os_address address;
+    bool is_peer;              /* We dial it. */
+    bool is_connected;         /* We may send. */
+    bool is_accepted;          /* It may send. */
+    struct os_address address; /* Where it is dialled; of a name: all zeros until it was found. */
     uint32_t version; /* Of the connection we dialled, or else of the accepted one; or 0. */
     char software[WIRE_SOFTWARE_SIZE];
     uint64_t sent_frame_count;

@@ -88,7 +88,7 @@ static void test_wrong_node(void **state)
     world_open(source);
     world_open(target);
     struct os_address address = wire_address(target->wire);
-    assert_int_equal(wire_set_peer(source->wire, 3, &address), 0);
+    assert_int_equal(world_set_peer(source->wire, 3, &address), 0);
     UNTIL(wire_statistics(target->wire).rejected_count >= 3);
     assert_false(wire_is_connected(source->wire, 3));
     assert_true(has_text(&source->told, "it is of node 2, and not of node 3"));
@@ -202,7 +202,7 @@ static void test_wrong_hello_of_server(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct hand hand = {.hello = cases[i].hello};
         struct os_address address = hand_listen(&hand, &pair);
-        assert_int_equal(wire_set_peer(source->wire, 2, &address), 0);
+        assert_int_equal(world_set_peer(source->wire, 2, &address), 0);
         UNTIL(has_text(&source->told, cases[i].told));
         assert_false(wire_is_connected(source->wire, 2));
         wire_remove_peer(source->wire, 2);
@@ -360,7 +360,7 @@ static void test_silent_server(void **state)
     struct hand hand = {.is_silent = true};
     world_open(source);
     struct os_address address = hand_listen(&hand, &pair);
-    assert_int_equal(wire_set_peer(source->wire, 2, &address), 0);
+    assert_int_equal(world_set_peer(source->wire, 2, &address), 0);
     UNTIL(has_text(&source->told, "wire.peer.unreachable node 2"));
     assert_true(has_text(&source->told, "no answer"));
     hand_close(&hand);
@@ -576,7 +576,7 @@ static void test_frames_the_wrong_way(void **state)
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct hand hand = {0};
         struct os_address address = hand_listen(&hand, &pair);
-        assert_int_equal(wire_set_peer(source->wire, 2, &address), 0);
+        assert_int_equal(world_set_peer(source->wire, 2, &address), 0);
         UNTIL(wire_is_connected(source->wire, 2));
         hand_send(&hand, kinds[i], BYTES("\xff"));
         UNTIL(hand.was_closed);
@@ -632,7 +632,7 @@ static void test_silence(void **state)
     struct hand client = {0}; /* It says HELLO and nothing else. */
     struct os_address address = hand_listen(&server, &pair);
     uint64_t began_ms = os_monotonic_ms();
-    assert_int_equal(wire_set_peer(first->wire, 3, &address), 0);
+    assert_int_equal(world_set_peer(first->wire, 3, &address), 0);
     hand_dial(&client, second, &pair);
     UNTIL(has_text(&first->heard, "disconnected 3") && has_text(&second->heard, "closed 3"));
     uint64_t took_ms = os_monotonic_ms() - began_ms;

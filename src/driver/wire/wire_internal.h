@@ -19,6 +19,7 @@
 enum {
     WIRE__MESSAGE_SIZE_BYTES_MAX = 4096,       /* Of a HELLO or a REFUSAL. */
     WIRE__TEXT_SIZE = 256,                     /* Of what is told to the log. */
+    WIRE__TROUBLE_SIZE = 2 * WIRE__TEXT_SIZE,  /* The same, with an address. */
     WIRE__CHUNK_SIZE_BYTES = 32 * 1024,        /* Of queues. */
     WIRE__PART_SIZE_BYTES = 256 * 1024,        /* Of messages; shorter ones are one frame. */
     WIRE__URGENT_SIZE_BYTES_MAX = 1024 * 1024, /* That wait for a peer. */
@@ -247,12 +248,15 @@ struct wire__node {
     struct wire *wire;
     uint32_t node_id;
     bool is_peer;
-    struct os_address address;
+    bool is_number; /* The address is: nothing to look up. */
+    char address_text[WIRE_ADDRESS_SIZE];
+    struct os_address address;       /* Of a name, what the newest lookup found. */
+    struct os_lookup *lookup;        /* An attempt begins with it; NULL: none is under way. */
     struct wire__outgoing *outgoing; /* Dialled; NULL between attempts. */
     struct wire__incoming *accepted; /* Has said HELLO. */
     struct os_timer *timer;          /* Of the next attempt. NULL for who is no peer. */
     uint32_t backoff_ms;
-    char trouble[WIRE__TEXT_SIZE]; /* What was last logged about its dialling. */
+    char trouble[WIRE__TROUBLE_SIZE]; /* What was last logged about its dialling. */
     struct wire_peer_statistics statistics;
 };
 
@@ -313,10 +317,10 @@ struct wire__outgoing {
     char software[WIRE_SOFTWARE_SIZE];
 };
 
-/* Dial a peer now, unless that is under way. */
+/* Dial a peer now, unless that is under way. Looks its name up first, if it has one. */
 void wire__outgoing_dial(struct wire__node *node);
-/* Give up what is dialled; the node has none then. */
-void wire__outgoing_close(struct wire__outgoing *outgoing);
+/* Give up what is dialled or looked up; the node has neither then. */
+void wire__outgoing_stop(struct wire__node *node);
 /* Encrypt and send what waits, as far as it is the peer's turn. */
 void wire__outgoing_flush(struct wire__outgoing *outgoing);
 /* Pings, deadlines, silence. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections that we dialled: we send.
  *
+ * An attempt is a lookup, for a peer with a name, then the dialling, then the HELLOs; one at a time for each peer.
+ *
  * A frame waits as plaintext in the queue. At the end of the tick what waits is encrypted and written;
  * of what the system does not take at once at most WIRE__AHEAD_SIZE_BYTES_MAX are encrypted ahead,
  * the rest when that is gone. So a slow peer costs memory for its queue and no more.
@@ -50,24 +52,32 @@ static void retry_later(struct wire__node *node)
 /* The log hears of each trouble once. */
 static void tell_trouble(struct wire__node *node, const char *name, const char *text)
 {
-    char trouble[WIRE__TEXT_SIZE];
+    char trouble[WIRE__TROUBLE_SIZE];
     char address[OS_ADDRESS_TEXT_SIZE];
-    (void)snprintf(trouble, sizeof trouble, "node %u at %s: %s", node->node_id,
-                   os_address_format(&node->address, address), text);
+    if (node->is_number || node->address.port == 0) { /* It is the address, or there is none. */
+        (void)snprintf(trouble, sizeof trouble, "node %u at %s: %s", node->node_id,
+                       node->address_text, text);
+    } else {
+        (void)snprintf(trouble, sizeof trouble, "node %u at %s (%s): %s", node->node_id,
+                       node->address_text, os_address_format(&node->address, address), text);
+    }
     if (strcmp(trouble, node->trouble) != 0) {
         memcpy(node->trouble, trouble, sizeof trouble);
         wire__tell(node->wire, OS_LOG_WARN, name, "%s", trouble);
     }
 }
 
-void wire__outgoing_dial(struct wire__node *node)
+static void attempt_failed(struct wire__node *node, const struct error *error)
+{
+    node->statistics.fail_count++;
+    tell_trouble(node, "wire.peer.unreachable", error->message);
+    retry_later(node);
+}
+
+static void dial(struct wire__node *node)
 {
     struct wire *wire = node->wire;
     struct error error = {0};
-    ASSERT(node->is_peer);
-    if (node->outgoing != NULL) {
-        return;
-    }
     struct wire__outgoing *outgoing = memory_allocate_zeroed(1, sizeof *outgoing);
     struct tls_session_options options = {.side = TLS_SIDE_CLIENT,
                                           .expected_node_id = node->node_id};
@@ -77,9 +87,7 @@ void wire__outgoing_dial(struct wire__node *node)
     if (status != 0) {
         tls_session_destroy(session);
         memory_free(outgoing);
-        node->statistics.fail_count++;
-        tell_trouble(node, "wire.peer.unreachable", error.message);
-        retry_later(node);
+        attempt_failed(node, &error);
         return;
     }
     os_stream_set_acknowledge_ms_max(outgoing->connection.stream,
@@ -95,6 +103,40 @@ void wire__outgoing_dial(struct wire__node *node)
     node->outgoing = outgoing;
 }
 
+static void looked_up(int status, const struct os_address *address, const struct error *error,
+                      void *context)
+{
+    struct wire__node *node = context;
+    ASSERT(node->is_peer);
+    ASSERT(node->outgoing == NULL);
+    node->lookup = NULL;
+    if (status != 0) {
+        attempt_failed(node, error);
+        return;
+    }
+    node->address = *address;
+    dial(node);
+}
+
+void wire__outgoing_dial(struct wire__node *node)
+{
+    struct error error = {0};
+    ASSERT(node->is_peer);
+    if (node->outgoing != NULL || node->lookup != NULL) {
+        return;
+    }
+    if (node->is_number) {
+        dial(node);
+        return;
+    }
+    struct os_lookup_options options = {
+        .text = node->address_text, .done = looked_up, .context = node};
+    node->address = (struct os_address){0}; /* Where it was is of no use now. */
+    if (os_lookup_start(&node->lookup, node->wire->loop, &options, &error) != 0) {
+        attempt_failed(node, &error);
+    }
+}
+
 /* Part it from its node; `closed` will do the rest. */
 static void detach(struct wire__outgoing *outgoing)
 {
@@ -108,10 +150,15 @@ static void detach(struct wire__outgoing *outgoing)
     wire__queue_clear(&outgoing->urgent);
 }
 
-void wire__outgoing_close(struct wire__outgoing *outgoing)
+void wire__outgoing_stop(struct wire__node *node)
 {
-    detach(outgoing);
-    wire__connection_close(&outgoing->connection);
+    struct wire__outgoing *outgoing = node->outgoing;
+    os_lookup_cancel(node->lookup);
+    node->lookup = NULL;
+    if (outgoing != NULL) {
+        detach(outgoing);
+        wire__connection_close(&outgoing->connection);
+    }
 }
 
 static void failed(struct wire__connection *connection, const struct error *error)

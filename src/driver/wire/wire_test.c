@@ -262,7 +262,7 @@ static void test_back_at_once(void **state)
     world_open(second);
     struct os_address address = wire_address(second->wire);
     world_close(second);
-    assert_int_equal(wire_set_peer(first->wire, 2, &address), 0);
+    assert_int_equal(world_set_peer(first->wire, 2, &address), 0);
     UNTIL(has_text(&first->told, "unreachable"));
     world_open(second);
     world_pass_ms(50);
@@ -281,10 +281,10 @@ static void test_peers_change(void **state)
     world_open(source);
     world_open(target);
     struct os_address address = wire_address(target->wire);
-    assert_int_equal(wire_set_peer(source->wire, 0, &address), -EINVAL);
-    assert_int_equal(wire_set_peer(source->wire, 1, &address), -EINVAL);
+    assert_int_equal(world_set_peer(source->wire, 0, &address), -EINVAL);
+    assert_int_equal(world_set_peer(source->wire, 1, &address), -EINVAL);
     address.port = (uint16_t)(address.port ^ 1);
-    assert_int_equal(wire_set_peer(source->wire, 2, &address), 0);
+    assert_int_equal(world_set_peer(source->wire, 2, &address), 0);
     UNTIL(has_text(&source->told, "wire.peer.unreachable"));
     world_connect(source, target);   /* At its real address. */
     world_introduce(source, target); /* Nothing new. */
@@ -453,8 +453,8 @@ static void test_threads(void **state)
     assert_int_equal(wire_open(&other.wire, other.loop, &options, NULL), 0);
     struct os_address first_address = wire_address(first->wire);
     struct os_address second_address = wire_address(other.wire);
-    assert_int_equal(wire_set_peer(other.wire, 1, &first_address), 0);
-    assert_int_equal(wire_set_peer(first->wire, 2, &second_address), 0);
+    assert_int_equal(world_set_peer(other.wire, 1, &first_address), 0);
+    assert_int_equal(world_set_peer(first->wire, 2, &second_address), 0);
     assert_int_equal(os_thread_start(&thread, "other", run_loop, &other, NULL), 0);
     UNTIL(wire_is_connected(first->wire, 2));
     UNTIL(has_text(&first->heard, "accepted 2"));

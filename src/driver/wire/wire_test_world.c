@@ -180,10 +180,16 @@ void world_close(struct party *party)
     party->wire = NULL;
 }
 
+int world_set_peer(struct wire *wire, uint32_t node_id, const struct os_address *address)
+{
+    char text[OS_ADDRESS_TEXT_SIZE];
+    return wire_set_peer(wire, node_id, os_address_format(address, text));
+}
+
 void world_introduce(struct party *source, const struct party *target)
 {
     struct os_address address = wire_address(target->wire);
-    assert_int_equal(wire_set_peer(source->wire, target->node_id, &address), 0);
+    assert_int_equal(world_set_peer(source->wire, target->node_id, &address), 0);
 }
 
 void world_connect(struct party *source, struct party *target)

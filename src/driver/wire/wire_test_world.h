@@ -51,6 +51,8 @@ int world_teardown(void **state);
 struct party *world_party(uint32_t node_id);
 void world_open(struct party *party);
 void world_close(struct party *party);
+/* wire_set_peer() with numbers. */
+int world_set_peer(struct wire *wire, uint32_t node_id, const struct os_address *address);
 /* `source` dials `target`. */
 void world_introduce(struct party *source, const struct party *target);
 /* … and they are connected, one way. */
