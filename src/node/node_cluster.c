@@ -466,7 +466,7 @@ static bool hand_over(struct node_cluster *cluster, struct shard *shard)
     uint32_t count = shard_get_peers(shard, peers);
     const struct raft_peer *best = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        bool is_better = peers[i].is_voter && !peers[i].is_impaired &&
+        bool is_better = peers[i].is_voter && !peers[i].is_impaired && !peers[i].is_silent &&
                          wire_is_connected(cluster->wire, peers[i].node) &&
                          (best == NULL || peers[i].match_index > best->match_index);
         best = is_better ? &peers[i] : best;

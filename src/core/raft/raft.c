@@ -472,6 +472,7 @@ uint32_t raft_get_peers(const struct raft *raft, struct raft_peer peers[RAFT_PEE
             .heard_at_ms = replica->heard_at_ms,
             .is_voter = raft__is_voter(raft, replica->node),
             .is_impaired = replica->mark != 0,
+            .is_silent = raft__is_silent(raft, replica),
         };
     }
     return raft->replica_count;

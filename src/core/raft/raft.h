@@ -246,7 +246,7 @@ enum raft_input_kind {
     /* Begin to change the configuration to the voters and learners of `configuration` (`outgoing`
      * is empty). Joint consensus when voters change; the second step follows by itself. */
     RAFT_INPUT_CONFIGURE,
-    RAFT_INPUT_TRANSFER, /* Hand leadership to `node`, a voter. */
+    RAFT_INPUT_TRANSFER, /* Hand leadership to `node`, a voter that answers. */
     /* Stand for election now, without asking first who would vote; when that is under way already,
      * ask once more. Only a newborn does, and once: it could go on for ever, and nobody else be
      * elected. Nothing where a leader or a later term is known, or for who may not vote. */
@@ -346,8 +346,8 @@ void raft_destroy(struct raft *raft);
  *   ERROR_NOT_LEADER  for what only a leader may do
  *   -EBUSY            PROPOSE while leadership is handed over; CONFIGURE while another change is
  *                     under way or before the own term has committed, or to voters that have no
- *                     majority without those that are impaired (I8); too many things to make
- *                     durable are under way
+ *                     majority without those that are impaired (I8); TRANSFER to who is silent;
+ *                     too many things to make durable are under way
  *   -EINVAL           CONFIGURE or TRANSFER to what is not possible; a snapshot older than what is
  *                     applied
  * CONFIGURE to what the configuration is already is no error and changes nothing; neither is a
@@ -384,6 +384,7 @@ struct raft_peer {
     uint64_t heard_at_ms; /* 0: never. */
     bool is_voter;
     bool is_impaired; /* I8. */
+    bool is_silent;   /* For an election timeout, or it is thought to be dead. */
 };
 /* The members but this one, ascending. Returns how many were put into `peers`: 0 unless this is the
  * leader. */

@@ -271,6 +271,8 @@ void raft__wake(struct raft *raft);
 void raft__propose(struct raft *raft);
 int raft__configure(struct raft *raft, const struct raft_configuration *configuration);
 int raft__transfer(struct raft *raft, raft_node target);
+/* Leader: is it thought to be dead, or (unless the group is quiet) not heard for an election timeout? */
+bool raft__is_silent(const struct raft *raft, const struct raft_replica *replica);
 void raft__confirm(struct raft *raft);
 
 /* ---- raft_replicate.c ------------------------------------------------------------------------ */

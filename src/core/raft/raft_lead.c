@@ -121,12 +121,23 @@ static void begin_transfer(struct raft *raft, raft_node target)
     raft->worked_at_ms = raft->now_ms;
 }
 
+bool raft__is_silent(const struct raft *raft, const struct raft_replica *replica)
+{
+    uint64_t since_ms = number_max(replica->heard_at_ms, replica->patient_from_ms);
+    return replica->is_lost ||
+           (!raft->is_quiet && raft->now_ms >= since_ms + raft->election_timeout_ms);
+}
+
 int raft__transfer(struct raft *raft, raft_node target)
 {
     struct raft_replica *replica = raft__find_replica(raft, target);
     if (replica == NULL || replica->is_leaving || replica->mark != 0 ||
         !raft__is_voter(raft, target)) {
         return -EINVAL;
+    }
+    if (raft__is_silent(raft, replica)) {
+        PROBE("raft.transfer.silent");
+        return -EBUSY; /* It would hold up all proposals for an election timeout. */
     }
     raft__wake(raft);
     if (raft->transfer_target != target) {
