@@ -477,8 +477,9 @@ raft_index shard_stored_index(const struct shard *shard);
  * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is
  * durable. It neither leads nor counts meanwhile, but takes entries and answers reads that may be
  * stale. ERROR_CORRUPT when no majority of the voters is left without it, as far as its state says
- * who they are: nobody could repair it. (One that has given up all that it had counts for
- * nothing, and goes on.) -EIO, -EBUSY, -ENOSPC: of the store. */
+ * who they are: nobody could repair it. (One that is impaired counts for nothing, whatever its
+ * state says: it has left its group, or lost something before. It goes on.) -EIO, -EBUSY, -ENOSPC:
+ * of the store. */
 MUST_USE int shard_accept_loss(struct shard *shard, struct error *error);
 /* The same of replicas that are not open and have no state: they may have voted, and must not
  * forget that they have lost that, until each is opened and shard_accept_loss() says so in its own
@@ -487,8 +488,7 @@ MUST_USE int shard_remember_losses(const struct env_store *store, const wal_shar
                                    uint32_t count, struct error *error);
 MUST_USE int shard_has_lost(const struct env_store *store, wal_shard id, bool *has_lost,
                             struct error *error);
-/* Is a majority of the voters left without it, as far as its state says who they are, or has it given up all
- * that it had? */
+/* Is a majority of the voters left without it, as far as its state says who they are, or is it impaired? */
 bool shard_is_dispensable(const struct shard *shard);
 bool shard_is_impaired(const struct shard *shard);
 /* It is not, and once the store is flushed the next start will know. */

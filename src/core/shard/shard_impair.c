@@ -159,8 +159,7 @@ int shard_accept_loss(struct shard *shard, struct error *error)
 
 bool shard_is_dispensable(const struct shard *shard)
 {
-    bool has_given_up = shard->is_impaired && shard_is_empty(shard);
-    return has_given_up || shard__is_dispensable(&shard->configuration, shard->options.self);
+    return shard->is_impaired || shard__is_dispensable(&shard->configuration, shard->options.self);
 }
 
 bool shard_is_impaired(const struct shard *shard)
