@@ -321,6 +321,10 @@ def test_a_join_that_was_interrupted_is_repeated_with_the_same_token(cluster, ha
     cluster.add()
     node = stop_before_its_conf(cluster, cluster.ask("token")["token"], has_failed)
     joining = node.data / "tls" / "joining.pem"
+    arguments, node.arguments = node.arguments, []
+    assert node.launch().process.wait(60) == 1
+    assert "began to join a cluster" in node.log() and not (node.data / "node.conf").exists()
+    node.arguments = arguments
     assert joining.stat().st_mode & 0o777 == 0o600
     key = joining.read_text(encoding="ascii").partition("-----BEGIN PRIVATE KEY-----")[2]
     cluster.nodes.append(node)

@@ -425,7 +425,7 @@ static int open_cluster(struct node *node, struct error *error)
 static int join(struct node *node, struct error *error)
 {
     if (node->options.join == NULL) {
-        return 0;
+        return node_data_is_new(node->data) ? node_join_check_unasked(node->data, error) : 0;
     }
     if (!node_data_is_new(node->data)) {
         OS_LOG_INFO(node->options.log, "node.joined_already", "cluster=%s node=%u",

@@ -103,6 +103,9 @@ MUST_USE int node_identity_renew(struct node_identity *identity, struct node_dat
 MUST_USE int node_join(struct node_data *data, const struct node_options *options,
                        const char *redis, const char *admin, const atomic_bool *is_stop_wanted,
                        struct error *error);
+/* Of a new directory that is to be a cluster of its own: -EPERM when it has asked to join one, which may
+ * count it as a node already. */
+MUST_USE int node_join_check_unasked(const struct node_data *data, struct error *error);
 /* The directory is a node's: nothing will be asked again. */
 void node_join_forget(const struct node_data *data, struct os_log *log);
 

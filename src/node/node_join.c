@@ -10,6 +10,7 @@
  * same number (service/system). */
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
@@ -299,6 +300,18 @@ static int take_request(const struct node_data *data, struct buffer *key, struct
     status = tls_request_create(key, request, error);
     return status == 0 ? tls_request_save(buffer_bytes(key), buffer_bytes(request), path, error)
                        : status;
+}
+
+int node_join_check_unasked(const struct node_data *data, struct error *error)
+{
+    if (access(node_data_path(data, NODE_FILE_JOINING), F_OK) != 0) {
+        return 0;
+    }
+    return error_say(
+        error, -EPERM,
+        "this directory began to join a cluster, which may count it as a node already: "
+        "start with --join and --token as then, or with another --data for a cluster "
+        "of its own");
 }
 
 void node_join_forget(const struct node_data *data, struct os_log *log)
