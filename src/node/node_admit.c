@@ -174,6 +174,10 @@ void node_admit(struct node_cluster *cluster, struct wire_stranger *stranger, co
         refuse(admission, "the request has no secret");
         return;
     }
+    if (cluster->peer_count == NODE_PEER_COUNT_MAX) {
+        refuse(admission, "the cluster has as many nodes as it can; remove one first");
+        return;
+    }
     buffer_append(&admission->request, asked[JOIN_REQUEST]);
     ask_cluster(admission, asked);
 }

@@ -45,6 +45,7 @@ enum node_frame {
     NODE_FRAME_BEATS = 9,       /* Heartbeats of all shards: core/beats. */
 };
 
+/* Nobody is let in beyond it; the rows of the cluster would allow more (service/system). */
 #define NODE_PEER_COUNT_MAX 256u
 _Static_assert(NODE_PEER_COUNT_MAX <= OS_LOOKUPS_MAX, "all peers may have names");
 

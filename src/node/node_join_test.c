@@ -9,13 +9,15 @@
 
 #include <cmocka.h>
 
+#include "base/memory/memory.h"
 #include "core/token/token.h"
 #include "driver/wire/wire.h"
-#include "node/node_internal.h"
+#include "node/node_cluster.h"
 
 #define CLUSTER "0123456789abcdef0123456789abcdef"
 #define WELCOME ""
 #define SILENCE NULL
+#define FULL "full"
 
 enum { ASKED_COUNT_MAX = 4 };
 
@@ -29,9 +31,10 @@ struct site {
     struct tls_pair own;
     struct tls_context *tls;
     struct wire *wire;
+    struct node_cluster *full;     /* FULL: a node of a cluster that has all that it can. */
     struct wire_stranger *waiting; /* Who got SILENCE. */
     atomic_bool is_stop_wanted;    /* From then on, if there is one. */
-    const char *const *answers;    /* Refusals, WELCOME or SILENCE. */
+    const char *const *answers;    /* Refusals, WELCOME, SILENCE or FULL. */
     uint32_t asked_count;
     struct buffer requests[ASKED_COUNT_MAX];
 };
@@ -51,7 +54,6 @@ static void sign(struct buffer *certificate, const struct tls_pair *authority, s
 static void came(struct wire_stranger *stranger, const char *address, struct bytes payload,
                  void *context)
 {
-    (void)address;
     struct site *site = context;
     struct bytes asked[JOIN_ASK_COUNT];
     assert_int_equal(node_join_decode(payload, asked, JOIN_ASK_COUNT), 0);
@@ -61,6 +63,12 @@ static void came(struct wire_stranger *stranger, const char *address, struct byt
     if (answer == SILENCE) {
         site->waiting = stranger;
         atomic_store(&site->is_stop_wanted, true);
+        return;
+    }
+    if (strcmp(answer, FULL) == 0) {
+        site->full->log = site->log;
+        site->full->peer_count = NODE_PEER_COUNT_MAX;
+        node_admit(site->full, stranger, address, payload);
         return;
     }
     struct buffer certificate = {0};
@@ -163,6 +171,7 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(site.directory));
     assert_int_equal(node_data_open(&site.data, site.directory, false, NULL), 0);
     struct os_log_options options = {.descriptor = STDERR_FILENO, .level = OS_LOG_ERROR};
+    site.full = memory_allocate_zeroed(1, sizeof *site.full);
     site.log = os_log_create(&options);
     open_door(&site);
     *state = &site;
@@ -190,6 +199,7 @@ static int tear_down(void **state)
         buffer_deinit(&site->requests[i]);
     }
     os_log_destroy(site->log);
+    memory_free(site->full);
     node_data_close(site->data);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         char path[128];
@@ -263,6 +273,17 @@ static void test_it_stops_when_told_to(void **state)
     assert_int_equal(join(site, answers + 1, &error), 0);
 }
 
+/* Claim: a cluster that has as many nodes as each of them can know lets nobody in, and says so. */
+static void test_a_full_cluster_refuses(void **state)
+{
+    struct site *site = *state;
+    struct error error = {0};
+    const char *const answers[] = {FULL};
+    assert_int_equal(join(site, answers, &error), -EACCES);
+    assert_non_null(strstr(error.message, "as many nodes as it can"));
+    assert_int_equal(site->asked_count, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +291,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_request_stays_until_it_is_forgotten, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_it_stops_when_told_to, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_full_cluster_refuses, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("node_join", tests, NULL, NULL);
 }
