@@ -276,6 +276,25 @@ def test_a_drained_node_is_empty_and_can_be_removed(three):
     assert three.nodes[3].client().set("after", "removal")
 
 
+def test_a_node_that_the_majority_needs_is_not_removed_by_force(three):
+    one, two, dead = three.nodes
+    dead.kill()
+    deadline = time.monotonic() + 30
+    while three.ask("nodes", node=one)["nodes"][2]["health"] != "dead":
+        assert time.monotonic() < deadline, three.ask("nodes", node=one)
+        time.sleep(0.1)
+    refusal = three.ask("remove", "2", "--force", node=one)
+    assert "no majority" in refusal["error"] and "node 2" in refusal["error"], refusal
+    assert "error" not in three.ask("remove", "3", "--force", node=one)
+    deadline = time.monotonic() + 10
+    while len(three.ask("nodes", node=one)["nodes"]) != 2:
+        assert time.monotonic() < deadline, three.ask("nodes", node=one)
+        time.sleep(0.1)
+    told = three.ask("shards", node=one)  # Nobody can take the place of node 3, so it stays a voter.
+    assert not told["well"] and "1 of 3 replicas are on nodes that are down" in told["verdict"], told
+    assert two.client().set("after", "removal")
+
+
 def test_a_token_lets_one_node_in_and_no_other(cluster):
     cluster.add()
     token = cluster.ask("token")["token"]

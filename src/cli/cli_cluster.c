@@ -37,7 +37,8 @@ static const struct cli__command commands[] = {
      CLI__FLAG_WAIT | CLI__FLAG_CANCEL, 1, 1, cli__drain},
     {"remove", "NODE", "remove a node from the cluster for good",
      "A node that is not drained is refused: it may have the only copy of something. One that is\n"
-     "dead for good is removed with --force.",
+     "dead for good is removed with --force; one that runs, and that some shard needs for its\n"
+     "majority, is not.",
      CLI__FLAG_FORCE, 1, 1, cli__remove},
     {"transfer", "SHARD NODE", "let another replica lead a shard",
      "Any node can be asked. Returns when it leads; one that leads already is no failure.", 0, 2, 2,

@@ -28,10 +28,11 @@ struct node_control {
 struct finding {
     wal_shard shard;
     uint32_t node;
-    raft_node leader;       /* Of the shard, if it said so itself; else 0. */
-    bool has_replica;       /* The node, of the shard. */
-    uint32_t replica_count; /* Of the node. */
-    wal_shard untold_shard; /* Its leader did not say who is a member: any node may be. 0: none. */
+    raft_node leader;        /* Of the shard, if it said so itself; else 0. */
+    bool has_replica;        /* The node, of the shard. */
+    uint32_t replica_count;  /* Of the node. */
+    wal_shard needing_shard; /* It has no majority without the node, which runs. 0: none. */
+    wal_shard untold_shard;  /* Its leader did not say who is a member: any node may be. 0: none. */
 };
 
 /* Something for which it must be known how all nodes are. */
@@ -77,6 +78,7 @@ static void find(const struct overview *overview, struct finding *finding)
     finding->leader = shard != NULL && shard->is_told ? shard->leader : 0;
     finding->has_replica = shard != NULL && node_overview_has_replica(shard, finding->node);
     finding->replica_count = node != NULL ? node->replica_count : 0;
+    finding->needing_shard = node_overview_needs(overview, finding->node);
     finding->untold_shard = node_overview_untold(overview);
 }
 
@@ -269,6 +271,14 @@ static void remove_if_empty(const struct question *question)
                        " may have a replica that is needed: `tutti why %" PRIu32
                        "` tells more; --force removes the node all the same",
                        question->finding.untold_shard, node, question->finding.untold_shard);
+        return;
+    }
+    if (question->finding.needing_shard != 0) {
+        control_refuse(call, 409, "state",
+                       "node %" PRIu32 " runs, and shard %" PRIu32
+                       " has no majority of its voters without it: `tutti drain %" PRIu32
+                       "` moves its replicas away; to lose them all the same, stop it first",
+                       node, question->finding.needing_shard, node);
         return;
     }
     set_state(question->cluster, call, node, SYSTEM_NODE_REMOVED,

@@ -317,6 +317,41 @@ wal_shard node_overview_untold(const struct overview *overview)
     return 0;
 }
 
+static bool is_running(const struct overview *overview, uint32_t id)
+{
+    const struct overview_node *node = node_overview_node(overview, id);
+    return node != NULL && node->is_heard_of && node->state != MEMBER_STATE_DEAD &&
+           node->state != MEMBER_STATE_LEFT;
+}
+
+static bool needs(const struct overview *overview, const struct inquiry_replica *replica,
+                  uint32_t node)
+{
+    uint32_t voter_count = 0;
+    uint32_t other_count = 0; /* Of voters that count. */
+    bool is_voter = false;
+    for (uint32_t i = 0; i < replica->member_count; i++) {
+        const struct inquiry_member *member = &replica->members[i];
+        bool counts = member->is_voter && member->state != INQUIRY_MEMBER_DAMAGED &&
+                      is_running(overview, member->node);
+        voter_count += member->is_voter;
+        is_voter |= member->is_voter && member->node == node;
+        other_count += counts && member->node != node;
+    }
+    return is_voter && other_count < voter_count / 2 + 1;
+}
+
+wal_shard node_overview_needs(const struct overview *overview, uint32_t node)
+{
+    for (uint32_t i = 0; i < overview->shard_count && is_running(overview, node); i++) {
+        const struct overview_shard *shard = &overview->shards[i];
+        if (shard->is_told && needs(overview, &shard->replica, node)) {
+            return shard->range.shard;
+        }
+    }
+    return 0;
+}
+
 const struct overview_shard *node_overview_find(const struct overview *overview, double id)
 {
     bool is_number = id >= 1 && id <= UINT32_MAX && id == (double)(wal_shard)id;

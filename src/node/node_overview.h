@@ -78,6 +78,9 @@ void node_overview_destroy(struct overview *overview);
 const struct overview_shard *node_overview_find(const struct overview *overview, double id);
 /* A shard whose leader did not tell of it, so that its members are not known for sure; 0: there is none. */
 wal_shard node_overview_untold(const struct overview *overview);
+/* A shard that has a leader, and no majority of voters that count without the node, which runs; 0: there is
+ * none. Of shards that nobody told of it says nothing. */
+wal_shard node_overview_needs(const struct overview *overview, uint32_t node);
 /* NULL: nobody has heard of it, and it has no replica. */
 const struct overview_node *node_overview_node(const struct overview *overview, uint32_t id);
 bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);

@@ -248,6 +248,66 @@ static void test_named_nodes_have_a_limit(void **state)
     node_overview_destroy(overview);
 }
 
+/* A node is needed where the voters that run and are whole are no majority without it; not when it is dead itself, and
+ * not by a group that has it as a learner. */
+static void test_who_is_needed(void **state)
+{
+    (void)state;
+    static const struct {
+        enum member_state states[3];
+        bool is_damaged; /* Node 3's replica. */
+        uint32_t voter_count;
+        bool are_needed[3];
+    } cases[] = {
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE, MEMBER_STATE_SUSPECT},
+         false,
+         3,
+         {false, false, false}},
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE, MEMBER_STATE_DEAD},
+         false,
+         3,
+         {true, true, false}},
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE, MEMBER_STATE_LEFT},
+         false,
+         3,
+         {true, true, false}},
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE},
+         true,
+         3,
+         {true, true, false}},
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE, MEMBER_STATE_ALIVE},
+         false,
+         2,
+         {true, true, false}},
+        {{MEMBER_STATE_ALIVE, MEMBER_STATE_DEAD, MEMBER_STATE_ALIVE},
+         false,
+         1,
+         {true, false, false}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct overview *overview = overview_create();
+        struct inquiry_replica replica = {
+            .shard = PARENT, .is_leader = true, .term = 4, .member_count = 3};
+        for (uint32_t j = 0; j < 3; j++) {
+            overview->nodes[j].state = cases[i].states[j];
+            bool is_damaged = j == 2 && cases[i].is_damaged;
+            replica.members[j] = (struct inquiry_member){
+                .node = j + 1,
+                .is_voter = j < cases[i].voter_count,
+                .state = is_damaged ? INQUIRY_MEMBER_DAMAGED : INQUIRY_MEMBER_OK};
+        }
+        inquiry_answer_add(&overview->survey->answers[0].message, &replica);
+        inquiry_answer_end(&overview->survey->answers[0].message, 1);
+        node_overview_settle(overview);
+        for (uint32_t j = 0; j < 3; j++) {
+            assert_int_equal(node_overview_needs(overview, j + 1),
+                             cases[i].are_needed[j] ? PARENT : 0);
+        }
+        assert_int_equal(node_overview_needs(overview, 9), 0);
+        node_overview_destroy(overview);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_a_shard_splits_meanwhile),
         cmocka_unit_test(test_a_node_leaves_meanwhile),
         cmocka_unit_test(test_named_nodes_have_a_limit),
+        cmocka_unit_test(test_who_is_needed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

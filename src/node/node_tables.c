@@ -15,8 +15,22 @@ static const char *health_name(enum shard_health health)
     return names[health];
 }
 
+static bool is_removed(const struct overview *overview, uint32_t id)
+{
+    for (uint32_t i = 0; i < overview->written_count; i++) {
+        if (overview->written[i].id == id) {
+            return overview->written[i].state == SYSTEM_NODE_REMOVED;
+        }
+    }
+    return false;
+}
+
+/* A node that was removed may still be a member where nobody can take its place. */
 static enum member_state state_of(const struct overview *overview, uint32_t id)
 {
+    if (is_removed(overview, id)) {
+        return MEMBER_STATE_LEFT;
+    }
     const struct overview_node *node = node_overview_node(overview, id);
     return node != NULL ? node->state : MEMBER_STATE_SUSPECT;
 }
