@@ -14,7 +14,8 @@
 enum {
     STEP_COUNT_MAX = 5000000,
     FAULTS_END_US = 20000000, /* The latest end of the first phase. */
-    HEAL_US_MAX = 30000000,   /* By then after it, all must be well, but for what conductors do. */
+    HEAL_US_MAX = 30000000,   /* By then after it, all must be well, but for what conductors do
+                                and the time that clients think. */
     WATCH_INTERVAL_US = 20000,
 };
 
@@ -409,6 +410,7 @@ static void begin_healing(struct cluster *cluster)
 {
     cluster->is_healing = true;
     cluster->healed_at_us = cluster->now_us;
+    cluster->thinking_us = sim__cluster_clients_rest_us(cluster->clients);
     sim__cluster_note(cluster, "cluster.heals", 0, 0, 0);
     sim__cluster_heal(cluster);
     for (uint32_t i = 0; i < cluster->nature.node_count; i++) {
@@ -577,7 +579,8 @@ static void live(struct cluster *cluster)
                 return;
             }
         }
-        uint64_t heal_us_max = HEAL_US_MAX + sim__cluster_rest_us_max(cluster);
+        uint64_t heal_us_max =
+            HEAL_US_MAX + cluster->thinking_us + sim__cluster_rest_us_max(cluster);
         if (cluster->is_healing && cluster->now_us > cluster->healed_at_us + heal_us_max) {
             fail_to_end(cluster, is_done);
         }

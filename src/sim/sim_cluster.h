@@ -190,7 +190,8 @@ struct cluster {
     bool is_failed;
     bool is_healing; /* The second phase, */
     uint64_t healed_at_us;
-    bool is_quiet; /* and all has ended: nothing goes on by itself. */
+    bool is_quiet;        /* and all has ended: nothing goes on by itself. */
+    uint64_t thinking_us; /* What the clients had before them when it healed. */
     struct cluster_node *nodes[CLUSTER_NODE_COUNT_MAX];
     uint32_t older; /* Those of an older version: a bit each. */
     struct cluster_link links[CLUSTER_NODE_COUNT_MAX][CLUSTER_NODE_COUNT_MAX];
@@ -444,6 +445,9 @@ void sim__cluster_clients_destroy(struct cluster_clients *clients);
 void sim__cluster_clients_lost(struct cluster *cluster, struct cluster_node *node);
 void sim__cluster_clients_buried(struct cluster *cluster, struct cluster_node *node);
 bool sim__cluster_clients_are_done(const struct cluster_clients *clients);
+/* How long they will think before what they have not asked yet: a few clients that think for long, and could ask
+ * nothing before all faults ended, do not come to their end sooner. */
+uint64_t sim__cluster_clients_rest_us(const struct cluster_clients *clients);
 
 /* ---- sim_cluster_caller.c, sim_cluster_route.c ----------------------------------------------- */
 

@@ -422,6 +422,15 @@ bool sim__cluster_clients_are_done(const struct cluster_clients *clients)
     return clients->made_count >= clients->cluster->nature.request_count;
 }
 
+uint64_t sim__cluster_clients_rest_us(const struct cluster_clients *clients)
+{
+    const struct cluster_nature *nature = &clients->cluster->nature;
+    uint64_t left = nature->request_count - clients->made_count;
+    return clients->made_count >= nature->request_count
+               ? 0
+               : left * nature->think_us / nature->client_count;
+}
+
 struct cluster_clients *sim__cluster_clients_create(struct cluster *cluster)
 {
     struct cluster_clients *clients = memory_allocate_zeroed(1, sizeof *clients);
