@@ -34,7 +34,8 @@
  * node, in that node's life (boot id); at a gap it ends the stream. It ends all streams when its
  * replica does not lead any more. Whoever asks again has ended the stream before. What is queued on
  * the answering side, and was not yet submitted to the replica, ends with its stream: nothing is
- * submitted behind the back of one that has gone elsewhere. The asking side gives a stream up when
+ * submitted behind the back of one that has gone elsewhere. So does what the replica has and has not put into its
+ * log, because a transaction holds a key of it (is_unwanted). The asking side gives a stream up when
  * the connection broke, when a reply is missing, when nothing comes any more, when it hears of
  * another leader. The question costs a round trip for each change of leader, and nothing after.
  *
@@ -70,7 +71,8 @@
  * into its log before b. What the earlier leader still does is not committed any more. If it is the
  * same leader, in the same term, that grants again (a connection broke), what was queued for the
  * old stream is gone, what was submitted is refused as being on its way (-EBUSY) until it is
- * answered, with everything of the session waiting behind it.
+ * answered or let go, with everything of the session waiting behind it. What is let go, because it was waiting for a
+ * lock, had everything of its session that is not in the log behind it, and that is let go as well.
  *
  * A write that is refused (the disk is full) may be accepted when it comes again; it must not do so
  * after b has taken effect. By R4 b was not submitted unless a's refusal had arrived here, and then

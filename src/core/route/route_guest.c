@@ -224,9 +224,21 @@ static struct guest *find_guest(struct route_place *place, raft_node node, uint6
     return NULL;
 }
 
+/* What the replica has and has not put into its log, because a transaction holds a key of it, ends with the
+ * stream, too: else each PREPARE of a dead node would take its locks when its turn comes, and hold them until
+ * it is recovered, one after the other. */
+static void disown_submitted(struct guest *guest)
+{
+    LIST_EACH(member, next, &guest->submitted)
+    {
+        LIST_ITEM(member, struct guest_request, link)->request.is_unwanted = true;
+    }
+}
+
 /* Nothing is told, and nothing more is submitted. */
 static void drop_stream(struct guest *guest)
 {
+    disown_submitted(guest);
     drop_queue(guest, false);
     drop_chunks(guest);
     guest->grant = 0;
@@ -244,6 +256,7 @@ static void end_stream(struct guest *guest, enum route_ended_reason reason)
     TRACE("route.guest_ended", guest->place->route->options.self, guest->node, guest->grant,
           reason);
     drop_queue(guest, true);
+    disown_submitted(guest);
     route__activate(guest->place);
     guest->ended_grant = guest->grant;
     guest->ended_reason = reason;

@@ -231,11 +231,16 @@ struct shard_request {
      * first submitted this. */
     raft_index known_index;
     bool is_retry; /* It may have been in a log before. */
+    /* May be set until done: nobody waits for the answer, and it has no effect unless the log has it. It is
+     * handed back when it is no more locked, or when it is its turn in its session. Whoever sets it does so
+     * of all that its session has here. */
+    bool is_unwanted;
 
     /* Exactly once, never from within shard_submit(). `reply` is borrowed for the call. After it
      * the shard does not know the request any more.
      *   0                 answered
-     *   ERROR_NOT_LEADER  handed back, because this replica does not lead any more: a write may or
+     *   ERROR_NOT_LEADER  handed back, because this replica does not lead any more (or because it was
+     *                     unwanted): a write may or
      *                     may not take effect; submit it to the next leader with is_retry. Or the
      *                     shard was split, and this one may still be the leader. The command is
      *                     valid during the call.

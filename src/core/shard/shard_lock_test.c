@@ -161,6 +161,36 @@ static void test_what_waits_goes_back_with_the_office(void **state)
     shard__world_destroy(world);
 }
 
+/* Claim: what nobody wants any more is not executed when the lock goes, nor is what waits behind it in its session, which
+ * goes back in its order; who came later gets the key. */
+static void test_the_unwanted_take_no_turn(void **state)
+{
+    (void)state;
+    struct shard__world *world = shard__world_create();
+    struct shard_session sessions[2];
+    struct shard__client gone, behind, later;
+    shard_session_init(&sessions[0]);
+    shard_session_init(&sessions[1]);
+    world->locked_key = "k";
+    (void)shard__world_submit(world, &gone, &sessions[0], OPCODE_APPEND, "k", "1");
+    (void)shard__world_submit(world, &behind, &sessions[0], OPCODE_APPEND, "a", "1");
+    (void)shard__world_submit(world, &later, &sessions[1], OPCODE_APPEND, "k", "22");
+    gone.request.is_unwanted = true;
+    behind.request.is_unwanted = true;
+    assert_string_equal(world->waiting, "kk");
+    world->locked_key = NULL;
+    apply_something(world);
+    shard__world_settle(world);
+    shard__world_expect_handed_back(&gone);
+    shard__world_expect_handed_back(&behind);
+    shard__world_expect(&later, ":2\r\n");
+    assert_string_equal(world->waiting, "");
+    (void)shard__world_submit(world, &gone, &sessions[0], OPCODE_APPEND, "a", "1");
+    shard__world_settle(world);
+    shard__world_expect(&gone, ":1\r\n"); /* The session goes on, and nothing of it was executed. */
+    shard__world_destroy(world);
+}
+
 static void test_a_write_that_declines_is_answered(void **state)
 {
     (void)state;
@@ -277,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_reads_wait_unless_they_may_be_stale),
         cmocka_unit_test(test_the_line_is_kept),
         cmocka_unit_test(test_what_waits_goes_back_with_the_office),
+        cmocka_unit_test(test_the_unwanted_take_no_turn),
         cmocka_unit_test(test_a_write_that_declines_is_answered),
         cmocka_unit_test(test_a_lock_that_comes_with_the_rows_is_declined),
         cmocka_unit_test(test_what_waits_is_left_alone_until_something_is_applied),

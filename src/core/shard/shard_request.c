@@ -277,7 +277,7 @@ static bool start_first(struct shard *shard, struct shard_session *session)
     /* What it waited for was handed back if the reign is another. It must not come before that. */
     bool is_overtaken = request->reign != shard->reign &&
                         (!request->may_be_stale || shard__has_moved(shard, request));
-    if (!may_start(shard, request) || is_overtaken) {
+    if (!may_start(shard, request) || is_overtaken || request->is_unwanted) {
         if (session->pending_count > 0) {
             return false; /* In their order: after those before it. */
         }
@@ -486,6 +486,12 @@ void shard__resume_locked(struct shard *shard)
     for (struct list *member; (member = list_pop_front(&ready)) != NULL;) {
         struct shard_request *request = LIST_ITEM(member, struct shard_request, link);
         struct shard_session *session = request->session;
+        if (request->is_unwanted) {
+            PROBE("shard.unwanted_waited");
+            session->is_alone = false;
+            shard__hand_back_untouched(shard, request);
+            continue;
+        }
         if (shard__must_wait(shard, request)) {
             wait_behind(shard, request);
             continue;
