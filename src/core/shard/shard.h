@@ -128,7 +128,8 @@ struct shard_machine {
                    const struct shard_command *command, const struct reply *reply);
 
     /* Answer a command that changes nothing. May run on another thread, on a snapshot, so it
-     * touches nothing but rows. ERROR_INCOMPLETE: not all is in memory; ERROR_EXPIRED_SEEN: a key
+     * touches nothing but rows; one without arguments runs there only if its rows are not in memory, and may
+     * else look at the machine's state. ERROR_INCOMPLETE: not all is in memory; ERROR_EXPIRED_SEEN: a key
      * of the command expired by `moment->time_ms` and after `moment->durable_time_ms` (a key that
      * expired before is simply absent); ERROR_LOCKED: a transaction holds a key of the command. In
      * these cases the reply's content is dropped. Other errors: the store failed. */

@@ -64,7 +64,7 @@ static void add_item(struct shard_read *read, struct shard_request *request)
 }
 
 /* A request, with the reads that wait behind it. It was confirmed that this is the leader when that one was begun;
- * for those, which came later, there has to be a lease now. */
+ * for those, which came later, there has to be a lease now. Who names nothing may ask for what is not in rows. */
 static void take(struct shard *shard, struct shard_request *first, struct shard_read *read)
 {
     list_remove(&first->link);
@@ -76,7 +76,8 @@ static void take(struct shard *shard, struct shard_request *first, struct shard_
            read->item_count < SHARD_READ_ITEM_COUNT_MAX) {
         struct shard_request *next = first_of(&session->waiting);
         bool is_confirmed = next->may_be_stale || shard__has_lease(shard);
-        if (next->is_write || !is_confirmed || !does_store_suffice(shard, next)) {
+        if (next->is_write || !is_confirmed || !does_store_suffice(shard, next) ||
+            next->command.argument_count == 0) {
             return;
         }
         list_remove(&next->link);

@@ -424,16 +424,12 @@ static void a_read_behind_a_configuration_is_handed_back(void **state)
     shard__world_destroy(world);
 }
 
-/* The reads of a session go to the disk together, and are answered in order (I4). */
-static void cold_reads_of_a_session_go_together(void **state)
+static void set_and_start_cold(struct shard__world *world, struct shard_session *session,
+                               const char *const keys[3])
 {
-    struct shard__world *world = shard__world_create();
-    struct shard_session session;
-    shard_session_init(&session);
-    struct shard__client client, gets[3], append;
-    const char *keys[] = {"a", "late", "b"};
+    struct shard__client client;
     for (int i = 0; i < 3; i++) {
-        (void)shard__world_submit(world, &client, &session, OPCODE_SET, keys[i], keys[i]);
+        (void)shard__world_submit(world, &client, session, OPCODE_SET, keys[i], keys[i]);
         shard__world_settle(world);
         shard__world_expect(&client, "+OK\r\n");
     }
@@ -442,6 +438,17 @@ static void cold_reads_of_a_session_go_together(void **state)
     shard__world_start(world, true);
     shard__world_settle(world);
     memstore_set_faults(world->memstore, (struct memstore_faults){.incomplete_percent = 100});
+}
+
+/* The reads of a session go to the disk together, and are answered in order (I4). */
+static void cold_reads_of_a_session_go_together(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client gets[3], append;
+    const char *keys[] = {"a", "late", "b"};
+    set_and_start_cold(world, &session, keys);
     world->wall_ms += 10; /* "late" expires, and nobody knows yet. */
     for (int i = 0; i < 3; i++) {
         assert_int_equal(shard__world_submit(world, &gets[i], &session, OPCODE_GET, keys[i], ""),
@@ -465,6 +472,41 @@ static void cold_reads_of_a_session_go_together(void **state)
     shard__world_expect(&gets[1], "$-1\r\n");
     shard__world_expect(&gets[2], "$1\r\nb\r\n");
     shard__world_expect(&append, ":2\r\n");
+    shard__world_destroy(world);
+}
+
+static void run_elsewhere(struct shard__world *world)
+{
+    struct shard_read *read = world->read;
+    assert_non_null(read);
+    world->read = NULL;
+    world->is_elsewhere = true;
+    shard_read_run(read);
+    world->is_elsewhere = false;
+    shard_read_done(read);
+}
+
+/* But not what names nothing: it may ask for state that only this thread may look at. */
+static void what_names_nothing_is_answered_here(void **state)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session session;
+    shard_session_init(&session);
+    struct shard__client gets[2], count;
+    const char *keys[] = {"a", "b", "c"};
+    set_and_start_cold(world, &session, keys);
+    (void)shard__world_submit(world, &gets[0], &session, OPCODE_GET, "a", "");
+    (void)shard__world_submit(world, &count, &session, OPCODE_COUNT, "", "");
+    (void)shard__world_submit(world, &gets[1], &session, OPCODE_GET, "b", "");
+    shard__world_tick(world);
+    run_elsewhere(world);
+    shard__world_expect(&gets[0], "$1\r\na\r\n");
+    assert_int_equal(count.answer_count, 1);
+    buffer_deinit(&count.answer);
+    assert_int_equal(gets[1].answer_count, 0);
+    shard__world_tick(world);
+    run_elsewhere(world);
+    shard__world_expect(&gets[1], "$1\r\nb\r\n");
     shard__world_destroy(world);
 }
 
@@ -635,6 +677,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_an_earlier_reign_goes_back),
         cmocka_unit_test(a_read_behind_a_configuration_is_handed_back),
         cmocka_unit_test(cold_reads_of_a_session_go_together),
+        cmocka_unit_test(what_names_nothing_is_answered_here),
         cmocka_unit_test(an_expiry_is_seen_through_the_log),
         cmocka_unit_test(time_never_goes_back),
         cmocka_unit_test(a_full_shard_refuses_what_grows),

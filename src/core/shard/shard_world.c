@@ -78,13 +78,19 @@ static int toy_execute(void *context, struct rows *rows, const struct shard_stam
 
 static bool is_locked(const struct shard__world *world, const struct shard_command *command)
 {
-    return world->locked_key != NULL &&
+    return world->locked_key != NULL && command->argument_count > 0 &&
            bytes_equal(command->arguments[0], bytes_of_text(world->locked_key));
 }
 
 static int toy_read(void *context, struct rows *rows, const struct shard_moment *moment,
                     const struct shard_command *command, const struct reply *reply)
 {
+    const struct shard__world *world = context;
+    if (command->opcode == OPCODE_COUNT) {
+        ASSERT(!world->is_elsewhere);
+        reply_integer(reply, world->executed_count);
+        return 0;
+    }
     if (!moment->may_be_stale && is_locked(context, command)) {
         return ERROR_LOCKED;
     }
@@ -133,7 +139,7 @@ static bool toy_declines(void *context, const struct shard_command *command,
 static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
 {
     struct bytes value;
-    if (command->opcode == SHARD_OPCODE_SPLIT) {
+    if (command->opcode == SHARD_OPCODE_SPLIT || command->opcode == OPCODE_COUNT) {
         return 0;
     }
     int status = rows_get(rows, command->arguments[0], &value);
@@ -571,9 +577,13 @@ int shard__world_submit(struct shard__world *world, struct shard__client *client
     client->arguments[0] = bytes_of_text(key);
     client->arguments[1] = bytes_of_text(value);
     client->request = (struct shard_request){
-        .command = {opcode, opcode == OPCODE_GET ? 1 : 2, client->arguments},
+        .command = {opcode,
+                    opcode == OPCODE_COUNT ? 0
+                    : opcode == OPCODE_GET ? 1
+                                           : 2,
+                    client->arguments},
         .protocol = 2,
-        .is_write = opcode != OPCODE_GET,
+        .is_write = opcode != OPCODE_GET && opcode != OPCODE_COUNT,
         .does_grow = true,
         .done = client_done,
         .session = session,

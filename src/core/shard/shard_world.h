@@ -15,6 +15,7 @@ enum {
     OPCODE_SET = 1,
     OPCODE_APPEND = 2,
     OPCODE_GET = 3,
+    OPCODE_COUNT = 4, /* Names nothing: how many were executed. */
     SET_FOUND = 7,
     LOG_COUNT_MAX = 64,
     BEAT_COUNT_MAX = 16
@@ -64,6 +65,7 @@ struct shard__world {
     uint32_t late_approach_count; /* Fewer had been approached than were executed. */
     struct recall *recall;  /* What commands found; the test may take it, and load it again. */
     uint32_t known_count;   /* How many SETs were told that they found SET_FOUND before. */
+    bool is_elsewhere;      /* What is read now a worker reads. */
     const char *locked_key; /* What a transaction would hold; NULL: nothing. */
     uint32_t gathered_count;
     uint32_t told_anew_count; /* How often what waits was looked at. */
