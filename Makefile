@@ -29,11 +29,11 @@ all: build/build.ninja ## Optimised build into build/; the binary is build/tutti
 	@$(call compile,build)
 
 .PHONY: demo
-demo: bootstrap ## Install what is missing, build, start a node and walk through a redis-cli session
+demo: bootstrap ## Install what is missing, build, and take a tour of three nodes on this machine (KEEP=1 leaves them running)
 	@$(MAKE) --no-print-directory all
 	$(call need,tools/demo,the demonstration)
 	$(call need,build/tutti,no src/cli yet)
-	@tools/demo
+	@tools/demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: bootstrap ## Everything that must hold: check, sanitizers, black box, fuzz, simulation (TIME=s per fuzz target, SEEDS=n, CLUSTER_SEEDS=n, ROUNDS=n of kill -9)
@@ -122,7 +122,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP ONLY PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP KEEP ONLY PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)

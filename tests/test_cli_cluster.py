@@ -252,7 +252,7 @@ def test_a_token_can_be_put_into_a_variable(control, tmp_path):
     shown = tutti(tmp_path, "token")
     assert shown.stdout == "tutti1-abc\n"
     assert shown.stderr == ("Good for 60 min (until 2023-11-14 22:13:20), and for 1 node. On the new machine:\n"
-                            "  tutti start --join 10.0.0.1:7380 --token TOKEN\n")
+                            "  tutti start --peer ADDR:PORT --join 10.0.0.1:7380 --token TOKEN\n")
 
 
 def test_drain_waits_when_told_to(control, tmp_path):

@@ -56,7 +56,7 @@ static void print_token(const struct json *answer, uint64_t ttl_s)
     bool is_one = json_number(json_get(answer, "uses"), 0) == 1;
     cli__append(&hint, CLI__PLAIN, false,
                 "Good for %s (until %s), and for %s node%s. On the new machine:\n"
-                "  tutti start --join %s --token TOKEN\n",
+                "  tutti start --peer ADDR:PORT --join %s --token TOKEN\n",
                 cli__duration(json_get(ttl, "ms"), ttl_text),
                 cli__time(json_get(answer, "expires_ms"), until),
                 cli__whole(json_get(answer, "uses"), uses), is_one ? "" : "s",

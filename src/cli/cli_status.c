@@ -226,6 +226,19 @@ static int find_node(struct status_options *options, const char *admin)
     return CLI_EXIT_OK;
 }
 
+static void say_wrong(const char *word, bool has_value, bool has_place)
+{
+    bool is_place =
+        strcmp(word, "--admin") == 0 || strncmp(word, "--data", sizeof "--data" - 1) == 0;
+    if (is_place && has_place) {
+        (void)fputs("tutti status: --data and --admin are two nodes: name one\n", stderr);
+    } else if (is_place && !has_value) {
+        (void)fprintf(stderr, "tutti status: %s needs a value\n", word);
+    } else {
+        (void)fprintf(stderr, "tutti status: there is no option \"%s\"\n", word);
+    }
+}
+
 int cli_status(int argument_count, const char *const *arguments)
 {
     const char *admin = NULL;
@@ -242,6 +255,9 @@ int cli_status(int argument_count, const char *const *arguments)
             options.data = arguments[i] + sizeof "--data=" - 1;
         } else {
             bool is_help = strcmp(arguments[i], "--help") == 0 || strcmp(arguments[i], "-h") == 0;
+            if (!is_help) {
+                say_wrong(arguments[i], has_value, options.data != NULL || admin != NULL);
+            }
             print_usage(is_help ? stdout : stderr);
             return is_help ? CLI_EXIT_OK : CLI_EXIT_USAGE;
         }

@@ -97,18 +97,24 @@ void cli__append_move(struct buffer *output, const struct json *move)
     }
 }
 
+static const char *plural(const struct json *count)
+{
+    return json_number(count, 0) == 1 ? "" : "s";
+}
+
 static void append_title(struct buffer *output, const struct json *status, bool is_coloured)
 {
     char replicas[CLI__TEXT_SIZE];
     char shards[CLI__TEXT_SIZE];
     char active[CLI__TEXT_SIZE];
     const struct json *nodes = json_get(status, "nodes");
+    const struct json *shard_count = json_get(json_get(status, "shards"), "count");
     cli__append(output, CLI__BOLD, is_coloured, "tutti");
     cli__append(
-        output, CLI__PLAIN, false, "  cluster %.8s, %s active nodes, %s shards, %s replicas",
+        output, CLI__PLAIN, false, "  cluster %.8s, %s active node%s, %s shard%s, %s replica%s",
         json_text(json_get(status, "cluster"), "?"), cli__whole(json_get(nodes, "active"), active),
-        cli__whole(json_get(json_get(status, "shards"), "count"), shards),
-        cli__whole(json_get(status, "replicas"), replicas));
+        plural(json_get(nodes, "active")), cli__whole(shard_count, shards), plural(shard_count),
+        cli__whole(json_get(status, "replicas"), replicas), plural(json_get(status, "replicas")));
     buffer_append_byte(output, '\n');
 }
 
