@@ -24,7 +24,8 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-enum { SIGNAL_COUNT = 2, REPLICA_METRICS_MAX = 64 };
+/* An election takes a part of LEADERLESS_MS. */
+enum { SIGNAL_COUNT = 2, REPLICA_METRICS_MAX = 64, LEADERLESS_MS = 3000 };
 
 struct node_admin {
     struct node *node;
@@ -53,9 +54,17 @@ static void judge_serving(struct node *node, struct admin_verdict *verdict)
     struct node_log_statistics log;
     node_log_get_statistics(node->node_log, &log);
     enum store_health health = store_get_health(node->store, &reason);
+    struct node_led led = node_shards_look_who_is_led(&node->shards);
     if (health == STORE_FAILED) {
         say(verdict, false, false, "");
         (void)snprintf(verdict->text, sizeof verdict->text, "store failed: %.200s", reason.message);
+    } else if (led.leaderless_ms >= LEADERLESS_MS) {
+        say(verdict, led.leaderless_count < led.member_count, false, "");
+        (void)snprintf(verdict->text, sizeof verdict->text,
+                       "no leader: of %" PRIu32 " of %" PRIu32
+                       " shards on this node none is known, so they answer nobody; "
+                       "`tutti why` tells what is missing.",
+                       led.leaderless_count, led.member_count);
     } else if (log.is_out_of_space || health == STORE_FULL) {
         say(verdict, true, false,
             "disk full: writes wait until space is freed, and then go on by themselves; reads are "
@@ -190,7 +199,8 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
 static void collect_replicas(const struct node *node, struct metrics *metrics)
 {
     const struct node_shards *shards = &node->shards;
-    GAUGE("tutti_node_replicas", "Replicas of shards on this node.", shards->count);
+    GAUGE("tutti_node_replicas", "Replicas of shards on this node.",
+          node_shards_look_who_is_led(shards).member_count);
     GAUGE("tutti_node_leaders", "Shards that this node leads.", node_shards_leading_count(shards));
     for (uint32_t i = 0; i < shards->count && shards->count <= REPLICA_METRICS_MAX; i++) {
         struct node_figures figures;

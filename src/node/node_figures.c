@@ -72,6 +72,14 @@ void node__figures_publish(struct node_shard *shard)
             *figure_at(figures, summed[i]) - *figure_at(was, summed[i]);
     }
     shards->impaired_count += (uint32_t)figures->shard.is_impaired - before.shard.is_impaired;
+    figures->is_member =
+        raft_configuration_has_member(shard_configuration(shard->shard), shards->self);
+    figures->is_leaderless = figures->is_member && figures->shard.leader == 0;
+    shards->member_count += (uint32_t)figures->is_member - before.is_member;
+    if (figures->is_leaderless && shards->leaderless_count == 0) {
+        shards->leaderless_since_ms = os_monotonic_ms();
+    }
+    shards->leaderless_count += (uint32_t)figures->is_leaderless - before.is_leaderless;
     shards->leading_count += (uint32_t)(figures->shard.role == RAFT_ROLE_LEADER) -
                              (before.shard.role == RAFT_ROLE_LEADER);
 }
@@ -108,6 +116,19 @@ void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
     os_mutex_lock(shards->figures_mutex);
     *figures = shards->figures[place];
     os_mutex_unlock(shards->figures_mutex);
+}
+
+struct node_led node_shards_look_who_is_led(const struct node_shards *shards)
+{
+    os_mutex_lock(shards->figures_mutex);
+    struct node_led led = {
+        .member_count = shards->member_count,
+        .leaderless_count = shards->leaderless_count,
+        .leaderless_ms =
+            shards->leaderless_count > 0 ? os_monotonic_ms() - shards->leaderless_since_ms : 0,
+    };
+    os_mutex_unlock(shards->figures_mutex);
+    return led;
 }
 
 uint32_t node_shards_leading_count(const struct node_shards *shards)
