@@ -532,6 +532,7 @@ int node_cluster_open(struct node_cluster **cluster, const struct node_cluster_o
     created->loop = options->loop;
     created->log = options->options->log;
     created->self = node_data_node_id(options->data);
+    created->self_state = SYSTEM_NODE_ACTIVE;
     created->sampler = options->sampler;
     created->started_at_ms = options->started_at_ms;
     created->halver = options->halver;

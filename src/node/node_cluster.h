@@ -86,6 +86,7 @@ struct node_pace {
     uint32_t late_count;
     uint32_t in_time_count;
     bool is_slow;
+    bool is_full;
     uint64_t capacity_bytes;
     uint64_t used_bytes;
 };
@@ -115,8 +116,9 @@ struct node_cluster {
 
     struct node_peer peers[NODE_PEER_COUNT_MAX]; /* In the order of their ids. */
     uint32_t peer_count;
-    bool has_beats;    /* For one of them or more. */
-    uint32_t *removed; /* Nodes that the rows of the cluster said are removed. */
+    bool has_beats;                    /* For one of them or more. */
+    enum system_node_state self_state; /* Of this node, as far as it has heard. */
+    uint32_t *removed;                 /* Nodes that the rows of the cluster said are removed. */
     uint32_t removed_count;
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
@@ -202,6 +204,9 @@ void node_roster_tell(struct node_cluster *cluster);
 void node_roster_tell_to(struct node_cluster *cluster, uint32_t node);
 /* What the rows of the cluster say: whoever is removed stays so, whatever a roster says that is older. */
 void node_roster_note(struct node_cluster *cluster, uint32_t node, bool is_removed);
+/* An operator's command has given it that state: for who has no rows, and would hear of it later. */
+void node_roster_note_state(struct node_cluster *cluster, uint32_t node,
+                            enum system_node_state state);
 bool node_roster_is_removed(const struct node_cluster *cluster, uint32_t node);
 
 /* ---- node_versions.c ------------------------------------------------------------------------- */

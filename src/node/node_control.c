@@ -47,11 +47,29 @@ struct question {
     void *context;
 };
 
+static bool is_written(const struct overview *overview, double node)
+{
+    bool is_found = false;
+    for (uint32_t i = 0; i < overview->written_count; i++) {
+        is_found |= overview->written[i].id == node;
+    }
+    return is_found;
+}
+
 static void answer_read(struct control_call *call, const struct overview *overview)
 {
     const struct json *arguments = call->arguments;
     double shard = json_number(json_get(arguments, "shard"), 0);
     double node = json_number(json_get(arguments, "node"), 0);
+    if (shard != 0 && node_overview_find(overview, shard) == NULL) {
+        control_refuse(call, 404, "unknown",
+                       "there is no shard %.0f; `tutti shards` shows those that there are", shard);
+        return;
+    }
+    if (node != 0 && !is_written(overview, node)) {
+        control_refuse(call, 404, "unknown", "there is no node %.0f", node);
+        return;
+    }
     struct json *answer = json_object_create();
     struct buffer shards = {0};
     node_overview_judge(overview, answer);
@@ -133,6 +151,8 @@ struct change {
     struct control_call *call;
     struct node_cluster *cluster;
     struct json *answer; /* For when it is done. */
+    uint32_t node;       /* Whose state it changes; 0: none. */
+    enum system_node_state state;
 };
 
 static struct change *change_create(struct node_cluster *cluster, struct control_call *call)
@@ -167,6 +187,9 @@ static void change_is_done(void *context, int status, struct bytes reply)
                        "%s", error.message);
         json_destroy(change->answer);
     } else {
+        if (change->node != 0) {
+            node_roster_note_state(change->cluster, change->node, change->state);
+        }
         control_reply(change->call, 200, change->answer);
     }
     memory_free(change);
@@ -234,6 +257,8 @@ static void set_state(struct node_cluster *cluster, struct control_call *call, u
     say_of(change->answer, text, node);
     json_set_unsigned(change->answer, "node", node);
     json_set_text(change->answer, "state", system_node_state_name(state));
+    change->node = node;
+    change->state = state;
     struct system_command command;
     system_node_state_command(&command, node, state);
     node_errand_send(cluster, &command, change_is_done, change);
@@ -385,6 +410,12 @@ static void who_leads_is_known(const struct question *question)
     raft_node leader = question->finding.leader;
     if (leader == transfer->node) {
         it_leads(transfer);
+    } else if (os_monotonic_ms() >= transfer->started_at_ms + TRANSFER_MS &&
+               transfer->leader == 0 && leader == 0) {
+        control_refuse(transfer->call, 503, "unavailable",
+                       "nobody leads shard %u who could hand over: `tutti why %u` tells more",
+                       transfer->shard, transfer->shard);
+        end_transfer(transfer);
     } else if (os_monotonic_ms() >= transfer->started_at_ms + TRANSFER_MS) {
         control_refuse(transfer->call, 503, "unavailable",
                        "node %" PRIu32 " has not taken over shard %u within %u s; try again",

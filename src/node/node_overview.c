@@ -80,7 +80,7 @@ static void take_gossip(struct overview *overview, const struct node_cluster *cl
     }
     overview->peer_count = cluster->peer_count;
     overview->alive_count = 1;
-    overview->state_counts[SYSTEM_NODE_ACTIVE]++;
+    overview->state_counts[cluster->self_state]++;
     for (uint32_t i = 0; i < cluster->peer_count; i++) {
         const struct overview_node *peer = node_overview_node(overview, cluster->peers[i].id);
         overview->alive_count += peer != NULL && peer->state == MEMBER_STATE_ALIVE;
@@ -125,7 +125,7 @@ static void write_self(struct overview *overview, const struct node_cluster *clu
 {
     struct system_node *node = &overview->written[overview->written_count++];
     node->id = cluster->self;
-    node->state = SYSTEM_NODE_ACTIVE;
+    node->state = cluster->self_state;
     COPY_TEXT(node->peer, cluster->peer_text);
     COPY_TEXT(node->redis, cluster->redis_text);
     COPY_TEXT(node->admin, cluster->admin_text);

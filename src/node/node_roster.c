@@ -186,12 +186,29 @@ static void take_node(struct node_cluster *cluster, const struct system_node *no
         }
         return;
     }
+    if (node->id == cluster->self) {
+        cluster->self_state = node->state;
+    }
     struct node_peer *peer = set_peer(cluster, node->id, node->peer);
     if (peer != NULL) {
         peer->state = node->state;
         memcpy(peer->zone, node->zone, sizeof peer->zone);
         memcpy(peer->redis, node->redis, sizeof peer->redis);
         memcpy(peer->admin, node->admin, sizeof peer->admin);
+    }
+}
+
+void node_roster_note_state(struct node_cluster *cluster, uint32_t node,
+                            enum system_node_state state)
+{
+    struct node_peer *peer = node_roster_find(cluster, node);
+    if (state == SYSTEM_NODE_REMOVED) {
+        return; /* Who is removed is no peer any more: that comes with the rows. */
+    }
+    if (node == cluster->self) {
+        cluster->self_state = state;
+    } else if (peer != NULL) {
+        peer->state = state;
     }
 }
 
