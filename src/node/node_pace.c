@@ -10,6 +10,8 @@
  * then the shards hand over by themselves (RAFT_PERSIST_TIMEOUT_MS), and nobody hands anything back to
  * a node whose log does not grow.
  *
+ * A full one counts as slow: who leads refuses writes that need space, though others may have room.
+ *
  * How much could it hold, and how much does it? Its own data, and what is free: what else is on the disk is no
  * room for replicas. It is told again when it has changed by a twentieth of the whole, so that nothing moves
  * because others write to the same disk. */
@@ -37,7 +39,7 @@ static void say(struct node_cluster *cluster)
         return;
     }
     struct member_meta meta = *view.meta;
-    meta.load.conditions = pace->is_slow ? CONDITION_SLOW_DISK : 0;
+    meta.load.conditions = pace->is_slow || pace->is_full ? CONDITION_SLOW_DISK : 0;
     meta.load.capacity_bytes = pace->capacity_bytes;
     meta.load.used_bytes = pace->used_bytes;
     struct member_input input = {.kind = MEMBER_INPUT_UPDATE_SELF, .meta = &meta};
@@ -65,6 +67,15 @@ static void look_at_space(struct node_cluster *cluster)
         has_changed(used_bytes, pace->used_bytes, capacity_bytes)) {
         pace->capacity_bytes = capacity_bytes;
         pace->used_bytes = used_bytes;
+        say(cluster);
+    }
+}
+
+static void look_whether_full(struct node_cluster *cluster)
+{
+    bool is_full = node_maintenance_is_full(cluster->shards->maintenance);
+    if (is_full != cluster->pace.is_full) { /* The maintenance has said so in the log. */
+        cluster->pace.is_full = is_full;
         say(cluster);
     }
 }
@@ -98,6 +109,7 @@ void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms)
     pace->flush_count = log.flush_count;
     pace->flush_duration_ns_sum = log.flush_duration_ns_sum;
     look_at_space(cluster);
+    look_whether_full(cluster);
     if (count == 0) {
         return;
     }
