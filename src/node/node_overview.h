@@ -84,6 +84,8 @@ wal_shard node_overview_needs(const struct overview *overview, uint32_t node);
 /* NULL: nobody has heard of it, and it has no replica. */
 const struct overview_node *node_overview_node(const struct overview *overview, uint32_t id);
 bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);
+/* Does the node say that the free space of its disk is below the reserve? False when it said nothing. */
+bool node_overview_is_full(const struct overview *overview, uint32_t node);
 
 /* ---- node_tables.c: put into `answer` -------------------------------------------------------- */
 
@@ -97,6 +99,11 @@ void node_overview_shards(const struct overview *overview, double shard, double 
                           struct json *answer, struct buffer *items);
 void node_overview_why(const struct overview *overview, double shard, struct json *answer,
                        struct buffer *items);
+
+/* ---- node_balance.c: what is not where it would best be ---------------------------------------- */
+
+/* As a list of sentences; 0: of all shards together, and of nodes. */
+void node_balance_why(const struct overview *overview, double shard, struct json *answer);
 
 /* ---- node_plans.c: splits that are planned and not done -------------------------------------- */
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -10,6 +11,8 @@
 #include "node/node_overview.h"
 
 enum { SHARD_COUNT = 100, PARENT = 10, CHILD = SHARD_COUNT + 1, UNKNOWN = 900 };
+
+#define CAPACITY_BYTES ((uint64_t)1 << 30)
 
 /* Led by the node of that number: nodes 1 and 2 take turns. */
 static raft_node leader_of(wal_shard shard)
@@ -29,9 +32,14 @@ static void add_led(struct buffer *answer, wal_shard shard, raft_term term,
     inquiry_answer_add(answer, &replica);
 }
 
-static void begin_answer(struct node_survey *survey, raft_node node, enum node_answer_kind kind)
+static void begin_answer(struct node_survey *survey, raft_node node, enum node_answer_kind kind,
+                         uint64_t free_bytes)
 {
-    static const uint64_t figures[INQUIRY_FIGURE_COUNT] = {[INQUIRY_UPTIME_S] = 5};
+    const uint64_t figures[INQUIRY_FIGURE_COUNT] = {
+        [INQUIRY_UPTIME_S] = 5,
+        [INQUIRY_DISK_CAPACITY_BYTES] = CAPACITY_BYTES,
+        [INQUIRY_DISK_FREE_BYTES] = free_bytes,
+    };
     static const struct histogram latencies[INQUIRY_LATENCY_COUNT];
     struct node_answer *answer = &survey->answers[survey->answer_count++];
     answer->node = node;
@@ -41,7 +49,8 @@ static void begin_answer(struct node_survey *survey, raft_node node, enum node_a
     }
 }
 
-static struct overview *overview_create(void)
+/* The disk of one node may be full. */
+static struct overview *overview_create_with(raft_node full)
 {
     struct overview *overview = memory_allocate_zeroed(1, sizeof *overview);
     overview->survey = memory_allocate_zeroed(1, sizeof *overview->survey);
@@ -59,9 +68,16 @@ static struct overview *overview_create(void)
         overview->nodes[i] =
             (struct overview_node){.id = i + 1, .is_heard_of = true, .lag_ms = INQUIRY_UNKNOWN};
         overview->written[i] = (struct system_node){.id = i + 1};
-        begin_answer(overview->survey, i + 1, i < 2 ? NODE_ANSWER_CAME : NODE_ANSWER_LATE);
+        overview->written[i].state = SYSTEM_NODE_ACTIVE;
+        begin_answer(overview->survey, i + 1, i < 2 ? NODE_ANSWER_CAME : NODE_ANSWER_LATE,
+                     i + 1 == full ? 1 : CAPACITY_BYTES / 2);
     }
     return overview;
+}
+
+static struct overview *overview_create(void)
+{
+    return overview_create_with(0);
 }
 
 /* Each shard by who leads it, and each group as this node has it, with another leader. */
@@ -308,6 +324,133 @@ static void test_who_is_needed(void **state)
     }
 }
 
+static struct json *ask_why(const struct overview *overview, double shard)
+{
+    struct json *answer = json_object_create();
+    struct buffer items = {0};
+    node_overview_judge(overview, answer);
+    node_overview_why(overview, shard, answer, &items);
+    answer = parse(answer, &items);
+    buffer_deinit(&items);
+    return answer;
+}
+
+static const char *sentence(const struct json *answer, const char *list, size_t place)
+{
+    return json_text(json_at(json_get(answer, list), place), "");
+}
+
+/* What a node with a full disk leads takes no writes, and that is said before all that is less bad. */
+static void test_a_full_disk_is_told_of(void **state)
+{
+    (void)state;
+    struct overview *overview = overview_create_with(2);
+    say_all(overview);
+    node_overview_settle(overview);
+    struct json *answer = ask_why(overview, 0);
+    assert_false(json_flag(json_get(answer, "well"), true));
+    assert_string_equal(
+        json_text(json_get(answer, "verdict"), ""),
+        "disk full: 50 of 100 shards refuse writes that need space, because the disk "
+        "of node 2 is full");
+    assert_int_equal(count_items(json_get(answer, "shards")), SHARD_COUNT / 2);
+    const struct json *shard = json_at(json_get(answer, "shards"), 0);
+    assert_string_equal(json_text(json_get(shard, "health"), ""), "read_only");
+    assert_string_equal(sentence(shard, "reasons", 0),
+                        "the disk of node 2, which leads it, is full: writes that need space are "
+                        "refused");
+    json_destroy(answer);
+    node_overview_destroy(overview);
+
+    overview = overview_create_with(2); /* It leads nothing. */
+    add_led(&overview->survey->answers[0].message, 1, 4, (const raft_node[]){1, 2, 3}, 3);
+    inquiry_answer_end(&overview->survey->answers[0].message, 1);
+    inquiry_answer_end(&overview->survey->answers[1].message, 0);
+    slots_deinit(&overview->map);
+    slots_divide(&overview->map, 1);
+    node_overview_settle(overview);
+    answer = ask_why(overview, 0);
+    assert_false(json_flag(json_get(answer, "well"), true));
+    assert_string_equal(json_text(json_get(answer, "verdict"), ""),
+                        "serving, but the disk of node 2 is full");
+    assert_int_equal(count_items(json_get(answer, "shards")), 0);
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
+static void name_zones(struct overview *overview, const char *first, const char *second,
+                       const char *third)
+{
+    const char *const zones[] = {first, second, third};
+    for (uint32_t i = 0; i < 3; i++) {
+        (void)snprintf(overview->written[i].zone, sizeof overview->written[i].zone, "%s", zones[i]);
+    }
+}
+
+/* Well and not balanced: zones that have half of a shard's replicas, a node that leads less than others, one that is
+ * being emptied. */
+static void test_what_is_not_balanced_is_told(void **state)
+{
+    (void)state;
+    struct overview *overview = overview_create();
+    say_all(overview);
+    node_overview_settle(overview);
+    struct json *answer = ask_why(overview, 0);
+    assert_true(json_flag(json_get(answer, "well"), false));
+    assert_int_equal(count_items(json_get(answer, "balance")), 1);
+    assert_string_equal(
+        sentence(answer, "balance", 0),
+        "node 1 leads 50 shards, node 3 leads 0: load and number count, among nodes "
+        "with replicas and disks that are neither slow nor full; what can be better "
+        "moves by itself");
+    json_destroy(answer);
+
+    name_zones(overview, "a", "b", "c");
+    answer = ask_why(overview, PARENT);
+    assert_int_equal(count_items(json_get(answer, "balance")), 0);
+    json_destroy(answer);
+
+    name_zones(overview, "a", "b", "b");
+    answer = ask_why(overview, PARENT);
+    assert_string_equal(
+        sentence(answer, "balance", 0),
+        "nodes that are up are in 2 zones, so one of them has half or more of the "
+        "replicas of 1 of 100 shards (shard 10: 2 of 3 in zone b), which stand still "
+        "when it fails: start nodes in other zones");
+    json_destroy(answer);
+
+    overview->written[1].state = SYSTEM_NODE_DRAINING;
+    answer = ask_why(overview, 0);
+    assert_string_equal(
+        sentence(answer, "balance", 1),
+        "node 2 is being emptied, and has 100 replicas still: they go where there is "
+        "room, as fast as they are copied");
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
+/* More nodes could have a replica each in a zone of its own. */
+static void test_a_crowded_zone_is_told_of(void **state)
+{
+    (void)state;
+    static const raft_node members[] = {1, 2};
+    struct overview *overview = overview_create();
+    struct node_survey *survey = overview->survey;
+    overview->voters_wanted = 2;
+    add_led(&survey->answers[0].message, PARENT, 4, members, 2);
+    inquiry_answer_end(&survey->answers[0].message, 1);
+    inquiry_answer_end(&survey->answers[1].message, 0);
+    node_overview_settle(overview);
+    name_zones(overview, "a", "a", "c");
+    struct json *answer = ask_why(overview, PARENT);
+    assert_string_equal(
+        sentence(answer, "balance", 0),
+        "1 of 100 shards have more replicas in one zone than need be (shard 10: 2 of "
+        "2 in zone a): they move by themselves, where a disk has room");
+    json_destroy(answer);
+    node_overview_destroy(overview);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +459,9 @@ int main(void)
         cmocka_unit_test(test_a_node_leaves_meanwhile),
         cmocka_unit_test(test_named_nodes_have_a_limit),
         cmocka_unit_test(test_who_is_needed),
+        cmocka_unit_test(test_a_full_disk_is_told_of),
+        cmocka_unit_test(test_what_is_not_balanced_is_told),
+        cmocka_unit_test(test_a_crowded_zone_is_told_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,11 +7,11 @@
 
 enum { BEHIND_COUNT = 1000, TEXT_SIZE = 256 };
 
-enum shard_health { SHARD_HEALTHY, SHARD_UNDER_REPLICATED, SHARD_UNAVAILABLE };
+enum shard_health { SHARD_HEALTHY, SHARD_UNDER_REPLICATED, SHARD_READ_ONLY, SHARD_UNAVAILABLE };
 
 static const char *health_name(enum shard_health health)
 {
-    static const char *const names[] = {"healthy", "under_replicated", "unavailable"};
+    static const char *const names[] = {"healthy", "under_replicated", "read_only", "unavailable"};
     return names[health];
 }
 
@@ -67,6 +67,9 @@ static enum shard_health judge_shard(const struct overview *overview,
     if (shard->leader == 0) {
         return SHARD_UNAVAILABLE;
     }
+    if (node_overview_is_full(overview, shard->leader)) {
+        return SHARD_READ_ONLY;
+    }
     bool is_short = tally.voter_count > 0 && tally.voter_count < overview->voters_wanted;
     return tally.dead_count > 0 || is_short || tally.impaired_count > 0 ? SHARD_UNDER_REPLICATED
                                                                         : SHARD_HEALTHY;
@@ -77,6 +80,8 @@ struct summary {
     uint32_t counts[SHARD_UNAVAILABLE + 1]; /* By health. */
     struct tally all;
     uint32_t voter_count_min;
+    uint32_t full_count; /* Nodes whose disks are full; */
+    uint32_t full_node;  /* one of them. */
 };
 
 static struct summary sum_up(const struct overview *overview)
@@ -92,7 +97,35 @@ static struct summary sum_up(const struct overview *overview)
             summary.voter_count_min = tally.voter_count;
         }
     }
+    for (uint32_t i = 0; i < overview->survey->answer_count; i++) {
+        uint32_t node = overview->survey->answers[i].node;
+        if (node_overview_is_full(overview, node)) {
+            summary.full_count++;
+            summary.full_node = node;
+        }
+    }
     return summary;
+}
+
+static void write_full(const struct overview *overview, const struct summary *summary,
+                       char verdict[TEXT_SIZE])
+{
+    char whose[TEXT_SIZE / 4];
+    if (summary->full_count == 1) {
+        (void)snprintf(whose, sizeof whose, "the disk of node %" PRIu32 " is full",
+                       summary->full_node);
+    } else {
+        (void)snprintf(whose, sizeof whose, "the disks of %" PRIu32 " nodes are full",
+                       summary->full_count);
+    }
+    if (summary->counts[SHARD_READ_ONLY] == 0) {
+        (void)snprintf(verdict, TEXT_SIZE, "serving, but %s", whose);
+    } else {
+        (void)snprintf(verdict, TEXT_SIZE,
+                       "disk full: %" PRIu32 " of %" PRIu32
+                       " shards refuse writes that need space, because %s",
+                       summary->counts[SHARD_READ_ONLY], overview->shard_count, whose);
+    }
 }
 
 /* The worst first. */
@@ -112,6 +145,8 @@ static void write_verdict(const struct overview *overview, const struct summary 
                        " shards no leader is known here; %" PRIu32 " of %" PRIu32
                        " nodes are alive",
                        unavailable, overview->shard_count, overview->alive_count, node_count);
+    } else if (summary->counts[SHARD_READ_ONLY] > 0) {
+        write_full(overview, summary, verdict);
     } else if (summary->all.dead_count > 0) {
         (void)snprintf(verdict, TEXT_SIZE,
                        "serving, but %" PRIu32 " of %" PRIu32
@@ -126,6 +161,8 @@ static void write_verdict(const struct overview *overview, const struct summary 
         (void)snprintf(verdict, TEXT_SIZE,
                        "serving with %" PRIu32 " of %" PRIu32 " replicas; it grows by itself",
                        summary->voter_count_min, overview->voters_wanted);
+    } else if (summary->full_count > 0) {
+        write_full(overview, summary, verdict);
     } else {
         (void)snprintf(verdict, TEXT_SIZE, "healthy: %" PRIu32 " node%s, every replica in place",
                        node_count, node_count == 1 ? "" : "s");
@@ -135,7 +172,8 @@ static void write_verdict(const struct overview *overview, const struct summary 
 void node_overview_judge(const struct overview *overview, struct json *answer)
 {
     struct summary summary = sum_up(overview);
-    bool is_well = summary.counts[SHARD_HEALTHY] == overview->shard_count;
+    bool is_well =
+        summary.counts[SHARD_HEALTHY] == overview->shard_count && summary.full_count == 0;
     char verdict[TEXT_SIZE];
     write_verdict(overview, &summary, verdict);
     struct json *problems = json_array_create();
@@ -197,6 +235,19 @@ static uint32_t answer_of(const struct overview *overview, uint32_t node)
         place++;
     }
     return place;
+}
+
+bool node_overview_is_full(const struct overview *overview, uint32_t node)
+{
+    const struct node_survey *survey = overview->survey;
+    uint32_t place = answer_of(overview, node);
+    if (place == survey->answer_count || survey->answers[place].kind != NODE_ANSWER_CAME) {
+        return false;
+    }
+    const uint64_t *figures = overview->messages[place].figures;
+    uint64_t capacity_bytes = figures[INQUIRY_DISK_CAPACITY_BYTES];
+    return capacity_bytes != INQUIRY_UNKNOWN && capacity_bytes > 0 &&
+           figures[INQUIRY_DISK_FREE_BYTES] < node_maintenance_reserve_bytes(capacity_bytes);
 }
 
 /* What the node said of itself, or why there is nothing. */
@@ -306,6 +357,7 @@ void node_overview_status(const struct overview *overview, struct json *answer)
     json_set_unsigned(shards, "count", overview->shard_count);
     json_set_unsigned(shards, "healthy", summary.counts[SHARD_HEALTHY]);
     json_set_unsigned(shards, "under_replicated", summary.counts[SHARD_UNDER_REPLICATED]);
+    json_set_unsigned(shards, "read_only", summary.counts[SHARD_READ_ONLY]);
     json_set_unsigned(shards, "unavailable", summary.counts[SHARD_UNAVAILABLE]);
     json_set(answer, "shards", shards);
     json_set(answer, "load", make_load(overview));
@@ -482,7 +534,31 @@ static void add_reasons(const struct overview *overview, const struct overview_s
     }
     if (shard->leader == 0) {
         json_append_text(reasons, "no leader is known to this node");
+    } else if (node_overview_is_full(overview, shard->leader)) {
+        (void)snprintf(text, sizeof text,
+                       "the disk of node %" PRIu32
+                       ", which leads it, is full: writes that need space are refused",
+                       shard->leader);
+        json_append_text(reasons, text);
     }
+}
+
+/* What comes by itself, and what somebody has to do. */
+static const char *what_comes_next(enum shard_health health)
+{
+    switch (health) {
+    case SHARD_UNAVAILABLE:
+        return "when a majority of its replicas is reached again, it serves by itself; only if "
+               "they are lost for good: `tutti recover` on a node that is left";
+    case SHARD_READ_ONLY:
+        return "writes are taken again when space is freed, on the disk or by deleting keys; "
+               "`tutti transfer` lets a node with room lead";
+    case SHARD_UNDER_REPLICATED:
+    case SHARD_HEALTHY:
+        break;
+    }
+    return "a replica is added as soon as a node can take it; a node that is down is replaced "
+           "after five minutes, or after `tutti remove`";
 }
 
 static struct json *explain_shard(const struct overview *overview,
@@ -494,11 +570,7 @@ static struct json *explain_shard(const struct overview *overview,
     json_set_unsigned(explained, "id", known->replica.shard);
     json_set_text(explained, "health", health_name(health));
     json_set(explained, "reasons", reasons);
-    json_set_text(explained, "next",
-                  health == SHARD_UNAVAILABLE
-                      ? "when a majority of its replicas is reached again, it serves by itself"
-                      : "a replica is added as soon as a node can take it; a node that is down "
-                        "is replaced after five minutes, or after `tutti remove`");
+    json_set_text(explained, "next", what_comes_next(health));
     return explained;
 }
 
@@ -513,4 +585,5 @@ void node_overview_why(const struct overview *overview, double shard, struct jso
         }
     }
     node_plans_why(overview, shard, answer);
+    node_balance_why(overview, shard, answer);
 }
