@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk that is slow, or does not answer at all: others lead, and clients hardly notice."""
 import shutil
+import signal
 import subprocess
 import textwrap
+import threading
 import time
 
 import pytest
+from redis.crc import key_slot
 from test_cluster import Cluster, Load, counters
+from test_shards import settle
 
 SLOW_FLUSH_S = 0.2
 
@@ -141,6 +145,69 @@ def test_a_slow_disk_of_a_follower_slows_nobody(cluster, disks):
     assert median_of_writes(leader) < SLOW_FLUSH_S / 2
     assert median_of_writes(cluster.nodes[number]) < SLOW_FLUSH_S / 2
     disks[number].heal()
+
+
+def key_in(shard):
+    """Any key of the shard."""
+    first, end = (int(shard[side].split()[1]) if shard[side] else other for side, other in (("first", 0), ("last", 16384)))
+    return next(key for key in map(str, range(100000)) if first <= key_slot(key.encode()) < end)
+
+
+def p99_of_others(cluster, keys, gray, seconds=4):
+    """Of writes to the shards that the gray node does not lead, at the nodes that lead them."""
+    led = [(cluster.nodes[shard["leader"] - 1].client(socket_timeout=30), keys[shard["id"]])
+           for shard in cluster.ask("shards")["shards"] if shard["leader"] not in (0, gray)]
+    took = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        client, key = led[len(took) % len(led)]
+        started = time.monotonic()
+        client.set(key, len(took))
+        took.append(time.monotonic() - started)
+        time.sleep(0.002)
+    return sorted(took)[len(took) * 99 // 100]
+
+
+@pytest.mark.parametrize("ailment", ["disk", "processor"])
+def test_the_shards_of_others_do_not_suffer_from_a_gray_node(tmp_path, disks, ailment):
+    """Not slow enough to be told of: each flush takes 80 ms more, or the node runs a fifth of the time. A busy machine may
+    spoil a comparison, not five."""
+    cluster = Cluster(tmp_path)
+    gray, is_over = 3, threading.Event()
+    try:
+        for disk in disks:
+            cluster.add([] if cluster.nodes else ["--shards", "6"], environment=disk.environment)
+        settle(cluster, count=6)
+        keys = {shard["id"]: key_in(shard) for shard in cluster.ask("shards")["shards"]}
+        process = cluster.nodes[gray - 1].process
+
+        def stumble():
+            while not is_over.is_set():
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(0.08)
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.02)
+
+        seen = []
+        while not any(ill <= 2 * healthy for healthy, ill in seen):
+            assert len(seen) < 5, f"p99 of the others' shards, healthy and with a gray node: {seen}"
+            healthy = p99_of_others(cluster, keys, gray)
+            if ailment == "disk":
+                disks[gray - 1].delay(0.08)
+            else:
+                is_over.clear()
+                stumbling = threading.Thread(target=stumble)
+                stumbling.start()
+            try:
+                seen.append((healthy, p99_of_others(cluster, keys, gray)))
+            finally:
+                if ailment == "disk":
+                    disks[gray - 1].heal()
+                else:
+                    is_over.set()
+                    stumbling.join()
+    finally:
+        cluster.stop()
 
 
 def test_a_leader_whose_disk_does_not_answer_hands_over(cluster, disks, loaded):
