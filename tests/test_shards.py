@@ -2,6 +2,7 @@
 """Several data shards: one node that has them all, and three that share them. What a client sees is one keyspace, in which
 each key has the order of its commands."""
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -310,6 +311,15 @@ def test_clients_that_know_clusters_go_to_each_leader(three):
     assert 0 < moved < 90
     info = three.nodes[0].client().execute_command("CLUSTER INFO")
     assert info["cluster_slots_ok"] == str(SLOT_COUNT)
+
+
+@pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="needs redis-tools")
+def test_redis_benchmark_finds_all_leaders(three):
+    wait_for(lambda: {shard["leader"] for shard in shards_of(three)} == {1, 2, 3}, "all of them lead")
+    result = subprocess.run(["redis-benchmark", "--cluster", "-p", str(three.nodes[1].redis_port), "-t", "set,get", "-n", "3000", "-r", "1000"],
+                            capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0 and "Cluster has 3 master nodes" in result.stdout and "rror" not in result.stdout + result.stderr, result
+    assert three.nodes[0].client().dbsize() > 100
 
 
 def test_a_node_dies_and_every_increment_counts_once(three):
