@@ -143,6 +143,20 @@ def test_leadership_is_handed_over_at_any_node(four):
     assert answer["shard"] == 1 and answer["took_ms"] < 3000
 
 
+def test_the_records_tell_who_led_and_who_came_for_whom(four):
+    """What an operator did as well as what the cluster did by itself, with both nodes of a step that is about two."""
+    other = next(each["node"] for each in shards_of(four)[1]["replicas"] if each["node"] != leader_of(four.nodes[0], 2))
+    assert tutti(four.nodes[0], "transfer", "2", str(other)).returncode == 0
+    here = {each["node"] for each in shards_of(four)[1]["replicas"]}
+    comes, goes = ({1, 2, 3, 4} - here).pop(), next(node for node in here if node != other)
+    assert tutti(four.nodes[0], "drain", str(goes), "--wait").returncode == 0
+
+    def is_written():
+        texts = [record["text"] for record in ask(four.nodes[0], "audit")["records"]]
+        return f"shard 2: transfer_leader node {other} (operator)" in texts and f"shard 2: replace node {goes} by node {comes} (drain)" in texts
+    wait_for(is_written, "records of both", seconds=20)
+
+
 def test_what_is_asked_meanwhile_waits(four):
     """A first shard that hands its leadership over takes no command for a moment. Neither an operator hears of that, nor who joins."""
     refused, counts, is_over = [], [0] * 4, False

@@ -145,13 +145,30 @@ static void nothing_to_hear(void *context, int status, struct bytes reply)
 {
 }
 
+/* Some steps are about two nodes at once. */
+static void describe_step(const struct placement_step *step, char text[SYSTEM_AUDIT_TEXT_SIZE])
+{
+    const char *kind = placement_kind_text(step->kind);
+    const char *reason = placement_reason_text(step->reason);
+    if (step->kind == PLACEMENT_REPLACE) {
+        (void)snprintf(text, SYSTEM_AUDIT_TEXT_SIZE,
+                       "shard %u: %s node %" PRIu32 " by node %" PRIu32 " (%s)", step->group, kind,
+                       step->other, step->node, reason);
+    } else if (step->other != 0) {
+        (void)snprintf(text, SYSTEM_AUDIT_TEXT_SIZE,
+                       "shard %u: %s nodes %" PRIu32 " and %" PRIu32 " (%s)", step->group, kind,
+                       step->node, step->other, reason);
+    } else {
+        (void)snprintf(text, SYSTEM_AUDIT_TEXT_SIZE, "shard %u: %s node %" PRIu32 " (%s)",
+                       step->group, kind, step->node, reason);
+    }
+}
+
 static void begun(void *context, const struct placement_step *step)
 {
     struct node_cluster *cluster = context;
     char text[SYSTEM_AUDIT_TEXT_SIZE];
-    (void)snprintf(text, sizeof text, "shard %u: %s node %" PRIu32 " (%s)", step->group,
-                   placement_kind_text(step->kind), step->node,
-                   placement_reason_text(step->reason));
+    describe_step(step, text);
     OS_LOG_INFO(cluster->log, "conductor.step", "what=%s", text);
     struct system_command command;
     system_audit_command(&command,

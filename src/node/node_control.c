@@ -389,9 +389,26 @@ static void was_asked(void *context, const struct node_handover_result *result)
     look_again(transfer);
 }
 
+static void nothing_to_hear(void *context, int status, struct bytes reply)
+{
+}
+
+static void write_record(const struct transfer *transfer)
+{
+    char text[SYSTEM_AUDIT_TEXT_SIZE];
+    struct system_command command;
+    (void)snprintf(text, sizeof text, "shard %u: transfer_leader node %" PRIu32 " (operator)",
+                   transfer->shard, transfer->node);
+    system_audit_command(&command, SYSTEM_AUDIT_TRANSFER, transfer->node, text);
+    node_errand_try(transfer->cluster, &command, nothing_to_hear, NULL);
+}
+
 static void it_leads(struct transfer *transfer)
 {
     struct json *answer = json_object_create();
+    if (transfer->leader != 0) {
+        write_record(transfer);
+    }
     if (transfer->leader == 0) {
         say_of(answer, "node %" PRIu32 " leads shard %u already", transfer->node, transfer->shard);
     } else {
