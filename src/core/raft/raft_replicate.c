@@ -383,6 +383,7 @@ void raft__heartbeat_reply(struct raft *raft, const struct raft_message *message
     if (message->is_rejected) {
         (void)has_lost(replica, message, message->index);
     }
+    raft__advance_commit(raft); /* Who is whole since now counts with what it has. */
     if (replica->progress == RAFT_PROGRESS_PROBE) {
         replica->probe_at_ms = 0;
     }
