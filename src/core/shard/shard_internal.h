@@ -471,6 +471,9 @@ void shard__resume_locked(struct shard *shard);
 /* Must it wait for a transaction? Then it does, alone in its session, like one whose rows are on their
  * way to memory. */
 bool shard__must_wait(const struct shard *shard, const struct shard_request *request);
+/* The same of one that is to go into the log, also a read that may be stale, which waits for nothing else: where it
+ * stands behind SPLIT it would be executed by who has its slots no more. */
+bool shard__must_wait_for_log(const struct shard *shard, const struct shard_request *request);
 void shard__wait_for_lock(struct shard *shard, struct shard_request *request);
 /* Must a write wait, and would it rather not? Then `reply` has its answer. */
 bool shard__declines(struct shard *shard, const struct shard_request *request,

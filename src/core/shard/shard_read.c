@@ -248,7 +248,7 @@ static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
             return;
         }
         session->pending_count--;
-        if (item->status == ERROR_LOCKED || shard__must_wait(shard, request)) {
+        if (item->status == ERROR_LOCKED || shard__must_wait_for_log(shard, request)) {
             shard__wait_for_lock(shard, request);
         } else {
             shard__add_write(shard, request); /* I5 */

@@ -162,10 +162,13 @@ static struct shard_entry *entry_of_order(struct shard *shard, const struct shar
 
 bool shard__must_wait(const struct shard *shard, const struct shard_request *request)
 {
+    bool is_free = request->may_be_stale && !request->is_write;
+    return !is_free && shard__must_wait_for_log(shard, request);
+}
+
+bool shard__must_wait_for_log(const struct shard *shard, const struct shard_request *request)
+{
     const struct shard_machine *machine = &shard->options.machine;
-    if (request->may_be_stale && !request->is_write) {
-        return false;
-    }
     bool is_held = machine->must_wait != NULL &&
                    machine->must_wait(machine->context, &request->command) &&
                    !BUG("shard.lock_passed");
@@ -189,7 +192,7 @@ void shard__wait_for_lock(struct shard *shard, struct shard_request *request)
     request->session->pending_count++;
     request->session->is_alone = true;
     /* A worker has seen a lock that is gone now: nothing that is applied later may tell of that. */
-    shard->may_resume_locked |= !shard__must_wait(shard, request);
+    shard->may_resume_locked |= !shard__must_wait_for_log(shard, request);
     wait_behind(shard, request);
 }
 
@@ -383,7 +386,7 @@ static int read_now(struct shard *shard, struct shard_request *request, const st
     }
     reply->target->size_bytes = before;
     bool is_late = status == ERROR_EXPIRED_SEEN;
-    if (status == ERROR_LOCKED || (is_late && shard__must_wait(shard, request))) {
+    if (status == ERROR_LOCKED || (is_late && shard__must_wait_for_log(shard, request))) {
         shard__wait_for_lock(shard, request);
     } else if (is_late) {
         PROBE("shard.read_through_log");
@@ -492,7 +495,7 @@ void shard__resume_locked(struct shard *shard)
             shard__hand_back_untouched(shard, request);
             continue;
         }
-        if (shard__must_wait(shard, request)) {
+        if (shard__must_wait_for_log(shard, request)) {
             wait_behind(shard, request);
             continue;
         }

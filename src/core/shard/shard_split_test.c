@@ -312,6 +312,53 @@ static void test_reads_elsewhere_are_held(void **state)
     shard__world_destroy(world);
 }
 
+/* A read goes through the log where it meets a key that has just expired, also one that may be stale. It
+ * must not stand behind SPLIT there: neither in its entry, nor in the next one, where it would remove
+ * what is the child's. */
+static void late_read_behind_split(bool is_in_its_entry)
+{
+    struct shard__world *world = shard__world_create();
+    struct shard_session sessions[2];
+    struct shard__client first, like;
+    shard_session_init(&sessions[0]);
+    shard_session_init(&sessions[1]);
+    set(world, "z", "late");
+    assert_int_equal(shard__world_submit(world, &like, &sessions[1], OPCODE_GET, "b", ""),
+                     SHARD_ANSWERED);
+    buffer_deinit(&like.answer);
+    if (is_in_its_entry) {
+        (void)shard__world_submit(world, &first, &sessions[0], OPCODE_SET, "a", "1");
+        (void)shard_tick(world->shard); /* SPLIT has to wait for this entry. */
+        world->wall_ms += BACKGROUND_MS;
+    }
+    begin_split(world);
+    uint32_t executed_count = world->executed_count;
+    struct shard__client read = {.request = like.request, .arguments = {BYTES("z")}};
+    read.request.command = (struct shard_command){OPCODE_GET, 1, read.arguments};
+    read.request.may_be_stale = true;
+    world->wall_ms++;
+    struct reply reply = {&read.answer, 2};
+    assert_int_equal(shard_submit(world->shard, &read.request, &reply), SHARD_PENDING);
+    shard__world_settle(world);
+    shard__world_tick(world);
+    shard__world_settle(world);
+    assert_int_equal(world->failed_status, 0);
+    assert_int_equal(world->child_count, 1);
+    shard__world_expect_handed_back(&read);
+    assert_int_equal(world->executed_count - executed_count, is_in_its_entry ? 1 : 0);
+    if (is_in_its_entry) {
+        shard__world_expect(&first, "+OK\r\n");
+    }
+    shard__world_destroy(world);
+}
+
+static void test_a_late_read_does_not_stand_behind_a_split(void **state)
+{
+    (void)state;
+    late_read_behind_split(true);
+    late_read_behind_split(false);
+}
+
 /* SPLIT is applied, and its batch waits for the one before it. */
 static void stall_a_split(struct shard__world *world, struct shard_session *session,
                           struct shard__client clients[2])
@@ -535,6 +582,7 @@ int main(void)
         cmocka_unit_test(test_what_waits_is_handed_back),
         cmocka_unit_test(test_retries_are_looked_up_before_the_range),
         cmocka_unit_test(test_reads_elsewhere_are_held),
+        cmocka_unit_test(test_a_late_read_does_not_stand_behind_a_split),
         cmocka_unit_test(test_what_begins_while_a_split_is_stalled_comes_back),
         cmocka_unit_test(test_a_read_that_is_not_held_is_found),
         cmocka_unit_test(test_a_replay_gives_birth_to_the_same_child),
