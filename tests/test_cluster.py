@@ -149,6 +149,21 @@ def test_any_node_takes_any_command(three):
         transaction.execute()
 
 
+def test_who_has_no_replica_does_not_say_that_there_is_nothing(cluster):
+    """READONLY on a node that is no member of the shard is served by one that is."""
+    for _ in range(4):
+        cluster.add()
+    cluster.wait_for_voters(3)
+    cluster.leader().client().set("k", "v")
+    for node in cluster.nodes:
+        reader = node.client()
+        reader.readonly()
+        deadline = time.monotonic() + 10
+        while reader.get("k") != b"v":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("mebibytes", [6, 60])
 def test_large_values_reach_every_node(cluster, mebibytes):
     """Whatever a node alone takes, a cluster takes, through any node."""

@@ -210,7 +210,7 @@ struct shard_request {
     uint8_t protocol;             /* Of the reply: 2 or 3. */
     bool is_write;                /* execute(); else read(). */
     bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
-    bool may_be_stale;            /* A read that any replica may answer with what it has. */
+    bool may_be_stale;            /* A read that any replica may answer that has anything. */
     bool is_cheap;                /* A read that may go through the log (route.h, R3). */
     bool does_release; /* Lets go of what others wait for, and waits for no key (route.h, I6). */
     bool is_bounded;   /* Whoever asks bounds what its requests take, all together (route.h, I6). */

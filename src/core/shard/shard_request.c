@@ -241,11 +241,12 @@ static void wait_in_session(struct shard_request *request, bool is_first)
 
 static int start(struct shard *shard, struct shard_request *request, const struct reply *reply);
 
-/* Whether a request may be taken now, or one that waited for others of its session may start. */
+/* Whether a request may be taken now, or one that waited for others of its session may start. Who was never
+ * given anything is not late: it knows nothing. */
 static bool may_start(const struct shard *shard, const struct shard_request *request)
 {
-    return shard_is_ready(shard) ||
-           (request->may_be_stale && !request->is_write && !shard->is_stateless);
+    bool has_state = !shard->is_stateless && shard->applied_index > 0;
+    return shard_is_ready(shard) || (request->may_be_stale && !request->is_write && has_state);
 }
 
 /* Answer, or give back when `status` is not 0. The session may end in done(), but not while requests

@@ -639,6 +639,19 @@ static void demand_is_of_what_was_taken(void **state)
     shard__world_destroy(world);
 }
 
+/* A replica that was never given anything, as a node has of each shard that it is no member of, does not
+ * say that there is nothing. */
+static void who_has_nothing_answers_no_reads(void **state)
+{
+    struct shard__world *world = shard__world_create_bare(NULL);
+    struct shard_session session;
+    shard_session_init(&session);
+    world->voter_count = 0;
+    shard__world_start(world, false);
+    ask(world, &session, "k", SLOTS_COUNT, ERROR_NOT_LEADER);
+    shard__world_destroy(world);
+}
+
 /* What is written into the log of a replica that is not open is an entry with these members. */
 static void members_can_be_written_as_an_entry(void **state)
 {
@@ -683,6 +696,7 @@ int main(void)
         cmocka_unit_test(a_full_shard_refuses_what_grows),
         cmocka_unit_test(reads_and_writes_are_counted),
         cmocka_unit_test(demand_is_of_what_was_taken),
+        cmocka_unit_test(who_has_nothing_answers_no_reads),
         cmocka_unit_test(members_can_be_written_as_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
