@@ -502,6 +502,9 @@ static void begin_switching(struct shard *shard, struct shard_install *install)
     buffer_clear(&install->lower);
     buffer_clear(&install->upper);
     shard__bounds_of(shard, &shard->stored_range, &install->lower, &install->upper);
+    if (!shard->is_impaired) {
+        shard__meta_set_whole(&install->meta); /* It may have been when the first piece came. */
+    }
     rows_destroy(shard->rows); /* Its changes are of the state that goes. */
     shard->rows = NULL;
     install->stage = INSTALL_SWITCHING;
@@ -562,6 +565,9 @@ int shard__install_resume(struct shard *shard, struct shard_meta *meta, struct e
     if (meta->index == 0) {
         shard->stored_range = shard__meta_range(shard, &marked);
     }
+    /* The row says that it is impaired before any mark does, and that it is whole once Raft knew: since the
+     * snapshot began to come, then. */
+    marked.is_impaired = marked.is_impaired && (meta->is_impaired || meta->index == 0);
     *meta = marked;
     meta->saved = BYTES("");
     return 0;

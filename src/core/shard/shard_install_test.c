@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "core/shard/shard_group.h"
+#include "core/shard/shard_internal.h"
 
 enum { KEY_COUNT = 12, WAIT_MS = 5000 };
 
@@ -122,11 +123,44 @@ static void test_an_old_mark_does_not_vouch_for_new_pieces(void **state)
     end_and_start(&group);
 }
 
+/* Pieces began to come while it was impaired, and the mark says so; by then entries had made it whole, and that
+ * was durable. It is not impaired once more after a crash: its group may have come to need it. */
+static void test_an_old_mark_does_not_say_that_it_is_impaired(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_late();
+    struct shard__world *late = group.worlds[2];
+    const uint8_t meta_key[] = {0x01, 'S', 0, 0, 0, 1};
+    struct buffer meta =
+        shard__group_row(shard__group_leader(&group), bytes_make(meta_key, sizeof meta_key));
+    shard__meta_set_impaired(&meta);
+    struct env_store store = memstore_interface(late->memstore);
+    uint8_t staged[KEY_COUNT][7];
+    struct env_change changes[KEY_COUNT + 1];
+    for (uint32_t i = 0; i < KEY_COUNT; i++) {
+        memcpy(staged[i], (uint8_t[]){0x01, 'I', 0, 0, 0, 1, (uint8_t)keys[i][0]}, 7);
+        changes[i] = (struct env_change){ENV_CHANGE_PUT, bytes_make(staged[i], 7), BYTES("2")};
+    }
+    changes[KEY_COUNT] = (struct env_change){ENV_CHANGE_PUT, mark_key(), buffer_bytes(&meta)};
+    assert_int_equal(store.ops->write(store.context, changes, KEY_COUNT + 1, NULL), 0);
+    buffer_deinit(&meta);
+    for (uint32_t i = 0; i < 2; i++) { /* What takes the row's place does not say it, either. */
+        shard__world_stop(late);
+        shard__world_start(late, true);
+        assert_false(shard_is_impaired(late->shard));
+        shard__group_run(&group, 200);
+        shard__group_expect_row(late, mark_key(), BYTES(""));
+        memstore_flush(late->memstore);
+    }
+    end_and_start(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_full_disk_leaves_no_mark),
         cmocka_unit_test(test_an_old_mark_does_not_vouch_for_new_pieces),
+        cmocka_unit_test(test_an_old_mark_does_not_say_that_it_is_impaired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -375,6 +375,7 @@ struct bytes shard__meta_key(wal_shard id, uint8_t key[SHARD_META_KEY_SIZE_BYTES
 /* `saved` is borrowed from the source. ERROR_CORRUPT; ERROR_NEWER_FORMAT. */
 MUST_USE int shard__meta_decode(struct bytes source, struct shard_meta *meta);
 void shard__meta_set_impaired(struct buffer *encoded);
+void shard__meta_set_whole(struct buffer *encoded);
 void shard__meta_encode(const struct shard_meta *meta, struct buffer *target);
 /* Take over what the store says. */
 MUST_USE int shard__meta_load(struct shard *shard, struct error *error);

@@ -226,6 +226,12 @@ void shard__meta_set_impaired(struct buffer *encoded)
     encoded->data[1] |= FLAG_IMPAIRED;
 }
 
+void shard__meta_set_whole(struct buffer *encoded)
+{
+    ASSERT(encoded->size_bytes >= META_1_SIZE_BYTES);
+    encoded->data[1] &= (uint8_t)~FLAG_IMPAIRED;
+}
+
 void shard__meta_append(struct shard *shard, struct buffer *target)
 {
     struct shard_meta meta = {
