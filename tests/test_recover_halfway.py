@@ -171,6 +171,40 @@ def test_right_behind_a_split(tmp_path, moment):
         cluster.stop()
 
 
+@pytest.mark.parametrize("is_told_again", [False, True], ids=["once", "again"])
+def test_a_split_of_which_only_the_map_is_left(tmp_path, is_told_again):
+    """The survivor had heard of a split from somebody whose log is lost, and has not the entry itself: the shard is whole, or
+    if the map tells of it still, becomes two now."""
+    cluster = start_three(tmp_path, 1)
+    try:
+        other, survivor, _ = cluster.nodes
+        client = other.client()
+        for i in range(20):
+            client.set(f"key:{i}", i)
+        wait_for(lambda: all(each["state"] == "ok" and each["lag_entries"] == 0
+                             for each in ask(other, "shards")["shards"][0]["replicas"]), "all have them")
+        survivor.kill()
+        split(other, "--shard", "1")
+        for node in cluster.nodes:
+            node.kill()
+        told = (other.data / "shards").read_text(encoding="ascii")
+        (survivor.data / "shards").write_text(told, encoding="ascii")
+        done = recover(survivor, "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        if is_told_again:
+            (survivor.data / "shards").write_text(told, encoding="ascii")
+        survivor.start()
+        client = survivor.client(decode_responses=True, socket_timeout=60)
+        assert [client.getset(f"key:{i}", "new") for i in range(20)] == [str(i) for i in range(20)]
+        assert len(ask(survivor, "shards")["shards"]) == (2 if is_told_again else 1)
+        if not is_told_again:
+            split(survivor, "--shard", "1")  # The number is free.
+        assert survivor.stop() == 0
+        check(survivor)
+    finally:
+        cluster.stop()
+
+
 def is_whole(node, seconds=8):
     """Do all shards that it knows of have a leader? One that was born with the old members has none."""
     deadline = time.monotonic() + seconds

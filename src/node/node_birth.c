@@ -175,6 +175,45 @@ static void open_empty_ones(struct node_shards *shards)
     memory_free(claims);
 }
 
+/* ---- Splits that are known and have not happened ---------------------------------------------- */
+
+/* The highest child of which the map tells and nobody here knows, in what the replica has; NULL: there is none. */
+static const struct slots_range *find_lost_child(struct node_shards *shards,
+                                                 const struct node_shard *parent)
+{
+    const struct slots *map = node_shards_map(shards);
+    struct slots_range claim = shard_range(parent->shard);
+    uint32_t own = slots_find(map, parent->id);
+    if (own == map->range_count || map->ranges[own].end >= claim.end) {
+        return NULL;
+    }
+    uint32_t place = slots_place_of(map, claim.end - 1);
+    while (place > own && node_shards_find(shards, map->ranges[place].shard) != NULL) {
+        place--;
+    }
+    return place > own ? &map->ranges[place] : NULL;
+}
+
+/* A group's only member, who leads it, has applied every split of it that was committed. If the map tells of one
+ * more, that was lost: with the majority that knew of it (decision 17), or with the power where the log need not be
+ * flushed. Nobody has the child, and nobody will ask the parent for its slots but by this map: so it happens
+ * now. The highest one first, which leaves the others as they were. */
+static void split_as_told(struct node_shards *shards)
+{
+    bool is_any_missing = shards->count < node_shards_map(shards)->range_count;
+    for (uint32_t i = 0; i < shards->count && is_any_missing; i++) {
+        struct node_shard *parent = &shards->items[i];
+        bool is_sure = shard_is_ready(parent->shard) && node_shard_is_alone(parent) &&
+                       !kv_wants_split(parent->kv);
+        const struct slots_range *child = is_sure ? find_lost_child(shards, parent) : NULL;
+        if (child != NULL) {
+            kv_want_split(parent->kv, child->first, child->shard);
+            shard_look_at_background(parent->shard);
+            node_shard_touch(parent);
+        }
+    }
+}
+
 /* ---- Ticks ----------------------------------------------------------------------------------- */
 
 static uint64_t campaign(struct node_shards *shards, uint64_t now)
@@ -213,6 +252,7 @@ uint64_t node__look_at_map(struct node_shards *shards, uint64_t now)
     }
     if (shards->stop_until_ms == 0 && now >= shards->map_looked_at_ms + LOOK_INTERVAL_MS) {
         open_empty_ones(shards);
+        split_as_told(shards);
         shards->map_looked_at_ms = now;
     }
     return campaign(shards, now);

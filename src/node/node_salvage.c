@@ -314,6 +314,10 @@ int node_salvage_carry_out(struct node_salvage *salvage, struct error *error)
     if (status == 0) {
         status = os_file_write(node_data_path(salvage->data, NODE_FILE_ROSTER), BYTES(""), error);
     }
+    if (status ==
+        0) { /* It may tell of a split that no log has any more; what is here the store tells. */
+        status = os_file_remove(node_data_path(salvage->data, NODE_FILE_MAP), error);
+    }
     for (uint32_t i = 0; i < shards->count && status == 0; i++) {
         if (!node_shard_is_alone(&shards->items[i])) {
             append_records(salvage, &shards->items[i], &payloads[i]);
