@@ -212,6 +212,43 @@ def test_pipelines_keep_their_order_while_shards_split(make_node):
     assert count(node) == 9
 
 
+def test_readers_of_what_expires_live_through_splits(make_node):
+    """READONLY: a read that meets what has just expired goes through the log, but never behind a split."""
+    node = make_node("--memory", "256mb").start()
+    is_over = threading.Event()
+    failures = []
+
+    def go_on(command, words):
+        client = node.client(socket_timeout=20)
+        client.execute_command(command)
+        try:
+            while not is_over.is_set():
+                pipeline = client.pipeline(transaction=False)
+                for _ in range(100):
+                    pipeline.execute_command(*words(f"t:{random.randrange(300)}"))
+                pipeline.execute(raise_on_error=False)
+        except redis.RedisError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=go_on, args=("PING", lambda key: ("SET", key, "v", "PX", random.randrange(1, 12))))
+               for _ in range(3)]
+    threads += [threading.Thread(target=go_on, args=("READONLY", lambda key: ("GET", key))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(20):
+            split(node, "--shard", str(i // 2 + 1))
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    node.kill()
+    node.start()
+    assert node.stop() == 0
+    check(node)
+
+
 def test_watch_lives_through_a_split(make_node):
     node = make_node().start()
     client = node.client()
