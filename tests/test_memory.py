@@ -7,6 +7,9 @@ import random
 import socket
 import time
 
+import pytest
+import redis
+
 MIB = 1 << 20
 MEMORY_MIB = 256
 OVERHEAD_MIB = 32  # Code, stacks, what RocksDB keeps outside of its cache, what malloc leaves unused.
@@ -103,3 +106,34 @@ def test_memory_stays_within_its_bound(make_node):
     print(f"after a replay of {metrics(node)['tutti_replay_entries_total']:.0f} entries: {most:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB
     assert node.client().dbsize() >= count * CLIENTS
+
+
+def exec_request(commands):
+    return b"".join(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+                    for words in [[b"MULTI"], *commands, [b"EXEC"]])
+
+
+def test_a_short_request_cannot_ask_for_an_answer_beyond_memory(make_node):
+    """Each would answer gigabytes. An EXEC is in the log, too: what it takes, every replay and every replica takes."""
+    node = make_node("--memory", f"{MEMORY_MIB}mb").start()
+    client = node.client()
+    client.set("v", os.urandom(MIB))
+    client.hset("h", "f", os.urandom(MIB))
+    for words in (["MGET"] + ["v"] * 3000, ["HMGET", "h"] + ["f"] * 3000, ["HRANDFIELD", "h", "-3000", "WITHVALUES"]):
+        with pytest.raises(redis.ResponseError, match=f"the answer of '{words[0].lower()}' is larger than the limit of"):
+            client.execute_command(*words)
+    connection = Client(node.redis_port)
+    connection.socket.sendall(exec_request([[b"GET", b"v"]] * 3000 + [[b"SET", b"done", b"1"]]))
+    for _ in range(3002):
+        assert connection.file.readline() in (b"+OK\r\n", b"+QUEUED\r\n")
+    assert connection.file.readline() == b"*3001\r\n"
+    assert len(connection.reply()) == MIB
+    while client.get("done") is None:
+        time.sleep(0.01)
+    most = resident_mib(node.process.pid, "VmHWM")
+    node.kill()
+    node.start()
+    replayed = resident_mib(node.process.pid, "VmHWM")
+    print(f"resident MiB: most {most:.0f}, after a replay {replayed:.0f}")
+    assert most < MEMORY_MIB + OVERHEAD_MIB and replayed < MEMORY_MIB + OVERHEAD_MIB
+    assert node.client().get("done") == b"1"

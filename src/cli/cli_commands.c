@@ -53,7 +53,7 @@ static const char tail[] =
     "Redis.\n"
     "- `KEYS`, `HGETALL`, `HKEYS` and `HVALS` hold their answer in memory, and nothing else of "
     "what they\n"
-    "  walk over.\n"
+    "  walk over. An answer has a limit (an eighth of `--memory`), beyond which it is an error.\n"
     "- Deleting a hash takes the same time whatever its size; `UNLINK` is the same as `DEL`, and\n"
     "  `FLUSHALL ASYNC` the same as `FLUSHALL`. Space comes back in the background.\n"
     "- `COPY` of a hash copies its fields in one command: a million of them takes seconds, memory\n"

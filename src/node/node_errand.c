@@ -85,7 +85,7 @@ static void submit(void *context)
         .done = answered,
         .session = &errand->session,
     };
-    struct reply reply = {&errand->reply, 2};
+    struct reply reply = {.target = &errand->reply, .protocol = 2};
     int status = route_submit(errand->cluster->route, SLOTS_FIRST_SHARD, &errand->request, &reply);
     if (status == SHARD_PENDING || is_sent_again(errand, status)) {
         return;

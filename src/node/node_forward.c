@@ -69,7 +69,7 @@ static void refuse(struct forward *forward)
 
 static void submit(struct forward *forward)
 {
-    struct reply reply = {&forward->reply, forward->request.protocol};
+    struct reply reply = {.target = &forward->reply, .protocol = forward->request.protocol};
     int status =
         route_submit(forward->shards->cluster->route, forward->id, &forward->request, &reply);
     switch (status) {

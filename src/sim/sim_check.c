@@ -241,7 +241,7 @@ static bool is_behind(const struct search *search, const struct frame *frame, ui
 static bool try_operation(struct search *search, const struct sim__operation *operation)
 {
     struct buffer answer = {0};
-    struct reply reply = {&answer, operation->protocol};
+    struct reply reply = {.target = &answer, .protocol = operation->protocol};
     struct shard_command command = {operation->command->opcode, operation->argument_count,
                                     operation->arguments};
     bool is_known = sim__model_execute(&search->state, 0, 0, &command, &reply);

@@ -312,7 +312,7 @@ static bool submit(struct client *client, struct request *request)
     request->pending = sim__oracle_submit(sim, &request->base, &client->session_position);
     history_begin(clients, request);
     struct buffer answer = {0};
-    struct reply reply = {&answer, request->base.protocol};
+    struct reply reply = {.target = &answer, .protocol = request->base.protocol};
     clients->is_submitting = true;
     int status = shard_submit(sim__node_shard(sim->node), &request->base, &reply);
     clients->is_submitting = false;

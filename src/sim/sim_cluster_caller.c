@@ -247,7 +247,7 @@ static bool submit_question(struct cluster *cluster, struct call *call, uint16_t
     call->request.end_slot = is_named ? (uint16_t)range.end : 0;
     call->request.order_key = order_key_of(call);
     struct buffer answer = {0};
-    struct reply reply = {&answer, call->request.protocol};
+    struct reply reply = {.target = &answer, .protocol = call->request.protocol};
     call->request.command =
         (struct shard_command){opcode, call->question.argument_count, call->question.arguments};
     list_remove(&call->link);

@@ -221,7 +221,8 @@ static void echo(struct cluster *cluster, const struct cluster_event *event)
             .end_slot = is_dividing ? (uint16_t)late->range.end : 0,
         };
         struct buffer answer = {0};
-        int status = shard_submit(shard, &request, &(struct reply){&answer, 2});
+        int status =
+            shard_submit(shard, &request, &(struct reply){.target = &answer, .protocol = 2});
         sim__cluster_note(cluster, "client.echo", client->number, late->sequence,
                           (uint64_t)-status);
         if (status == SHARD_PENDING) {
@@ -289,7 +290,7 @@ static void submit(struct client *client, struct cluster_node *node)
                         &(struct shard_floor){client->origin, client->sequence});
     }
     struct buffer answer = {0};
-    struct reply reply = {&answer, call->request.protocol};
+    struct reply reply = {.target = &answer, .protocol = call->request.protocol};
     client->call = call;
     int status =
         shard_submit(sim__cluster_node_shard(node, client->question.place), &call->request, &reply);

@@ -272,7 +272,7 @@ void sim__cluster_evaluate_read(struct cluster *cluster, struct cluster_transact
 static void execute(struct sim__model *model, uint64_t version,
                     const struct cluster_question *question, struct buffer *answer)
 {
-    const struct reply reply = {answer, 2};
+    const struct reply reply = {.target = answer, .protocol = 2};
     const struct shard_command command = {question->command->opcode, question->argument_count,
                                           question->arguments};
     bool is_in_model = sim__model_execute(model, NOW_MS, version, &command, &reply);

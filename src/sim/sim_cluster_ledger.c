@@ -349,7 +349,7 @@ static void decided(const struct step *step, struct entry *entry)
 static void execute(const struct step *step, const struct part *part)
 {
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     for (uint32_t i = 0; i < part->meaning->command_count; i++) {
         const struct cluster_question *question = &part->meaning->commands[i];
         struct shard_command command = {question->command->opcode, question->argument_count,

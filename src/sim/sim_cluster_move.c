@@ -107,7 +107,7 @@ enum kv_move sim__cluster_move_plan(const struct cluster_transaction *transactio
         .source = buffer_bytes(&transaction->contents[0]),
         .target = buffer_bytes(&transaction->contents[1]),
     };
-    const struct reply reply = {answer, 2};
+    const struct reply reply = {.target = answer, .protocol = 2};
     return kv_move_plan(&request, queued, &reply);
 }
 

@@ -76,7 +76,7 @@ static void ask_model(struct cluster_oracle *oracle, const struct executed *exec
                       const struct shard_command *command, uint8_t protocol)
 {
     struct buffer answer = {0};
-    struct reply reply = {&answer, protocol};
+    struct reply reply = {.target = &answer, .protocol = protocol};
     if (sim__model_execute(&oracle->model, executed->time_ms, executed->version, command, &reply) &&
         sim__reply_hash(NULL, buffer_bytes(&answer)) != executed->reply_hash) {
         sim__cluster_fail(oracle->cluster, "the model answers otherwise at %" PRIx64,

@@ -285,7 +285,7 @@ static void committed(struct cluster *cluster, struct cluster_transaction *trans
                       const struct txn_done *done)
 {
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     bool are_all_there = true;
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;

@@ -223,7 +223,7 @@ static void model_read(struct sim__model *model, uint64_t time_ms,
 static void add_candidate(struct sim__oracle *oracle, struct sim__pending *pending)
 {
     struct buffer answer = {0};
-    struct reply reply = {&answer, pending->protocol};
+    struct reply reply = {.target = &answer, .protocol = pending->protocol};
     model_read(&oracle->model, oracle->model.time_ms, &pending->copy, &reply);
     uint64_t hash = read_hash(pending->command, buffer_bytes(&answer));
     buffer_deinit(&answer);
@@ -306,7 +306,7 @@ static void join_order(struct sim__oracle *oracle, const struct shard_stamp *sta
     const struct kv_command *known = command_of(command->opcode);
     const struct sim__transaction *transaction = transaction_of(oracle, class_hash);
     struct buffer answer = {0};
-    struct reply model_reply = {&answer, protocol};
+    struct reply model_reply = {.target = &answer, .protocol = protocol};
     bool is_known = model_apply(oracle, stamp->time_ms, stamp->version, command, &model_reply);
     struct executed *executed = &oracle->order[oracle->order_count++];
     *executed = (struct executed){.version = stamp->version,
@@ -395,7 +395,7 @@ static int machine_read(void *context, struct rows *rows, const struct shard_mom
     sim__model_init(&model);
     sim__model_copy(&model, oracle->elsewhere != NULL ? oracle->elsewhere : &oracle->model);
     struct buffer wanted = {0};
-    struct reply model_reply = {&wanted, reply->protocol};
+    struct reply model_reply = {.target = &wanted, .protocol = reply->protocol};
     model_read(&model, moment->durable_time_ms, command, &model_reply);
     const struct kv_command *known = command_of(command->opcode);
     if (sim__model_has_expired(&model, command, moment->time_ms)) {
@@ -564,7 +564,7 @@ void sim__oracle_forget(struct sim *sim, raft_index index)
     sim__model_deinit(&oracle->model);
     sim__model_init(&oracle->model);
     struct buffer answer = {0};
-    struct reply reply = {&answer, 2};
+    struct reply reply = {.target = &answer, .protocol = 2};
     for (uint64_t i = 0; i < count; i++) {
         const struct executed *executed = &oracle->order[i];
         buffer_clear(&answer);

@@ -8,6 +8,19 @@
 
 enum { ERROR_TEXT_SIZE_MAX = 1024, PREFIX_SIZE_MAX = 1 + NUMBER_INTEGER_SIZE_MAX + 2 };
 
+/* May so much be appended? Asked before anything of a reply is. */
+static bool has_room(const struct reply *reply, size_t size_bytes)
+{
+    struct reply_limit *limit = reply->limit;
+    if (limit == NULL) {
+        return true;
+    }
+    size_t used_bytes = reply->target->size_bytes;
+    limit->is_exceeded = limit->is_exceeded || used_bytes > limit->size_bytes_max ||
+                         size_bytes > limit->size_bytes_max - used_bytes;
+    return !limit->is_exceeded;
+}
+
 static void line_break(const struct reply *reply)
 {
     memcpy(buffer_extend(reply->target, 2), "\r\n", 2);
@@ -16,6 +29,9 @@ static void line_break(const struct reply *reply)
 /* "<type><number>\r\n" */
 static void header(const struct reply *reply, char type, int64_t number)
 {
+    if (!has_room(reply, PREFIX_SIZE_MAX)) {
+        return;
+    }
     buffer_reserve(reply->target, PREFIX_SIZE_MAX);
     char *start = (char *)reply->target->data + reply->target->size_bytes;
     start[0] = type;
@@ -27,6 +43,9 @@ static void header(const struct reply *reply, char type, int64_t number)
 
 void reply_status(const struct reply *reply, const char *text)
 {
+    if (!has_room(reply, strlen(text) + 3)) {
+        return;
+    }
     buffer_append_byte(reply->target, '+');
     buffer_append(reply->target, bytes_of_text(text));
     line_break(reply);
@@ -34,7 +53,9 @@ void reply_status(const struct reply *reply, const char *text)
 
 void reply_ok(const struct reply *reply)
 {
-    buffer_append(reply->target, BYTES("+OK\r\n"));
+    if (has_room(reply, 5)) {
+        buffer_append(reply->target, BYTES("+OK\r\n"));
+    }
 }
 
 void reply_error(const struct reply *reply, const char *format, ...)
@@ -61,6 +82,9 @@ void reply_integer(const struct reply *reply, int64_t value)
 
 void reply_bulk(const struct reply *reply, struct bytes bytes)
 {
+    if (!has_room(reply, PREFIX_SIZE_MAX + bytes.size_bytes + 2)) {
+        return;
+    }
     buffer_reserve(reply->target, PREFIX_SIZE_MAX + bytes.size_bytes + 2);
     header(reply, '$', (int64_t)bytes.size_bytes);
     buffer_append(reply->target, bytes);
@@ -80,12 +104,16 @@ void reply_bulk_integer(const struct reply *reply, int64_t value)
 
 void reply_null(const struct reply *reply)
 {
-    buffer_append(reply->target, reply->protocol >= 3 ? BYTES("_\r\n") : BYTES("$-1\r\n"));
+    if (has_room(reply, 5)) {
+        buffer_append(reply->target, reply->protocol >= 3 ? BYTES("_\r\n") : BYTES("$-1\r\n"));
+    }
 }
 
 void reply_null_array(const struct reply *reply)
 {
-    buffer_append(reply->target, reply->protocol >= 3 ? BYTES("_\r\n") : BYTES("*-1\r\n"));
+    if (has_room(reply, 5)) {
+        buffer_append(reply->target, reply->protocol >= 3 ? BYTES("_\r\n") : BYTES("*-1\r\n"));
+    }
 }
 
 void reply_double(const struct reply *reply, double value)
@@ -94,6 +122,9 @@ void reply_double(const struct reply *reply, double value)
     struct bytes bytes = bytes_make(text, number_format_double(text, value));
     if (reply->protocol < 3) {
         reply_bulk(reply, bytes);
+        return;
+    }
+    if (!has_room(reply, 1 + bytes.size_bytes + 2)) {
         return;
     }
     buffer_append_byte(reply->target, ',');
@@ -107,13 +138,18 @@ void reply_boolean(const struct reply *reply, bool value)
         reply_integer(reply, value);
         return;
     }
-    buffer_append(reply->target, value ? BYTES("#t\r\n") : BYTES("#f\r\n"));
+    if (has_room(reply, 4)) {
+        buffer_append(reply->target, value ? BYTES("#t\r\n") : BYTES("#f\r\n"));
+    }
 }
 
 void reply_verbatim(const struct reply *reply, const char *format, struct bytes bytes)
 {
     if (reply->protocol < 3) {
         reply_bulk(reply, bytes);
+        return;
+    }
+    if (!has_room(reply, PREFIX_SIZE_MAX + 4 + bytes.size_bytes + 2)) {
         return;
     }
     header(reply, '=', (int64_t)bytes.size_bytes + 4);

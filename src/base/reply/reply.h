@@ -4,7 +4,11 @@
  * Services answer in the types of RESP3 (the Redis serialization protocol, version 3); a client
  * that speaks RESP2 gets each of them as the older type that Redis 7 gives it. Every function
  * appends to the buffer; nothing can fail. An aggregate announces its length first and is followed
- * by exactly that many replies. A `struct reply` is a small value; it borrows the buffer. */
+ * by exactly that many replies. A `struct reply` is a small value; it borrows the buffer.
+ *
+ * An answer may be limited, because a short request can have an answer that no memory would hold. What
+ * would go beyond the limit is not appended, nor is anything after it but errors: the answer is then none,
+ * and whoever set the limit replaces it. */
 #ifndef BASE_REPLY_REPLY_H
 #define BASE_REPLY_REPLY_H
 
@@ -13,9 +17,15 @@
 
 #include "base/bytes/bytes.h"
 
+struct reply_limit {
+    size_t size_bytes_max; /* Of all that the buffer has. */
+    bool is_exceeded;
+};
+
 struct reply {
     struct buffer *target;
-    uint8_t protocol; /* 2 or 3. */
+    uint8_t protocol;          /* 2 or 3. */
+    struct reply_limit *limit; /* NULL: none. */
 };
 
 /* "+text". `text` has no line breaks. */
@@ -23,7 +33,7 @@ void reply_status(const struct reply *reply, const char *text);
 void reply_ok(const struct reply *reply);
 
 /* "-text", formatted; begins with the code that clients match ("ERR …", "WRONGTYPE …"). Line breaks
- * in the text become spaces. */
+ * in the text become spaces. There is always room for it. */
 void reply_error(const struct reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -82,6 +82,39 @@ static void test_replies_follow_each_other(void **state)
     buffer_deinit(&written);
 }
 
+static void test_nothing_goes_beyond_a_limit(void **state)
+{
+    /* What does not fit is left out, and so is what would, behind it; but errors are never. */
+    for (uint8_t protocol = 2; protocol <= 3; protocol++) {
+        struct buffer written = {0};
+        buffer_append(&written, BYTES("before"));
+        struct reply_limit limit = {.size_bytes_max = 6 + 60};
+        const struct reply reply = {.target = &written, .protocol = protocol, .limit = &limit};
+        reply_bulk_text(&reply, "0123456789");
+        assert_int_equal(written.size_bytes, 6 + 17);
+        assert_false(limit.is_exceeded);
+        reply_bulk_text(&reply, "0123456789012345678901234567890123456789");
+        assert_true(limit.is_exceeded);
+        reply_ok(&reply);
+        reply_status(&reply, "x");
+        reply_integer(&reply, 1);
+        reply_bulk_text(&reply, "");
+        reply_null(&reply);
+        reply_null_array(&reply);
+        reply_double(&reply, 1.5);
+        reply_boolean(&reply, true);
+        reply_verbatim(&reply, "txt", BYTES("x"));
+        reply_array(&reply, 1);
+        reply_map(&reply, 1);
+        reply_set(&reply, 1);
+        assert_int_equal(written.size_bytes, 6 + 17);
+        reply_error(&reply, "ERR");
+        assert_true(
+            bytes_equal(buffer_bytes(&written), BYTES("before$10\r\n0123456789\r\n-ERR\r\n")));
+        buffer_deinit(&written);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +122,7 @@ int main(void)
         cmocka_unit_test(test_an_older_client_gets_the_older_types),
         cmocka_unit_test(test_an_error_is_one_line),
         cmocka_unit_test(test_replies_follow_each_other),
+        cmocka_unit_test(test_nothing_goes_beyond_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

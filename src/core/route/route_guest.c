@@ -438,7 +438,7 @@ static bool submit(struct guest_request *request, struct bytes arguments)
     route__decode_arguments(arguments, shard_request->command.argument_count, route->arguments);
     shard_request->copy = NULL;
     buffer_clear(&route->answer);
-    struct reply reply = {&route->answer, shard_request->protocol};
+    struct reply reply = {.target = &route->answer, .protocol = shard_request->protocol};
     /* Others of the session may be answered from within, which must not end it. */
     request->session->submitted_count++;
     guest->submitted_count++;

@@ -106,7 +106,7 @@ static int submit_held(struct route_place *place, struct route_held *held)
         request->route.is_logged = true;
     }
     buffer_clear(&route->answer);
-    struct reply reply = {&route->answer, request->protocol};
+    struct reply reply = {.target = &route->answer, .protocol = request->protocol};
     int status = route__submit_direct(place, request, &reply);
     if (status != SHARD_PENDING && held->is_logged) {
         request->is_write = false;

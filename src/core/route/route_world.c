@@ -415,7 +415,7 @@ static bool try_to_submit(struct world *world, struct world_live *live)
     node->is_touched = true;
     session->under_way_count++; /* It may be done before this returns, but for within it. */
     struct buffer answer = {0};
-    struct reply reply = {&answer, 2};
+    struct reply reply = {.target = &answer, .protocol = 2};
     int status = route_submit(node->route, WORLD_SHARD, &live->request, &reply);
     session->under_way_count -= status != SHARD_PENDING;
     if (status == ERROR_MOVED) {

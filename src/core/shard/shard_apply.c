@@ -53,8 +53,8 @@ static int execute_command(struct shard *shard, struct shard_decoder *decoder,
         .known = shard->known != NULL ? shard->known[ordinal] : 0,
         .found = ordinal < shard->found.size_bytes ? shard->found.data + ordinal : NULL,
     };
-    struct reply reply = {&entry->answers.replies,
-                          request != NULL ? request->protocol : decoded.protocol};
+    struct reply reply = {.target = &entry->answers.replies,
+                          .protocol = request != NULL ? request->protocol : decoded.protocol};
     size_t start = entry->answers.replies.size_bytes;
     shard->statistics.command_count++;
     struct shard_machine *machine = &shard->options.machine;
@@ -131,7 +131,8 @@ static int execute_commands(struct shard *shard, struct shard_entry *entry,
         if (item->is_write) {
             status = execute_next(shard, decoder, entry, ordinal++, item->request, error);
         } else {
-            struct reply reply = {&entry->answers.replies, item->request->protocol};
+            struct reply reply = {.target = &entry->answers.replies,
+                                  .protocol = item->request->protocol};
             status = execute_read(shard, item->request, decoder->time_ms, &reply, error);
         }
         item->reply_end = entry->answers.replies.size_bytes;

@@ -40,7 +40,7 @@ static int append(struct shard__world *world, struct shard__client *client,
         .session = session,
     };
     shard_session_init(session);
-    struct reply reply = {&client->answer, 2};
+    struct reply reply = {.target = &client->answer, .protocol = 2};
     return shard_submit(world->shard, &client->request, &reply);
 }
 

@@ -70,7 +70,7 @@ static void test_reads_wait_unless_they_may_be_stale(void **state)
     free_read.request.command = (struct shard_command){OPCODE_GET, 1, free_read.arguments};
     free_read.request.may_be_stale = true;
     free_read.request.session = &stale;
-    struct reply reply = {&free_read.answer, 2};
+    struct reply reply = {.target = &free_read.answer, .protocol = 2};
     assert_int_equal(shard_submit(world->shard, &free_read.request, &reply), SHARD_ANSWERED);
     assert_true(bytes_equal(buffer_bytes(&free_read.answer), BYTES("$1\r\n1\r\n")));
     buffer_deinit(&free_read.answer);
@@ -209,7 +209,7 @@ static void test_a_write_that_declines_is_answered(void **state)
     /* The same, when it comes again: it was never on its way. */
     for (int i = 0; i < 2; i++) {
         const struct bytes arguments[] = {BYTES("k"), BYTES("1")};
-        struct reply reply = {&append.answer, 2};
+        struct reply reply = {.target = &append.answer, .protocol = 2};
         append.request.command.arguments = arguments;
         append.request.origin = 5;
         append.request.sequence = 1;

@@ -207,7 +207,7 @@ static void test_a_deposed_leader_declines_no_retry(void **state)
             .known_index = shard_applied_index(leader->shard),
             .is_retry = is_retry,
         };
-        struct reply reply = {&client.answer, 2};
+        struct reply reply = {.target = &client.answer, .protocol = 2};
         assert_int_equal(shard_submit(leader->shard, &client.request, &reply),
                          is_retry ? SHARD_PENDING : SHARD_ANSWERED);
         shard__group_run(&group, is_retry ? 200 : 0);

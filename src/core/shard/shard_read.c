@@ -175,7 +175,7 @@ static int run_item(struct shard_read *read, struct rows *rows, struct shard_req
     if (request->is_write) {
         return machine->prefetch(machine->context, rows, &request->command);
     }
-    struct reply reply = {&read->replies, request->protocol};
+    struct reply reply = {.target = &read->replies, .protocol = request->protocol};
     struct shard_moment moment = read->moment;
     moment.may_be_stale = request->may_be_stale;
     size_t before = read->replies.size_bytes;
@@ -217,7 +217,7 @@ static void wait_again(struct shard_read *read, uint32_t first, uint32_t end)
 static bool answer_declining(struct shard *shard, struct shard_request *request)
 {
     struct buffer answer = {0};
-    const struct reply reply = {&answer, request->protocol};
+    const struct reply reply = {.target = &answer, .protocol = request->protocol};
     bool does_decline = shard__declines(shard, request, &reply);
     if (does_decline) {
         shard__answer(shard, request, buffer_bytes(&answer)); /* The session may be gone. */

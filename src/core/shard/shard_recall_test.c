@@ -147,7 +147,7 @@ static int append(struct shard__world *world, struct shard_session *session, uin
                                      .origin = 5,
                                      .sequence = sequence,
                                      .is_retry = is_retry};
-    struct reply reply = {answer, 2};
+    struct reply reply = {.target = answer, .protocol = 2};
     int submitted = shard_submit(world->shard, &request, &reply);
     shard__world_settle(world);
     return submitted;

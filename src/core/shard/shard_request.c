@@ -296,7 +296,7 @@ static bool start_first(struct shard *shard, struct shard_session *session)
     }
     list_remove(&request->link);
     struct buffer answer = {0};
-    struct reply reply = {&answer, request->protocol};
+    struct reply reply = {.target = &answer, .protocol = request->protocol};
     if (start(shard, request, &reply) == SHARD_ANSWERED) {
         session->pending_count++;
         deliver(shard, request, 0, buffer_bytes(&answer));
@@ -439,7 +439,7 @@ static void resume(struct shard *shard, struct list *requests)
         session->pending_count--;
         session->is_alone = false;
         struct buffer answer = {0};
-        struct reply reply = {&answer, request->protocol};
+        struct reply reply = {.target = &answer, .protocol = request->protocol};
         if (read_now(shard, request, &reply) == SHARD_ANSWERED) {
             session->pending_count++;
             shard__answer(shard, request, buffer_bytes(&answer));
@@ -503,7 +503,7 @@ void shard__resume_locked(struct shard *shard)
         session->pending_count--;
         session->is_alone = false;
         struct buffer answer = {0};
-        struct reply reply = {&answer, request->protocol};
+        struct reply reply = {.target = &answer, .protocol = request->protocol};
         if (start(shard, request, &reply) == SHARD_ANSWERED) {
             session->pending_count++;
             shard__answer(shard, request, buffer_bytes(&answer));

@@ -176,7 +176,7 @@ static int submit_again(struct shard__world *world, struct shard__client *client
     client->request.command.arguments = client->arguments;
     client->request.is_retry = is_retry;
     name_range(client, end_slot);
-    struct reply reply = {&client->answer, 2};
+    struct reply reply = {.target = &client->answer, .protocol = 2};
     int submitted = shard_submit(world->shard, &client->request, &reply);
     client->answer_count = submitted == SHARD_ANSWERED;
     return submitted;
@@ -207,7 +207,7 @@ static void test_what_waits_is_handed_back(void **state)
     stale.request.command = (struct shard_command){OPCODE_GET, 1, stale.arguments};
     stale.request.may_be_stale = true;
     stale.request.session = &sessions[2];
-    struct reply reply = {&stale.answer, 2};
+    struct reply reply = {.target = &stale.answer, .protocol = 2};
     assert_int_equal(shard_submit(world->shard, &stale.request, &reply), SHARD_ANSWERED);
     buffer_deinit(&stale.answer);
     (void)shard_tick(world->shard);

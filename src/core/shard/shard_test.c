@@ -607,7 +607,7 @@ static void ask(struct shard__world *world, struct shard_session *session, const
         .end_slot = end_slot,
         .session = session,
     };
-    struct reply reply = {&client.answer, 2};
+    struct reply reply = {.target = &client.answer, .protocol = 2};
     assert_int_equal(shard_submit(world->shard, &client.request, &reply), expected);
     buffer_deinit(&client.answer);
 }

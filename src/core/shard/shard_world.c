@@ -588,7 +588,7 @@ int shard__world_submit(struct shard__world *world, struct shard__client *client
         .done = client_done,
         .session = session,
     };
-    struct reply reply = {&client->answer, 2};
+    struct reply reply = {.target = &client->answer, .protocol = 2};
     int submitted = shard_submit(world->shard, &client->request, &reply);
     client->answer_count = submitted == SHARD_ANSWERED;
     /* The arguments were borrowed for the call only. */

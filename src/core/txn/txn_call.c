@@ -110,7 +110,7 @@ static void submit(struct txn_call *call)
     struct txn *txn = call->attempt->txn;
     struct txn_host *host = &txn->options.host;
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     /* The host may have moved them to a copy. */
     call->request.command.arguments = call->arguments;
     call->request.command.argument_count = call->argument_count;

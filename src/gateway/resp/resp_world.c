@@ -113,7 +113,7 @@ static bool execute_some(struct place *place, wal_shard shard, const struct shar
     bool is_choosing = is_opcode(command, "randomkey");
     int64_t count = 0;
     struct buffer names = {0};
-    struct reply list = {&names, reply->protocol};
+    struct reply list = {.target = &names, .protocol = reply->protocol};
     if (is_opcode(command, "mget")) {
         reply_array(reply, command->argument_count);
         for (uint32_t i = 0; i < command->argument_count; i++) {

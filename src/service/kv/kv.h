@@ -295,6 +295,10 @@ struct kv *kv_create(void); /* For all slots. */
  * slots are those of other shards, though they are in the same store. A cursor of SCAN that comes to
  * the end of the range is the first one of the slot behind it. */
 struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot);
+/* Answer no command with more, but with an error; nor any of those of EXEC that would make its answer
+ * longer, whose effects are not touched. Without it the answer of a short EXEC may take all memory, again
+ * in each replay and on each replica. Before any command. */
+void kv_limit_answers(struct kv *kv, uint64_t size_bytes);
 void kv_destroy(struct kv *kv);
 /* The machine for shard_open(); borrows `kv`. */
 struct shard_machine kv_machine(struct kv *kv);

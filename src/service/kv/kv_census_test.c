@@ -105,7 +105,7 @@ static void execute_one(struct test *test, int place, const struct shard_command
     struct shard_machine machine = kv_machine(world->kv);
     const struct shard_stamp stamp = {.time_ms = test->worlds[0].time_ms,
                                       .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     assert_int_equal(machine.execute(machine.context, world->rows, &stamp, command, &reply), 0);

@@ -319,7 +319,7 @@ static int execute(struct run *run, const struct shard_command *command, uint64_
 {
     struct shard_machine machine = kv_machine(run->kv);
     const struct shard_stamp stamp = {.time_ms = time_ms, .version = run->version};
-    const struct reply reply = {&run->answer, run->given->protocol};
+    const struct reply reply = {.target = &run->answer, .protocol = run->given->protocol};
     buffer_clear(&run->answer);
     return machine.execute(machine.context, run->rows, &stamp, command, &reply);
 }

@@ -71,7 +71,7 @@ static void read_all(struct kv__world *world, struct plan *plan)
     for (uint32_t i = 0; i < kv_evaluation_read_count(plan->evaluation); i++) {
         const struct shard_command command = {kv_content_opcode(), 2,
                                               kv_evaluation_read(plan->evaluation, i)};
-        const struct reply reply = {&plan->contents[i], 2};
+        const struct reply reply = {.target = &plan->contents[i], .protocol = 2};
         rows_set_tier(world->rows, ENV_TIER_DISK);
         assert_int_equal(machine.read(machine.context, world->rows, &moment, &command, &reply), 0);
     }
@@ -144,7 +144,7 @@ static void commit(struct kv__world *world, struct plan *plan)
         is_changed |= !execute_part(world, kv_split_part(plan->split, i), &replies[i]);
         pieces[i] = buffer_bytes(&replies[i]);
     }
-    const struct reply reply = {&world->answer, protocol};
+    const struct reply reply = {.target = &world->answer, .protocol = protocol};
     buffer_clear(&world->answer);
     if (is_changed) {
         buffer_append(&world->answer, BYTES("changed"));

@@ -100,7 +100,7 @@ static void test_a_failing_disk_is_told(void **state)
     random_init(&random, 5);
     kv__world_init(&world, 5);
     struct buffer answer = {0};
-    struct reply reply = {&answer, 3};
+    struct reply reply = {.target = &answer, .protocol = 3};
     uint32_t failed_count = 0;
     for (uint32_t step = 0; step < STEP_COUNT / 3; step++) {
         struct bytes words[WORD_COUNT_MAX];

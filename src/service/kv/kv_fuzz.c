@@ -95,7 +95,7 @@ static bool run_command(struct world *world, const struct shard_command *command
 {
     const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
     struct shard_machine machine = kv_machine(world->kv);
-    struct reply reply = {&world->reply, world->index % 2 == 0 ? 2 : 3};
+    struct reply reply = {.target = &world->reply, .protocol = world->index % 2 == 0 ? 2 : 3};
     struct shard_stamp stamp = {.time_ms = 1000 + world->index * 50,
                                 .version = ++world->index << 16};
     buffer_clear(&world->reply);

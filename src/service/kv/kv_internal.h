@@ -368,6 +368,7 @@ struct kv {
     struct kv__census census;
 
     /* Memory only. */
+    uint64_t answer_size_bytes_max;
     uint64_t expired_key_count;
     uint64_t read_count;   /* Counted for a planted bug only. */
     uint64_t random_count; /* How often chance was asked; relaxed atomic. */

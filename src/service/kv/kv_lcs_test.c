@@ -24,7 +24,7 @@ static void check(const char *left, const char *right, const char *options, cons
         at += size_bytes + strspn(at + size_bytes, " ");
     }
     struct buffer target = {0};
-    const struct reply reply = {&target, 3};
+    const struct reply reply = {.target = &target, .protocol = 3};
     kv__lcs_answer(&reply, bytes_of_text(left), bytes_of_text(right), words, word_count);
     buffer_append_byte(&target, 0);
     assert_string_equal((const char *)target.data, expected);
@@ -78,7 +78,7 @@ static void test_what_redis_would_refuse_is_refused(void **state)
     size_t size_bytes = 1 << 15;
     uint8_t *zeros = memory_allocate_zeroed(size_bytes, 1);
     struct buffer target = {0};
-    const struct reply reply = {&target, 2};
+    const struct reply reply = {.target = &target, .protocol = 2};
     kv__lcs_answer(&reply, bytes_make(zeros, size_bytes), bytes_make(zeros, size_bytes), NULL, 0);
     struct bytes expected = BYTES("-ERR Insufficient memory, transient memory for LCS exceeds "
                                   "proto-max-bulk-len\r\n");

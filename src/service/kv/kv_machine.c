@@ -23,7 +23,13 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
 {
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv__set_range(kv, first_slot, end_slot);
+    kv->answer_size_bytes_max = SIZE_MAX / 2;
     return kv;
+}
+
+void kv_limit_answers(struct kv *kv, uint64_t size_bytes)
+{
+    kv->answer_size_bytes_max = size_bytes;
 }
 
 void kv_destroy(struct kv *kv)
@@ -141,13 +147,36 @@ bool kv_command_refuses(const struct kv_command *command, const struct bytes *ar
     return false;
 }
 
+/* Instead of an answer that was too large; what the command did stays done. In EXEC this is the answer of
+ * one of its commands, and the others have theirs. */
+static void answer_too_large(const struct kv_call *call, size_t start_bytes)
+{
+    PROBE("kv.answer_too_large");
+    call->reply->target->size_bytes = start_bytes;
+    call->reply->limit->is_exceeded = false;
+    reply_error(call->reply, "ERR the answer of '%s' is larger than the limit of %llu bytes",
+                call->entry->command.name, (unsigned long long)call->kv->answer_size_bytes_max);
+}
+
 int kv__dispatch(struct kv_call *call)
 {
     const struct kv_command *command = &call->entry->command;
     if (kv_command_refuses(command, call->arguments, call->argument_count, call->reply)) {
         return 0;
     }
-    return call->entry->execute(call);
+    size_t start_bytes = call->reply->target->size_bytes;
+    int status = call->entry->execute(call);
+    if (status == 0 && call->reply->limit != NULL && call->reply->limit->is_exceeded) {
+        answer_too_large(call, start_bytes);
+    }
+    return status;
+}
+
+/* So much, behind what the buffer has. */
+static struct reply_limit limit_of(const struct kv *kv, const struct reply *reply)
+{
+    return (struct reply_limit){.size_bytes_max =
+                                    reply->target->size_bytes + kv->answer_size_bytes_max};
 }
 
 /* A scratch buffer that served a huge value must not stay huge. */
@@ -178,10 +207,13 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     if (entry == NULL) {
         return ERROR_NEWER_FORMAT; /* Written by a version that has more commands. */
     }
+    struct reply_limit limit = limit_of(kv, reply);
+    const struct reply limited = {
+        .target = reply->target, .protocol = reply->protocol, .limit = &limit};
     struct kv_call call = {
         .kv = kv,
         .rows = rows,
-        .reply = reply,
+        .reply = &limited,
         .entry = entry,
         .arguments = command->arguments,
         .argument_count = command->argument_count,
@@ -217,10 +249,13 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
     if (BUG("kv.expire_uses_no_stamp")) {
         ((struct kv *)context)->read_count++;
     }
+    struct reply_limit limit = limit_of(context, reply);
+    const struct reply limited = {
+        .target = reply->target, .protocol = reply->protocol, .limit = &limit};
     struct kv_call call = {
         .kv = context,
         .rows = rows,
-        .reply = reply,
+        .reply = &limited,
         .entry = entry,
         .arguments = command->arguments,
         .argument_count = command->argument_count,

@@ -36,7 +36,7 @@ static void read_content(struct kv__world *world, struct bytes key, const char *
     const struct shard_command command = {kv_content_opcode(), 2, arguments};
     const struct shard_moment moment = {.time_ms = world->time_ms,
                                         .durable_time_ms = world->time_ms};
-    const struct reply reply = {answer, 2};
+    const struct reply reply = {.target = answer, .protocol = 2};
     buffer_clear(answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     assert_int_equal(machine.read(machine.context, world->rows, &moment, &command, &reply), 0);
@@ -60,7 +60,7 @@ static void move(struct kv__world *world, const char *text, const char *between)
         .target = buffer_bytes(&target),
     };
     struct kv_transaction *transaction = kv_transaction_create();
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     assert_true(kv_command_moves(request.command));
     enum kv_move plan = kv_move_plan(&request, transaction, &reply);
     assert_true(plan != KV_MOVE_MALFORMED);
@@ -73,7 +73,7 @@ static void move(struct kv__world *world, const char *text, const char *between)
         struct shard_command command = kv_transaction_command(transaction, &does_grow);
         const struct shard_stamp stamp = {.time_ms = world->time_ms,
                                           .version = ++world->index << 16};
-        const struct reply executed = {&world->answer, 2};
+        const struct reply executed = {.target = &world->answer, .protocol = 2};
         buffer_clear(&world->answer);
         rows_set_tier(world->rows, ENV_TIER_DISK);
         assert_int_equal(machine.execute(machine.context, world->rows, &stamp, &command, &executed),
@@ -223,7 +223,7 @@ static void test_malformed_content(void **state)
     (void)kv__world_say(&world, "hset h f1 v f2 v");
     read_content(&world, BYTES("h"), "1000", &good);
     const struct bytes arguments[] = {BYTES("h"), BYTES("b")};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     struct kv_move_request request = {.command = kv_command_find(BYTES("rename")),
                                       .arguments = arguments,
                                       .argument_count = 2,

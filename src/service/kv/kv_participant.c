@@ -298,7 +298,8 @@ static int finish_prepared(struct kv_call *call, const struct txn_header *header
     struct kv_record kept = *record;
     kept.part = buffer_bytes(copy);
     struct bytes *arguments = kv__record_arguments(&kept);
-    struct reply reply = {call->reply->target, record->protocol};
+    struct reply reply = {
+        .target = call->reply->target, .protocol = record->protocol, .limit = call->reply->limit};
     struct kv_call inner = *call;
     inner.entry = kv__entry_of_opcode(KV_OPCODE_TRANSACTION);
     inner.reply = &reply;

@@ -30,7 +30,7 @@ static void execute(struct kv__world *world, uint16_t opcode, const struct bytes
     const struct shard_command command = {opcode, count, arguments};
     struct shard_machine machine = kv_machine(world->kv);
     const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);
     (void)machine.prefetch(machine.context, world->rows, &command);
@@ -95,7 +95,7 @@ static int read_status(struct kv__world *world, struct rows *rows, const char *k
     const struct shard_command command = {kv_command_find(BYTES("get"))->opcode, 1, &argument};
     const struct shard_moment moment = {
         .time_ms = world->time_ms, .durable_time_ms = world->time_ms, .may_be_stale = may_be_stale};
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     return machine.read(machine.context, rows, &moment, &command, &reply);
 }
@@ -356,7 +356,7 @@ static const char *way_of(struct kv__world *world, uint64_t number, bool may_wai
     struct shard_machine machine = kv_machine(world->kv);
     struct request request;
     const struct shard_command *command = make_prepare(&request, number, may_wait, key, other);
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     const char *way = "goes";
     buffer_clear(&world->answer);
     if (machine.must_wait(machine.context, command)) {

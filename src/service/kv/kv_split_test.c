@@ -27,7 +27,7 @@ static void execute(struct kv__world *world, const struct bytes *arguments, uint
     struct shard_machine machine = kv_machine(world->kv);
     const struct shard_command command = {KV_OPCODE_TRANSACTION, count, arguments};
     const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, world->protocol};
+    const struct reply reply = {.target = &world->answer, .protocol = world->protocol};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     assert_int_equal(machine.execute(machine.context, world->rows, &stamp, &command, &reply), 0);
@@ -129,7 +129,7 @@ static void test_parts_answer_what_the_whole_does(void **state)
         }
         kv_split_drop_parts(split);
         struct buffer joined = {0};
-        const struct reply reply = {&joined, whole.protocol};
+        const struct reply reply = {.target = &joined, .protocol = whole.protocol};
         assert_true(kv_split_join(split, replies, true, &reply));
         assert_int_equal(joined.size_bytes, whole.answer.size_bytes);
         assert_memory_equal(joined.data, whole.answer.data, joined.size_bytes);
@@ -189,7 +189,7 @@ static void expect_join(const char *command, const char *first, const char *seco
     const struct bytes replies[] = {bytes_of_text(first), bytes_of_text(second)};
     assert_int_equal(kv_split_part_count(split), first[0] == 0 ? 0 : 2);
     struct buffer joined = {0};
-    const struct reply reply = {&joined, 2};
+    const struct reply reply = {.target = &joined, .protocol = 2};
     assert_true(kv_split_join(split, replies, false, &reply));
     buffer_append_byte(&joined, 0);
     assert_string_equal((const char *)joined.data, expected);

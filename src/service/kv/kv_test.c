@@ -84,7 +84,7 @@ static void world_restart(struct world *world)
 static void execute(struct world *world, const struct shard_command *command)
 {
     struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    struct reply reply = {&world->reply, world->protocol};
+    struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
     assert_int_equal(world->machine.prefetch(world->kv, world->rows, command), 0);
     assert_int_equal(world->machine.execute(world->kv, world->rows, &stamp, command, &reply), 0);
@@ -101,7 +101,7 @@ static void submit(struct world *world, const struct shard_command *command, boo
     }
     struct shard_moment moment = {.time_ms = world->time_ms,
                                   .durable_time_ms = world->durable_time_ms};
-    struct reply reply = {&world->reply, world->protocol};
+    struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
     assert_int_equal(world->machine.prefetch(world->kv, world->rows, command), 0);
     int status = world->machine.read(world->kv, world->rows, &moment, command, &reply);
@@ -386,7 +386,7 @@ static void run_exec(struct world *world)
 /* What a gateway does itself. False: the command is not one of these. */
 static bool run_as_gateway(struct world *world, const struct bytes *words, uint32_t word_count)
 {
-    struct reply reply = {&world->reply, world->protocol};
+    struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
     if (bytes_equal(words[0], BYTES("WATCH"))) {
         run_watch(world, words, word_count);
@@ -419,7 +419,7 @@ static void run_command(struct world *world, const struct bytes *words, uint32_t
         return;
     }
     const struct kv_command *command = kv_command_find(words[0]);
-    struct reply reply = {&world->reply, world->protocol};
+    struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
     if (command == NULL) {
         reply_error(&reply, "ERR unknown command");

@@ -61,7 +61,7 @@ static void plan_move(struct bytes input)
                                             .target = input};
     struct kv_transaction *transaction = kv_transaction_create();
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     enum kv_move planned = kv_move_plan(&request, transaction, &reply);
     ASSERT((planned == KV_MOVE_MALFORMED) == (answer.size_bytes == 0));
     if (planned == KV_MOVE_COMMIT) {

@@ -206,7 +206,7 @@ bool kv__txn_evaluate_committed(struct client *client, struct kv__operation *ope
                                 const struct txn_done *done)
 {
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     int64_t count;
     for (uint32_t i = 0; i < done->part_count; i++) {
         if (done->replies[i].data == NULL) {

@@ -85,7 +85,7 @@ static void execute(struct rows *rows, struct kv *kv, const struct message *entr
 {
     struct shard_machine machine = kv_machine(kv);
     const struct shard_stamp stamp = {.time_ms = entry->time_ms, .version = index << 16};
-    const struct reply reply = {answer, 2};
+    const struct reply reply = {.target = answer, .protocol = 2};
     buffer_clear(answer);
     rows_set_tier(rows, ENV_TIER_DISK);
     int status = machine.execute(machine.context, rows, &stamp, &entry->command, &reply);
@@ -185,7 +185,7 @@ static void keep_or_answer(struct shard_replica *shard, struct message *message)
 {
     struct shard_machine machine = kv_machine(shard->kv);
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     if (message->is_write && machine.declines(machine.context, &message->command, &reply)) {
         kv__txn_shard_reply(shard, message, buffer_bytes(&answer));
         memory_free(message);
@@ -222,7 +222,7 @@ static void begin(struct shard_replica *shard, struct message *message)
     }
     struct shard_machine machine = kv_machine(shard->kv);
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     uint64_t time_ms = kv__txn_shard_time_ms(shard);
     const struct shard_moment moment = {.time_ms = time_ms, .durable_time_ms = time_ms};
     rows_set_tier(shard->rows, ENV_TIER_DISK);

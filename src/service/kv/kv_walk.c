@@ -31,7 +31,7 @@ void kv__late_end_scan(const struct kv_call *call, const struct kv__late_answer 
 {
     ASSERT(cursor <= INT64_MAX);
     struct buffer head = {0};
-    const struct reply reply = {&head, call->reply->protocol};
+    const struct reply reply = {.target = &head, .protocol = call->reply->protocol};
     reply_array(&reply, 2);
     reply_bulk_integer(&reply, (int64_t)cursor);
     reply_array(&reply, answer->count);
@@ -41,7 +41,7 @@ void kv__late_end_scan(const struct kv_call *call, const struct kv__late_answer 
 void kv__late_end_array(const struct kv_call *call, const struct kv__late_answer *answer)
 {
     struct buffer head = {0};
-    const struct reply reply = {&head, call->reply->protocol};
+    const struct reply reply = {.target = &head, .protocol = call->reply->protocol};
     reply_array(&reply, answer->count);
     insert_head(call, answer, &head);
 }
@@ -120,7 +120,8 @@ int kv__prefetch_by_reading(struct kv_call *call)
 {
     ASSERT((call->entry->command.flags & KV_FLAG_READ) != 0);
     struct buffer dropped = {0};
-    const struct reply reply = {&dropped, 2};
+    struct reply_limit nothing = {0};
+    const struct reply reply = {.target = &dropped, .protocol = 2, .limit = &nothing};
     struct kv_call copy = *call;
     copy.is_execute = false;
     copy.reply = &reply;

@@ -50,7 +50,7 @@ void kv__world_execute(struct kv__world *world, const struct shard_command *comm
                                       .found = &world->found};
     world->known = 0;
     world->found = 0;
-    const struct reply reply = {&world->answer, world->protocol};
+    const struct reply reply = {.target = &world->answer, .protocol = world->protocol};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     ASSERT(machine.execute(machine.context, world->rows, &stamp, command, &reply) == 0);
@@ -67,7 +67,7 @@ static void read_command(struct kv__world *world, const struct shard_command *co
 {
     struct shard_machine machine = kv_machine(world->kv);
     const struct shard_moment moment = {.time_ms = world->time_ms};
-    const struct reply reply = {&world->answer, world->protocol};
+    const struct reply reply = {.target = &world->answer, .protocol = world->protocol};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);
     int status = machine.read(machine.context, world->rows, &moment, command, &reply);

@@ -138,7 +138,7 @@ static void fuzz_commands(struct bytes input)
     for (uint64_t i = 1;
          i <= COMMAND_COUNT_MAX && take_command(&input, &command, arguments, digests); i++) {
         struct shard_stamp stamp = {.time_ms = i * STEP_MS, .version = i << 16};
-        struct reply reply = {&answer, 2};
+        struct reply reply = {.target = &answer, .protocol = 2};
         buffer_clear(&answer);
         int status = machine.execute(machine.context, rows, &stamp, &command, &reply);
         ASSERT(status == 0 || status == ERROR_NEWER_FORMAT);

@@ -142,7 +142,7 @@ static void test_a_split_is_not_logged_for_older_software(void **state)
     struct shard_machine data = kv_machine(kv);
     struct system_command command;
     struct buffer answer = {0};
-    const struct reply reply = {&answer, 2};
+    const struct reply reply = {.target = &answer, .protocol = 2};
     struct error error = {0};
     uint64_t number = 0;
     system__world_init(&world, &data);

@@ -41,7 +41,7 @@ void system__world_deinit(struct system__world *world)
 int system__world_execute(struct system__world *world, const struct shard_command *command)
 {
     const struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     int status =
@@ -60,7 +60,7 @@ int system__world_read(struct system__world *world, const struct shard_command *
 {
     const struct shard_moment moment = {.time_ms = world->time_ms,
                                         .durable_time_ms = world->time_ms};
-    const struct reply reply = {&world->answer, 2};
+    const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);
     int status = world->machine.read(world->machine.context, world->rows, &moment, command, &reply);
