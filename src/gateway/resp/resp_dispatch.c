@@ -90,14 +90,22 @@ static enum handled wait_in(struct connection *connection, struct list *waiting)
     return HANDLED_LATER;
 }
 
+/* Of SET only that with options, one of which may be GET. */
+static bool answers_value(const struct command_entry *entry, uint32_t count)
+{
+    return (entry->command->flags & KV_FLAG_ANSWERS_VALUE) != 0 &&
+           ((entry->command->flags & KV_FLAG_GROWS) == 0 || entry->command->arity > 0 || count > 3);
+}
+
 enum handled resp__run(struct connection *connection, const struct command_entry *entry,
                        const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
     if (entry->handler != NULL) {
         return entry->handler(connection, arguments, count, reply);
     }
-    if ((entry->command->flags & KV_FLAG_WRITE) == 0 &&
-        !resp__server_may_read(connection->server)) {
+    bool is_write = (entry->command->flags & KV_FLAG_WRITE) != 0;
+    bool does_answer_value = answers_value(entry, count);
+    if ((!is_write || does_answer_value) && !resp__server_may_read(connection->server)) {
         return HANDLED_LATER;
     }
     const struct slots *slots = resp__slots(connection->server);
@@ -112,7 +120,8 @@ enum handled resp__run(struct connection *connection, const struct command_entry
         .command = {.opcode = entry->command->opcode,
                     .argument_count = count - 1,
                     .arguments = arguments + 1},
-        .is_write = (entry->command->flags & KV_FLAG_WRITE) != 0,
+        .is_write = is_write,
+        .answers_value = does_answer_value,
         .does_grow = (entry->command->flags & KV_FLAG_GROWS) != 0,
         .is_cheap = (entry->command->flags & KV_FLAG_FAST) != 0,
         .is_barrier = entry->command->keys.first <= 0,

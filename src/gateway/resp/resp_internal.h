@@ -217,9 +217,9 @@ struct resp_server {
     /* Budget: what this server's connections hold, and what the group was told of it. */
     int64_t buffer_bytes;
     int64_t buffer_bytes_published;
-    bool is_tight;              /* Half of the budget is used: see resp_server.c. */
-    uint64_t tick_output_bytes; /* Replied in this tick. */
-    uint64_t pending_read_count;
+    bool is_tight;                /* Half of the budget is used: see resp_server.c. */
+    uint64_t tick_output_bytes;   /* Replied in this tick. */
+    uint64_t pending_read_count;  /* And writes that may answer as much. */
     uint64_t read_estimate_bytes; /* What a pending read is expected to answer. */
 
     /* Statistics; see COUNTER_ADD. */
@@ -252,7 +252,7 @@ void resp__server_check_stopped(struct resp_server *server);
 /* May more be replied in this tick? Else the rest waits for the next, to be fair to others. */
 bool resp__server_has_room(const struct resp_server *server);
 
-/* May one more read be under way? It was answered, with so many bytes. */
+/* May one more read be under way, or write that may answer a value? It was answered, with so many bytes. */
 bool resp__server_may_read(const struct resp_server *server);
 void resp__server_read_answered(struct resp_server *server, uint64_t size_bytes);
 /* Do the clients hold more than they may, as of now? */
@@ -381,7 +381,8 @@ struct slot {
     uint32_t argument_count;
     bool is_new; /* The command that opened it is at hand: a reply now is one at once. */
     bool is_done;
-    bool is_read; /* May have a large answer. */
+    bool is_read;
+    bool is_counted; /* May have a large answer: one of server->pending_read_count. */
     bool is_silent;
     bool is_moved;                      /* To be dispatched anew: */
     struct bytes *arguments;            /* the command, with its name; argument_count of them. */
@@ -403,8 +404,9 @@ struct submission {
     struct shard_command command;
     bool is_write;
     bool does_grow;
-    bool is_cheap;   /* A read that may go through the log. */
-    bool is_barrier; /* Waits for all before it, and all behind wait for it. */
+    bool is_cheap;      /* A read that may go through the log. */
+    bool is_barrier;    /* Waits for all before it, and all behind wait for it. */
+    bool answers_value; /* A write whose answer may be large. */
     /* NULL: the answer is the reply. Else writes the reply for the answer, when it came; on the
      * spot when the backend answered on the spot. A status that is not 0: there is no answer, and
      * `answer` is the error for the client. */

@@ -149,8 +149,8 @@ static void assert_pending(struct world *world, uint64_t most)
     assert_in_range(statistics.pending_count, 1, most);
 }
 
-/* Reads that come back when they like are few at a time when their answers are large. */
-static void test_late_reads(void **state)
+/* Requests that are answered later, with large answers: few are under way at a time. */
+static void check_late_answers(const char *request)
 {
     enum { COUNT = 300 };
     struct world *world = world_create(&(struct world_options){0});
@@ -161,7 +161,7 @@ static void test_late_reads(void **state)
     world_set_reading_late(world, true);
     world_set_holding(world, true);
     for (int i = 0; i < COUNT; i++) {
-        world_send(client, BYTES("GET k\r\n"));
+        world_send(client, bytes_of_text(request));
     }
     assert_pending(world, 128);
     world_set_holding(world, false);
@@ -169,12 +169,39 @@ static void test_late_reads(void **state)
     /* The large ones are known now: only few are under way. */
     world_set_holding(world, true);
     for (int i = 0; i < COUNT; i++) {
-        world_send(client, BYTES("GET k\r\n"));
+        world_send(client, bytes_of_text(request));
     }
     assert_pending(world, 8);
     world_set_holding(world, false);
     receive_large(client, &value, COUNT);
     buffer_deinit(&value);
+    (void)close(client);
+    world_destroy(world);
+}
+
+/* Reads that come back when they like. */
+static void test_late_reads(void **state)
+{
+    check_late_answers("GET k\r\n");
+}
+
+/* Writes that answer a value. */
+static void test_late_writes(void **state)
+{
+    check_late_answers("GETEX k PERSIST\r\n");
+}
+
+/* Other writes are not held up by what those answer. */
+static void test_writes_that_answer_little(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    world_set_holding(world, true);
+    for (int i = 0; i < 300; i++) {
+        world_send(client, BYTES("SET k 1\r\n"));
+    }
+    world_wait_for_pending(world, 300);
+    world_set_holding(world, false);
     (void)close(client);
     world_destroy(world);
 }
@@ -370,12 +397,20 @@ static void test_half_closed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_values), cmocka_unit_test(test_late_reader),
-        cmocka_unit_test(test_late_reads),   cmocka_unit_test(test_a_value_of_the_whole_budget),
-        cmocka_unit_test(test_budget),       cmocka_unit_test(test_held_replies),
-        cmocka_unit_test(test_strangers),    cmocka_unit_test(test_idle_timeout),
-        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_clients_and_files),
-        cmocka_unit_test(test_stop),         cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_large_values),
+        cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_late_reads),
+        cmocka_unit_test(test_late_writes),
+        cmocka_unit_test(test_writes_that_answer_little),
+        cmocka_unit_test(test_a_value_of_the_whole_budget),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_idle_timeout),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_clients_and_files),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_half_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,8 +57,11 @@ void resp__moved(struct slot *slot)
     struct resp_server *server = connection->server;
     struct connection_extra *extra = resp__connection_extra(connection);
     PROBE("resp.moved");
-    if (slot->is_read) {
+    if (slot->is_counted) {
         server->pending_read_count--;
+        slot->is_counted = false;
+    }
+    if (slot->is_read) {
         slot->lane->read_count--;
         slot->is_read = false;
     }

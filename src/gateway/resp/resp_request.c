@@ -73,6 +73,7 @@ static void append_slot(struct connection *connection, struct slot *slot, uint64
     slot->is_new = true;
     slot->is_done = false;
     slot->is_read = false;
+    slot->is_counted = false;
     slot->is_moved = false;
     slot->is_silent =
         connection->reply_mode == REPLY_MODE_OFF || connection->reply_mode == REPLY_MODE_SKIP;
@@ -223,7 +224,7 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer)
     if (!slot->is_new) {
         note_answer(slot, answer);
     }
-    if (slot->is_read) {
+    if (slot->is_counted) {
         resp__server_read_answered(connection->server, answer.size_bytes);
     }
     struct buffer *target = slot_target(connection, slot);
@@ -396,9 +397,10 @@ enum handled resp__submit(struct connection *connection, const struct submission
         append_slot(connection, slot, size_of(&submission->command));
         slot->lane = lane;
         slot->is_read = !submission->is_write;
+        slot->is_counted = slot->is_read || submission->answers_value;
         lane->read_count += slot->is_read;
         connection->is_barred |= submission->is_barrier;
-        server->pending_read_count += slot->is_read;
+        server->pending_read_count += slot->is_counted;
         return HANDLED_DONE;
     }
     resp__lane_leave(lane);

@@ -291,12 +291,16 @@ static enum handled submit_transaction(struct connection *connection,
                                        struct kv_transaction **transaction,
                                        const struct target *target, const struct reply *reply)
 {
+    if (!resp__server_may_read(connection->server)) {
+        return HANDLED_LATER;
+    }
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("exec")),
         .slots = target->slots,
         .range = target->range,
         .is_write = true,
         .is_barrier = true,
+        .answers_value = true,
     };
     submission.command = kv_transaction_command(*transaction, &submission.does_grow);
     uint32_t slot_count = connection->slot_count;

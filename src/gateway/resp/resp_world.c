@@ -221,6 +221,7 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
     }
     struct pair *pair =
         pair_of(place, command->argument_count > 0 ? command->arguments[0] : BYTES(""));
+    bool is_get = is_opcode(command, "get") || is_opcode(command, "getex");
     if (is_opcode(command, "set")) {
         buffer_clear(&pair->key);
         buffer_append(&pair->key, command->arguments[0]);
@@ -228,9 +229,9 @@ static void execute(struct place *place, wal_shard shard, const struct shard_com
         buffer_append(&pair->value, command->arguments[1]);
         pair->version = ++place->version;
         reply_ok(reply);
-    } else if (is_opcode(command, "get") && pair->version != 0) {
+    } else if (is_get && pair->version != 0) {
         reply_bulk(reply, buffer_bytes(&pair->value));
-    } else if (is_opcode(command, "get")) {
+    } else if (is_get) {
         reply_null(reply);
     } else if (command->opcode == kv_versions_opcode()) {
         for (uint32_t i = 0; i < command->argument_count; i++) {

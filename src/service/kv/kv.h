@@ -54,6 +54,7 @@ enum kv_flag {
     KV_FLAG_INTERNAL = 1 << 7,   /* Not for clients. */
     KV_FLAG_ADMIN = 1 << 8,
     KV_FLAG_MOVABLE_KEYS = 1 << 9,
+    KV_FLAG_ANSWERS_VALUE = 1 << 10, /* A write; its answer may be as long as a value. */
 };
 
 enum kv_family {
