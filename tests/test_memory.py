@@ -137,3 +137,16 @@ def test_a_short_request_cannot_ask_for_an_answer_beyond_memory(make_node):
     print(f"resident MiB: most {most:.0f}, after a replay {replayed:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB and replayed < MEMORY_MIB + OVERHEAD_MIB
     assert node.client().get("done") == b"1"
+
+
+def test_answers_of_the_gateway_in_exec_stay_within_memory(make_node):
+    """COMMAND answers some 30 KB, and is answered before EXEC is executed."""
+    node = make_node("--memory", f"{MEMORY_MIB}mb").start()
+    connection = Client(node.redis_port)
+    connection.socket.sendall(exec_request([[b"SET", b"first", b"1"]] + [[b"COMMAND", b"DOCS"]] * 15000 + [[b"CLIENT", b"ID"]]))
+    client = node.client()
+    while client.get("first") is None:
+        time.sleep(0.01)
+    most = resident_mib(node.process.pid, "VmHWM")
+    print(f"resident MiB: most {most:.0f}")
+    assert most < MEMORY_MIB + OVERHEAD_MIB

@@ -198,6 +198,34 @@ enum handled resp__queue(struct connection *connection, const struct command_ent
     return HANDLED_DONE;
 }
 
+/* Run one of the gateway's own commands, whose answer becomes part of the transaction. What answers more than
+ * a request may have is not run any more: a few bytes can ask for much, and all is held at once. */
+static void run_own(struct connection *connection, const struct queued *queued,
+                    struct buffer *answer)
+{
+    struct kv_transaction *transaction = transaction_of(connection);
+    uint64_t most_bytes = connection->server->group->options.request_size_bytes_max;
+    uint64_t used_bytes = kv_transaction_size_bytes(transaction);
+    struct reply_limit limit = {.size_bytes_max =
+                                    used_bytes < most_bytes ? most_bytes - used_bytes : 0};
+    const struct reply reply = {
+        .target = answer, .protocol = connection->protocol, .limit = &limit};
+    const struct reply unlimited = {.target = answer, .protocol = connection->protocol};
+    buffer_clear(answer);
+    if (limit.size_bytes_max > 0) {
+        uint32_t slot_count = connection->slot_count;
+        enum handled handled =
+            queued->entry->handler(connection, queued->arguments, queued->count, &reply);
+        ASSERT(handled == HANDLED_DONE && connection->slot_count == slot_count);
+    }
+    if (limit.size_bytes_max == 0 || limit.is_exceeded) {
+        buffer_clear(answer);
+        reply_error(&unlimited, "ERR the answers of the transaction exceed the limit of %llu bytes",
+                    (unsigned long long)most_bytes);
+    }
+    kv_transaction_add_answer(transaction, buffer_bytes(answer));
+}
+
 /* Run the gateway's own commands and complete the transaction. */
 static void settle_queue(struct connection *connection)
 {
@@ -206,18 +234,12 @@ static void settle_queue(struct connection *connection)
     struct buffer answer = {0};
     for (uint32_t i = 0; i < extra->queued_count; i++) {
         const struct queued *queued = &extra->queued[i];
-        if (queued->entry->handler == NULL) {
+        if (queued->entry->handler != NULL) {
+            run_own(connection, queued, &answer);
+        } else {
             kv_transaction_add(transaction, queued->entry->command, queued->arguments + 1,
                                queued->count - 1);
-            continue;
         }
-        struct reply reply = {.target = &answer, .protocol = connection->protocol};
-        buffer_clear(&answer);
-        uint32_t slot_count = connection->slot_count;
-        enum handled handled =
-            queued->entry->handler(connection, queued->arguments, queued->count, &reply);
-        ASSERT(handled == HANDLED_DONE && connection->slot_count == slot_count);
-        kv_transaction_add_answer(transaction, buffer_bytes(&answer));
     }
     buffer_deinit(&answer);
     queued_clear(extra);
