@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Acknowledged means durable: kill -9 under load, a disk that fills up, a flush that fails."""
+import errno
 import os
 import pathlib
 import random
@@ -221,6 +222,70 @@ def test_a_failed_flush_stops_the_node_and_loses_nothing(make_node, tmp_path):
     client = node.client()
     assert [client.get(f"k:{i}") for i in range(1, 100)] == [str(i).encode() for i in range(1, 100)]
     assert client.get("k:0") in (b"0", b"never acknowledged")  # It was written; whether it is there nobody was told.
+    assert node.stop() == 0
+
+
+FAILING_RESERVATION = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+/* While the file $NO_SPACE is there, files of the log but the first get no blocks, for the reason that it names. */
+int fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+    char link[64], target[512] = {0};
+    int reason = 0;
+    FILE *file = fopen(getenv("NO_SPACE"), "r");
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (file != NULL) {
+        if (fscanf(file, "%d", &reason) == 1 && readlink(link, target, sizeof target - 1) > 0 && strstr(target, "/wal/") != NULL &&
+            strstr(target, "/0000000000000001.wal") == NULL) {
+            fclose(file);
+            errno = reason;
+            return -1;
+        }
+        fclose(file);
+    }
+    return ((int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, "fallocate64"))(fd, mode, offset, size);
+}
+int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return fallocate64(fd, mode, offset, size);
+}
+"""
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+def test_a_log_without_space_waits_and_can_be_stopped(make_node, tmp_path, reason):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    source, library, trigger = tmp_path / "fail.c", tmp_path / "fail.so", tmp_path / "no-space"
+    source.write_text(FAILING_RESERVATION)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    trigger.write_text(str(int(reason)))
+    node = make_node("--memory", "512mb", environment={"LD_PRELOAD": str(library), "NO_SPACE": str(trigger)}).start()
+    client = node.client(socket_timeout=3)
+    value = os.urandom(1 << 20)
+    count = 0
+    with pytest.raises(redis.TimeoutError):
+        while count < 200:
+            client.set(f"k:{count}", value)
+            count += 1
+    assert "node.log_waits_for_space" in node.log()
+    assert node.client().get("k:0") == value  # Reads go on.
+    started = time.monotonic()
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(timeout=10) == 3
+    assert time.monotonic() - started < 5
+    trigger.unlink()
+    node.start()
+    client = node.client()
+    assert all(client.exists(f"k:{i}") for i in range(count))
     assert node.stop() == 0
 
 

@@ -294,6 +294,9 @@ static void stop(void *context)
         return;
     }
     OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
+    if (node->node_log != NULL) {
+        node_log_want_stop(node->node_log);
+    }
     /* Who was removed has nobody to hand over to, and must not serve on. */
     node->leave_until_ms = os_monotonic_ms() + (node->cluster->is_removed ? 0 : LEAVE_MS);
     leave(node);

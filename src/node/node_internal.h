@@ -175,6 +175,8 @@ MUST_USE int node_log_start(struct node_log **log, const struct node_log_options
                             struct error *error);
 /* Write and flush what was appended, end the thread, close the log. */
 void node_log_destroy(struct node_log *log);
+/* The node is about to stop. If the log waits for space then, and goes on to, it stops the process. */
+void node_log_want_stop(struct node_log *log);
 
 /* Reactor: gather a record; it leaves with node_log_submit() at the end of the tick. */
 void node_log_append(struct node_log *log, const struct wal_record *record, uint64_t sequence,

@@ -25,6 +25,7 @@ enum {
     FLUSH_INTERVAL_MS = 1000, /* With --flush everysec. */
     IDLE_MS = 20,             /* After so long without work, segments are prepared. */
     OUT_OF_SPACE_RETRY_MS = 100,
+    STOP_WITHOUT_SPACE_MS = 3000, /* So long a stop waits for space. */
     RELEASES_MIN = 16,
     ROUNDS_PER_PREPARATION = 16, /* Under load, segments are prepared a piece every so often. */
     SPARE_COUNT_MAX = 1024,      /* Appends. */
@@ -54,6 +55,8 @@ struct node_log {
     bool is_flush_always;
     struct os_log *log;
     struct os_thread *thread;
+
+    _Atomic uint64_t stop_wanted_at_ms; /* 0: it is not. */
 
     struct list gathered; /* The reactor's, until the end of its tick. */
     struct list spare;    /* The reactor's: appends that are over. */
@@ -189,9 +192,29 @@ static void release_while_waiting(struct node_log *log)
     release_all(log, &releases);
 }
 
+/* A quota is as a disk: there may be room again. */
+static bool is_no_space(int status)
+{
+    return status == -ENOSPC || status == -EDQUOT;
+}
+
 static bool is_flush_due(const struct node_log *log)
 {
     return log->has_unflushed && os_monotonic_ms() - log->flushed_at_ms >= FLUSH_INTERVAL_MS;
+}
+
+/* What waits cannot be answered, and a stop must not wait for ever. Nobody was told that it is durable: the
+ * next start is as after a kill. */
+static void stop_without_space(struct node_log *log, const struct error *reason)
+{
+    uint64_t wanted_at_ms = atomic_load(&log->stop_wanted_at_ms);
+    if (wanted_at_ms == 0 || os_monotonic_ms() - wanted_at_ms < STOP_WITHOUT_SPACE_MS) {
+        return;
+    }
+    if (log->has_unflushed) {
+        flush(log); /* What was answered with --flush everysec. */
+    }
+    stop_at_once(log, reason);
 }
 
 /* Until there is space again, the records stay appended and their clients wait. What was answered
@@ -204,7 +227,7 @@ static void write_when_there_is_space(struct node_log *log)
         if (status == 0) {
             break;
         }
-        if (status != -ENOSPC) {
+        if (!is_no_space(status)) {
             stop_at_once(log, &error);
         }
         if (!log->is_out_of_space) {
@@ -215,6 +238,7 @@ static void write_when_there_is_space(struct node_log *log)
             log->statistics.is_out_of_space = true;
             os_mutex_unlock(log->mutex);
         }
+        stop_without_space(log, &error);
         if (is_flush_due(log)) {
             flush(log);
         }
@@ -251,7 +275,7 @@ static void prepare(struct node_log *log)
 {
     struct error error = {0};
     int status = wal_prepare(log->wal, &log->is_prepared, &error);
-    if (status == -ENOSPC) {
+    if (is_no_space(status)) {
         log->is_prepared = true; /* Without a spare segment flushes are slower, that is all. */
     } else if (status != 0) {
         stop_at_once(log, &error);
@@ -414,6 +438,11 @@ void node_log_destroy(struct node_log *log)
     os_condition_destroy(log->condition);
     os_mutex_destroy(log->mutex);
     memory_free(log);
+}
+
+void node_log_want_stop(struct node_log *log)
+{
+    atomic_store(&log->stop_wanted_at_ms, os_monotonic_ms());
 }
 
 void node_log_append(struct node_log *log, const struct wal_record *record, uint64_t sequence,

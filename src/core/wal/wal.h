@@ -143,7 +143,7 @@ MUST_USE int wal_read_head(struct wal *wal, wal_shard shard, raft_index index,
 void wal_append(struct wal *wal, const struct wal_record *record);
 
 /* Write what was appended, with as few calls as can be. Opens the next segment when one is full.
- * -ENOSPC is not final: nothing was acknowledged, the records stay appended (and borrowed), call
+ * -ENOSPC and -EDQUOT are not final: nothing was acknowledged, the records stay appended (and borrowed), call
  * again when there is space. */
 MUST_USE int wal_write(struct wal *wal, struct error *error);
 
@@ -156,7 +156,7 @@ MUST_USE int wal_release(struct wal *wal, wal_shard shard, raft_index index, str
 
 /* Prepare a pre-written segment for later when none is ready. Takes long (a whole segment is
  * written), so the log writer calls it when it is idle and it does a piece at a time. `*is_ready`:
- * nothing is left to do. -ENOSPC is not final. */
+ * nothing is left to do. -ENOSPC and -EDQUOT are not final. */
 MUST_USE int wal_prepare(struct wal *wal, bool *is_ready, struct error *error);
 
 struct wal_statistics {
