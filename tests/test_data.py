@@ -269,3 +269,18 @@ def test_redis_benchmark(client, shared, pipeline):
     rates = {row[0].strip('"'): float(row[1].strip('"')) for row in rows[1:]}
     assert {"SET", "GET", "HSET", "INCR", "MSET (10 keys)"} <= set(rates), result.stdout
     assert all(rate > 0 for rate in rates.values())
+
+
+def test_exec_that_is_refused_for_its_form_ends_the_transaction(node):
+    """As Redis: what follows is not queued."""
+    connection = redis.Connection(port=node.redis_port)
+    answers = []
+    for words in (["MULTI"], ["SET", "a", "1"], ["EXEC", "x"], ["PING"], ["GET", "a"]):
+        connection.send_command(*words)
+        try:
+            answers.append(connection.read_response())
+        except redis.RedisError as error:
+            answers.append(str(error))
+    connection.disconnect()
+    assert answers == [b"OK", b"QUEUED", "Transaction discarded because of: wrong number of arguments for 'exec' command", b"PONG",
+                       None]

@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+import redis
 
 MEBIBYTE = 1024 * 1024
 IDLE_CONNECTIONS = 10000
@@ -300,3 +301,21 @@ def test_deep_pipelines(node):
             assert data
             received += data
         assert received == expected
+
+
+def test_a_short_request_makes_no_huge_value(make_node):
+    """SETRANGE makes of some bytes what it is told; that has the limit of values, too."""
+    node = make_node("--memory", "64mb").start()
+    client = node.client()
+    limit = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+    assert limit < 512 << 20
+    assert client.setrange("k", limit - 1, b"x") == limit
+    for offset in (limit, 500 << 20, 2 ** 63 - 1):
+        with pytest.raises(redis.ResponseError, match="string exceeds maximum allowed size"):
+            client.setrange("k", offset, b"x")
+    assert client.setrange("k", 500 << 20, b"") == limit
+    with pytest.raises(redis.ResponseError, match="out of range"):
+        client.setrange("k", -1, b"x")
+    with pytest.raises(redis.RedisError):
+        client.pipeline().setrange("k", 500 << 20, b"x").set("other", 1).execute()
+    assert client.strlen("k") == limit and client.get("other") is None

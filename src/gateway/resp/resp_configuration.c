@@ -41,7 +41,8 @@ static const char *set_word(struct bytes value, bool is_real, uint32_t least,
         return "argument couldn't be parsed into an integer";
     }
     if (number < least || number > INT32_MAX) {
-        return "argument must be between the limits of this setting";
+        return least == 0 ? "argument must be between 0 and 2147483647 inclusive"
+                          : "argument must be between 1 and 2147483647 inclusive";
     }
     if (is_real) {
         atomic_store(target, (uint32_t)number);

@@ -200,6 +200,22 @@ static void note_rejected(const struct connection *connection, const struct comm
     }
 }
 
+/* Would it make a value that is longer than those which clients may send? A few bytes can ask for it. */
+static bool makes_huge_value(const struct connection *connection, const struct command_entry *entry,
+                             const struct bytes *arguments, uint32_t count)
+{
+    return kv_command_made_size_bytes(entry->command, arguments + 1, count - 1) >
+           connection->server->group->options.value_size_bytes_max;
+}
+
+/* EXEC that is refused for its form ends the transaction, as in Redis. */
+static void refuse_exec(struct connection *connection, const struct reply *reply)
+{
+    resp__transaction_drop(connection);
+    reply_error(reply, "EXECABORT Transaction discarded because of: wrong number of arguments for "
+                       "'exec' command");
+}
+
 /* The checks before execution; false when the command was refused. */
 static bool admit(struct connection *connection, const struct command_entry *entry,
                   const struct bytes *arguments, uint32_t count, const struct reply *reply)
@@ -207,9 +223,15 @@ static bool admit(struct connection *connection, const struct command_entry *ent
     if (entry == NULL) {
         reply_unknown_command(reply, arguments, count);
     } else if (!kv_command_arity_fits(entry->command, count)) {
-        resp__reply_arity(reply, entry->command->name);
+        if (entry->handler == resp__exec && connection->is_in_multi) {
+            refuse_exec(connection, reply);
+        } else {
+            resp__reply_arity(reply, entry->command->name);
+        }
     } else if (!connection->is_authenticated && (entry->command->flags & KV_FLAG_NO_AUTH) == 0) {
         reply_error(reply, "NOAUTH Authentication required.");
+    } else if (makes_huge_value(connection, entry, arguments, count)) {
+        reply_error(reply, "ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     } else {
         return true;
     }

@@ -94,6 +94,12 @@ uint32_t kv_command_count(void);
 const struct kv_command *kv_command_at(uint32_t index);
 const char *kv_family_name(enum kv_family family);
 
+/* How long the value is at least that the command makes of shorter arguments (SETRANGE); else 0, also
+ * above KV_VALUE_SIZE_BYTES_MAX, where it refuses what would be its result when it is executed. Gateways
+ * refuse what is beyond their limit for values: the machine knows no limit that is not the same on all
+ * replicas. */
+uint64_t kv_command_made_size_bytes(const struct kv_command *command, const struct bytes *arguments,
+                                    uint32_t argument_count);
 /* Does `argument_count` (with the name) fit the command's arity? */
 bool kv_command_arity_fits(const struct kv_command *command, uint64_t argument_count);
 

@@ -122,6 +122,20 @@ int kv__command_setrange(struct kv_call *call)
     return 0;
 }
 
+uint64_t kv_command_made_size_bytes(const struct kv_command *command, const struct bytes *arguments,
+                                    uint32_t argument_count)
+{
+    const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
+    int64_t offset;
+    if (entry == NULL || entry->execute != kv__command_setrange || argument_count != 3 ||
+        arguments[2].size_bytes == 0 || !number_parse_integer(arguments[1], &offset) ||
+        offset < 0) {
+        return 0;
+    }
+    uint64_t size_bytes = (uint64_t)offset + arguments[2].size_bytes;
+    return size_bytes > KV_VALUE_SIZE_BYTES_MAX ? 0 : size_bytes;
+}
+
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
 static int add_integer(struct kv_call *call, int64_t increment)
