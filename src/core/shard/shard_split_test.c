@@ -337,7 +337,7 @@ static void late_read_behind_split(bool is_in_its_entry)
     read.request.command = (struct shard_command){OPCODE_GET, 1, read.arguments};
     read.request.may_be_stale = true;
     world->wall_ms++;
-    struct reply reply = {&read.answer, 2};
+    struct reply reply = {.target = &read.answer, .protocol = 2};
     assert_int_equal(shard_submit(world->shard, &read.request, &reply), SHARD_PENDING);
     shard__world_settle(world);
     shard__world_tick(world);
