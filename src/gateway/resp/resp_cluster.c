@@ -132,8 +132,8 @@ struct cluster_node *resp__cluster_node(const struct resp_cluster *cluster, uint
 }
 
 /* Who stands for a range whose leader is not known, or nobody that we know: any node takes any
- * command, so it may be us. */
-static void settle_leader(const struct resp_cluster *cluster, struct cluster_range *range)
+ * command, so it may be us. Was it known? */
+static bool settle_leader(const struct resp_cluster *cluster, struct cluster_range *range)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < range->replica_count; i++) {
@@ -144,7 +144,7 @@ static void settle_leader(const struct resp_cluster *cluster, struct cluster_ran
     }
     range->replica_count = kept;
     if (resp__cluster_node(cluster, range->leader) != NULL) {
-        return;
+        return true;
     }
     range->leader = cluster->self->node.id;
     for (uint32_t i = 0; i < range->replica_count; i++) {
@@ -152,6 +152,7 @@ static void settle_leader(const struct resp_cluster *cluster, struct cluster_ran
             range->replicas[i] = range->replicas[--range->replica_count];
         }
     }
+    return false;
 }
 
 void resp__cluster_describe(const struct connection *connection, struct resp_cluster *cluster)
@@ -177,8 +178,9 @@ void resp__cluster_describe(const struct connection *connection, struct resp_clu
     }
     ASSERT(cluster->self != NULL);
     for (uint32_t i = 0; i < cluster->range_count; i++) {
-        settle_leader(cluster, &cluster->ranges[i]);
         uint32_t slot_count = cluster->ranges[i].last - cluster->ranges[i].first + 1u;
+        cluster->leaderless_slot_count +=
+            settle_leader(cluster, &cluster->ranges[i]) ? 0 : slot_count;
         resp__cluster_node(cluster, cluster->ranges[i].leader)->led_slot_count += slot_count;
     }
 }
@@ -353,6 +355,8 @@ static void reply_info(const struct reply *reply, const struct resp_cluster *clu
         slot_count += node->led_slot_count;
         online_slot_count += node->node.is_online ? node->led_slot_count : 0;
     }
+    online_slot_count -=
+        cluster->leaderless_slot_count; /* This node stands for them, and is online. */
     bool is_whole = online_slot_count == KV_SLOT_COUNT;
     buffer_append_format(&text,
                          "cluster_state:%s\r\ncluster_slots_assigned:%u\r\ncluster_slots_ok:%u\r\n"

@@ -34,6 +34,7 @@ struct resp_cluster {
     struct cluster_range *ranges; /* Ascending, without overlaps. */
     uint32_t range_count;
     uint32_t range_capacity;
+    uint32_t leaderless_slot_count; /* Of which no leader is known: nobody serves them now. */
 };
 
 /* Ask the backend; a node that is alone is a cluster of one. Ended with resp__cluster_deinit(). */
