@@ -107,6 +107,7 @@ format: ## Format every C and C++ file
 .PHONY: install
 install: all ## Install into DESTDIR/PREFIX
 	@install -D -m 755 build/tutti $(DESTDIR)$(PREFIX)/bin/tutti
+	@install -D -m 755 tools/demo $(DESTDIR)$(PREFIX)/libexec/tutti/demo
 	@install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/tutti/LICENSE
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/tutti"
 

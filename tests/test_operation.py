@@ -154,6 +154,7 @@ def test_help_explains_every_option():
 
 @pytest.mark.parametrize("words, exit_code", [
     (["help"], 0), (["--help"], 0), (["help", "start"], 0), (["help", "status"], 0), (["help", "check"], 0),
+    (["help", "demo"], 0), (["demo", "--help"], 0), (["demo", "--wrong"], 2), (["demo", "--data"], 2),
     (["help", "commands"], 0), (["status", "--help"], 0), (["check", "--help"], 0), ([], 2),
     (["status", "--wrong"], 2), (["status", "--admin", "nowhere"], 2), (["check"], 2), (["check", "/no/such/directory"], 1)])
 def test_every_command_has_help_and_exit_codes(words, exit_code):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from harness import ROOT
+from harness import BINARY, ROOT
 
 
 def run(*command, **environment):
@@ -12,8 +12,8 @@ def run(*command, **environment):
 
 
 def test_the_demonstration_keeps_its_promises(tmp_path):
-    """`make demo` checks everything that it shows: joining, a killed leader, growing, draining."""
-    result = run("tools/demo", "--data", str(tmp_path / "demo"))
+    """`tutti demo` checks everything that it shows: joining, a killed leader, growing, draining."""
+    result = run(str(BINARY), "demo", "--data", str(tmp_path / "demo"))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 errors" in result.stdout and "What you saw" in result.stdout
 
@@ -27,6 +27,13 @@ def test_what_is_installed_runs(tmp_path):
                              timeout=10, check=False)
     assert version.returncode == 0, version.stderr
     assert "tutti" in version.stdout
+    tour = tmp_path / "opt" / "tutti" / "libexec" / "tutti" / "demo"
+    help_of_tour = subprocess.run([str(tour), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert help_of_tour.returncode == 0, help_of_tour.stderr
+    (tmp_path / "file").write_text("in the way")  # The tour is found, and begins: it cannot make its directory.
+    begun = subprocess.run([str(binary), "demo", "--data", str(tmp_path / "file" / "demo")], capture_output=True, text=True,
+                           timeout=30, check=False)
+    assert begun.returncode == 1 and "make install" not in begun.stderr, begun.stderr
 
 
 def test_every_target_that_people_type_is_listed():

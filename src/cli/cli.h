@@ -24,6 +24,8 @@ enum cli_exit {
 int cli_start(int argument_count, const char *const *arguments, const char *const *environment);
 int cli_status(int argument_count, const char *const *arguments);
 int cli_check(int argument_count, const char *const *arguments);
+/* Becomes the program that takes the tour. */
+int cli_demo(int argument_count, const char *const *arguments);
 /* A command about a running cluster, by name; -1: there is none. */
 int cli_cluster(const char *name, int argument_count, const char *const *arguments);
 /* Write a line for each of them. */

@@ -16,6 +16,7 @@ static const char overview_node[] =
     "option)\n"
     "  tutti status [options]    ask a running node how it is (--json for programs)\n"
     "  tutti check DIR           verify what a stopped node left on its disk\n"
+    "  tutti demo [--keep]       three nodes on this machine, and a tour of what they do\n"
     "  tutti help [COMMAND]      this text, or that of a command\n"
     "  tutti help commands       every command of the Redis protocol (--markdown: as a document)\n"
     "  tutti version             which version this is\n"
@@ -67,6 +68,9 @@ int cli_help(int argument_count, const char *const *arguments)
     }
     if (strcmp(arguments[0], "check") == 0) {
         return cli_check(1, help);
+    }
+    if (strcmp(arguments[0], "demo") == 0) {
+        return cli_demo(1, help);
     }
     int exit_code = cli_cluster(arguments[0], 1, help);
     if (exit_code >= 0) {

@@ -21,6 +21,9 @@ int main(int argument_count, char **arguments, char **environment)
     if (strcmp(command, "check") == 0) {
         return cli_check(rest_count, rest);
     }
+    if (strcmp(command, "demo") == 0) {
+        return cli_demo(rest_count, rest);
+    }
     int exit_code = cli_cluster(command, rest_count, rest);
     if (exit_code >= 0) {
         return exit_code;
