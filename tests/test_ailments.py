@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators, supervisors and load balancers are told when something is wrong, and what becomes of it."""
 import errno
+import time
 
 import redis
 
@@ -70,10 +71,15 @@ def test_a_node_without_a_majority_says_so(three):
     why = tutti(left, "why")
     assert why.returncode == 1
     assert "because node 2, which has a replica, is dead" in why.stdout and "`tutti recover` on a node that is left" in why.stdout
+    begun = time.monotonic()
+    audit = ask(left, "audit")
+    assert audit["may_be_old"] and [each["kind"] for each in audit["records"]].count("join") == 2, audit
+    assert "later records may be missing" in tutti(left, "audit").stdout and time.monotonic() - begun < 10
     refused = tutti(left, "transfer", "1", "1")
     assert refused.returncode == 1 and "nobody leads shard 1" in refused.stderr
     three.nodes[1].start()
     wait_for(lambda: left.get("/readyz")[0] == 200 and ask(left, "status")["well"], "two of three serve", seconds=20)
+    assert not ask(left, "audit")["may_be_old"]
 
 
 def test_a_node_is_emptied_at_its_own_word(four):

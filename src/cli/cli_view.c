@@ -402,6 +402,11 @@ static void show_audit(const struct json *answer, struct buffer *output, bool is
     }
     cli__table_append(table, is_coloured, 0, 0, output);
     cli__table_destroy(table);
+    if (json_flag(json_get(answer, "may_be_old"), false)) {
+        cli__append(output, CLI__PLAIN, false,
+                    "No leader of the first shard is known: this is what this node has, and later "
+                    "records may be missing.\n");
+    }
 }
 
 int cli__audit(const struct cli__options *options)

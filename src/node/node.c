@@ -435,6 +435,11 @@ static int join(struct node *node, struct error *error)
                     node_data_cluster_id(node->data), node_data_node_id(node->data));
         return 0;
     }
+    if (node->options.replica_count != 0) {
+        OS_LOG_WARN(node->options.log, "node.replicas_as_they_are", "wanted=%u reason=%s action=%s",
+                    node->options.replica_count, "--replicas counts when a cluster is made",
+                    "to change it, run: tutti replicas");
+    }
     char redis[OS_ADDRESS_TEXT_SIZE];
     char admin[OS_ADDRESS_TEXT_SIZE];
     struct os_address admin_address = node_admin_address(node->admin);

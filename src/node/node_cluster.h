@@ -299,6 +299,9 @@ void node_errand_send(struct node_cluster *cluster, const struct system_command 
 /* Once: what is refused as busy is thought of again, and may be another thing then. */
 void node_errand_try(struct node_cluster *cluster, const struct system_command *command,
                      node_errand_done done, void *context);
+/* A read, of what this node's own replica has: it may be old, and needs no leader. */
+void node_errand_look(struct node_cluster *cluster, const struct system_command *command,
+                      node_errand_done done, void *context);
 /* Once neither the route nor the shard knows of them. */
 void node_errands_close(struct node_cluster *cluster);
 

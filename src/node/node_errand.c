@@ -2,6 +2,7 @@
 /* Commands of service/system go the way of any client's request: through the route, to whoever
  * leads the first shard. Those that somebody waits for come again while that is busy: it is handing
  * its leadership over, say. */
+#include "base/assert/assert.h"
 #include "base/list/list.h"
 #include "base/memory/memory.h"
 #include "node/node_cluster.h"
@@ -14,6 +15,7 @@ struct errand {
     struct buffer words; /* The bytes of the arguments. */
     struct shard_command command;
     bool is_write;
+    bool may_be_stale;
     struct shard_request request;
     struct shard_session session;
     node_errand_done done;
@@ -82,6 +84,7 @@ static void submit(void *context)
         .command = errand->command,
         .protocol = 2,
         .is_write = errand->is_write,
+        .may_be_stale = errand->may_be_stale,
         .done = answered,
         .session = &errand->session,
     };
@@ -112,29 +115,39 @@ static void copy_command(struct errand *errand, const struct system_command *com
     errand->is_write = command->is_write;
 }
 
-static void begin(struct node_cluster *cluster, const struct system_command *command,
-                  uint64_t again_until_ms, node_errand_done done, void *context)
+static struct errand *create(struct node_cluster *cluster, const struct system_command *command,
+                             node_errand_done done, void *context)
 {
     struct errand *errand = memory_allocate_zeroed(1, sizeof *errand);
     list_push_back(&cluster->errands, &errand->member);
     errand->cluster = cluster;
     errand->done = done;
     errand->context = context;
-    errand->again_until_ms = again_until_ms;
     copy_command(errand, command);
-    submit(errand);
+    return errand;
 }
 
 void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
                       node_errand_done done, void *context)
 {
-    begin(cluster, command, os_monotonic_ms() + BUSY_MS_MAX, done, context);
+    struct errand *errand = create(cluster, command, done, context);
+    errand->again_until_ms = os_monotonic_ms() + BUSY_MS_MAX;
+    submit(errand);
 }
 
 void node_errand_try(struct node_cluster *cluster, const struct system_command *command,
                      node_errand_done done, void *context)
 {
-    begin(cluster, command, 0, done, context);
+    submit(create(cluster, command, done, context));
+}
+
+void node_errand_look(struct node_cluster *cluster, const struct system_command *command,
+                      node_errand_done done, void *context)
+{
+    struct errand *errand = create(cluster, command, done, context);
+    ASSERT(!errand->is_write);
+    errand->may_be_stale = true;
+    submit(errand);
 }
 
 void node_errands_close(struct node_cluster *cluster)

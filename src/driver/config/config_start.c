@@ -137,7 +137,8 @@ static const struct config_option options[] = {
         .name = "replicas",
         .unit = "1|3|5",
         .default_note = "3 for a new cluster, once there are so many nodes; else as it is",
-        .help = "How many replicas everything should have. `tutti replicas` changes it later.",
+        .help = "How many replicas everything should have. Counts when the first node makes the "
+                "cluster; `tutti replicas` changes it later.",
         .parse = parse_replicas,
         .lowest = 1,
         .largest = 5,
