@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators, supervisors and load balancers are told when something is wrong, and what becomes of it."""
 import errno
+import os
+import shutil
 import time
 
 import redis
@@ -98,3 +100,57 @@ def test_what_is_not_there_is_not_well(three):
     for words, reason in ((("why", "9"), "there is no shard 9"), (("shards", "--node", "9"), "there is no node 9")):
         refused = tutti(three.nodes[1], *words)
         assert refused.returncode == 1 and reason in refused.stderr and refused.stdout == "", words
+
+
+def rot(store):
+    """A few bytes of each table are others now."""
+    tables = [path for path in store.rglob("*.sst") if path.stat().st_size > 100_000]
+    assert tables
+    for path in tables:
+        with open(path, "r+b") as table:
+            for place in range(1000, path.stat().st_size // 2, 50_000):
+                table.seek(place)
+                byte = table.read(1)
+                table.seek(place)
+                table.write(bytes([byte[0] ^ 0xff]))
+
+
+def test_a_damaged_store_is_not_served_and_the_node_is_made_anew(three):
+    """It ends, with what to do; the others serve; an empty directory in its place gets everything back."""
+    leader = three.leader()
+    values = {f"key:{i}": os.urandom(1000) for i in range(3000)}
+    assert leader.client(socket_timeout=30).mset(values)
+    damaged = next(node for node in three.nodes[1:] if node is not leader)
+    number = three.nodes.index(damaged) + 1
+    client = leader.client()
+
+    def has_all(shard):
+        assert client.set("later", "1")  # By which a replica hears that what came before is committed.
+        return all(each["lag_entries"] == 0 for each in shard["replicas"])
+
+    three.wait(has_all, "all have everything", node=leader)
+    assert damaged.stop() == 0
+    rot(damaged.data / "store")
+    damaged.launch()
+    reads = redis.Redis(port=damaged.redis_port, socket_timeout=10)
+    deadline = time.monotonic() + 60
+    while damaged.process.poll() is None:
+        assert time.monotonic() < deadline, damaged.log()
+        try:  # What it answers before it has met the damage is right.
+            reads.execute_command("READONLY")
+            for key, value in values.items():
+                assert reads.get(key) in (value, None)
+        except redis.RedisError:
+            time.sleep(0.05)
+    assert damaged.process.poll() in (1, 3) and "empty directory and a new token" in damaged.log(), damaged.log()
+    assert leader.client(socket_timeout=30).mget(values) == list(values.values())
+    three.wait(lambda shard: shard["leader"] != 0, "a leader", node=leader)
+    wait_for(lambda: ask(leader, "nodes")["nodes"][number - 1]["health"] in ("dead", "left"), "it is gone", seconds=30)
+    assert "error" not in three.ask("remove", str(number), "--force", node=leader)
+    shutil.rmtree(damaged.data)
+    damaged.arguments[damaged.arguments.index("--token") + 1] = three.ask("token", node=leader)["token"]
+    damaged.start()
+    three.wait_for_voters(3, node=leader)
+    reads = redis.Redis(port=damaged.redis_port, single_connection_client=True)
+    reads.execute_command("READONLY")
+    wait_for(lambda: reads.mget(values) == list(values.values()), "the new one has everything", seconds=20)

@@ -671,6 +671,10 @@ int node_run(const struct node_options *options, struct error *error)
         node_close(node);
         return NODE_EXIT_OK;
     }
+    if (status == ERROR_CORRUPT) {
+        OS_LOG_ERROR(node->options.log, "node.damaged", "action=%s",
+                     node_damage_advice(node->data));
+    }
     if (status != 0) {
         node_close(node);
         return NODE_EXIT_START;

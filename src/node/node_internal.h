@@ -505,6 +505,9 @@ uint32_t node_shards_leading_count(const struct node_shards *shards);
 /* The sums over all replicas, where sums make sense; else of the first. */
 void node_shards_sum_figures(const struct node_shards *shards, struct node_figures *figures);
 
+/* What to do where something stored is damaged and the node cannot mend it. */
+const char *node_damage_advice(const struct node_data *data);
+
 /* Recover: open the replicas over the store and the log. What a node that is alone with a shard lacks
  * in the store it applies; else the cluster will say what of the log is committed. On failure nothing
  * is left open. The log stays in `wal`. -ECANCELED: a stop was wanted. */

@@ -326,6 +326,17 @@ static bool is_lone(const struct node_data *data)
     return is_empty && node_data_node_id(data) == NODE_FOUNDER;
 }
 
+const char *node_damage_advice(const struct node_data *data)
+{
+    return is_lone(data)
+               ? "check the disk, see what tutti check says, and restore the directory from a copy"
+               : "check the disk; if tutti check says that the store is damaged, the other nodes "
+                 "have "
+                 "what this one had: run there tutti remove NODE --force, and start this one with "
+                 "an "
+                 "empty directory and a new token";
+}
+
 int node_shards_open(struct node_shards *shards, struct store *store,
                      const struct node_options *options, struct node_data *data,
                      struct error *error)

@@ -188,8 +188,10 @@ static void failed(void *context, struct shard *data_shard, int status, const st
     struct node_shards *host = shard->host;
     host->failure = *error;
     if (host->node_log != NULL) {
+        const char *action = status == ERROR_CORRUPT ? node_damage_advice(host->map.data)
+                                                     : "check the disk and run: tutti check";
         OS_LOG_ERROR(host->log, "node.shard_failed", "shard=%u reason=%s action=%s", shard->id,
-                     error->message, "check the disk and run: tutti check");
+                     error->message, action);
         _exit(NODE_EXIT_STORAGE);
     }
 }
