@@ -86,8 +86,15 @@ def test_a_node_without_a_majority_says_so(three):
 
 def test_a_node_is_emptied_at_its_own_word(four):
     """Any node can be asked, also the one that is emptied, and has no replica of the first shard, which knows of it."""
-    members = {each["node"] for shard in shards_of(four) if shard["id"] == 1 for each in shard["replicas"]}
-    number = ({1, 2, 3, 4} - members).pop()
+    found = []
+
+    def is_without_first():
+        members = {each["node"] for shard in shards_of(four) if shard["id"] == 1 for each in shard["replicas"]}
+        found[:] = {1, 2, 3, 4} - members
+        return found
+
+    wait_for(is_without_first, "a node has no replica of the first shard")  # It may be on its way to one.
+    number = found[0]
     node = four.nodes[number - 1]
     drained = tutti(node, "drain", str(number), "--wait")
     assert drained.returncode == 0 and f"Node {number} is drained." in drained.stderr, drained
