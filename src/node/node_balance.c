@@ -18,18 +18,41 @@ static bool takes_part(const struct overview *overview, const struct system_node
            (node->id == overview->self || (known != NULL && known->state == MEMBER_STATE_ALIVE));
 }
 
+/* The most voters that a group has which has one on the node. */
+static uint32_t most_voters_with(const struct overview *overview, uint32_t node)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < overview->shard_count; i++) {
+        const struct inquiry_replica *replica = &overview->shards[i].replica;
+        uint32_t count = 0;
+        bool is_there = false;
+        for (uint32_t j = 0; j < replica->member_count; j++) {
+            count += replica->members[j].is_voter;
+            is_there |= replica->members[j].is_voter && replica->members[j].node == node;
+        }
+        most = is_there && count > most ? count : most;
+    }
+    return most;
+}
+
 static void tell_draining(const struct overview *overview, struct json *sentences)
 {
     char text[TEXT_SIZE];
+    uint32_t count = 0; /* Of nodes that can have what they have. */
+    for (uint32_t i = 0; i < overview->written_count; i++) {
+        count += takes_part(overview, &overview->written[i]);
+    }
     for (uint32_t i = 0; i < overview->written_count; i++) {
         const struct system_node *node = &overview->written[i];
         const struct overview_node *known = node_overview_node(overview, node->id);
         if (node->state == SYSTEM_NODE_DRAINING && known != NULL && known->replica_count > 0) {
             (void)snprintf(
                 text, sizeof text,
-                "node %" PRIu32 " is being emptied, and has %" PRIu32
-                " replicas still: they go where there is room, as fast as they are copied",
-                node->id, known->replica_count);
+                "node %" PRIu32 " is being emptied, and has %" PRIu32 " replica%s still: %s",
+                node->id, known->replica_count, known->replica_count == 1 ? "" : "s",
+                count < most_voters_with(overview, node->id)
+                    ? "no other node can take them: start one, or want fewer (tutti replicas)"
+                    : "they go where there is room, as fast as they are copied");
             json_append_text(sentences, text);
         }
     }

@@ -514,8 +514,10 @@ static void add_reasons(const struct overview *overview, const struct overview_s
         const struct inquiry_member *member = &shard->replica.members[i];
         enum member_state state = state_of(overview, member->node);
         if (member->is_voter && state != MEMBER_STATE_ALIVE) {
-            (void)snprintf(text, sizeof text, "node %" PRIu32 ", which has a replica, is %s",
-                           member->node, member_state_text(state));
+            (void)snprintf(text, sizeof text, "node %" PRIu32 ", which has a replica, %s%s",
+                           member->node, is_removed(overview, member->node) ? "was " : "is ",
+                           is_removed(overview, member->node) ? "removed"
+                                                              : member_state_text(state));
             json_append_text(reasons, text);
         }
     }
