@@ -6,14 +6,13 @@
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 
-enum { ROUND_MS = 1000 };
-
 void placement__world_init(struct placement__world *world, uint32_t node_count_max,
                            uint32_t group_count_max)
 {
     *world = (struct placement__world){
         .policy = {.replica_count = 3},
         .now_ms = 1000000,
+        .round_ms = 1000,
         .fill_rounds = 3,
         .node_count_max = node_count_max,
         .group_count_max = group_count_max,
@@ -324,13 +323,13 @@ static void pass_round(struct placement__world *world)
             group->leader = group->voters[first];
         }
         for (uint8_t j = 0; j < group->learner_count && has_majority; j++) {
-            if (is_live(world, group->learners[j].node) &&
+            if (world->fill_rounds != UINT32_MAX && is_live(world, group->learners[j].node) &&
                 ++world->filled[i][j] >= world->fill_rounds) {
                 group->learners[j].is_caught_up = true;
             }
         }
     }
-    world->now_ms += ROUND_MS;
+    world->now_ms += world->round_ms;
 }
 
 void placement__world_round(struct placement__world *world, struct placement_output *output)

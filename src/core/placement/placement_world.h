@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* placement_world: nodes and groups that do what the steps say; for tests only.
  *
- * Time goes in rounds of a second. A learner is filled in `fill_rounds` rounds. A group whose leader
+ * Time goes in rounds of a second, or of `round_ms`. A learner is filled in `fill_rounds` rounds. A group whose leader
  * is not live elects the first live voter in a round, if it has a majority. Each step is checked
  * against the invariants of placement.h, from outside. */
 #ifndef CORE_PLACEMENT_PLACEMENT_WORLD_H
@@ -14,7 +14,8 @@ struct placement__world {
     struct placement *placement;
     struct placement_policy policy;
     uint64_t now_ms;
-    uint32_t fill_rounds;
+    uint32_t round_ms;
+    uint32_t fill_rounds; /* UINT32_MAX: whoever drives the world fills them. */
     uint32_t step_count_max;
     struct placement_node_state *nodes;
     uint32_t node_count;
@@ -51,7 +52,7 @@ struct placement_group_state *placement__world_add_group(struct placement__world
 void placement__world_weigh(struct placement__world *world);
 /* Plan, without taking the steps. */
 void placement__world_plan(struct placement__world *world, struct placement_output *output);
-/* Plan, take the steps, let a second pass. */
+/* Plan, take the steps, let a round pass. */
 void placement__world_round(struct placement__world *world, struct placement_output *output);
 /* Something goes on without steps: learners are filled, leaders elected. */
 bool placement__world_is_busy(struct placement__world *world);
