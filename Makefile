@@ -82,6 +82,11 @@ bench-cluster: bootstrap ## Measure three nodes beside three of etcd on this mac
 	@$(MAKE) --no-print-directory all
 	@tools/bench-cluster $(if $(ONLY),--only "$(ONLY)")
 
+.PHONY: scale
+scale: all ## Simulations of 10 to 200 nodes with PER_NODE=500 groups for each: tables of work, traffic and times, as in docs/testing.md
+	@for what in member_scale node_beats_scale conductor_scale placement_scale placement_repair; do \
+	    PER_NODE=$(or $(PER_NODE),500) build/src/test_$$what || exit 1; done
+
 .PHONY: fuzz
 fuzz: build-fuzz/build.ninja ## Fuzz every parser and decoder for TIME seconds each (FUZZ=name for one)
 	@$(call compile,build-fuzz)
@@ -123,7 +128,7 @@ clean: ## Remove every build folder
 help: ## This list
 	@echo "tutti: make [target] [VARIABLE=value …]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP KEEP ONLY PREFIX DESTDIR, V=1 to see each command"
+	@echo "Variables: SEED SEEDS CLUSTER CLUSTER_SEEDS TIME ROUNDS NODES TRACE UPDATE FUZZ DEEP KEEP ONLY PER_NODE PREFIX DESTDIR, V=1 to see each command"
 
 build/build.ninja: $(MESON_FILES)
 	@$(call setup,CC=gcc CXX=g++,)
