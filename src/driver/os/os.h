@@ -36,6 +36,7 @@ uint64_t os_monotonic_ms(void);
 /* Milliseconds since 1970, as set by people and network time: may jump. Only for what people see
  * and what clients ask for (expiry). */
 uint64_t os_wall_clock_ms(void);
+uint64_t os_wall_clock_us(void);
 
 /* Fill with bytes that nobody can predict. Fatal when the system has none. */
 void os_random_fill(void *target, size_t size_bytes);

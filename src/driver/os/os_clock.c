@@ -30,12 +30,17 @@ uint64_t os_monotonic_ms(void)
     return os_monotonic_ns() / 1000000;
 }
 
-uint64_t os_wall_clock_ms(void)
+uint64_t os_wall_clock_us(void)
 {
     struct timespec now;
     int status = clock_gettime(CLOCK_REALTIME, &now);
     ASSERT(status == 0);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t os_wall_clock_ms(void)
+{
+    return os_wall_clock_us() / 1000;
 }
 
 void os_sleep_ms(uint64_t duration_ms)

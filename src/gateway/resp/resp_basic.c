@@ -248,10 +248,10 @@ RESP_HANDLER(reset)
 
 RESP_HANDLER(time)
 {
-    uint64_t now_ms = os_wall_clock_ms();
+    uint64_t now_us = os_wall_clock_us();
     reply_array(reply, 2);
-    reply_bulk_integer(reply, (int64_t)(now_ms / 1000));
-    reply_bulk_integer(reply, (int64_t)(now_ms % 1000 * 1000));
+    reply_bulk_integer(reply, (int64_t)(now_us / 1000000));
+    reply_bulk_integer(reply, (int64_t)(now_us % 1000000));
     return HANDLED_DONE;
 }
 

@@ -227,6 +227,28 @@ static void test_command(void **state)
     world_destroy(world);
 }
 
+/* TIME has microseconds, not milliseconds with zeros behind them. */
+static void test_time(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    bool is_fine = false;
+    uint64_t before_us = os_wall_clock_us();
+    for (int i = 0; i < 20 && !is_fine; i++) {
+        const char *got = ask(client, "TIME");
+        unsigned long long seconds;
+        unsigned long long rest_us;
+        assert_int_equal(sscanf(got, "*2\r\n$%*d\r\n%llu\r\n$%*d\r\n%llu\r\n", &seconds, &rest_us),
+                         2);
+        assert_in_range(rest_us, 0, 999999);
+        assert_in_range(seconds * 1000000 + rest_us, before_us, before_us + 60 * 1000000ull);
+        is_fine = rest_us % 1000 != 0;
+    }
+    assert_true(is_fine);
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* SHUTDOWN asks the node, and answers nothing. */
 static void test_shutdown(void **state)
 {
@@ -248,7 +270,8 @@ int main(void)
         cmocka_unit_test(test_client),       cmocka_unit_test(test_client_reply),
         cmocka_unit_test(test_client_pause), cmocka_unit_test(test_info),
         cmocka_unit_test(test_config),       cmocka_unit_test(test_slow_log),
-        cmocka_unit_test(test_command),      cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_command),      cmocka_unit_test(test_time),
+        cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

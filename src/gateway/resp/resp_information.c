@@ -47,7 +47,6 @@ static void line_human(struct report *report, const char *name, uint64_t bytes)
 static void section_server(struct report *report)
 {
     const struct os_listener *listener = resp_server_listener(report->server);
-    uint64_t now_ms = os_wall_clock_ms();
     line_text(report, "redis_version", RESP_REDIS_VERSION);
     line_text(report, "tutti_version", TUTTI_VERSION);
     line_text(report, "redis_git_sha1", "00000000");
@@ -59,7 +58,7 @@ static void section_server(struct report *report)
     line(report, "process_id", (uint64_t)os_process_id());
     line_text(report, "run_id", report->information.run_id);
     line(report, "tcp_port", listener == NULL ? 0 : os_listener_address(listener).port);
-    line(report, "server_time_usec", now_ms * 1000);
+    line(report, "server_time_usec", os_wall_clock_us());
     line(report, "uptime_in_seconds", report->information.uptime_s);
     line(report, "uptime_in_days", report->information.uptime_s / 86400);
     line(report, "hz", 10);
