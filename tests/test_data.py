@@ -284,3 +284,16 @@ def test_exec_that_is_refused_for_its_form_ends_the_transaction(node):
     connection.disconnect()
     assert answers == [b"OK", b"QUEUED", "Transaction discarded because of: wrong number of arguments for 'exec' command", b"PONG",
                        None]
+
+
+@pytest.mark.parametrize("flush", ["always", "everysec"])
+def test_when_all_was_durable_last(make_node, flush):
+    """Claim: LASTSAVE is the time when all answered writes were durable, last: now, or some seconds ago at most."""
+    client = make_node("--flush", flush).start().client()
+    for _ in range(3):
+        client.set("k", "v")
+        age = time.time() - client.lastsave().timestamp()
+        assert -1 <= age <= (1.5 if flush == "always" else 4)
+        time.sleep(0.7)
+    time.sleep(3)
+    assert time.time() - client.lastsave().timestamp() <= 1.5, "nothing waits for a flush"

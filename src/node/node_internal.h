@@ -201,7 +201,9 @@ struct node_log_statistics {
     uint64_t flush_duration_ns_sum;
     uint64_t flush_count;
     uint64_t flush_duration_latest_ns;
-    bool is_out_of_space; /* Records wait because the disk is full. */
+    uint64_t
+        unflushed_since_ms; /* Monotonic: the first of what was answered and not flushed; 0: none. */
+    bool is_out_of_space;   /* Records wait because the disk is full. */
 };
 /* Any thread; as of the last round. */
 void node_log_get_statistics(struct node_log *log, struct node_log_statistics *statistics);

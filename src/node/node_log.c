@@ -86,6 +86,7 @@ struct node_log {
     uint64_t unflushed_size_bytes;
     uint64_t batch_record_count; /* Of the latest flush. */
     uint64_t batch_size_bytes;
+    uint64_t unflushed_since_ms; /* See struct node_log_statistics. */
     bool has_unflushed;
     bool is_prepared;
     bool is_out_of_space;
@@ -159,6 +160,7 @@ static void flush(struct node_log *log)
     log->unflushed_record_count = 0;
     log->unflushed_size_bytes = 0;
     log->is_flush_counted = false;
+    log->unflushed_since_ms = 0;
     log->has_unflushed = false;
 }
 
@@ -262,6 +264,9 @@ static void write_round(struct node_log *log, struct list *records)
         log->unflushed_size_bytes += record->payload.size_bytes;
     }
     write_when_there_is_space(log);
+    if (!log->is_flush_always && !log->has_unflushed) {
+        log->unflushed_since_ms = os_monotonic_ms();
+    }
     log->has_unflushed = true;
     if (log->is_flush_always) {
         flush(log);
@@ -308,6 +313,7 @@ static void publish_figures(struct node_log *log)
     log->statistics.flush_count = log->flush_count;
     log->statistics.flush_duration_ns_sum = log->flush_duration_ns_sum;
     log->statistics.flush_duration_latest_ns = log->flush_duration_latest_ns;
+    log->statistics.unflushed_since_ms = log->unflushed_since_ms;
     log->statistics.is_out_of_space = log->is_out_of_space;
     if (log->flush_count > 0 && !log->is_flush_counted) { /* At most one flush a round. */
         log->is_flush_counted = true;

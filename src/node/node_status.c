@@ -25,6 +25,9 @@ void node_status_information(struct node *node, struct resp_information *informa
         .log_flush_count = log.flush_count,
         .log_written_bytes = log.wal.written_size_bytes,
         .log_flush_latest_us = log.flush_duration_latest_ns / 1000,
+        .durable_at_ms =
+            os_wall_clock_ms() -
+            (log.unflushed_since_ms == 0 ? 0 : os_monotonic_ms() - log.unflushed_since_ms),
         .applied_index = figures.shard.applied_index,
         .read_elsewhere_count = figures.shard.read_elsewhere_count,
         .stall_count = figures.shard.stall_count,

@@ -68,6 +68,7 @@ struct resp_information {
     uint64_t log_flush_count;
     uint64_t log_written_bytes;
     uint64_t log_flush_latest_us; /* How long the last flush took. */
+    uint64_t durable_at_ms; /* Since 1970: when all that had been answered was durable, last. */
     uint64_t applied_index;
     uint64_t read_elsewhere_count; /* Reads that went to the disk. */
     uint64_t stall_count;          /* How often the store refused a batch. */

@@ -301,6 +301,15 @@ RESP_HANDLER(waitaof)
     return HANDLED_DONE;
 }
 
+RESP_HANDLER(lastsave)
+{
+    const struct resp_backend *backend = connection->server->backend;
+    struct resp_information information = {0};
+    backend->get_information(backend->context, &information);
+    reply_integer(reply, (int64_t)(information.durable_at_ms / 1000));
+    return HANDLED_DONE;
+}
+
 RESP_HANDLER(lolwut)
 {
     reply_verbatim(reply, "txt",

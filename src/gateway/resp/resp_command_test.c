@@ -249,6 +249,29 @@ static void test_time(void **state)
     world_destroy(world);
 }
 
+/* What clients ask at their start is answered, though there is but one user and no module. */
+static void test_small_commands(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    expect(client, "ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+    expect(client, "LASTSAVE", ":1700000000\r\n");
+    expect_part(client, "INFO persistence", "\r\nrdb_last_save_time:1700000000\r\n");
+    expect(client, "ACL WHOAMI", "$7\r\ndefault\r\n");
+    expect(client, "ACL FOO", "-ERR unknown subcommand 'FOO'. Try ACL HELP.\r\n");
+    expect(client, "MODULE LIST", "*0\r\n");
+    expect(client, "LATENCY LATEST", "*0\r\n");
+    world_set_cluster(world, true);
+    /* Of the replicas node 3 does not answer; INFO names it, and says so. */
+    expect(client, "ROLE",
+           "*3\r\n$6\r\nmaster\r\n:0\r\n*1\r\n*3\r\n$8\r\n10.0.0.2\r\n$4\r\n6379\r\n$1\r\n0\r\n");
+    expect_part(client, "INFO replication",
+                "\r\nconnected_slaves:2\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=0,lag=0"
+                "\r\nslave1:ip=fd00::3,port=6380,state=wait_bgsave,");
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* SHUTDOWN asks the node, and answers nothing. */
 static void test_shutdown(void **state)
 {
@@ -267,11 +290,11 @@ static void test_shutdown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_client),       cmocka_unit_test(test_client_reply),
-        cmocka_unit_test(test_client_pause), cmocka_unit_test(test_info),
-        cmocka_unit_test(test_config),       cmocka_unit_test(test_slow_log),
-        cmocka_unit_test(test_command),      cmocka_unit_test(test_time),
-        cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_client),         cmocka_unit_test(test_client_reply),
+        cmocka_unit_test(test_client_pause),   cmocka_unit_test(test_info),
+        cmocka_unit_test(test_config),         cmocka_unit_test(test_slow_log),
+        cmocka_unit_test(test_command),        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_small_commands), cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,7 @@ static void section_persistence(struct report *report)
     line(report, "async_loading", 0);
     line(report, "rdb_changes_since_last_save", 0);
     line(report, "rdb_bgsave_in_progress", 0);
+    line(report, "rdb_last_save_time", information->durable_at_ms / 1000);
     line_text(report, "rdb_last_bgsave_status", "ok");
     line(report, "aof_enabled", 1);
     line(report, "aof_rewrite_in_progress", 0);
@@ -159,6 +160,11 @@ static bool is_our_replica(const struct resp_cluster *cluster, uint32_t id)
     return false;
 }
 
+static bool is_replica_online(const struct resp_cluster *cluster, const struct cluster_node *node)
+{
+    return node->node.is_online && is_our_replica(cluster, node->node.id);
+}
+
 /* Any node takes writes, so each is a master to its clients; its replicas are the nodes that follow
  * it in the ranges that it leads. */
 static void section_replication(struct report *report)
@@ -186,6 +192,37 @@ static void section_replication(struct report *report)
     line(report, "master_repl_offset", report->information.applied_index);
     line(report, "repl_backlog_active", 0);
 }
+
+/* As section_replication(), of the replicas that are there. */
+RESP_HANDLER(role)
+{
+    const struct resp_backend *backend = connection->server->backend;
+    struct resp_information information = {0};
+    struct resp_cluster cluster;
+    backend->get_information(backend->context, &information);
+    resp__cluster_describe(connection, &cluster);
+    uint32_t replica_count = 0;
+    for (uint32_t i = 0; i < cluster.node_count; i++) {
+        replica_count += is_replica_online(&cluster, &cluster.nodes[i]);
+    }
+    reply_array(reply, 3);
+    reply_bulk_text(reply, "master");
+    reply_integer(reply, (int64_t)information.applied_index);
+    reply_array(reply, replica_count);
+    for (uint32_t i = 0; i < cluster.node_count; i++) {
+        const struct cluster_node *node = &cluster.nodes[i];
+        if (is_replica_online(&cluster, node)) {
+            reply_array(reply, 3);
+            reply_bulk_text(reply, node->host);
+            reply_bulk_integer(reply, node->node.port);
+            reply_bulk_integer(reply, (int64_t)node->node.offset);
+        }
+    }
+    resp__cluster_deinit(&cluster);
+    return HANDLED_DONE;
+}
+
+/* ---- The rest -------------------------------------------------------------------------------- */
 
 static void section_cpu(struct report *report)
 {

@@ -645,6 +645,7 @@ bool resp__password_set(struct resp_group *group, struct bytes password);
     enum handled resp__##name(struct connection *connection, const struct bytes *arguments, \
                               uint32_t count, const struct reply *reply)
 
+RESP_HANDLER(acl);
 RESP_HANDLER(asking);
 RESP_HANDLER(auth);
 RESP_HANDLER(client);
@@ -656,15 +657,18 @@ RESP_HANDLER(echo);
 RESP_HANDLER(exec);
 RESP_HANDLER(hello);
 RESP_HANDLER(info);
+RESP_HANDLER(lastsave);
 RESP_HANDLER(latency);
 RESP_HANDLER(lolwut);
 RESP_HANDLER(memory);
+RESP_HANDLER(module);
 RESP_HANDLER(multi);
 RESP_HANDLER(ping);
 RESP_HANDLER(quit);
 RESP_HANDLER(readonly);
 RESP_HANDLER(readwrite);
 RESP_HANDLER(reset);
+RESP_HANDLER(role);
 RESP_HANDLER(select);
 RESP_HANDLER(shutdown);
 RESP_HANDLER(slowlog);

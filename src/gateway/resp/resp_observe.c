@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SLOWLOG, LATENCY and MEMORY. */
+/* SLOWLOG, LATENCY, MEMORY, and what there is none of: ACL and MODULE. */
 #include <stdio.h>
 
 #include "base/assert/assert.h"
@@ -302,6 +302,66 @@ RESP_HANDLER(memory)
     static const struct subcommand subcommands[] = {
         {"usage", -3, memory_usage}, {"stats", 2, memory_stats}, {"doctor", 2, memory_doctor},
         {"purge", 2, memory_purge},  {"help", 2, memory_help},   {"malloc-stats", 2, memory_doctor},
+    };
+    return resp__run_subcommand(subcommands, COUNT_OF(subcommands), connection, arguments, count,
+                                reply);
+}
+
+/* ---- ACL and MODULE -------------------------------------------------------------------------- */
+
+static enum handled acl_whoami(struct connection *connection, const struct bytes *arguments,
+                               uint32_t count, const struct reply *reply)
+{
+    reply_bulk_text(reply, "default");
+    return HANDLED_DONE;
+}
+
+static enum handled acl_help(struct connection *connection, const struct bytes *arguments,
+                             uint32_t count, const struct reply *reply)
+{
+    static const char *const lines[] = {
+        "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "WHOAMI",
+        "    Return the current connection username: there is one, default.",
+    };
+    resp__reply_help(reply, lines, COUNT_OF(lines));
+    return HANDLED_DONE;
+}
+
+RESP_HANDLER(acl)
+{
+    static const struct subcommand subcommands[] = {
+        {"whoami", 2, acl_whoami},
+        {"help", 2, acl_help},
+    };
+    return resp__run_subcommand(subcommands, COUNT_OF(subcommands), connection, arguments, count,
+                                reply);
+}
+
+static enum handled module_list(struct connection *connection, const struct bytes *arguments,
+                                uint32_t count, const struct reply *reply)
+{
+    reply_array(reply, 0);
+    return HANDLED_DONE;
+}
+
+static enum handled module_help(struct connection *connection, const struct bytes *arguments,
+                                uint32_t count, const struct reply *reply)
+{
+    static const char *const lines[] = {
+        "MODULE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "LIST",
+        "    Return nothing: there are no modules.",
+    };
+    resp__reply_help(reply, lines, COUNT_OF(lines));
+    return HANDLED_DONE;
+}
+
+RESP_HANDLER(module)
+{
+    static const struct subcommand subcommands[] = {
+        {"list", 2, module_list},
+        {"help", 2, module_help},
     };
     return resp__run_subcommand(subcommands, COUNT_OF(subcommands), connection, arguments, count,
                                 reply);

@@ -457,6 +457,7 @@ static void get_information(void *context, struct resp_information *information)
         .configuration_file = "",
         .run_id = "0123456789012345678901234567890123456789",
         .is_flush_always = true,
+        .durable_at_ms = 1700000000999,
         .key_count = 7,
         .expiring_key_count = 3,
     };
