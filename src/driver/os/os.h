@@ -50,6 +50,8 @@ uint64_t os_memory_total_bytes(void);
 
 /* Resident memory of this process now; 0 when unknown. */
 uint64_t os_memory_resident_bytes(void);
+/* The most that it ever was, as the kernel counts (up to some hundred kB late); at least that now. */
+uint64_t os_memory_peak_bytes(void);
 
 /* Processor time that this process has used, in user and in system mode. */
 void os_processor_time_us(uint64_t *user_us, uint64_t *system_us);

@@ -123,6 +123,25 @@ uint64_t os_memory_resident_bytes(void)
     return count == 2 ? resident_pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* The kernel notes the peak where memory shrinks, and so it is behind while it grows. */
+uint64_t os_memory_peak_bytes(void)
+{
+    uint64_t resident_bytes = os_memory_resident_bytes();
+    FILE *file = fopen("/proc/self/status", "re");
+    if (file == NULL) {
+        return resident_bytes;
+    }
+    uint64_t peak_kibibytes = 0;
+    char line[256];
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "VmHWM: %" SCNu64, &peak_kibibytes) == 1) {
+            break;
+        }
+    }
+    (void)fclose(file); /* Read only: nothing to lose. */
+    return peak_kibibytes * 1024 > resident_bytes ? peak_kibibytes * 1024 : resident_bytes;
+}
+
 void os_processor_time_us(uint64_t *user_us, uint64_t *system_us)
 {
     struct rusage usage;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -362,6 +363,15 @@ static void test_machine(void **state)
     assert_true(os_memory_total_bytes() > 64ull << 20);
     assert_true(os_memory_resident_bytes() > 100000);
     assert_true(os_memory_resident_bytes() < os_memory_total_bytes());
+    size_t large_bytes = 32 << 20;
+    void *large = malloc(large_bytes);
+    assert_non_null(large);
+    memset(large, 1, large_bytes);
+    uint64_t resident_bytes = os_memory_resident_bytes();
+    assert_true(resident_bytes > large_bytes);
+    free(large);
+    assert_true(os_memory_resident_bytes() < resident_bytes - large_bytes / 2);
+    assert_true(os_memory_peak_bytes() > resident_bytes - large_bytes / 8);
     assert_true(os_open_files_raise() >= 64);
     assert_true(os_open_files_count() >= 3);
     assert_true(os_wall_clock_ms() > 1600000000000ull);

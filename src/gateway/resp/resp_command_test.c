@@ -249,6 +249,61 @@ static void test_time(void **state)
     world_destroy(world);
 }
 
+/* INFO counts errors by their first word, of all servers, until CONFIG RESETSTAT. */
+static void test_errors(void **state)
+{
+    struct world *world = world_create(&(struct world_options){.server_count = 2});
+    int clients[4];
+    for (int i = 0; i < 4; i++) {
+        clients[i] = world_connect(world);
+        expect(clients[i], "SELECT 1", "-ERR DB index is out of range\r\n");
+        expect(clients[i], "SELECT", "-ERR wrong number of arguments for 'select' command\r\n");
+    }
+    expect(clients[0], "HELLO 9", "-NOPROTO unsupported protocol version\r\n");
+    world_refuse(world, -ENOSPC, 1);
+    expect_part(clients[0], "SET k v", "-OOM ");
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    expect_part(clients[0], "SET k v", "-UNKNOWN ");
+    expect_part(clients[0], "INFO errorstats",
+                "\r\n# Errorstats\r\nerrorstat_ERR:count=8\r\nerrorstat_NOPROTO:count=1\r\n"
+                "errorstat_OOM:count=1\r\nerrorstat_UNKNOWN:count=1\r\n");
+    expect_part(clients[0], "INFO stats", "\r\ntotal_error_replies:11\r\n");
+    expect(clients[0], "CONFIG RESETSTAT", "+OK\r\n");
+    expect_part(clients[0], "INFO errorstats", "# Errorstats\r\n");
+    for (int i = 0; i < 4; i++) {
+        (void)close(clients[i]);
+    }
+    world_destroy(world);
+}
+
+/* INFO tells what was most, and what comes and goes in a second. */
+static void test_rates(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    unsigned long long peak_bytes;
+    unsigned long long used_bytes;
+    const char *memory = ask(client, "INFO memory");
+    assert_int_equal(sscanf(strstr(memory, "\nused_memory:"), "\nused_memory:%llu", &used_bytes),
+                     1);
+    assert_int_equal(
+        sscanf(strstr(memory, "\nused_memory_peak:"), "\nused_memory_peak:%llu", &peak_bytes), 1);
+    assert_true(peak_bytes >= used_bytes && used_bytes > 0);
+    float input = 0;
+    float output = 0;
+    for (int i = 0; i < 400 && (input == 0 || output == 0); i++) {
+        const char *stats = ask(client, "INFO stats");
+        (void)sscanf(strstr(stats, "\ninstantaneous_input_kbps:"), "\ninstantaneous_input_kbps:%f",
+                     &input);
+        (void)sscanf(strstr(stats, "\ninstantaneous_output_kbps:"),
+                     "\ninstantaneous_output_kbps:%f", &output);
+        os_sleep_ms(10);
+    }
+    assert_true(input > 0 && output > 10 * input); /* INFO is short, and its answer is not. */
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* What clients ask at their start is answered, though there is but one user and no module. */
 static void test_small_commands(void **state)
 {
@@ -294,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_client_pause),   cmocka_unit_test(test_info),
         cmocka_unit_test(test_config),         cmocka_unit_test(test_slow_log),
         cmocka_unit_test(test_command),        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_errors),         cmocka_unit_test(test_rates),
         cmocka_unit_test(test_small_commands), cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -365,6 +365,7 @@ static void reset_visit(struct errand *errand, struct resp_server *server)
         atomic_store(&counters->rejected_count, 0);
         atomic_store(&counters->time_ns, 0);
     }
+    resp__error_reset(server);
 }
 
 static void reset_back(struct errand *errand)

@@ -251,9 +251,9 @@ static void reply_oversized(struct connection *connection)
                     (unsigned long long)parser->request_size_bytes,
                     (unsigned long long)options->request_size_bytes_max);
     }
+    resp__error_count(connection->server, resp__written(&reply, before));
     resp__reply_written(connection, &reply, before);
     connection->is_multi_broken |= connection->is_in_multi;
-    COUNTER_ADD(connection->server->error_count, 1);
 }
 
 static void reply_broken(struct connection *connection, const char *error)
@@ -261,8 +261,8 @@ static void reply_broken(struct connection *connection, const char *error)
     struct reply reply = resp__reply_target(connection);
     size_t before = reply.target->size_bytes;
     reply_error(&reply, "ERR %s", error);
+    resp__error_count(connection->server, resp__written(&reply, before));
     resp__reply_written(connection, &reply, before);
-    COUNTER_ADD(connection->server->error_count, 1);
     resp__connection_finish(connection);
 }
 

@@ -188,13 +188,14 @@ static void note_executed(struct connection *connection, const struct command_en
     server->has_tick_counts = true;
     if (reply->target->size_bytes > before && reply->target->data[before] == '-') {
         COUNTER_ADD(server->counters[entry->index].failed_count, 1);
-        COUNTER_ADD(server->error_count, 1);
+        resp__error_count(server, resp__written(reply, before));
     }
 }
 
-static void note_rejected(const struct connection *connection, const struct command_entry *entry)
+static void note_rejected(const struct connection *connection, const struct command_entry *entry,
+                          const struct reply *reply, size_t before)
 {
-    COUNTER_ADD(connection->server->error_count, 1);
+    resp__error_count(connection->server, resp__written(reply, before));
     if (entry != NULL) {
         COUNTER_ADD(connection->server->counters[entry->index].rejected_count, 1);
     }
@@ -220,6 +221,7 @@ static void refuse_exec(struct connection *connection, const struct reply *reply
 static bool admit(struct connection *connection, const struct command_entry *entry,
                   const struct bytes *arguments, uint32_t count, const struct reply *reply)
 {
+    size_t before = reply->target->size_bytes;
     if (entry == NULL) {
         reply_unknown_command(reply, arguments, count);
     } else if (!kv_command_arity_fits(entry->command, count)) {
@@ -236,7 +238,7 @@ static bool admit(struct connection *connection, const struct command_entry *ent
         return true;
     }
     connection->is_multi_broken |= connection->is_in_multi;
-    note_rejected(connection, entry);
+    note_rejected(connection, entry, reply, before);
     return false;
 }
 
@@ -251,13 +253,13 @@ static enum handled execute(struct connection *connection, const struct command_
         entry->handler != resp__client) {
         return wait_in(connection, &server->held);
     }
+    size_t before = reply->target->size_bytes;
     if (connection->is_cluster &&
         resp__cluster_redirect(connection, entry->command, arguments, count, reply)) {
         connection->is_multi_broken |= connection->is_in_multi;
-        note_rejected(connection, entry);
+        note_rejected(connection, entry, reply, before);
         return HANDLED_DONE;
     }
-    size_t before = reply->target->size_bytes;
     uint32_t slot_count = connection->slot_count;
     enum handled handled;
     if (connection->is_in_multi && !may_run_in_multi(entry)) {

@@ -44,6 +44,11 @@ static void line_human(struct report *report, const char *name, uint64_t bytes)
                          units[unit]);
 }
 
+static void line_kibibytes(struct report *report, const char *name, uint64_t bytes)
+{
+    buffer_append_format(&report->text, "%s:%.2f\r\n", name, (double)bytes / 1024);
+}
+
 static void section_server(struct report *report)
 {
     const struct os_listener *listener = resp_server_listener(report->server);
@@ -83,11 +88,14 @@ static void section_clients(struct report *report)
 static void section_memory(struct report *report)
 {
     uint64_t resident_bytes = os_memory_resident_bytes();
+    uint64_t peak_bytes = os_memory_peak_bytes();
     uint64_t total_bytes = os_memory_total_bytes();
     line(report, "used_memory", resident_bytes);
     line_human(report, "used_memory_human", resident_bytes);
     line(report, "used_memory_rss", resident_bytes);
     line_human(report, "used_memory_rss_human", resident_bytes);
+    line(report, "used_memory_peak", peak_bytes);
+    line_human(report, "used_memory_peak_human", peak_bytes);
     line(report, "total_system_memory", total_bytes);
     line_human(report, "total_system_memory_human", total_bytes);
     line(report, "maxmemory", report->information.memory_limit_bytes);
@@ -131,6 +139,10 @@ static void section_stats(struct report *report)
     line(report, "total_commands_processed", statistics->command_count);
     line(report, "instantaneous_ops_per_sec",
          atomic_load(&report->server->group->commands_per_second));
+    line_kibibytes(report, "instantaneous_input_kbps",
+                   atomic_load(&report->server->group->input_bytes_per_second));
+    line_kibibytes(report, "instantaneous_output_kbps",
+                   atomic_load(&report->server->group->output_bytes_per_second));
     line(report, "total_net_input_bytes", statistics->input_bytes);
     line(report, "total_net_output_bytes", statistics->output_bytes);
     line(report, "rejected_connections", statistics->refused_count);
@@ -264,6 +276,11 @@ static void section_commandstats(struct report *report)
     }
 }
 
+static void section_errorstats(struct report *report)
+{
+    resp__error_append(report->server->group, &report->text);
+}
+
 static void section_latencystats(struct report *report)
 {
     for (uint32_t i = 0; i < KV_FAMILY_COUNT; i++) {
@@ -318,6 +335,7 @@ static const struct {
     {"replication", "Replication", section_replication, true},
     {"cpu", "CPU", section_cpu, true},
     {"commandstats", "Commandstats", section_commandstats, false},
+    {"errorstats", "Errorstats", section_errorstats, true},
     {"latencystats", "Latencystats", section_latencystats, false},
     {"cluster", "Cluster", section_cluster, true},
     {"keyspace", "Keyspace", section_keyspace, true},

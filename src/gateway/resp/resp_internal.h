@@ -15,6 +15,7 @@
  *   resp_table.c         the gateway's own commands, as data
  *   resp_basic.c, resp_client.c, resp_information.c, resp_configuration.c, resp_describe.c,
  *   resp_observe.c, resp_transaction.c, resp_cluster.c   those commands
+ *   resp_error.c         errors, counted by their first word
  *   resp_errand.c        work that visits every server of the group */
 #ifndef GATEWAY_RESP_RESP_INTERNAL_H
 #define GATEWAY_RESP_RESP_INTERNAL_H
@@ -119,8 +120,12 @@ struct resp_group {
 
     _Atomic uint32_t client_count;
     _Atomic uint64_t commands_per_second; /* In the last second, measured by the first server. */
-    uint64_t command_count_before;        /* The first server's. */
-    _Atomic int64_t buffer_bytes;         /* Sums of what the servers published. */
+    _Atomic uint64_t input_bytes_per_second;
+    _Atomic uint64_t output_bytes_per_second;
+    uint64_t command_count_before; /* The first server's, as are the next. */
+    uint64_t input_bytes_before;
+    uint64_t output_bytes_before;
+    _Atomic int64_t buffer_bytes; /* Sums of what the servers published. */
 
     struct os_mutex *mutex; /* Guards what follows. */
     char password[RESP_PASSWORD_SIZE_MAX];
@@ -162,6 +167,14 @@ struct lanes {
     uint32_t count;
     struct list pooled;
     uint32_t pooled_count;
+};
+
+/* How many replies were errors, by their first word. Written by the server's thread, read by any: a word
+ * is whole before it is counted among the words, and does not change then. */
+enum { ERROR_WORD_COUNT_MAX = 32, ERROR_WORD_SIZE_MAX = 24 };
+struct error_counter {
+    char word[ERROR_WORD_SIZE_MAX]; /* Zero-terminated. */
+    _Atomic uint64_t count;
 };
 
 enum { POOLED_BUFFER_COUNT_MAX = 128, POOLED_BUFFER_SIZE_BYTES_MAX = 128 * 1024 };
@@ -230,6 +243,8 @@ struct resp_server {
     _Atomic uint64_t refused_count;
     _Atomic uint64_t evicted_count;
     _Atomic uint64_t error_count;
+    _Atomic uint32_t error_word_count;
+    struct error_counter errors[ERROR_WORD_COUNT_MAX];
     _Atomic uint64_t pending_count;
     _Atomic uint64_t input_bytes;
     _Atomic uint64_t output_bytes;
@@ -257,6 +272,18 @@ bool resp__server_may_read(const struct resp_server *server);
 void resp__server_read_answered(struct resp_server *server, uint64_t size_bytes);
 /* Do the clients hold more than they may, as of now? */
 bool resp__server_is_over_budget(const struct resp_server *server);
+
+/* What was replied since the target had `before` bytes. */
+static inline struct bytes resp__written(const struct reply *reply, size_t before)
+{
+    return bytes_make(reply->target->data + before, reply->target->size_bytes - before);
+}
+
+/* A reply was an error: `reply` begins with it. */
+void resp__error_count(struct resp_server *server, struct bytes reply);
+/* The lines of INFO about them, in order of word. */
+void resp__error_append(const struct resp_group *group, struct buffer *text);
+void resp__error_reset(struct resp_server *server);
 
 /* Is CLIENT PAUSE on for such a command? */
 bool resp__server_is_paused(const struct resp_server *server, bool is_write);

@@ -137,7 +137,7 @@ static void note_answer(struct slot *slot, struct bytes answer)
     COUNTER_ADD(counters->time_ns, took_ns);
     if (answer.size_bytes > 0 && answer.data[0] == '-') {
         COUNTER_ADD(counters->failed_count, 1);
-        COUNTER_ADD(server->error_count, 1);
+        resp__error_count(server, answer);
     }
     histogram_record(&server->latencies_ns[entry->command->family], took_ns);
     if (slot->request.is_write || (entry->command->flags & KV_FLAG_WRITE) != 0) {

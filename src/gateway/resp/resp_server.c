@@ -301,13 +301,21 @@ static void last_of_tick(void *context)
 static void measure_rate(struct resp_group *group)
 {
     uint64_t count = 0;
+    uint64_t input_bytes = 0;
+    uint64_t output_bytes = 0;
     for (uint32_t i = 0; i < group->server_count; i++) {
+        input_bytes += COUNTER_READ(group->servers[i]->input_bytes);
+        output_bytes += COUNTER_READ(group->servers[i]->output_bytes);
         for (uint32_t j = 0; j < KV_FAMILY_COUNT; j++) {
             count += COUNTER_READ(group->servers[i]->family_counts[j]);
         }
     }
     atomic_store(&group->commands_per_second, count - group->command_count_before);
     group->command_count_before = count;
+    atomic_store(&group->input_bytes_per_second, input_bytes - group->input_bytes_before);
+    group->input_bytes_before = input_bytes;
+    atomic_store(&group->output_bytes_per_second, output_bytes - group->output_bytes_before);
+    group->output_bytes_before = output_bytes;
 }
 
 static void each_second(void *context)
