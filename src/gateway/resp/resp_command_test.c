@@ -221,6 +221,28 @@ static void test_command(void **state)
     expect(client, "COMMAND GETKEYS ping",
            "-ERR wrong number of arguments for "
            "'command|getkeys' command\r\n");
+    expect(client, "COMMAND GETKEYS memory usage k samples 5", "*1\r\n$1\r\nk\r\n");
+    expect(client, "COMMAND GETKEYS memory stats x", "-ERR The command has no key arguments\r\n");
+    expect(
+        client, "COMMAND GETKEYSANDFLAGS del a b",
+        "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+RM\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+RM\r\n+delete\r\n");
+    expect(
+        client, "COMMAND GETKEYSANDFLAGS rename a b",
+        "*2\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n"
+        "+update\r\n");
+    expect(client, "COMMAND GETKEYSANDFLAGS set a get",
+           "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n");
+    expect(client, "COMMAND GETKEYSANDFLAGS set a b get",
+           "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n");
+    expect(client, "COMMAND GETKEYSANDFLAGS get a",
+           "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+RO\r\n+access\r\n");
+    const char *const dangerous[] = {"config", "flushall", "flushdb", "info", "keys", "role"};
+    for (size_t i = 0; i < sizeof dangerous / sizeof dangerous[0]; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "\r\n%s\r\n", dangerous[i]);
+        expect_part(client, "COMMAND LIST FILTERBY ACLCAT dangerous", name);
+    }
+    assert_null(strstr(ask(client, "COMMAND LIST FILTERBY ACLCAT dangerous"), "\r\nget\r\n"));
     expect(client, "COMMAND LIST FILTERBY PATTERN watc*", "*1\r\n$5\r\nwatch\r\n");
     expect(client, "COMMAND LIST FILTERBY x y", "-ERR syntax error\r\n");
     (void)close(client);

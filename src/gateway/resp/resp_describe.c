@@ -39,7 +39,19 @@ static void reply_flags(const struct kv_command *command, const struct reply *re
     }
 }
 
-enum { CATEGORY_COUNT_MAX = 5 };
+enum { CATEGORY_COUNT_MAX = 6 };
+
+/* Commands that are dangerous though they are no administrator's: they are about everything. */
+static bool is_dangerous(const struct kv_command *command)
+{
+    static const char *const names[] = {"flushall", "flushdb", "info", "keys"};
+    for (uint32_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(names[i], command->name) == 0) {
+            return true;
+        }
+    }
+    return (command->flags & KV_FLAG_ADMIN) != 0;
+}
 
 /* The categories of access lists, by which clients group commands. */
 static uint32_t categories_of(const struct kv_command *command,
@@ -54,6 +66,9 @@ static uint32_t categories_of(const struct kv_command *command,
     }
     if ((command->flags & KV_FLAG_ADMIN) != 0) {
         categories[count++] = "@admin";
+    }
+    if (is_dangerous(command)) {
+        categories[count++] = "@dangerous";
     }
     switch (command->family) {
     case KV_FAMILY_STRING:
@@ -78,33 +93,87 @@ static uint32_t categories_of(const struct kv_command *command,
     return count;
 }
 
-static void reply_key_flags(const struct kv_command *command, const struct reply *reply)
+/* What is done to keys, where it is not what the table's flags say: to the first, and to those behind
+ * it where that differs. For SET without GET see key_flags_of(). */
+struct key_flags {
+    const char *name;
+    const char *first;
+    const char *others; /* NULL: the same, and one specification for all. */
+};
+
+/* In order of name. */
+static const struct key_flags exceptions[] = {
+    {"append", "RW insert", NULL},
+    {"copy", "RO access", "OW update"},
+    {"del", "RM delete", NULL},
+    {"exists", "RO", NULL},
+    {"expire", "RW update", NULL},
+    {"expireat", "RW update", NULL},
+    {"getdel", "RW access delete", NULL},
+    {"hdel", "RW delete", NULL},
+    {"hexists", "RO", NULL},
+    {"hlen", "RO", NULL},
+    {"hmset", "RW update", NULL},
+    {"hset", "RW update", NULL},
+    {"hsetnx", "RW insert", NULL},
+    {"hstrlen", "RO", NULL},
+    {"memory", "RO", NULL},
+    {"mset", "OW update", NULL},
+    {"msetnx", "OW insert", NULL},
+    {"object", "RO", NULL},
+    {"persist", "RW update", NULL},
+    {"pexpire", "RW update", NULL},
+    {"pexpireat", "RW update", NULL},
+    {"psetex", "OW update", NULL},
+    {"rename", "RW access delete", "OW update"},
+    {"renamenx", "RW access delete", "OW insert"},
+    {"set", "RW access update variable_flags", NULL},
+    {"setex", "OW update", NULL},
+    {"setnx", "OW insert", NULL},
+    {"setrange", "RW update", NULL},
+    {"strlen", "RO", NULL},
+    {"touch", "RO", NULL},
+    {"type", "RO", NULL},
+    {"unlink", "RM delete", NULL},
+    {"watch", "RO", NULL},
+};
+
+static struct key_flags key_flags_of(const struct kv_command *command)
 {
-    if ((command->flags & KV_FLAG_WRITE) == 0) {
-        reply_set(reply, 2);
-        reply_status(reply, "RO");
-        reply_status(reply, "access");
-        return;
+    for (uint32_t i = 0; i < COUNT_OF(exceptions); i++) {
+        if (strcmp(exceptions[i].name, command->name) == 0) {
+            return exceptions[i];
+        }
     }
-    reply_set(reply, 3);
-    reply_status(reply, "RW");
-    reply_status(reply, "access");
-    reply_status(reply, "update");
+    bool is_write = (command->flags & KV_FLAG_WRITE) != 0;
+    return (struct key_flags){command->name, is_write ? "RW access update" : "RO access", NULL};
 }
 
-/* Where the keys stand. The last one counts from the first when it is positive, as the
- * specification of "range" has it. */
-static void reply_key_specifications(const struct kv_command *command, const struct reply *reply)
+/* Words with blanks between them. */
+static void reply_words(const char *words, const struct reply *reply)
 {
-    struct kv_key_range keys = command->keys;
-    if (keys.first == 0) {
-        reply_array(reply, 0);
-        return;
+    uint64_t count = 1;
+    for (const char *place = words; *place != '\0'; place++) {
+        count += *place == ' ';
     }
-    reply_array(reply, 1);
+    reply_set(reply, count);
+    for (const char *word = words; count > 0; count--) {
+        size_t size = strcspn(word, " ");
+        char text[24] = {0};
+        ASSERT(size < sizeof text);
+        memcpy(text, word, size);
+        reply_status(reply, text);
+        word += size + 1;
+    }
+}
+
+/* The last key counts from the first when it is positive, as the specification of "range" has it. */
+static void reply_key_specification(const char *flags, struct kv_key_range keys,
+                                    const struct reply *reply)
+{
     reply_map(reply, 3);
     reply_bulk_text(reply, "flags");
-    reply_key_flags(command, reply);
+    reply_words(flags, reply);
     reply_bulk_text(reply, "begin_search");
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
@@ -125,6 +194,26 @@ static void reply_key_specifications(const struct kv_command *command, const str
     reply_integer(reply, keys.step);
     reply_bulk_text(reply, "limit");
     reply_integer(reply, 0);
+}
+
+/* Where the keys stand. */
+static void reply_key_specifications(const struct kv_command *command, const struct reply *reply)
+{
+    struct kv_key_range keys = command->keys;
+    struct key_flags flags = key_flags_of(command);
+    if (keys.first == 0) {
+        reply_array(reply, 0);
+        return;
+    }
+    if (flags.others == NULL) {
+        reply_array(reply, 1);
+        reply_key_specification(flags.first, keys, reply);
+        return;
+    }
+    ASSERT(keys.last == keys.first + 1);
+    reply_array(reply, 2);
+    reply_key_specification(flags.first, (struct kv_key_range){keys.first, keys.first, 1}, reply);
+    reply_key_specification(flags.others, (struct kv_key_range){keys.last, keys.last, 1}, reply);
 }
 
 static void reply_command(const struct kv_command *command, const struct reply *reply)
@@ -289,6 +378,22 @@ static enum handled command_list(struct connection *connection, const struct byt
 
 /* ---- GETKEYS --------------------------------------------------------------------------------- */
 
+/* What is done to the number-th key of this request. */
+static const char *flags_of_key(const struct kv_command *command, const struct bytes *arguments,
+                                uint32_t count, int64_t number)
+{
+    struct key_flags flags = key_flags_of(command);
+    if (strcmp(command->name, "set") == 0) {
+        for (uint32_t i = 3; i < count; i++) {
+            if (resp__is(arguments[i], "GET")) {
+                return "RW access update";
+            }
+        }
+        return "OW update";
+    }
+    return number > 0 && flags.others != NULL ? flags.others : flags.first;
+}
+
 static void reply_keys(const struct kv_command *command, const struct bytes *arguments,
                        uint32_t count, bool has_flags, const struct reply *reply)
 {
@@ -302,15 +407,23 @@ static void reply_keys(const struct kv_command *command, const struct bytes *arg
         return;
     }
     reply_array(reply, (uint64_t)key_count);
-    for (int64_t i = keys.first; i <= last; i += step) {
+    for (int64_t i = 0; i < key_count; i++) {
         if (has_flags) {
             reply_array(reply, 2);
         }
-        reply_bulk(reply, arguments[i]);
+        reply_bulk(reply, arguments[keys.first + i * step]);
         if (has_flags) {
-            reply_key_flags(command, reply);
+            reply_words(flags_of_key(command, arguments, count, i), reply);
         }
     }
+}
+
+/* MEMORY is the gateway's, but for MEMORY USAGE, which has a key. */
+static const struct kv_command *command_of(const struct command_entry *entry,
+                                           const struct bytes *arguments, uint32_t count)
+{
+    bool is_usage = entry->handler == resp__memory && count > 2 && resp__is(arguments[1], "USAGE");
+    return is_usage ? kv_command_find(BYTES("memory")) : entry->command;
 }
 
 static void get_keys(struct connection *connection, const struct bytes *arguments, uint32_t count,
@@ -319,12 +432,15 @@ static void get_keys(struct connection *connection, const struct bytes *argument
     const struct command_entry *entry = resp__command_find(map_of(connection), arguments[2]);
     if (entry == NULL) {
         reply_error(reply, "ERR Invalid command specified");
-    } else if (entry->command->keys.first == 0) {
+        return;
+    }
+    const struct kv_command *command = command_of(entry, arguments + 2, count - 2);
+    if (command->keys.first == 0) {
         reply_error(reply, "ERR The command has no key arguments");
-    } else if (!kv_command_arity_fits(entry->command, count - 2)) {
+    } else if (!kv_command_arity_fits(command, count - 2)) {
         reply_error(reply, "ERR Invalid number of arguments specified for command");
     } else {
-        reply_keys(entry->command, arguments + 2, count - 2, has_flags, reply);
+        reply_keys(command, arguments + 2, count - 2, has_flags, reply);
     }
 }
 
