@@ -172,6 +172,9 @@ class Commands:
         return self.pick([b"OBJECT", b"REFCOUNT"], [b"OBJECT", b"FREQ", self.key()], [b"OBJECT", b"FOO", self.key()],
                          [b"MEMORY", b"USAGE"], [b"MEMORY", b"FOO"])
 
+    def make_select(self):
+        return [b"SELECT", self.pick(b"0", b"-1", b"99999999999", b"-2147483649", b"9223372036854775808", b"abc", b"")]
+
     def make_walk(self):
         return self.pick([b"KEYS", self.pick(b"*", b"h*", b"[a-b]", b"\\*", b"{a}?")],
                          [b"SCAN", b"0", b"COUNT", b"10000"] + self.maybe(b"MATCH", b"h*") + self.maybe(

@@ -297,3 +297,16 @@ def test_when_all_was_durable_last(make_node, flush):
         time.sleep(0.7)
     time.sleep(3)
     assert time.time() - client.lastsave().timestamp() <= 1.5, "nothing waits for a flush"
+
+
+def test_encodings(node):
+    """Claim: OBJECT ENCODING says what Redis would choose for such a value."""
+    client = node.client()
+    for value, encoding in (("12", b"int"), ("x" * 44, b"embstr"), ("x" * 45, b"raw")):
+        client.set("k", value)
+        assert client.object("encoding", "k") == encoding
+    limit = int(client.config_get("hash-max-listpack-entries")["hash-max-listpack-entries"])
+    client.hset("h", mapping={i: i for i in range(limit)})
+    assert client.object("encoding", "h") == b"listpack"
+    client.hset("h", "one", "more")
+    assert client.object("encoding", "h") == b"hashtable"

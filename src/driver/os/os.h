@@ -178,6 +178,8 @@ MUST_USE bool os_address_parse_number(struct os_address *address, const char *te
 /* Take "HOST:PORT" or "[HOST]:PORT" apart without asking any resolver. Writes the host, without
  * brackets, to `host` of OS_HOST_SIZE bytes. False: it is neither. */
 #define OS_HOST_SIZE 256
+/* Connections that were accepted and are silent for so long are asked whether they are still there. */
+#define OS_KEEPALIVE_IDLE_S 300
 /* Room for any such text that is not padded. */
 #define OS_ADDRESS_NAME_SIZE (OS_HOST_SIZE + 8)
 MUST_USE bool os_address_split(const char *text, char *host, uint16_t *port);

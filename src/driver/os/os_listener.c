@@ -17,7 +17,6 @@
 enum {
     BACKLOG = 4096,        /* The kernel lowers it to net.core.somaxconn. */
     ACCEPTS_PER_TICK = 64, /* Then those who are connected have their turn. */
-    KEEPALIVE_IDLE_S = 300,
     KEEPALIVE_INTERVAL_S = 100,
     KEEPALIVE_PROBE_COUNT = 3,
 };
@@ -123,7 +122,7 @@ static void set_connection_options(int descriptor)
 {
     (void)set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
     (void)set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
-    (void)set_option(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+    (void)set_option(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, OS_KEEPALIVE_IDLE_S);
     (void)set_option(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     (void)set_option(descriptor, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBE_COUNT);
 }

@@ -200,8 +200,11 @@ RESP_HANDLER(echo)
 RESP_HANDLER(select)
 {
     int64_t index;
-    if (!number_parse_integer(arguments[1], &index) || index < INT32_MIN || index > INT32_MAX) {
+    if (!number_parse_integer(arguments[1], &index)) {
         reply_error(reply, "ERR value is not an integer or out of range");
+    } else if (index < INT32_MIN || index > INT32_MAX) {
+        reply_error(reply, "ERR value is out of range, value must between -2147483648 and "
+                           "2147483647");
     } else if (index != 0) {
         reply_error(reply, "ERR DB index is out of range");
     } else {

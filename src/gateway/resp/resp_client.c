@@ -42,9 +42,9 @@ static void describe(const struct connection *connection, struct buffer *text)
     buffer_append(text, extra_text(connection, &extra->name));
     buffer_append_format(
         text,
-        " age=%llu idle=%llu flags=%s%s%s%s%s db=0 sub=0 psub=0 ssub=0 multi=%d watch=0 qbuf=%zu "
+        " age=%llu idle=%llu flags=%s%s%s%s%s db=0 sub=0 psub=0 ssub=0 multi=%d watch=%u qbuf=%zu "
         "qbuf-free=%zu argv-mem=%llu multi-mem=%llu rbs=0 rbp=0 obl=%zu oll=0 omem=%zu "
-        "tot-mem=%llu events=r cmd=%s user=default redir=-1 resp=%d lib-name=",
+        "tot-mem=%llu events=r cmd=%s%s%s user=default redir=-1 resp=%d lib-name=",
         (unsigned long long)(now_ms - connection->created_at_ms) / 1000,
         (unsigned long long)(now_ms - connection->active_at_ms) / 1000,
         connection->is_in_multi ? "x" : "", connection->is_protected ? "e" : "",
@@ -53,13 +53,16 @@ static void describe(const struct connection *connection, struct buffer *text)
                 !connection->is_readonly
             ? "N"
             : "",
-        connection->is_in_multi ? (int)extra->command_count : -1, connection->input.size_bytes,
+        connection->is_in_multi ? (int)extra->command_count : -1, extra->watched_count,
+        connection->input.size_bytes,
         connection->input.capacity_bytes - connection->input.size_bytes,
         (unsigned long long)connection->pending_size_bytes,
         (unsigned long long)(connection->extra == NULL ? 0
                                                        : resp__transaction_size_bytes(connection)),
         connection->output.size_bytes, os_stream_queued_bytes(connection->stream),
         (unsigned long long)(connection->charged_bytes + sizeof *connection), command,
+        connection->last_subcommand == NULL ? "" : "|",
+        connection->last_subcommand == NULL ? "" : connection->last_subcommand,
         connection->protocol);
     buffer_append(text, extra_text(connection, &extra->library_name));
     buffer_append_format(text, " lib-ver=");
@@ -326,7 +329,7 @@ CLIENT_HANDLER(client_pause)
         reply_error(reply, "ERR CLIENT PAUSE mode must be WRITE or ALL");
         return HANDLED_DONE;
     }
-    if (!number_parse_integer(arguments[2], &timeout_ms) || timeout_ms > INT32_MAX) {
+    if (!number_parse_integer(arguments[2], &timeout_ms)) {
         reply_error(reply, "ERR timeout is not an integer or out of range");
         return HANDLED_DONE;
     }

@@ -68,7 +68,14 @@ static void test_client(void **state)
         expect_part(client, "CLIENT LIST", name);
     }
     expect_part(client, "CLIENT LIST", " resp=2 lib-name=test lib-ver=\n");
-    expect_part(client, "CLIENT INFO", " cmd=client user=default ");
+    expect_part(client, "CLIENT INFO", " cmd=client|info user=default ");
+    expect_part(client, "CLIENT LIST", " cmd=client|list user=default ");
+    expect_part(client, "CLIENT LIST", " cmd=client|setname user=default ");
+    expect(clients[1], "WATCH a b", "+OK\r\n");
+    expect_part(client, "CLIENT LIST", " watch=2 ");
+    expect(clients[1], "UNWATCH", "+OK\r\n");
+    assert_null(strstr(ask(client, "CLIENT LIST"), " watch=2 "));
+    expect_part(client, "CLIENT LIST", " cmd=unwatch user=default ");
     expect(client, "CLIENT LIST TYPE pubsub", "$0\r\n\r\n");
     expect(client, "CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'\r\n");
     expect(client, "CLIENT LIST ID x", "-ERR Invalid client ID\r\n");
@@ -123,6 +130,10 @@ static void test_client_pause(void **state)
     struct buffer got = {0};
     world_receive(other, 5, &got);
     assert_memory_equal(got.data, "+OK\r\n", 5);
+    expect(client, "CLIENT PAUSE 9223372036854775807 WRITE", "+OK\r\n");
+    expect(client, "CLIENT UNPAUSE", "+OK\r\n");
+    expect(client, "CLIENT PAUSE 9223372036854775808",
+           "-ERR timeout is not an integer or out of range\r\n");
     expect(client, "CLIENT PAUSE 30 ALL", "+OK\r\n");
     os_sleep_ms(5);
     expect(other, "PING", "+PONG\r\n");
@@ -160,6 +171,10 @@ static void test_config(void **state)
     expect(client, "CONFIG GET FLUSH appendfsync",
            "*4\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n$5\r\nflush\r\n$6\r\nalways\r\n");
     expect(client, "CONFIG GET nothing", "*0\r\n");
+    expect(client, "CONFIG GET bind", "*2\r\n$4\r\nbind\r\n$9\r\n127.0.0.1\r\n");
+    expect(client, "CONFIG GET tcp-keepalive", "*2\r\n$13\r\ntcp-keepalive\r\n$3\r\n300\r\n");
+    expect(client, "CONFIG GET hash-max*",
+           "*2\r\n$25\r\nhash-max-listpack-entries\r\n$3\r\n512\r\n");
     expect(client, "CONFIG SET timeout 5 maxclients x",
            "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't "
            "be parsed into an integer\r\n");
@@ -199,6 +214,13 @@ static void test_slow_log(void **state)
     expect_part(client, "SLOWLOG GET 1", "$7\r\ncommand\r\n$5\r\ncount\r\n");
     assert_null(strstr(ask(client, "SLOWLOG GET"), "secret"));
     expect_part(client, "SLOWLOG GET", "(redacted)");
+    expect(client, "CONFIG SET slowlog-max-len 0 slowlog-log-slower-than 0", "+OK\r\n");
+    expect_part(client, "command count", ":");
+    expect(client, "SLOWLOG LEN", ":0\r\n");
+    expect(client, "SLOWLOG GET", "*0\r\n");
+    expect(client, "CONFIG SET slowlog-max-len 3", "+OK\r\n");
+    expect_part(client, "command count", ":");
+    expect_part(client, "SLOWLOG GET 1", "$7\r\ncommand\r\n$5\r\ncount\r\n");
     expect(client, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1\r\n");
     (void)close(client);
     world_destroy(world);
@@ -336,6 +358,10 @@ static void test_small_commands(void **state)
     expect_part(client, "INFO persistence", "\r\nrdb_last_save_time:1700000000\r\n");
     expect(client, "ACL WHOAMI", "$7\r\ndefault\r\n");
     expect(client, "ACL FOO", "-ERR unknown subcommand 'FOO'. Try ACL HELP.\r\n");
+    expect(client, "SELECT 99999999999",
+           "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n");
+    expect(client, "SELECT x", "-ERR value is not an integer or out of range\r\n");
+    expect(client, "SELECT -1", "-ERR DB index is out of range\r\n");
     expect(client, "MODULE LIST", "*0\r\n");
     expect(client, "LATENCY LATEST", "*0\r\n");
     world_set_cluster(world, true);

@@ -112,15 +112,15 @@ static void get_slow_count_max(struct resp_server *server, struct buffer *value)
     os_mutex_unlock(server->group->mutex);
 }
 
-/* The newest entries stay. */
+/* The newest entries stay; with 0 there are none. */
 static const char *set_slow_count_max(struct resp_group *group, struct bytes value, bool is_real)
 {
     int64_t number;
     if (!number_parse_integer(value, &number)) {
         return "argument couldn't be parsed into an integer";
     }
-    if (number < 1 || number > SLOW_LOG_COUNT_MAX) {
-        return "argument must be between 1 and 100000 inclusive";
+    if (number < 0 || number > SLOW_LOG_COUNT_MAX) {
+        return "argument must be between 0 and 100000 inclusive";
     }
     if (!is_real) {
         return NULL;
@@ -128,7 +128,8 @@ static const char *set_slow_count_max(struct resp_group *group, struct bytes val
     os_mutex_lock(group->mutex);
     struct slow_log *log = &group->slow_log;
     uint32_t capacity = (uint32_t)number;
-    struct slow_entry *entries = memory_allocate_zeroed(capacity, sizeof *entries);
+    struct slow_entry *entries =
+        memory_allocate_zeroed(capacity == 0 ? 1 : capacity, sizeof *entries);
     uint32_t kept = log->count < capacity ? log->count : capacity;
     for (uint32_t i = 1; i <= kept; i++) {
         uint64_t id = log->next_id - i;
@@ -203,6 +204,29 @@ static void get_port(struct resp_server *server, struct buffer *value)
     put_number(value, listener == NULL ? 0 : os_listener_address(listener).port);
 }
 
+static void get_bind(struct resp_server *server, struct buffer *value)
+{
+    for (uint32_t i = 0; i < server->listener_count; i++) {
+        char text[OS_ADDRESS_TEXT_SIZE];
+        char host[OS_HOST_SIZE];
+        uint16_t port;
+        const struct os_address address = os_listener_address(server->listeners[i]);
+        bool is_address = os_address_split(os_address_format(&address, text), host, &port);
+        ASSERT(is_address);
+        buffer_append_format(value, "%s%s", i == 0 ? "" : " ", host);
+    }
+}
+
+static void get_keepalive(struct resp_server *server, struct buffer *value)
+{
+    put_number(value, OS_KEEPALIVE_IDLE_S);
+}
+
+static void get_listpack_count(struct resp_server *server, struct buffer *value)
+{
+    put_number(value, KV_LISTPACK_FIELD_COUNT_MAX);
+}
+
 static void get_empty(struct resp_server *server, struct buffer *value)
 {
 }
@@ -225,10 +249,12 @@ static void get_no_eviction(struct resp_server *server, struct buffer *value)
 static const struct setting settings[] = {
     {"appendfsync", get_fsync, NULL},
     {"appendonly", get_yes, NULL},
+    {"bind", get_bind, NULL},
     {"client-output-buffer-limit", get_output_limit, NULL},
     {"cluster-enabled", get_yes, NULL},
     {"databases", get_one, NULL},
     {"dir", get_directory, NULL},
+    {"hash-max-listpack-entries", get_listpack_count, NULL},
     {"maxclients", get_client_count_max, set_client_count_max},
     {"maxmemory", get_memory_limit, NULL},
     {"maxmemory-clients", get_client_memory, NULL},
@@ -241,6 +267,7 @@ static const struct setting settings[] = {
     {"save", get_empty, NULL},
     {"slowlog-log-slower-than", get_slow_threshold, set_slow_threshold},
     {"slowlog-max-len", get_slow_count_max, set_slow_count_max},
+    {"tcp-keepalive", get_keepalive, NULL},
     {"timeout", get_timeout, set_timeout},
 };
 

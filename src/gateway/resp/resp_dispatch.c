@@ -178,7 +178,6 @@ static void note_executed(struct connection *connection, const struct command_en
     enum kv_family family = entry->command->family;
     COUNTER_ADD(server->counters[entry->index].call_count, 1);
     COUNTER_ADD(server->family_counts[family], 1);
-    connection->last_command = (uint16_t)(entry->index + 1);
     if (connection->slot_count > slot_count_before) {
         resp__slots_settle(connection);
         return; /* Its answer will come. */
@@ -285,6 +284,8 @@ enum handled resp__dispatch(struct connection *connection)
     const struct bytes *arguments = server->arguments.items;
     uint32_t count = server->arguments.count;
     const struct command_entry *entry = resp__command_find(&server->group->commands, arguments[0]);
+    connection->last_command = entry == NULL ? 0 : (uint16_t)(entry->index + 1);
+    connection->last_subcommand = NULL;
     if (entry == NULL && is_http(arguments[0])) {
         resp__event(server, "resp.client.http",
                     "client_id=%llu sent an HTTP request to the Redis port",
@@ -309,6 +310,16 @@ enum handled resp__dispatch(struct connection *connection)
     return handled;
 }
 
+/* What is run within EXEC is not what the client sent last. */
+static void note_subcommand(struct connection *connection, const char *name, const char *subcommand)
+{
+    const struct command_map *map = &connection->server->group->commands;
+    if (connection->last_command > 0 &&
+        strcmp(map->entries[connection->last_command - 1].command->name, name) == 0) {
+        connection->last_subcommand = subcommand;
+    }
+}
+
 enum handled resp__run_subcommand(const struct subcommand *subcommands, uint32_t subcommand_count,
                                   struct connection *connection, const struct bytes *arguments,
                                   uint32_t count, const struct reply *reply)
@@ -330,6 +341,7 @@ enum handled resp__run_subcommand(const struct subcommand *subcommands, uint32_t
             resp__reply_arity(reply, full);
             return HANDLED_DONE;
         }
+        note_subcommand(connection, name, subcommand->name);
         return subcommand->handler(connection, arguments, count, reply);
     }
     resp__reply_unknown_subcommand(reply, name, arguments[1]);

@@ -307,8 +307,9 @@ struct connection_extra {
     uint64_t own_size_bytes; /* Of `queued`. */
     struct buffer watching;  /* Keys of the WATCH under way. */
     uint32_t watching_count;
-    wal_shard shard;      /* Of all keys that are watched or queued for; 0: none yet. */
-    uint32_t map_version; /* By this map; 0: nothing was looked up. */
+    uint32_t watched_count; /* Keys, as often as they were watched. */
+    wal_shard shard;        /* Of all keys that are watched or queued for; 0: none yet. */
+    uint32_t map_version;   /* By this map; 0: nothing was looked up. */
 
     /* See resp_moved.c. */
     struct connection *connection;
@@ -341,9 +342,10 @@ struct connection {
     uint64_t held_size_bytes;    /* Of replies that wait for earlier ones. */
     uint64_t charged_bytes;      /* To the budget. */
     uint32_t slot_count;
-    uint32_t under_way_count; /* Of these, with somebody who will answer. */
-    uint32_t lane_count;      /* With something under way. */
-    uint16_t last_command;    /* Index + 1; 0: none yet. */
+    uint32_t under_way_count;    /* Of these, with somebody who will answer. */
+    uint32_t lane_count;         /* With something under way. */
+    uint16_t last_command;       /* Index + 1; 0: none, or none of ours. */
+    const char *last_subcommand; /* NULL: it has none, or none that the gateway knows. */
     uint8_t protocol;
     uint8_t reply_mode; /* enum reply_mode */
     bool is_authenticated;

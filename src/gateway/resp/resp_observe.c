@@ -33,6 +33,11 @@ void resp__slow_log_add(struct connection *connection, uint64_t duration_ns,
     struct resp_group *group = connection->server->group;
     struct slow_log *log = &group->slow_log;
     os_mutex_lock(group->mutex);
+    if (log->capacity == 0) {
+        log->next_id++;
+        os_mutex_unlock(group->mutex);
+        return;
+    }
     struct slow_entry *entry = &log->entries[log->next_id % log->capacity];
     *entry = (struct slow_entry){.id = log->next_id++,
                                  .time_s = os_wall_clock_ms() / 1000,

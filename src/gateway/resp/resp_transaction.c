@@ -51,6 +51,7 @@ void resp__transaction_drop(struct connection *connection)
         extra->transaction = NULL;
     }
     extra->command_count = 0;
+    extra->watched_count = 0;
     extra->shard = 0;
     extra->map_version = 0;
     extra->is_across = false;
@@ -82,6 +83,7 @@ void resp__transaction_watch(struct connection *connection, struct bytes key, ui
     wal_shard shard = resp__range_of_slot(slots, kv_slot_of_key(key)).shard;
     extra->map_version = extra->map_version == 0 ? resp__map_version(slots) : extra->map_version;
     kv_transaction_watch(transaction_of(connection), key, version);
+    extra->watched_count++;
     extra->is_across |= extra->shard != 0 && extra->shard != shard;
     extra->shard = shard;
 }

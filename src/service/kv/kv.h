@@ -43,6 +43,9 @@
 #define KV_KEY_SIZE_BYTES_MAX 65535 /* Also of a hash's field. */
 #define KV_VALUE_SIZE_BYTES_MAX (512u << 20)
 
+/* Hashes with more fields are a "hashtable" to OBJECT ENCODING, as by Redis's hash-max-listpack-entries. */
+#define KV_LISTPACK_FIELD_COUNT_MAX 512
+
 enum kv_flag {
     KV_FLAG_WRITE = 1 << 0, /* Goes through the log. */
     KV_FLAG_READ = 1 << 1,  /* Changes nothing. */

@@ -6,7 +6,6 @@
 
 enum {
     EMBEDDED_STRING_SIZE_BYTES_MAX = 44, /* Redis: OBJ_ENCODING_EMBSTR_SIZE_LIMIT. */
-    LISTPACK_FIELD_COUNT_MAX = 128,      /* Redis: hash-max-listpack-entries. */
     SAMPLE_COUNT_DEFAULT = 5,
     ROW_OVERHEAD_BYTES = 16, /* What the store keeps beside a row, about. */
 };
@@ -30,7 +29,7 @@ static void reply_unknown_subcommand(struct kv_call *call, const char *container
 static const char *encoding_name(const struct kv_value *value)
 {
     if (value->type == KV_TYPE_HASH) {
-        return value->count <= LISTPACK_FIELD_COUNT_MAX ? "listpack" : "hashtable";
+        return value->count <= KV_LISTPACK_FIELD_COUNT_MAX ? "listpack" : "hashtable";
     }
     int64_t number;
     if (number_parse_integer(value->data, &number)) {
