@@ -3,9 +3,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
+
+#include <sys/mman.h>
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -364,12 +365,13 @@ static void test_machine(void **state)
     assert_true(os_memory_resident_bytes() > 100000);
     assert_true(os_memory_resident_bytes() < os_memory_total_bytes());
     size_t large_bytes = 32 << 20;
-    void *large = malloc(large_bytes);
-    assert_non_null(large);
+    void *large =
+        mmap(NULL, large_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(large != MAP_FAILED);
     memset(large, 1, large_bytes);
     uint64_t resident_bytes = os_memory_resident_bytes();
     assert_true(resident_bytes > large_bytes);
-    free(large);
+    assert_int_equal(munmap(large, large_bytes), 0);
     assert_true(os_memory_resident_bytes() < resident_bytes - large_bytes / 2);
     assert_true(os_memory_peak_bytes() > resident_bytes - large_bytes / 8);
     assert_true(os_open_files_raise() >= 64);
