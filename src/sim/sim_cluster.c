@@ -9,7 +9,7 @@
 #include "base/memory/memory.h"
 #include "base/number/number.h"
 #include "base/trace/trace.h"
-#include "sim/sim_cluster.h"
+#include "sim/sim_cluster_stale.h"
 
 enum {
     STEP_COUNT_MAX = 5000000,
@@ -499,7 +499,7 @@ static bool is_settled(const struct cluster *cluster)
             return false;
         }
     }
-    return true;
+    return cluster->nature.stale_percent == 0 || !sim__cluster_is_anything_asked(cluster);
 }
 
 static void fail_to_end(struct cluster *cluster, bool is_done)
@@ -514,6 +514,8 @@ static void fail_to_end(struct cluster *cluster, bool is_done)
     } else if (sim__cluster_unrest(cluster) != NULL) {
         sim__cluster_fail(cluster, "conductors do not come to rest: %s",
                           sim__cluster_unrest(cluster));
+    } else if (cluster->nature.stale_percent > 0 && sim__cluster_is_anything_asked(cluster)) {
+        sim__cluster_fail(cluster, "requests are left, and nobody waits for them");
     } else {
         sim__cluster_fail(cluster, "the replicas do not come to the same state");
     }
@@ -595,6 +597,7 @@ void sim_cluster_run(const struct sim_options *options, struct sim_result *resul
     cluster->result = result;
     cluster->trace_hash = options->seed;
     cluster->now_us = 1000000;
+    list_init(&cluster->onlookers);
     struct trace_hooks hooks = {cluster, hook_record, hook_fault, hook_probe, hook_bug};
     trace_set_hooks(&hooks);
     int status = sim__cluster_draw(cluster, NULL);

@@ -13,6 +13,8 @@
  *   sim_cluster_caller.c   clients of a node's gateway, which pipeline and go through core/route
  *   sim_cluster_history.c  what clients ask, and the history of what they saw
  *   sim_cluster_oracle.c   what a group's log ordered, checked on every replica
+ *   sim_cluster_stale.c    reads that may be stale, and what arrives of them
+ *   sim_cluster_past.c     what keys were at each place of a log
  *   sim_cluster_split.c    shards that become two, and maps on their way from node to node
  *   sim_cluster_version.c  nodes of an older version
  *   sim_cluster_gossip.c   rumours of who is gone, in lives whose groups fall quiet
@@ -90,7 +92,8 @@ struct cluster_nature {
     uint32_t caller_count; /* Of gateways. */
     uint32_t call_count;
     uint32_t burst_count_max;
-    uint32_t deadline_ms; /* Of core/route, as what follows. */
+    uint32_t stale_percent; /* Of their connections: reads may be stale. */
+    uint32_t deadline_ms;   /* Of core/route, as what follows. */
     uint32_t silence_ms;
     uint32_t held_size_bytes;
     uint32_t guest_size_bytes;
@@ -187,6 +190,7 @@ struct cluster {
     uint32_t event_capacity;
     uint64_t event_number;
     uint64_t trace_hash;
+    uint32_t emptied_count; /* Replicas that gave up what they had. */
     bool is_failed;
     bool is_healing; /* The second phase, */
     uint64_t healed_at_us;
@@ -212,6 +216,7 @@ struct cluster {
     struct cluster_ledger *ledger;
     struct cluster_clients *clients;
     struct cluster_callers *callers;
+    struct list onlookers;         /* What they have asked; see sim_cluster_stale.c. */
     struct cluster_office *office; /* NULL: there are no conductors. */
 };
 
@@ -727,6 +732,15 @@ raft_term sim__cluster_oracle_newest_term(const struct cluster *cluster, uint32_
 /* An acknowledged write: the log must have it, once, with this reply. */
 void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_hash,
                                       uint64_t reply_hash);
+/* Of the newest command of that log that somebody was answered. */
+uint64_t sim__cluster_oracle_acknowledged_version(const struct cluster *cluster, uint32_t place);
+struct cluster_read;
+/* In lives with reads that may be stale: see sim__cluster_past_explains(). */
+bool sim__cluster_oracle_explains(const struct cluster *cluster, uint32_t place, uint16_t opcode,
+                                  const struct cluster_read *read);
+/* A read on another thread begins, and sees the store as it was when it had the entries up to `from` at least, and `to`
+ * at most. */
+void sim__cluster_oracle_elsewhere(struct cluster_watch *watch, raft_index from, raft_index to);
 /* At the end, what the model holds. */
 const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle);
 

@@ -16,7 +16,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
-#include "sim/sim_cluster.h"
+#include "sim/sim_cluster_stale.h"
 
 enum {
     OPEN_COUNT_MAX = 64,
@@ -41,6 +41,7 @@ struct connection {
     struct list lanes;
     uint64_t number;
     bool is_ordered;   /* Over all shards. */
+    bool is_readonly;  /* What it reads may be stale. */
     bool is_lost;      /* The node died. */
     struct list kept;  /* Not submitted yet. */
     struct list calls; /* Submitted and not done. */
@@ -51,7 +52,8 @@ struct connection {
     uint64_t call_number;
 };
 
-enum call_kind { CALL_QUESTION, CALL_TRANSACTION, CALL_AUDIT };
+/* Those that may be stale, and what else the history does not have; see sim_cluster_stale.c. */
+enum call_kind { CALL_QUESTION, CALL_TRANSACTION, CALL_AUDIT, CALL_STALE };
 
 /* What a transaction does, one after the other. */
 enum call_stage { STAGE_VERSION, STAGE_READ, STAGE_EVALUATE, STAGE_COMMIT };
@@ -67,6 +69,7 @@ struct call {
     struct cluster_transaction *transaction;
     enum call_stage stage;
     uint32_t list; /* Of an audit. */
+    struct cluster_stale stale;
 };
 
 struct caller {
@@ -142,7 +145,9 @@ static void end_question(struct cluster *cluster, struct call *call, int status,
     struct cluster_question *question = &call->question;
     sim__cluster_note(cluster, "caller.done", question->session, call->request.sequence,
                       (uint64_t)-status);
-    if (status == 0) {
+    if (call->kind == CALL_STALE) {
+        sim__cluster_stale_ended(cluster, question, &call->stale, status, reply);
+    } else if (status == 0) {
         if (call->kind == CALL_AUDIT) {
             sim__cluster_list_ends(cluster, call->list, reply);
             cluster->callers->unaudited_count--;
@@ -242,6 +247,7 @@ static bool submit_question(struct cluster *cluster, struct call *call, uint16_t
     }
     connection->map = map;
     enter_lane(call, range.shard);
+    call->stale = sim__cluster_stale_begin(cluster, connection->node, range.shard - 1);
     bool is_named = !sim__cluster_node_is_older(connection->node);
     call->request.first_slot = is_named ? (uint16_t)range.first : 0;
     call->request.end_slot = is_named ? (uint16_t)range.end : 0;
@@ -538,6 +544,13 @@ static void make_call(struct cluster *cluster, struct connection *connection)
 {
     struct call *call = add_call(cluster, connection);
     cluster->callers->made_count++;
+    if (connection->is_readonly) {
+        bool is_stale = sim__cluster_stale_draw(cluster, &call->question);
+        call->kind = is_stale ? CALL_STALE : CALL_QUESTION;
+        make_request(cluster, call);
+        call->request.may_be_stale = !call->request.is_write;
+        return;
+    }
     if (!sim__cluster_percent(cluster, cluster->nature.transaction_percent)) {
         sim__cluster_question_draw(cluster, &call->question);
         make_request(cluster, call);
@@ -589,7 +602,9 @@ static void lose(struct cluster *cluster, struct connection *connection)
     {
         struct call *call = LIST_ITEM(member, struct call, link);
         uint64_t session = cluster->callers->session_number++;
-        if (call->kind != CALL_TRANSACTION) {
+        if (call->kind == CALL_STALE) {
+            sim__cluster_question_forget(&call->question);
+        } else if (call->kind != CALL_TRANSACTION) {
             call->question.session = session;
             sim__cluster_unknown(cluster, &call->question);
         } else if (call->stage == STAGE_COMMIT) {
@@ -683,6 +698,10 @@ static void act(struct cluster *cluster, const struct cluster_event *event)
     if (caller->connection == NULL) {
         struct cluster_node *node = cluster->nodes[sim__cluster_any_node(cluster)];
         caller->connection = is_there(cluster, node) ? connect_to(cluster, node) : NULL;
+        if (caller->connection != NULL) {
+            caller->connection->is_readonly =
+                sim__cluster_percent(cluster, cluster->nature.stale_percent);
+        }
     }
     struct connection *connection = caller->connection;
     if (connection != NULL && is_there(cluster, connection->node)) {

@@ -42,6 +42,7 @@ static void run_job(struct job *job, struct wal *wal)
     job->was_run = true;
     switch (job->kind) {
     case JOB_READ:
+        sim__cluster_oracle_elsewhere(job->replica->watch, job->from, job->to);
         shard_read_run(job->what);
         return;
     case JOB_WRITE:
@@ -93,7 +94,7 @@ static void job_run(struct cluster *cluster, const struct cluster_event *event)
                           job);
 }
 
-static void start_job(struct cluster_node *node, enum job_kind kind, void *what)
+static struct job *start_job(struct cluster_node *node, enum job_kind kind, void *what)
 {
     struct job *job = memory_allocate_zeroed(1, sizeof *job);
     job->kind = kind;
@@ -104,6 +105,7 @@ static void start_job(struct cluster_node *node, enum job_kind kind, void *what)
         sim__cluster_schedule(node->cluster, sim__cluster_delay(node->cluster, disk_us(node)),
                               job_run, node, 0, job);
     }
+    return job;
 }
 
 void sim__cluster_end_jobs(struct cluster_node *node)
@@ -119,11 +121,15 @@ void sim__cluster_end_jobs(struct cluster_node *node)
 
 static int host_read_elsewhere(void *context, struct shard_read *read)
 {
-    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    struct cluster_replica *replica = context;
+    struct cluster_node *node = replica->node;
     if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
         return -EBUSY;
     }
-    start_job(node, JOB_READ, read);
+    struct job *job = start_job(node, JOB_READ, read);
+    job->replica = replica;
+    job->from = shard_stored_index(replica->shard);
+    job->to = shard_applied_index(replica->shard);
     return 0;
 }
 
@@ -133,18 +139,18 @@ static int host_work_elsewhere(void *context, struct shard_work *work)
     if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
         return -EBUSY;
     }
-    start_job(node, JOB_WORK, work);
+    (void)start_job(node, JOB_WORK, work);
     return 0;
 }
 
 static void host_write_elsewhere(void *context, struct shard_write *write)
 {
-    start_job(((struct cluster_replica *)context)->node, JOB_WRITE, write);
+    (void)start_job(((struct cluster_replica *)context)->node, JOB_WRITE, write);
 }
 
 static void host_read_log(void *context, struct shard_log_read *read)
 {
-    start_job(((struct cluster_replica *)context)->node, JOB_LOG_READ, read);
+    (void)start_job(((struct cluster_replica *)context)->node, JOB_LOG_READ, read);
 }
 
 /* ---- The log writer -------------------------------------------------------------------------- */
@@ -382,6 +388,7 @@ static void host_emptied(void *context, struct shard *shard)
     struct cluster_replica *replica = context;
     replica->flush_index = 0;
     replica->release_index = 0;
+    replica->node->cluster->emptied_count++;
     replica->node->unsure |= UINT64_C(1) << replica->place;
     sim__cluster_emptied(replica->node->cluster, replica->node, replica->place);
 }

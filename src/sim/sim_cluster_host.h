@@ -23,6 +23,9 @@ struct job {
     enum job_kind kind;
     void *what;
     bool was_run;
+    struct cluster_replica *replica; /* Of a read: what it sees is as of an entry from here, */
+    raft_index from;
+    raft_index to; /* to here. */
 };
 
 /* A shard's, on one node. */

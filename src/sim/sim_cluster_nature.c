@@ -128,6 +128,23 @@ static void draw_snapshots(struct cluster *cluster)
         random_chance(&random, 1, 4) ? sim__cluster_between(&random, 1, 50) : 0;
 }
 
+/* In one life of three callers read what may be stale. */
+static void draw_stale(struct cluster *cluster)
+{
+    struct cluster_nature *nature = &cluster->nature;
+    struct random random;
+    random_init(&random, cluster->options.seed ^ 0x7374616c65);
+    if (!random_chance(&random, 1, 3)) {
+        return;
+    }
+    nature->stale_percent = sim__cluster_between(&random, 10, 100);
+    if (nature->caller_count == 0) {
+        draw_callers(nature, &random);
+        nature->caller_count = nature->caller_count == 0 ? 2 : nature->caller_count;
+        nature->call_count = sim__cluster_between(&random, 20, 1500);
+    }
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 #define SETTING(member) SIM__SETTING(struct cluster_nature, member)
@@ -142,6 +159,7 @@ static const struct sim__setting settings[] = {
     SETTING(caller_count),
     SETTING(call_count),
     SETTING(burst_count_max),
+    SETTING(stale_percent),
     SETTING(deadline_ms),
     SETTING(silence_ms),
     SETTING(held_size_bytes),
@@ -233,6 +251,7 @@ static void make_consistent(struct cluster *cluster, const struct cluster_nature
     nature->caller_count = within(nature->caller_count, 0, drawn->caller_count);
     nature->call_count =
         nature->caller_count == 0 ? 0 : within(nature->call_count, 1, drawn->call_count);
+    nature->stale_percent = nature->caller_count == 0 ? 0 : nature->stale_percent;
     bool has_transactions =
         nature->caller_count > 0 && nature->shard_count > 1 && drawn->list_count > 0;
     nature->list_count = has_transactions ? nature->shard_count : 0;
@@ -261,6 +280,7 @@ int sim__cluster_draw(struct cluster *cluster, struct error *error)
     sim__cluster_gossip_draw(cluster);
     sim__cluster_beats_draw(cluster);
     sim__cluster_versions_draw(cluster);
+    draw_stale(cluster);
     uint64_t stream = sim__stream_seed(options);
     random_init(&cluster->disk_random, stream ^ 0x5eed);
     if (options->stream != 0) {

@@ -12,6 +12,7 @@
 #include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "sim/sim_cluster_host.h"
+#include "sim/sim_cluster_stale.h"
 
 enum {
     CACHE_SIZE_BYTES = 20000,
@@ -540,6 +541,7 @@ static void close_cores(struct cluster_node *node)
     node->coordinator = node->recoverer = NULL;
     sim__cluster_clients_buried(node->cluster, node);
     sim__cluster_callers_buried(node->cluster, node);
+    sim__cluster_stale_buried(node->cluster, node);
     if (node->wal != NULL) {
         wal_close(node->wal);
         node->wal = NULL;

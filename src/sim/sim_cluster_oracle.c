@@ -9,7 +9,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
-#include "sim/sim_cluster.h"
+#include "sim/sim_cluster_stale.h"
 
 struct executed {
     uint64_t version; /* Of the stamp: index and ordinal. */
@@ -28,6 +28,10 @@ struct cluster_watch {
     struct cluster_node *node;
     struct shard_machine machine;
     struct list link;
+    const struct rows *rows;   /* Of the replica; a read elsewhere has others, */
+    raft_index elsewhere_from; /* as of one of these entries. */
+    raft_index elsewhere_to;
+    uint64_t executed_version; /* By this replica, since it was loaded. */
 };
 
 struct cluster_oracle {
@@ -41,6 +45,8 @@ struct cluster_oracle {
     raft_node *leaders; /* By term. */
     uint64_t leader_capacity;
     struct sim__model model;
+    struct cluster_past *past; /* NULL: no read may be stale. */
+    uint64_t acknowledged_version;
     struct list watches;
     raft_index birth_index; /* Of a child: where its parent's log has the SPLIT; 0: not yet. */
     uint32_t first_slot;
@@ -122,6 +128,9 @@ static void first_execution(struct cluster_watch *watch, const struct executed *
         sim__cluster_ledger_check_free(cluster, oracle->place, command);
         ask_model(oracle, executed, command, protocol);
     }
+    if (oracle->past != NULL) {
+        sim__cluster_past_note(oracle->past, &oracle->model, executed->version, executed->time_ms);
+    }
     cluster->result->entry_count++;
 }
 
@@ -142,6 +151,7 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     if (status != 0) {
         return status;
     }
+    watch->executed_version = stamp->version;
     struct bytes answer =
         bytes_make(reply->target->data + start, reply->target->size_bytes - start);
     struct executed executed = {
@@ -164,6 +174,8 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
 static int load(void *context, struct rows *rows, struct bytes saved, struct error *error)
 {
     struct cluster_watch *watch = context;
+    watch->rows = rows;
+    watch->executed_version = 0;
     return watch->machine.load(watch->machine.context, rows, saved, error);
 }
 
@@ -173,11 +185,64 @@ static void save(void *context, struct buffer *saved)
     watch->machine.save(watch->machine.context, saved);
 }
 
+/* Where the replica is, in the midst of an entry, perhaps. */
+static uint64_t version_of(const struct cluster_watch *watch, raft_index applied)
+{
+    bool is_within = watch->executed_version >> 16 == applied + 1;
+    return is_within ? watch->executed_version : applied << 16 | 0xffff;
+}
+
+/* A read is exact: the keys were so where this replica is, or else where its store was when a read elsewhere
+ * began. */
+static void check_read(const struct cluster_watch *watch, const struct rows *rows,
+                       const struct shard_moment *moment, const struct shard_command *command,
+                       struct bytes answer)
+{
+    const struct cluster_oracle *oracle = watch->oracle;
+    struct cluster *cluster = oracle->cluster;
+    const struct shard *shard = sim__cluster_node_shard(watch->node, oracle->place);
+    bool is_elsewhere = rows != watch->rows;
+    if (oracle->past == NULL || shard == NULL || !sim__cluster_past_knows(command->opcode)) {
+        return;
+    }
+    raft_index applied = is_elsewhere ? watch->elsewhere_to : shard_applied_index(shard);
+    struct cluster_read read = {
+        .to = is_elsewhere ? applied << 16 | 0xffff : version_of(watch, applied),
+        .durable_ms = moment->durable_time_ms,
+        .arguments = command->arguments,
+        .argument_count = command->argument_count,
+        .reply = answer,
+    };
+    read.from = is_elsewhere ? watch->elsewhere_from << 16 | 0xffff : read.to;
+    raft_node id = sim__cluster_node_id(watch->node);
+    if (applied == 0) {
+        sim__cluster_fail(cluster, "node %u answers a read of shard %u, and has nothing of it", id,
+                          oracle->place + 1);
+    } else if (!is_elsewhere &&
+               !sim__cluster_past_has_time(oracle->past, read.to, moment->durable_time_ms)) {
+        sim__cluster_fail(cluster, "node %u reads at a time that the log has not at %" PRIx64, id,
+                          read.to);
+    } else if (!is_elsewhere &&
+               sim__cluster_past_has_expired(oracle->past, &read, moment->time_ms)) {
+        sim__cluster_fail(cluster,
+                          "node %u sees a key that has expired, or that it is gone, at %" PRIx64,
+                          id, read.to);
+    } else if (!sim__cluster_past_explains(oracle->past, command->opcode, &read)) {
+        sim__cluster_fail(cluster, "node %u reads what was not so at %" PRIx64, id, read.to);
+    }
+}
+
 static int read(void *context, struct rows *rows, const struct shard_moment *moment,
                 const struct shard_command *command, const struct reply *reply)
 {
     struct cluster_watch *watch = context;
-    return watch->machine.read(watch->machine.context, rows, moment, command, reply);
+    size_t start = reply->target->size_bytes;
+    int status = watch->machine.read(watch->machine.context, rows, moment, command, reply);
+    if (status == 0) {
+        check_read(watch, rows, moment, command,
+                   bytes_make(reply->target->data + start, reply->target->size_bytes - start));
+    }
+    return status;
 }
 
 static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
@@ -207,6 +272,9 @@ static void gathered(void *context, const struct shard_command *command)
 {
     struct cluster_watch *watch = context;
     watch->machine.gathered(watch->machine.context, command);
+    if (command != NULL && command->opcode == SHARD_OPCODE_SPLIT) {
+        sim__cluster_stale_split_begins(watch->oracle->cluster, watch->node, watch->oracle->place);
+    }
 }
 
 static void waits(void *context, const struct shard_command *command)
@@ -314,11 +382,14 @@ void sim__cluster_oracle_acknowledged(struct cluster *cluster, uint64_t command_
                                       uint64_t reply_hash)
 {
     for (uint32_t place = 0; place < cluster->shard_count; place++) {
-        const struct cluster_oracle *oracle = cluster->oracles[place];
+        struct cluster_oracle *oracle = cluster->oracles[place];
         for (uint32_t i = oracle->log_count; i-- > 0;) {
             if (oracle->log[i].command_hash == command_hash) {
                 if (oracle->log[i].reply_hash != reply_hash) {
                     sim__cluster_fail(cluster, "a write was answered otherwise than it happened");
+                }
+                if (oracle->acknowledged_version < oracle->log[i].version) {
+                    oracle->acknowledged_version = oracle->log[i].version;
                 }
                 return;
             }
@@ -350,7 +421,28 @@ void sim__cluster_oracle_split(struct cluster *cluster, uint32_t parent, raft_in
         ASSERT(key != NULL);
         sim__model_remove(other, key);
     }
+    if (oracle->past != NULL) {
+        sim__cluster_past_divide(cluster->oracles[parent]->past, index, child->first, oracle->past,
+                                 &oracle->model);
+    }
     sim__cluster_ledger_split(cluster, parent, child->shard - 1);
+}
+
+uint64_t sim__cluster_oracle_acknowledged_version(const struct cluster *cluster, uint32_t place)
+{
+    return cluster->oracles[place]->acknowledged_version;
+}
+
+bool sim__cluster_oracle_explains(const struct cluster *cluster, uint32_t place, uint16_t opcode,
+                                  const struct cluster_read *read)
+{
+    return sim__cluster_past_explains(cluster->oracles[place]->past, opcode, read);
+}
+
+void sim__cluster_oracle_elsewhere(struct cluster_watch *watch, raft_index from, raft_index to)
+{
+    watch->elsewhere_from = from;
+    watch->elsewhere_to = to;
 }
 
 const struct sim__model *sim__cluster_oracle_model(const struct cluster_oracle *oracle)
@@ -365,6 +457,7 @@ struct cluster_oracle *sim__cluster_oracle_create(struct cluster *cluster, uint3
     oracle->place = place;
     list_init(&oracle->watches);
     sim__model_init(&oracle->model);
+    oracle->past = cluster->nature.stale_percent > 0 ? sim__cluster_past_create() : NULL;
     return oracle;
 }
 
@@ -374,6 +467,7 @@ void sim__cluster_oracle_destroy(struct cluster_oracle *oracle)
         memory_free(LIST_ITEM(member, struct cluster_watch, link));
     }
     sim__model_deinit(&oracle->model);
+    sim__cluster_past_destroy(oracle->past);
     memory_free(oracle->log);
     memory_free(oracle->digests);
     memory_free(oracle->leaders);
