@@ -169,6 +169,9 @@ bool shard__must_wait(const struct shard *shard, const struct shard_request *req
 bool shard__must_wait_for_log(const struct shard *shard, const struct shard_request *request)
 {
     const struct shard_machine *machine = &shard->options.machine;
+    if (request->may_be_stale && !request->is_write && BUG("shard.late_read_unheld")) {
+        return false;
+    }
     bool is_held = machine->must_wait != NULL &&
                    machine->must_wait(machine->context, &request->command) &&
                    !BUG("shard.lock_passed");
@@ -245,7 +248,8 @@ static int start(struct shard *shard, struct shard_request *request, const struc
  * given anything is not late: it knows nothing. */
 static bool may_start(const struct shard *shard, const struct shard_request *request)
 {
-    bool has_state = !shard->is_stateless && shard->applied_index > 0;
+    bool has_state =
+        !shard->is_stateless && (shard->applied_index > 0 || BUG("shard.empty_replica_answers"));
     return shard_is_ready(shard) || (request->may_be_stale && !request->is_write && has_state);
 }
 
