@@ -222,6 +222,13 @@ static void persist_received(struct shard *shard, const struct raft_persist *mad
     }
 }
 
+/* Are the entries those of the message? A step may make one of its own, also one that ends an office. */
+static bool is_of_message(const struct shard *shard, const struct shard_received *received)
+{
+    return received != NULL && received->message.kind == RAFT_MESSAGE_APPEND_REQUEST &&
+           shard->role != RAFT_ROLE_LEADER;
+}
+
 static void persist_one(struct shard *shard, const struct raft_persist *made,
                         const struct shard_received *received)
 {
@@ -240,7 +247,7 @@ static void persist_one(struct shard *shard, const struct raft_persist *made,
         persist(shard, &record, made->sequence);
         break;
     case RAFT_PERSIST_ENTRIES:
-        if (received != NULL && made->count > 0 && shard->role != RAFT_ROLE_LEADER) {
+        if (made->count > 0 && is_of_message(shard, received)) {
             persist_received(shard, made, received);
         } else {
             persist_own_entry(shard, made);
