@@ -62,12 +62,8 @@ static void tell_draining(const struct overview *overview, struct json *sentence
 
 static const char *zone_of(const struct overview *overview, uint32_t id)
 {
-    for (uint32_t i = 0; i < overview->written_count; i++) {
-        if (overview->written[i].id == id) {
-            return overview->written[i].zone;
-        }
-    }
-    return "";
+    const struct system_node *node = node_overview_written(overview, id);
+    return node != NULL ? node->zone : "";
 }
 
 /* Zones in which a node takes part; the nodes that were not told where they are share one. */

@@ -290,7 +290,7 @@ bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_pl
 /* ---- node_errand.c --------------------------------------------------------------------------- */
 
 /* A command of the system service on its way; `done` at most once, with the status of the way and
- * the reply (borrowed): what is still under way when the node ends is over without a word. */
+ * the reply (borrowed): what is still under way when the node ends is over without a word. NULL: nobody listens. */
 typedef void (*node_errand_done)(void *context, int status, struct bytes reply);
 /* Sends a copy, for somebody who waits: a first shard that is busy is asked again for up to five seconds,
  * and only then -EBUSY. Errands do not wait for each other. */

@@ -141,10 +141,6 @@ static int transfer(void *context, wal_shard group, raft_node node)
     return shard_transfer(shard->shard, node);
 }
 
-static void nothing_to_hear(void *context, int status, struct bytes reply)
-{
-}
-
 /* Some steps are about two nodes at once. */
 static void describe_step(const struct placement_step *step, char text[SYSTEM_AUDIT_TEXT_SIZE])
 {
@@ -175,7 +171,7 @@ static void begun(void *context, const struct placement_step *step)
                          step->kind == PLACEMENT_TRANSFER_LEADER ? SYSTEM_AUDIT_TRANSFER
                                                                  : SYSTEM_AUDIT_CONFIGURATION,
                          step->node, text);
-    node_errand_try(cluster, &command, nothing_to_hear, NULL);
+    node_errand_try(cluster, &command, NULL, NULL);
 }
 
 /* ---- Splits ---------------------------------------------------------------------------------- */
@@ -223,7 +219,7 @@ static void split_done(void *context, wal_shard child)
 {
     struct system_command command;
     system_split_done_command(&command, child);
-    node_errand_try(context, &command, nothing_to_hear, NULL);
+    node_errand_try(context, &command, NULL, NULL);
 }
 
 /* Bytes take a while to be looked at; requests are known to the leader. */
@@ -261,9 +257,9 @@ static void plan_split(void *context, const struct conductor_halves *halves, uin
     OS_LOG_INFO(cluster->log, "conductor.split", "what=%s", text);
     struct system_command command;
     system_audit_command(&command, SYSTEM_AUDIT_SPLIT, 0, text);
-    node_errand_try(cluster, &command, nothing_to_hear, NULL);
+    node_errand_try(cluster, &command, NULL, NULL);
     system_split_command(&command, halves->slot);
-    node_errand_try(cluster, &command, nothing_to_hear, NULL);
+    node_errand_try(cluster, &command, NULL, NULL);
 }
 
 /* ---- What is told the conductor -------------------------------------------------------------- */
@@ -277,7 +273,7 @@ static void drained(void *context, raft_node node)
         return; /* It stands there already. */
     }
     system_node_state_command(&command, node, SYSTEM_NODE_DRAINED);
-    node_errand_try(cluster, &command, nothing_to_hear, NULL);
+    node_errand_try(cluster, &command, NULL, NULL);
     OS_LOG_INFO(cluster->log, "conductor.drained", "node=%" PRIu32, node);
 }
 

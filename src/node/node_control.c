@@ -47,15 +47,6 @@ struct question {
     void *context;
 };
 
-static bool is_written(const struct overview *overview, double node)
-{
-    bool is_found = false;
-    for (uint32_t i = 0; i < overview->written_count; i++) {
-        is_found |= overview->written[i].id == node;
-    }
-    return is_found;
-}
-
 static void answer_read(struct control_call *call, const struct overview *overview)
 {
     const struct json *arguments = call->arguments;
@@ -66,7 +57,8 @@ static void answer_read(struct control_call *call, const struct overview *overvi
                        "there is no shard %.0f; `tutti shards` shows those that there are", shard);
         return;
     }
-    if (node != 0 && !is_written(overview, node)) {
+    bool is_number = node >= 1 && node <= UINT32_MAX && node == (double)(uint32_t)node;
+    if (node != 0 && (!is_number || node_overview_written(overview, (uint32_t)node) == NULL)) {
         control_refuse(call, 404, "unknown", "there is no node %.0f", node);
         return;
     }
@@ -389,10 +381,6 @@ static void was_asked(void *context, const struct node_handover_result *result)
     look_again(transfer);
 }
 
-static void nothing_to_hear(void *context, int status, struct bytes reply)
-{
-}
-
 static void write_record(const struct transfer *transfer)
 {
     char text[SYSTEM_AUDIT_TEXT_SIZE];
@@ -400,7 +388,7 @@ static void write_record(const struct transfer *transfer)
     (void)snprintf(text, sizeof text, "shard %u: transfer_leader node %" PRIu32 " (operator)",
                    transfer->shard, transfer->node);
     system_audit_command(&command, SYSTEM_AUDIT_TRANSFER, transfer->node, text);
-    node_errand_try(transfer->cluster, &command, nothing_to_hear, NULL);
+    node_errand_try(transfer->cluster, &command, NULL, NULL);
 }
 
 static void it_leads(struct transfer *transfer)

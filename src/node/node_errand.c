@@ -41,7 +41,9 @@ static void errand_destroy(struct errand *errand)
 
 static void end(struct errand *errand)
 {
-    errand->done(errand->context, errand->status, buffer_bytes(&errand->reply));
+    if (errand->done != NULL) {
+        errand->done(errand->context, errand->status, buffer_bytes(&errand->reply));
+    }
     errand_destroy(errand);
 }
 

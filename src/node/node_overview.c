@@ -62,6 +62,23 @@ const struct overview_node *node_overview_node(const struct overview *overview, 
     return knows(overview, place, id) ? &overview->nodes[place] : NULL;
 }
 
+const struct system_node *node_overview_written(const struct overview *overview, uint32_t id)
+{
+    uint32_t low = 0;
+    uint32_t high = overview->written_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (overview->written[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < overview->written_count && overview->written[low].id == id
+               ? &overview->written[low]
+               : NULL;
+}
+
 /* ---- Copies ---------------------------------------------------------------------------------- */
 
 static void take_gossip(struct overview *overview, const struct node_cluster *cluster)

@@ -52,7 +52,8 @@ struct overview {
     uint32_t peer_count;
     uint32_t alive_count;                           /* This node is one of them. */
     uint32_t state_counts[SYSTEM_NODE_REMOVED + 1]; /* The same. */
-    /* Each node as the rows of the first shard have it, or, without a replica of that, the roster. */
+    /* Each node as the rows of the first shard have it, or, without a replica of that, the roster: in the order
+     * of their numbers, those that were removed, too. */
     struct system_node *written;
     uint32_t written_count;
     struct overview_plan *plans;
@@ -83,6 +84,8 @@ wal_shard node_overview_untold(const struct overview *overview);
 wal_shard node_overview_needs(const struct overview *overview, uint32_t node);
 /* NULL: nobody has heard of it, and it has no replica. */
 const struct overview_node *node_overview_node(const struct overview *overview, uint32_t id);
+/* As `written` has it; NULL: no such node. */
+const struct system_node *node_overview_written(const struct overview *overview, uint32_t id);
 bool node_overview_has_replica(const struct overview_shard *shard, uint32_t node);
 /* Does the node say that the free space of its disk is below the reserve? False when it said nothing. */
 bool node_overview_is_full(const struct overview *overview, uint32_t node);

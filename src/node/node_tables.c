@@ -17,12 +17,8 @@ static const char *health_name(enum shard_health health)
 
 static bool is_removed(const struct overview *overview, uint32_t id)
 {
-    for (uint32_t i = 0; i < overview->written_count; i++) {
-        if (overview->written[i].id == id) {
-            return overview->written[i].state == SYSTEM_NODE_REMOVED;
-        }
-    }
-    return false;
+    const struct system_node *node = node_overview_written(overview, id);
+    return node != NULL && node->state == SYSTEM_NODE_REMOVED;
 }
 
 /* A node that was removed may still be a member where nobody can take its place. */
