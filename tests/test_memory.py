@@ -108,6 +108,13 @@ def test_memory_stays_within_its_bound(make_node):
     assert node.client().dbsize() >= count * CLIENTS
 
 
+def wait_for_key(client, key):
+    deadline = time.monotonic() + 120
+    while client.get(key) is None:
+        assert time.monotonic() < deadline, key
+        time.sleep(0.01)
+
+
 def exec_request(commands):
     return b"".join(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
                     for words in [[b"MULTI"], *commands, [b"EXEC"]])
@@ -128,8 +135,7 @@ def test_a_short_request_cannot_ask_for_an_answer_beyond_memory(make_node):
         assert connection.file.readline() in (b"+OK\r\n", b"+QUEUED\r\n")
     assert connection.file.readline() == b"*3001\r\n"
     assert len(connection.reply()) == MIB
-    while client.get("done") is None:
-        time.sleep(0.01)
+    wait_for_key(client, "done")
     most = resident_mib(node.process.pid, "VmHWM")
     node.kill()
     node.start()
@@ -145,8 +151,7 @@ def test_answers_of_the_gateway_in_exec_stay_within_memory(make_node):
     connection = Client(node.redis_port)
     connection.socket.sendall(exec_request([[b"SET", b"first", b"1"]] + [[b"COMMAND", b"DOCS"]] * 15000 + [[b"CLIENT", b"ID"]]))
     client = node.client()
-    while client.get("first") is None:
-        time.sleep(0.01)
+    wait_for_key(client, "first")
     most = resident_mib(node.process.pid, "VmHWM")
     print(f"resident MiB: most {most:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB

@@ -313,7 +313,10 @@ static void test_errors(void **state)
                 "errorstat_OOM:count=1\r\nerrorstat_UNKNOWN:count=1\r\n");
     expect_part(clients[0], "INFO stats", "\r\ntotal_error_replies:11\r\n");
     expect(clients[0], "CONFIG RESETSTAT", "+OK\r\n");
-    expect_part(clients[0], "INFO errorstats", "# Errorstats\r\n");
+    for (int i = 0; strstr(ask(clients[0], "INFO errorstats"), "errorstat_") != NULL; i++) {
+        assert_true(i < 1000); /* The other server resets its own a moment later. */
+        os_sleep_ms(5);
+    }
     for (int i = 0; i < 4; i++) {
         (void)close(clients[i]);
     }

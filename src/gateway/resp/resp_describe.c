@@ -94,7 +94,7 @@ static uint32_t categories_of(const struct kv_command *command,
 }
 
 /* What is done to keys, where it is not what the table's flags say: to the first, and to those behind
- * it where that differs. For SET without GET see key_flags_of(). */
+ * it where that differs. For SET without GET see flags_of_key(). */
 struct key_flags {
     const char *name;
     const char *first;
@@ -384,12 +384,7 @@ static const char *flags_of_key(const struct kv_command *command, const struct b
 {
     struct key_flags flags = key_flags_of(command);
     if (strcmp(command->name, "set") == 0) {
-        for (uint32_t i = 3; i < count; i++) {
-            if (resp__is(arguments[i], "GET")) {
-                return "RW access update";
-            }
-        }
-        return "OW update";
+        return resp__set_gets(arguments, count) ? "RW access update" : "OW update";
     }
     return number > 0 && flags.others != NULL ? flags.others : flags.first;
 }

@@ -90,11 +90,23 @@ static enum handled wait_in(struct connection *connection, struct list *waiting)
     return HANDLED_LATER;
 }
 
-/* Of SET only that with options, one of which may be GET. */
-static bool answers_value(const struct command_entry *entry, uint32_t count)
+bool resp__set_gets(const struct bytes *arguments, uint32_t count)
 {
+    for (uint32_t i = 3; i < count; i++) {
+        if (resp__is(arguments[i], "GET")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* SET only with GET. */
+static bool answers_value(const struct command_entry *entry, const struct bytes *arguments,
+                          uint32_t count)
+{
+    bool is_set = (entry->command->flags & KV_FLAG_GROWS) != 0 && entry->command->arity < 0;
     return (entry->command->flags & KV_FLAG_ANSWERS_VALUE) != 0 &&
-           ((entry->command->flags & KV_FLAG_GROWS) == 0 || entry->command->arity > 0 || count > 3);
+           (!is_set || resp__set_gets(arguments, count));
 }
 
 enum handled resp__run(struct connection *connection, const struct command_entry *entry,
@@ -104,7 +116,7 @@ enum handled resp__run(struct connection *connection, const struct command_entry
         return entry->handler(connection, arguments, count, reply);
     }
     bool is_write = (entry->command->flags & KV_FLAG_WRITE) != 0;
-    bool does_answer_value = answers_value(entry, count);
+    bool does_answer_value = answers_value(entry, arguments, count);
     if ((!is_write || does_answer_value) && !resp__server_may_read(connection->server)) {
         return HANDLED_LATER;
     }
@@ -204,8 +216,9 @@ static void note_rejected(const struct connection *connection, const struct comm
 static bool makes_huge_value(const struct connection *connection, const struct command_entry *entry,
                              const struct bytes *arguments, uint32_t count)
 {
-    return kv_command_made_size_bytes(entry->command, arguments + 1, count - 1) >
-           connection->server->group->options.value_size_bytes_max;
+    return (entry->command->flags & KV_FLAG_GROWS) != 0 && count == 4 &&
+           kv_command_made_size_bytes(entry->command, arguments + 1, count - 1) >
+               connection->server->group->options.value_size_bytes_max;
 }
 
 /* EXEC that is refused for its form ends the transaction, as in Redis. */

@@ -502,6 +502,8 @@ void resp__reply_unknown_subcommand(const struct reply *reply, const char *comma
                                     struct bytes subcommand);
 void resp__reply_help(const struct reply *reply, const char *const *lines, uint32_t count);
 bool resp__is(struct bytes bytes, const char *word);
+/* Has SET, with its name, the option GET? */
+bool resp__set_gets(const struct bytes *arguments, uint32_t count);
 /* May it be a client's name? */
 bool resp__name_is_clean(struct bytes name);
 

@@ -198,7 +198,7 @@ static void test_writes_that_answer_little(void **state)
     int client = world_connect(world);
     world_set_holding(world, true);
     for (int i = 0; i < 300; i++) {
-        world_send(client, BYTES("SET k 1\r\n"));
+        world_send(client, i % 2 == 0 ? BYTES("SET k 1\r\n") : BYTES("SET k 1 EX 9\r\n"));
     }
     world_wait_for_pending(world, 300);
     world_set_holding(world, false);

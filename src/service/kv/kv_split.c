@@ -570,17 +570,27 @@ static bool string_in(struct bytes share, struct bytes *string)
     return line.data[0] == '$' || line.data[0] == '_';
 }
 
+/* Any other error than that of the type is the answer itself. */
+static void refuse_lcs(struct bytes share, const struct reply *reply)
+{
+    if (share.data[0] == '-' && !bytes_have_prefix(share, BYTES("-WRONGTYPE"))) {
+        buffer_append(reply->target, share);
+    } else {
+        reply_error(reply, "ERR The specified keys must contain string values");
+    }
+}
+
 static void join_lcs(const struct recipe *recipe, const struct bytes *shares,
                      const struct reply *reply)
 {
-    struct bytes left;
-    struct bytes right;
-    if (!string_in(shares[recipe->parts[0]], &left) ||
-        !string_in(shares[recipe->parts[1]], &right)) {
-        reply_error(reply, "ERR The specified keys must contain string values");
-        return;
+    struct bytes strings[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        if (!string_in(shares[recipe->parts[i]], &strings[i])) {
+            refuse_lcs(shares[recipe->parts[i]], reply);
+            return;
+        }
     }
-    kv__lcs_answer(reply, left, right, recipe->words, recipe->word_count);
+    kv__lcs_answer(reply, strings[0], strings[1], recipe->words, recipe->word_count);
 }
 
 static bool join_one(const struct kv_split *split, const struct recipe *recipe, struct bytes *rests,
