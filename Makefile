@@ -83,7 +83,7 @@ bench-cluster: bootstrap ## Measure three nodes beside three of etcd on this mac
 	@tools/bench-cluster $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: scale
-scale: all ## Simulations of 10 to 200 nodes with PER_NODE=500 groups for each: tables of work, traffic and times, as in docs/testing.md
+scale: all ## Simulations of 10 to 200 nodes with PER_NODE=500 groups for each (the conductor: 80): tables of work, traffic and times, as in docs/testing.md
 	@for what in member_scale node_beats_scale conductor_scale placement_scale placement_repair; do \
 	    PER_NODE=$(or $(PER_NODE),500) build/src/test_$$what || exit 1; done
 

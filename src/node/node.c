@@ -659,6 +659,9 @@ int node_run(const struct node_options *options, struct error *error)
     }
     if (status == 0) {
         status = open_storage(node, error);
+        if (status == ERROR_CORRUPT) {
+            OS_LOG_ERROR(options->log, "node.damaged", "action=%s", node_damage_advice(node->data));
+        }
     }
     if (status == 0) {
         status = start_threads(node, error);
@@ -670,10 +673,6 @@ int node_run(const struct node_options *options, struct error *error)
         say_stopped(node);
         node_close(node);
         return NODE_EXIT_OK;
-    }
-    if (status == ERROR_CORRUPT) {
-        OS_LOG_ERROR(node->options.log, "node.damaged", "action=%s",
-                     node_damage_advice(node->data));
     }
     if (status != 0) {
         node_close(node);

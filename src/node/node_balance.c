@@ -124,12 +124,15 @@ static struct crowding find_crowding(const struct overview *overview, double onl
     struct crowding found = {.zone = ""};
     for (uint32_t i = 0; i < overview->shard_count; i++) {
         const struct overview_shard *shard = &overview->shards[i];
+        if (only != 0 && only != shard->replica.shard) {
+            continue;
+        }
         uint32_t voter_count;
         const char *zone = "";
         uint32_t crowd = crowd_of(overview, shard, &voter_count, &zone);
         bool is_uneven = crowd > (voter_count + zone_count - 1) / zone_count;
         bool is_fatal = voter_count > 1 && 2 * crowd >= voter_count;
-        if ((only != 0 && only != shard->replica.shard) || (!is_uneven && !is_fatal)) {
+        if (!is_uneven && !is_fatal) {
             continue;
         }
         if (found.shard == 0 || (is_uneven && found.uneven_count == 0)) {

@@ -177,7 +177,7 @@ static void open_empty_ones(struct node_shards *shards)
 
 /* ---- Splits that are known and have not happened ---------------------------------------------- */
 
-/* The highest child of which the map tells and nobody here knows, in what the replica has; NULL: there is none. */
+/* The child that has the end of what the replica has, by the map, if nobody here knows of it; else NULL. */
 static const struct slots_range *find_lost_child(struct node_shards *shards,
                                                  const struct node_shard *parent)
 {
@@ -187,11 +187,8 @@ static const struct slots_range *find_lost_child(struct node_shards *shards,
     if (own == map->range_count || map->ranges[own].end >= claim.end) {
         return NULL;
     }
-    uint32_t place = slots_place_of(map, claim.end - 1);
-    while (place > own && node_shards_find(shards, map->ranges[place].shard) != NULL) {
-        place--;
-    }
-    return place > own ? &map->ranges[place] : NULL;
+    const struct slots_range *last = &map->ranges[slots_place_of(map, claim.end - 1)];
+    return node_shards_find(shards, last->shard) == NULL ? last : NULL;
 }
 
 /* A group's only member, who leads it, has applied every split of it that was committed. If the map tells of one

@@ -528,7 +528,7 @@ static void answer_audit(struct node_cluster *cluster, struct control_call *call
     struct system_command command;
     struct change *change = change_create(cluster, call);
     system_auditlog_command(&command, count < 1 ? 1 : count > 1000 ? 1000 : (uint32_t)count);
-    const struct node_shard *first = node_shards_find(cluster->shards, SLOTS_FIRST_SHARD);
+    const struct node_shard *first = node_shards_first(cluster->shards);
     bool is_old = first->leader == 0 && node_cluster_has_rows(cluster);
     json_set_boolean(change->answer, "may_be_old", is_old);
     if (is_old) { /* An operator wants to know what was done before the quorum was lost. */

@@ -266,6 +266,9 @@ static void write_round(struct node_log *log, struct list *records)
     write_when_there_is_space(log);
     if (!log->is_flush_always && !log->has_unflushed) {
         log->unflushed_since_ms = os_monotonic_ms();
+        os_mutex_lock(log->mutex); /* It is known before anybody is answered. */
+        log->statistics.unflushed_since_ms = log->unflushed_since_ms;
+        os_mutex_unlock(log->mutex);
     }
     log->has_unflushed = true;
     if (log->is_flush_always) {

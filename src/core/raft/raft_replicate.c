@@ -379,11 +379,14 @@ void raft__heartbeat_reply(struct raft *raft, const struct raft_message *message
     if (replica == NULL) {
         return;
     }
+    bool was_marked = replica->mark != 0;
     note_answer(raft, replica, message);
     if (message->is_rejected) {
         (void)has_lost(replica, message, message->index);
     }
-    raft__advance_commit(raft); /* Who is whole since now counts with what it has. */
+    if (was_marked && replica->mark == 0) {
+        raft__advance_commit(raft); /* It counts since now, with what it has. */
+    }
     if (replica->progress == RAFT_PROGRESS_PROBE) {
         replica->probe_at_ms = 0;
     }

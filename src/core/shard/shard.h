@@ -233,7 +233,7 @@ struct shard_request {
     raft_index known_index;
     bool is_retry; /* It may have been in a log before. */
     /* May be set until done: nobody waits for the answer, and it has no effect unless the log has it. It is
-     * handed back when it is no more locked, or when it is its turn in its session. Whoever sets it does so
+     * handed back when those that wait for locks are looked at next, or when it is its turn in its session. Whoever sets it does so
      * of all that its session has here. */
     bool is_unwanted;
 
