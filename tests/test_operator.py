@@ -157,6 +157,17 @@ def test_the_records_tell_who_led_and_who_came_for_whom(four):
     wait_for(is_written, "records of both", seconds=20)
 
 
+def test_who_was_told_of_a_change_sees_it_there(three):
+    """The node that is asked has a copy of its own of the first shard, which is behind its leader's by as much as a message."""
+    for turn in range(10):
+        for node in three.nodes:
+            for body, expected in (({"node": 3}, ("draining", "drained")), ({"node": 3, "cancel": True}, ("active",))):
+                status, answer = post(node, "drain", body)
+                assert status == 200, answer
+                state = post(node, "nodes", {"all": True})[1]["nodes"][2]["state"]
+                assert state in expected, (turn, body)
+
+
 def test_what_is_asked_meanwhile_waits(four):
     """A first shard that hands its leadership over takes no command for a moment. Neither an operator hears of that, nor who joins."""
     refused, counts, is_over = [], [0] * 4, False

@@ -122,6 +122,7 @@ struct node_cluster {
     uint32_t removed_count;
     uint64_t roster_generation; /* Of the system's state that the peers were taken from. */
     uint64_t roster_asked_at_ms;
+    bool is_roster_answer_old;  /* A state is known that is newer than what was asked for. */
     struct buffer roster_saved; /* What the file `roster` has, */
     bool is_roster_saved;       /* which is known: an empty one says more than none. */
     uint64_t renewal_looked_at_ms;

@@ -13,13 +13,20 @@
 #include "core/token/token.h"
 #include "node/node_overview.h"
 
-enum { TOKEN_TTL_S_DEFAULT = 3600, TRANSFER_MS = 3000, TRANSFER_POLL_MS = 20 };
+enum {
+    TOKEN_TTL_S_DEFAULT = 3600,
+    CHANGE_SHOWN_MS_MAX = 3000,
+    CHANGE_POLL_MS = 10,
+    TRANSFER_MS = 3000,
+    TRANSFER_POLL_MS = 20,
+};
 
 struct node_control {
     struct node_cluster *cluster;
     struct control *control;
     struct list splits; /* Those that are waited for. */
     struct list transfers;
+    struct list changes; /* Done, and not shown here yet. */
 };
 
 /* ---- Questions ------------------------------------------------------------------------------- */
@@ -138,22 +145,76 @@ static void ask_nodes(const struct question *what)
 
 /* ---- Changes --------------------------------------------------------------------------------- */
 
-/* A change on its way. */
+/* A change on its way. Who was told that it is done asks this node how things are, and that has a copy of its own of the
+ * first shard: so it says that it is done when that shows it, too. */
 struct change {
     struct control_call *call;
-    struct node_cluster *cluster;
+    struct node_control *control;
     struct json *answer; /* For when it is done. */
     uint32_t node;       /* Whose state it changes; 0: none. */
     enum system_node_state state;
+    uint32_t replicas;       /* How many there shall be; 0: that is not what it changes. */
+    uint64_t shown_until_ms; /* By then it is done, shown or not. */
+    struct os_timer *timer;  /* Once it is done and not shown. */
+    struct list member;      /* Of those, of the control. */
 };
 
-static struct change *change_create(struct node_cluster *cluster, struct control_call *call)
+static struct change *change_create(struct node_control *control, struct control_call *call)
 {
     struct change *change = memory_allocate_zeroed(1, sizeof *change);
     change->call = call;
-    change->cluster = cluster;
+    change->control = control;
     change->answer = json_object_create();
+    list_init(&change->member);
     return change;
+}
+
+static void change_end(struct change *change)
+{
+    if (change->timer != NULL) {
+        os_timer_destroy(change->timer);
+    }
+    list_remove(&change->member);
+    control_reply(change->call, 200, change->answer);
+    memory_free(change);
+}
+
+/* Does what this node says of the cluster have the change, or what came of it? */
+static bool is_shown(const struct change *change)
+{
+    const struct node_cluster *cluster = change->control->cluster;
+    const struct system *system = cluster->shards->system;
+    if (!node_cluster_has_rows(cluster)) {
+        return true; /* What it knows, it was told: see node_roster_note_state. */
+    }
+    if (change->replicas != 0) {
+        return system_settings(system)->replicas == change->replicas;
+    }
+    const struct system_node *node = system_node_find(system, change->node);
+    enum system_node_state shown = node != NULL ? node->state : SYSTEM_NODE_REMOVED;
+    return change->node == 0 || shown == change->state ||
+           (change->state == SYSTEM_NODE_DRAINING && shown != SYSTEM_NODE_ACTIVE);
+}
+
+static void look_whether_shown(void *context)
+{
+    struct change *change = context;
+    if (is_shown(change) || os_monotonic_ms() >= change->shown_until_ms) {
+        change_end(change);
+        return;
+    }
+    if (change->timer == NULL) {
+        change->timer = os_timer_create(change->control->cluster->loop, look_whether_shown, change);
+    }
+    os_timer_start(change->timer, CHANGE_POLL_MS, 0);
+}
+
+/* The loop has stopped; they have taken effect. */
+static void end_changes(struct list *changes)
+{
+    while (!list_is_empty(changes)) {
+        change_end(LIST_ITEM(changes->next, struct change, member));
+    }
 }
 
 static void change_is_done(void *context, int status, struct bytes reply)
@@ -180,9 +241,12 @@ static void change_is_done(void *context, int status, struct bytes reply)
         json_destroy(change->answer);
     } else {
         if (change->node != 0) {
-            node_roster_note_state(change->cluster, change->node, change->state);
+            node_roster_note_state(change->control->cluster, change->node, change->state);
         }
-        control_reply(change->call, 200, change->answer);
+        change->shown_until_ms = os_monotonic_ms() + CHANGE_SHOWN_MS_MAX;
+        list_push_back(&change->control->changes, &change->member);
+        look_whether_shown(change);
+        return;
     }
     memory_free(change);
 }
@@ -199,7 +263,7 @@ static void say_of(struct json *answer, const char *format, ...)
     json_set_text(answer, "text", text);
 }
 
-static void make_token(struct node_cluster *cluster, struct control_call *call)
+static void make_token(struct node_control *control, struct control_call *call)
 {
     double ttl_s = json_number(json_get(call->arguments, "ttl_s"), TOKEN_TTL_S_DEFAULT);
     double uses = json_number(json_get(call->arguments, "uses"), 1);
@@ -211,24 +275,25 @@ static void make_token(struct node_cluster *cluster, struct control_call *call)
     }
     struct token token;
     char text[TOKEN_TEXT_SIZE];
-    memcpy(token.fingerprint, cluster->identity.fingerprint.bytes, sizeof token.fingerprint);
+    memcpy(token.fingerprint, control->cluster->identity.fingerprint.bytes,
+           sizeof token.fingerprint);
     os_random_fill(token.secret, sizeof token.secret);
     struct bytes secret = bytes_make(token.secret, sizeof token.secret);
     struct tls_digest digest = tls_sha256(&secret, 1);
     struct system_digest hash;
     memcpy(hash.bytes, digest.bytes, sizeof hash.bytes);
     uint64_t ttl_ms = (uint64_t)(ttl_s * 1000);
-    struct change *change = change_create(cluster, call);
+    struct change *change = change_create(control, call);
     say_of(change->answer, "a node that knows this token may join within %.0f s", ttl_s);
     json_set_text(change->answer, "token", token_encode(&token, text));
     json_set_unsigned(change->answer, "expires_ms", os_wall_clock_ms() + ttl_ms);
     json_set_unsigned(change->answer, "uses", (uint64_t)uses);
-    json_set_text(change->answer, "peer", cluster->peer_text);
+    json_set_text(change->answer, "peer", control->cluster->peer_text);
     tls_wipe(&token, sizeof token);
     tls_wipe(text, sizeof text);
     struct system_command command;
     system_token_add_command(&command, &hash, ttl_ms, (uint32_t)uses);
-    node_errand_send(cluster, &command, change_is_done, change);
+    node_errand_send(control->cluster, &command, change_is_done, change);
 }
 
 /* The node that the arguments name; 0: refused. */
@@ -242,10 +307,10 @@ static uint32_t node_argument(struct control_call *call)
     return (uint32_t)node;
 }
 
-static void set_state(struct node_cluster *cluster, struct control_call *call, uint32_t node,
+static void set_state(struct node_control *control, struct control_call *call, uint32_t node,
                       enum system_node_state state, const char *text)
 {
-    struct change *change = change_create(cluster, call);
+    struct change *change = change_create(control, call);
     say_of(change->answer, text, node);
     json_set_unsigned(change->answer, "node", node);
     json_set_text(change->answer, "state", system_node_state_name(state));
@@ -253,20 +318,20 @@ static void set_state(struct node_cluster *cluster, struct control_call *call, u
     change->state = state;
     struct system_command command;
     system_node_state_command(&command, node, state);
-    node_errand_send(cluster, &command, change_is_done, change);
+    node_errand_send(control->cluster, &command, change_is_done, change);
 }
 
-static void drain(struct node_cluster *cluster, struct control_call *call)
+static void drain(struct node_control *control, struct control_call *call)
 {
     uint32_t node = node_argument(call);
     if (node == 0) {
         return;
     }
     if (json_flag(json_get(call->arguments, "cancel"), false)) {
-        set_state(cluster, call, node, SYSTEM_NODE_ACTIVE, "node %" PRIu32 " is active again");
+        set_state(control, call, node, SYSTEM_NODE_ACTIVE, "node %" PRIu32 " is active again");
         return;
     }
-    set_state(cluster, call, node, SYSTEM_NODE_DRAINING,
+    set_state(control, call, node, SYSTEM_NODE_DRAINING,
               "node %" PRIu32 " is being emptied; `tutti nodes` tells when it is drained");
 }
 
@@ -298,16 +363,19 @@ static void remove_if_empty(const struct question *question)
                        node, question->finding.needing_shard, node);
         return;
     }
-    set_state(question->cluster, call, node, SYSTEM_NODE_REMOVED,
+    set_state(question->context, call, node, SYSTEM_NODE_REMOVED,
               "node %" PRIu32 " is no part of the cluster any more");
 }
 
-static void remove_node(struct node_cluster *cluster, struct control_call *call)
+static void remove_node(struct node_control *control, struct control_call *call)
 {
     uint32_t node = node_argument(call);
     if (node != 0) {
-        ask_nodes(&(struct question){
-            .cluster = cluster, .call = call, .finding = {.node = node}, .go_on = remove_if_empty});
+        ask_nodes(&(struct question){.cluster = control->cluster,
+                                     .call = call,
+                                     .finding = {.node = node},
+                                     .go_on = remove_if_empty,
+                                     .context = control});
     }
 }
 
@@ -475,21 +543,23 @@ static void start_transfer(struct node_cluster *cluster, struct list *transfers,
 
 /* ---- The others ------------------------------------------------------------------------------ */
 
-static void set_replicas(struct node_cluster *cluster, struct control_call *call)
+static void set_replicas(struct node_control *control, struct control_call *call)
 {
     double replicas = json_number(json_get(call->arguments, "replicas"), 0);
     if (replicas != 1 && replicas != 3 && replicas != 5) {
         control_refuse(call, 400, "arguments", "replicas must be 1, 3 or 5");
         return;
     }
-    struct change *change = change_create(cluster, call);
+    struct change *change = change_create(control, call);
     say_of(change->answer, "%.0f replicas from now on; they are added or removed by themselves",
            replicas);
+    change->replicas = (uint32_t)replicas;
     json_set_unsigned(change->answer, "replicas", (uint64_t)replicas);
-    json_set_unsigned(change->answer, "before", system_settings(cluster->shards->system)->replicas);
+    json_set_unsigned(change->answer, "before",
+                      system_settings(control->cluster->shards->system)->replicas);
     struct system_command command;
     system_setting_command(&command, (uint32_t)replicas, 0);
-    node_errand_send(cluster, &command, change_is_done, change);
+    node_errand_send(control->cluster, &command, change_is_done, change);
 }
 
 static void records_came(void *context, int status, struct bytes reply)
@@ -522,12 +592,13 @@ static void records_came(void *context, int status, struct bytes reply)
     memory_free(change);
 }
 
-static void answer_audit(struct node_cluster *cluster, struct control_call *call)
+static void answer_audit(struct node_control *control, struct control_call *call)
 {
     double count = json_number(json_get(call->arguments, "count"), 100);
     struct system_command command;
-    struct change *change = change_create(cluster, call);
+    struct change *change = change_create(control, call);
     system_auditlog_command(&command, count < 1 ? 1 : count > 1000 ? 1000 : (uint32_t)count);
+    struct node_cluster *cluster = control->cluster;
     const struct node_shard *first = node_shards_first(cluster->shards);
     bool is_old = first->leader == 0 && node_cluster_has_rows(cluster);
     json_set_boolean(change->answer, "may_be_old", is_old);
@@ -550,22 +621,22 @@ static void call(void *context, struct control_call *call)
         ask_nodes(&(struct question){.cluster = cluster, .call = call});
         return;
     case CONTROL_AUDIT:
-        answer_audit(cluster, call);
+        answer_audit(control, call);
         return;
     case CONTROL_TOKEN:
-        make_token(cluster, call);
+        make_token(control, call);
         return;
     case CONTROL_DRAIN:
-        drain(cluster, call);
+        drain(control, call);
         return;
     case CONTROL_REMOVE:
-        remove_node(cluster, call);
+        remove_node(control, call);
         return;
     case CONTROL_TRANSFER:
         start_transfer(cluster, &control->transfers, call);
         return;
     case CONTROL_REPLICAS:
-        set_replicas(cluster, call);
+        set_replicas(control, call);
         return;
     case CONTROL_SPLIT:
         node_control_split(cluster, &control->splits, call);
@@ -586,6 +657,7 @@ int node_control_open(struct node_control **control, struct node_cluster *cluste
     created->cluster = cluster;
     list_init(&created->splits);
     list_init(&created->transfers);
+    list_init(&created->changes);
     struct control_backend backend = {.call = call, .context = created};
     created->control = control_create(cluster->loop, &backend);
     int status =
@@ -604,6 +676,7 @@ void node_control_close(struct node_control *control)
         control_destroy(control->control);
         node_control_end_splits(&control->splits);
         end_transfers(&control->transfers);
+        end_changes(&control->changes);
         memory_free(control);
     }
 }

@@ -202,6 +202,7 @@ void node_roster_note_state(struct node_cluster *cluster, uint32_t node,
                             enum system_node_state state)
 {
     struct node_peer *peer = node_roster_find(cluster, node);
+    cluster->is_roster_answer_old = true;
     if (state == SYSTEM_NODE_REMOVED) {
         return; /* Who is removed is no peer any more: that comes with the rows. */
     }
@@ -246,7 +247,8 @@ static void roster_came(void *context, int status, struct bytes reply)
 {
     struct node_cluster *cluster = context;
     struct system_nodes nodes;
-    if (status != 0 || system_reply_nodes(reply, &nodes, NULL) != 0) {
+    if (cluster->is_roster_answer_old || status != 0 ||
+        system_reply_nodes(reply, &nodes, NULL) != 0) {
         return;
     }
     for (uint32_t i = 0; i < nodes.node_count; i++) {
@@ -263,6 +265,7 @@ void node_roster_ask(struct node_cluster *cluster, uint64_t now_ms)
         return;
     }
     cluster->roster_asked_at_ms = now_ms;
+    cluster->is_roster_answer_old = false;
     struct system_command command;
     system_nodes_command(&command);
     node_errand_try(cluster, &command, roster_came, cluster);
