@@ -54,22 +54,25 @@ static void judge_serving(struct node *node, struct admin_verdict *verdict)
     struct node_log_statistics log;
     node_log_get_statistics(node->node_log, &log);
     enum store_health health = store_get_health(node->store, &reason);
-    struct node_led led = node_shards_look_who_is_led(&node->shards);
+    bool is_log_full = log.is_out_of_space || health == STORE_FULL;
+    bool is_full = is_log_full || node_maintenance_is_full(node->maintenance);
+    struct node_led led = node_shards_look_who_is_led(&node->shards, LEADERLESS_MS);
     if (health == STORE_FAILED) {
         say(verdict, false, false, "");
         (void)snprintf(verdict->text, sizeof verdict->text, "store failed: %.200s", reason.message);
-    } else if (led.leaderless_ms >= LEADERLESS_MS) {
+    } else if (led.leaderless_count > 0) {
         say(verdict, led.leaderless_count < led.member_count, false, "");
         (void)snprintf(verdict->text, sizeof verdict->text,
                        "no leader: of %" PRIu32 " of %" PRIu32
                        " shards on this node none is known, so they answer nobody; "
-                       "`tutti why` tells what is missing.",
-                       led.leaderless_count, led.member_count);
-    } else if (log.is_out_of_space || health == STORE_FULL) {
+                       "`tutti why` tells what is missing.%s",
+                       led.leaderless_count, led.member_count,
+                       is_full ? " The disk of this node is full, too." : "");
+    } else if (is_log_full) {
         say(verdict, true, false,
             "disk full: writes wait until space is freed, and then go on by themselves; reads are "
             "answered.");
-    } else if (node_maintenance_is_full(node->maintenance)) {
+    } else if (is_full) {
         say(verdict, true, false, "");
         (void)snprintf(verdict->text, sizeof verdict->text,
                        "disk full: %" PRIu64
@@ -200,7 +203,7 @@ static void collect_replicas(const struct node *node, struct metrics *metrics)
 {
     const struct node_shards *shards = &node->shards;
     GAUGE("tutti_node_replicas", "Replicas of shards on this node.",
-          node_shards_look_who_is_led(shards).member_count);
+          node_shards_look_who_is_led(shards, LEADERLESS_MS).member_count);
     GAUGE("tutti_node_leaders", "Shards that this node leads.", node_shards_leading_count(shards));
     for (uint32_t i = 0; i < shards->count && shards->count <= REPLICA_METRICS_MAX; i++) {
         struct node_figures figures;

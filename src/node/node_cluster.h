@@ -229,6 +229,7 @@ void node_versions_split(struct node_cluster *cluster);
 void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms);
 /* Of what is known of a node: does it say that its disk is slow? */
 bool node_pace_is_slow(const struct member_view *view);
+bool node_pace_is_full(const struct member_view *view);
 
 /* ---- node_frame.c ---------------------------------------------------------------------------- */
 

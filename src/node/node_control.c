@@ -95,8 +95,10 @@ static void find(const struct overview *overview, struct finding *finding)
     finding->leader = shard != NULL && shard->is_told ? shard->leader : 0;
     finding->has_replica = shard != NULL && node_overview_has_replica(shard, finding->node);
     finding->replica_count = node != NULL ? node->replica_count : 0;
-    finding->needing_shard = node_overview_needs(overview, finding->node);
-    finding->untold_shard = node_overview_untold(overview);
+    if (finding->shard == 0) { /* The node is to be removed. */
+        finding->needing_shard = node_overview_needs(overview, finding->node);
+        finding->untold_shard = node_overview_untold(overview);
+    }
 }
 
 /* The shards are many: not on the loop. */

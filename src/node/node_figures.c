@@ -75,10 +75,10 @@ void node__figures_publish(struct node_shard *shard)
     figures->is_member =
         raft_configuration_has_member(shard_configuration(shard->shard), shards->self);
     figures->is_leaderless = figures->is_member && figures->shard.leader == 0;
-    shards->member_count += (uint32_t)figures->is_member - before.is_member;
-    if (figures->is_leaderless && shards->leaderless_count == 0) {
-        shards->leaderless_since_ms = os_monotonic_ms();
+    if (figures->is_leaderless && !before.is_leaderless) {
+        figures->leaderless_since_ms = os_monotonic_ms();
     }
+    shards->member_count += (uint32_t)figures->is_member - before.is_member;
     shards->leaderless_count += (uint32_t)figures->is_leaderless - before.is_leaderless;
     shards->leading_count += (uint32_t)(figures->shard.role == RAFT_ROLE_LEADER) -
                              (before.shard.role == RAFT_ROLE_LEADER);
@@ -118,15 +118,18 @@ void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
     os_mutex_unlock(shards->figures_mutex);
 }
 
-struct node_led node_shards_look_who_is_led(const struct node_shards *shards)
+struct node_led node_shards_look_who_is_led(const struct node_shards *shards, uint64_t for_ms)
 {
+    uint64_t now_ms = os_monotonic_ms();
     os_mutex_lock(shards->figures_mutex);
-    struct node_led led = {
-        .member_count = shards->member_count,
-        .leaderless_count = shards->leaderless_count,
-        .leaderless_ms =
-            shards->leaderless_count > 0 ? os_monotonic_ms() - shards->leaderless_since_ms : 0,
-    };
+    struct node_led led = {.member_count = shards->member_count};
+    uint32_t left = shards->leaderless_count;
+    for (uint32_t i = 0; left > 0 && i < shards->count; i++) {
+        const struct node_figures *figures = &shards->figures[i];
+        left -= figures->is_leaderless;
+        led.leaderless_count +=
+            figures->is_leaderless && now_ms - figures->leaderless_since_ms >= for_ms;
+    }
     os_mutex_unlock(shards->figures_mutex);
     return led;
 }

@@ -261,8 +261,6 @@ void node_maintenance_emptied(struct node_maintenance *maintenance, uint32_t pla
 /* Any thread: is the free space below the reserve? */
 bool node_maintenance_is_full(const struct node_maintenance *maintenance);
 uint64_t node_maintenance_free_bytes(const struct node_maintenance *maintenance);
-/* Of a file system of that size: with less than this free, a node counts its disk as full. */
-uint64_t node_maintenance_reserve_bytes(uint64_t capacity_bytes);
 
 /* ---- node_shard.c: the replicas of this node --------------------------------------------------- */
 
@@ -344,7 +342,8 @@ struct node_figures {
     struct shard_statistics shard;
     struct kv_statistics kv;
     bool is_member;     /* Of the shard's group; others are open, and have nothing. */
-    bool is_leaderless; /* It is one, and knows no leader. */
+    bool is_leaderless; /* It is one, and knows no leader, since: */
+    uint64_t leaderless_since_ms;
 };
 
 /* Places at which something changed since they were taken. */
@@ -452,8 +451,7 @@ struct node_shards {
     uint32_t leading_count;
     uint32_t member_count;
     uint32_t leaderless_count;
-    uint64_t leaderless_since_ms; /* That there has been one or more. */
-    struct node_changes changes;  /* Under the mutex: whose figures were published. */
+    struct node_changes changes; /* Under the mutex: whose figures were published. */
     uint64_t figures_at_ms;
     struct node_refused *refused; /* By node_place_of() the shard, which need not be open. */
     struct list refusing;         /* Those that have some: tried again each tick. */
@@ -497,11 +495,10 @@ uint32_t node_shards_take_changes(struct node_shards *shards,
                                   uint32_t places[SLOTS_SHARD_COUNT_MAX]);
 struct node_led {
     uint32_t member_count;     /* Shards of whose groups this node is a member. */
-    uint32_t leaderless_count; /* Those of which no leader is known here; */
-    uint64_t leaderless_ms;    /* for how long there has been one or more. */
+    uint32_t leaderless_count; /* Those of which no leader has been known here for so long. */
 };
 /* Any thread. */
-struct node_led node_shards_look_who_is_led(const struct node_shards *shards);
+struct node_led node_shards_look_who_is_led(const struct node_shards *shards, uint64_t for_ms);
 /* Any thread: how many of them lead their shards. */
 uint32_t node_shards_leading_count(const struct node_shards *shards);
 /* The sums over all replicas, where sums make sense; else of the first. */

@@ -48,7 +48,7 @@ struct node_maintenance {
     bool is_flush_failing;
 };
 
-uint64_t node_maintenance_reserve_bytes(uint64_t capacity_bytes)
+static uint64_t reserve_bytes(uint64_t capacity_bytes)
 {
     uint64_t reserve = capacity_bytes / RESERVE_SHARE;
     reserve = reserve < RESERVE_SIZE_BYTES_MIN ? RESERVE_SIZE_BYTES_MIN : reserve;
@@ -66,7 +66,7 @@ static void watch_space(struct node_maintenance *maintenance)
         OS_LOG_WARN(maintenance->options.log, "node.space_unknown", "reason=%s", error.message);
         return;
     }
-    uint64_t reserve = node_maintenance_reserve_bytes(total_size_bytes);
+    uint64_t reserve = reserve_bytes(total_size_bytes);
     bool was_full = atomic_load(&maintenance->is_full);
     /* A full disk must gain a little before it counts as free again. */
     bool is_full = free_size_bytes < reserve + (was_full ? reserve / 4 : 0);

@@ -93,6 +93,8 @@ static void take_gossip(struct overview *overview, const struct node_cluster *cl
         }
         node->state = view.node == cluster->self ? MEMBER_STATE_ALIVE : view.state;
         node->is_heard_of = true;
+        node->is_full =
+            view.node == cluster->self ? cluster->pace.is_full : node_pace_is_full(&view);
         node->silent_ms = now_ms > view.since_ms ? now_ms - view.since_ms : 0;
     }
     overview->peer_count = cluster->peer_count;

@@ -29,6 +29,7 @@ struct overview_node {
     uint32_t id;
     enum member_state state;
     bool is_heard_of;
+    bool is_full; /* Its disk, as it says: it refuses writes that need space. */
     uint64_t silent_ms;
     uint32_t replica_count;
     uint32_t leader_count;

@@ -32,13 +32,12 @@ static void add_led(struct buffer *answer, wal_shard shard, raft_term term,
     inquiry_answer_add(answer, &replica);
 }
 
-static void begin_answer(struct node_survey *survey, raft_node node, enum node_answer_kind kind,
-                         uint64_t free_bytes)
+static void begin_answer(struct node_survey *survey, raft_node node, enum node_answer_kind kind)
 {
     const uint64_t figures[INQUIRY_FIGURE_COUNT] = {
         [INQUIRY_UPTIME_S] = 5,
         [INQUIRY_DISK_CAPACITY_BYTES] = CAPACITY_BYTES,
-        [INQUIRY_DISK_FREE_BYTES] = free_bytes,
+        [INQUIRY_DISK_FREE_BYTES] = CAPACITY_BYTES / 2,
     };
     static const struct histogram latencies[INQUIRY_LATENCY_COUNT];
     struct node_answer *answer = &survey->answers[survey->answer_count++];
@@ -65,12 +64,11 @@ static struct overview *overview_create_with(raft_node full)
     overview->written = memory_allocate_zeroed(3, sizeof overview->written[0]);
     overview->written_count = 3;
     for (uint32_t i = 0; i < 3; i++) {
-        overview->nodes[i] =
-            (struct overview_node){.id = i + 1, .is_heard_of = true, .lag_ms = INQUIRY_UNKNOWN};
+        overview->nodes[i] = (struct overview_node){
+            .id = i + 1, .is_heard_of = true, .is_full = i + 1 == full, .lag_ms = INQUIRY_UNKNOWN};
         overview->written[i] = (struct system_node){.id = i + 1};
         overview->written[i].state = SYSTEM_NODE_ACTIVE;
-        begin_answer(overview->survey, i + 1, i < 2 ? NODE_ANSWER_CAME : NODE_ANSWER_LATE,
-                     i + 1 == full ? 1 : CAPACITY_BYTES / 2);
+        begin_answer(overview->survey, i + 1, i < 2 ? NODE_ANSWER_CAME : NODE_ANSWER_LATE);
     }
     return overview;
 }

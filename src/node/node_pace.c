@@ -10,7 +10,8 @@
  * then the shards hand over by themselves (RAFT_PERSIST_TIMEOUT_MS), and nobody hands anything back to
  * a node whose log does not grow.
  *
- * A full one counts as slow: who leads refuses writes that need space, though others may have room.
+ * A full one counts as slow: who leads refuses writes that need space, though others may have room. And it is
+ * told that it is full, for those who are asked how the cluster is.
  *
  * How much could it hold, and how much does it? Its own data, and what is free: what else is on the disk is no
  * room for replicas. It is told again when it has changed by a twentieth of the whole, so that nothing moves
@@ -28,8 +29,9 @@ enum {
     IN_TIME_COUNT = 10, /* So many in time, none late between them: slow no more. */
 };
 
-/* The bit of member_load.conditions. */
+/* The bits of member_load.conditions. */
 #define CONDITION_SLOW_DISK 1u
+#define CONDITION_FULL_DISK 2u
 
 static void say(struct node_cluster *cluster)
 {
@@ -39,7 +41,8 @@ static void say(struct node_cluster *cluster)
         return;
     }
     struct member_meta meta = *view.meta;
-    meta.load.conditions = pace->is_slow || pace->is_full ? CONDITION_SLOW_DISK : 0;
+    meta.load.conditions = (pace->is_slow || pace->is_full ? CONDITION_SLOW_DISK : 0) |
+                           (pace->is_full ? CONDITION_FULL_DISK : 0);
     meta.load.capacity_bytes = pace->capacity_bytes;
     meta.load.used_bytes = pace->used_bytes;
     struct member_input input = {.kind = MEMBER_INPUT_UPDATE_SELF, .meta = &meta};
@@ -130,4 +133,9 @@ void node_pace_tick(struct node_cluster *cluster, uint64_t now_ms)
 bool node_pace_is_slow(const struct member_view *view)
 {
     return view->meta != NULL && (view->meta->load.conditions & CONDITION_SLOW_DISK) != 0;
+}
+
+bool node_pace_is_full(const struct member_view *view)
+{
+    return view->meta != NULL && (view->meta->load.conditions & CONDITION_FULL_DISK) != 0;
 }

@@ -235,15 +235,8 @@ static uint32_t answer_of(const struct overview *overview, uint32_t node)
 
 bool node_overview_is_full(const struct overview *overview, uint32_t node)
 {
-    const struct node_survey *survey = overview->survey;
-    uint32_t place = answer_of(overview, node);
-    if (place == survey->answer_count || survey->answers[place].kind != NODE_ANSWER_CAME) {
-        return false;
-    }
-    const uint64_t *figures = overview->messages[place].figures;
-    uint64_t capacity_bytes = figures[INQUIRY_DISK_CAPACITY_BYTES];
-    return capacity_bytes != INQUIRY_UNKNOWN && capacity_bytes > 0 &&
-           figures[INQUIRY_DISK_FREE_BYTES] < node_maintenance_reserve_bytes(capacity_bytes);
+    const struct overview_node *known = node_overview_node(overview, node);
+    return known != NULL && known->is_full && known->state != MEMBER_STATE_DEAD;
 }
 
 /* What the node said of itself, or why there is nothing. */
