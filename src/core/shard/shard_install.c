@@ -11,6 +11,9 @@
  *   switching  the real rows go, the staged ones are copied to their place, and at last, with one
  *              batch, the meta row to its own, and staged rows and mark go
  *
+ * Real rows are those of the range that the store has. A batch with a split that was written, but could not be
+ * flushed, may have made that smaller: switching waits until it is, or the rows of the child would go.
+ *
  * A crash before the mark is durable leaves the replica as it was; after it, switching begins once
  * more at the next start. While it lasts nothing is read or applied, but the replica votes,
  * acknowledges and gathers entries. */
@@ -526,6 +529,10 @@ uint64_t shard__install_tick(struct shard *shard, uint64_t now_ms)
     if (install->stage == INSTALL_MARKED) {
         if (shard__is_store_busy(shard)) {
             return now_ms + BUSY_RETRY_MS;
+        }
+        if (shard__is_split_under_way(shard)) {
+            PROBE("shard.install_waits_for_split");
+            return shard__hand_over_due(shard, now_ms);
         }
         begin_switching(shard, install);
         return now_ms + BUSY_RETRY_MS;

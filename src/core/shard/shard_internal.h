@@ -455,6 +455,8 @@ bool shard__is_store_due(const struct shard *shard);
 uint64_t shard__hand_over_due(struct shard *shard, uint64_t now_ms);
 /* Is anything on its way to or from the store? */
 bool shard__is_store_busy(const struct shard *shard);
+/* Is a batch with SPLIT on its way, or refused? The store may have it, and not durably. */
+bool shard__is_split_under_way(const struct shard *shard);
 
 /* ---- shard_request.c ------------------------------------------------------------------------- */
 

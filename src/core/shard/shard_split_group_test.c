@@ -10,6 +10,7 @@
 
 #include "base/memory/memory.h"
 #include "core/shard/shard_group.h"
+#include "core/shard/shard_internal.h"
 
 enum { CHILD = 7, MIDDLE = SLOTS_COUNT / 2 }; /* 'n' begins at the middle. */
 
@@ -106,6 +107,48 @@ static void test_a_snapshot_carries_over_the_split(void **state)
     shard__group_destroy(&group);
 }
 
+/* The store has the batch with SPLIT, and the disk was full when it was to be flushed: the child's rows are not the
+ * parent's any more, though the parent does not know it yet. A snapshot of the parent leaves them alone. */
+static void test_a_snapshot_waits_for_a_split_that_is_half_stored(void **state)
+{
+    (void)state;
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    shard__group_put(&group, "b", "1");
+    shard__group_put(&group, "z", "2");
+    struct shard__world *late = shard__group_follower(&group);
+    memstore_set_faults(late->memstore, (struct memstore_faults){.full_percent = 100});
+    split(&group);
+    const uint8_t child_key[] = {0x01, 'S', 0, 0, 0, CHILD};
+    struct buffer child = shard__group_row(late, bytes_make(child_key, sizeof child_key));
+    assert_true(child.size_bytes > 0 && rows_is_committing(late->shard->rows));
+    group.is_cut_off[late->self - 1] = true;
+    shard__group_put(&group, "c", "3");
+    for (uint32_t i = 0; i < SHARD__GROUP_COUNT; i++) { /* Their logs begin behind it. */
+        struct shard__world *world = group.worlds[i];
+        if (world != late) {
+            memstore_flush(world->memstore);
+            shard__world_stop(world);
+            shard__world_start(world, true);
+        }
+    }
+    shard__group_run(&group, 2000);
+    memstore_set_faults(late->memstore, (struct memstore_faults){0});
+    late->shard->retry_at_ms = UINT64_MAX; /* The next attempt is far away. */
+    group.is_cut_off[late->self - 1] = false;
+    shard__group_run(&group, 3000);
+    assert_true(rows_is_committing(late->shard->rows));
+    shard__group_expect_row(late, BYTES("z"), BYTES("2"));
+    late->shard->retry_at_ms = 0;
+    shard__group_run(&group, 2000);
+    assert_true(shard_stored_index(late->shard) >= late->child_index);
+    shard__group_expect_row(late, BYTES("c"), BYTES("3"));
+    shard__group_expect_row(late, BYTES("z"), BYTES("2"));
+    shard__group_expect_row(late, bytes_make(child_key, sizeof child_key), buffer_bytes(&child));
+    buffer_deinit(&child);
+    shard__group_destroy(&group);
+}
+
 /* Who has nothing and has shrunk takes neither the first entries of the log nor a snapshot with the slots
  * that are another's, however often they come; after the split it is filled. */
 static void narrow_replica_waits(bool does_log_begin_late)
@@ -196,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_child_has_a_leader_at_once),
         cmocka_unit_test(test_a_snapshot_carries_over_the_split),
+        cmocka_unit_test(test_a_snapshot_waits_for_a_split_that_is_half_stored),
         cmocka_unit_test(test_a_narrow_replica_waits_for_its_snapshot),
         cmocka_unit_test(test_a_split_that_is_told_of_is_committed),
     };

@@ -178,6 +178,11 @@ void shard_write_done(struct shard_write *write)
     }
 }
 
+bool shard__is_split_under_way(const struct shard *shard)
+{
+    return rows_is_committing(shard->rows) && shard->write.has_split;
+}
+
 bool shard__is_store_busy(const struct shard *shard)
 {
     return shard->is_writing || shard->reads_elsewhere > 0;
