@@ -185,6 +185,37 @@ static void test_late_reads(void **state)
     check_late_answers("GET k\r\n");
 }
 
+/* Those that are under way fill what a tick may answer, and all of it goes out at once: others go on in the next tick,
+ * and do not wait for a look that is taken each second. */
+static void test_late_reads_go_on_at_once(void **state)
+{
+    enum { CLIENT_COUNT = 16, TURN_COUNT = 10, LONG_MS = 5000 };
+    struct world *world = world_create(&(struct world_options){0});
+    int clients[CLIENT_COUNT];
+    for (int i = 0; i < CLIENT_COUNT; i++) {
+        clients[i] = world_connect(world);
+    }
+    struct buffer value = {0};
+    fill(&value, MEBIBYTE);
+    set_large(clients[0], &value);
+    world_set_reading_late(world, true);
+    uint64_t began_ms = os_monotonic_ms();
+    for (int turn = 0; turn < TURN_COUNT; turn++) { /* Some begin, and the others wait. */
+        for (int i = 0; i < CLIENT_COUNT; i++) {
+            world_send(clients[i], BYTES("GET k\r\n"));
+        }
+        for (int i = 0; i < CLIENT_COUNT; i++) {
+            receive_large(clients[i], &value, 1);
+        }
+    }
+    assert_in_range(os_monotonic_ms() - began_ms, 0, LONG_MS);
+    buffer_deinit(&value);
+    for (int i = 0; i < CLIENT_COUNT; i++) {
+        (void)close(clients[i]);
+    }
+    world_destroy(world);
+}
+
 /* Writes that answer a value. */
 static void test_late_writes(void **state)
 {
@@ -400,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_large_values),
         cmocka_unit_test(test_late_reader),
         cmocka_unit_test(test_late_reads),
+        cmocka_unit_test(test_late_reads_go_on_at_once),
         cmocka_unit_test(test_late_writes),
         cmocka_unit_test(test_writes_that_answer_little),
         cmocka_unit_test(test_a_value_of_the_whole_budget),

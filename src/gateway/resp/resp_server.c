@@ -274,6 +274,9 @@ static void end_of_tick(void *context)
         struct list *member = list_pop_front(&ready);
         resp__connection_go_on(LIST_ITEM(member, struct connection, ready_link));
     }
+    if (!list_is_empty(&ready)) { /* Perhaps all of them were busy before. */
+        os_loop_tick_again(server->loop);
+    }
     list_append_all(&ready, &server->ready); /* Who had no turn is first in the next tick. */
     list_append_all(&server->ready, &ready);
     if (!list_is_empty(&server->busy) || !list_is_empty(&server->spreads) ||
