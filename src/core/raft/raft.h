@@ -150,8 +150,8 @@ struct raft_message {
     raft_term index_term;
     uint32_t entry_count;
     raft_index commit_index; /* APPEND_REQUEST; HEARTBEAT_REQUEST: at most what the receiver has. */
-    /* APPEND_REQUEST: the leader's. HEARTBEAT_REQUEST: all that is committed, whether the receiver
-     * has it or not (I8). Rejected reply: a hint where to go on. */
+    /* APPEND_REQUEST: the leader's. HEARTBEAT_REQUEST: what the receiver needs to be whole (I8).
+     * Rejected reply: a hint where to go on. */
     raft_index last_index;
     raft_term last_term; /* Rejected reply: the hint's term. */
 

@@ -147,6 +147,9 @@ void raft__send_heartbeat(struct raft *raft, const struct raft_replica *replica)
     message->is_quiet = raft->is_quiet;
     bool is_answered = replica->mark_index != 0 && replica->mark_index <= raft->commit_index;
     message->mark = is_answered ? replica->mark : 0;
+    if (is_answered && replica->match_index >= replica->mark_index) {
+        message->last_index = message->commit_index; /* It has this, however far the others are. */
+    }
 }
 
 static void send_append(struct raft *raft, const struct raft_replica *replica, raft_index index,

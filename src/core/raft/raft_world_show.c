@@ -119,11 +119,11 @@ static void show_details(struct buffer *target, const struct raft_message *messa
     case RAFT_MESSAGE_TIMEOUT_NOW:
         break;
     }
-    if (message->mark != 0) { /* The number itself is random. */
-        buffer_append_format(target, "%s",
-                             message->kind == RAFT_MESSAGE_HEARTBEAT_REQUEST
-                                 ? " whole if it has all that is committed"
-                                 : " impaired");
+    /* The number itself is random. */
+    if (message->mark != 0 && message->kind == RAFT_MESSAGE_HEARTBEAT_REQUEST) {
+        buffer_append_format(target, " whole if it has entry %" PRIu64, message->last_index);
+    } else if (message->mark != 0) {
+        buffer_append(target, BYTES(" impaired"));
     }
 }
 
