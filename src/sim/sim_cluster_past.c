@@ -6,6 +6,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "sim/sim_cluster_stale.h"
 
 struct record {
@@ -177,6 +178,16 @@ static struct period period_of(const struct cluster_past *past, uint64_t version
     };
 }
 
+/* Who reads knows what time it was where it thinks that it is. The rows may be of any command up to `read->to`, though
+ * from before `end`, and a later one may have removed what had expired by then. */
+static struct period period_of_reader(const struct cluster_past *past,
+                                      const struct cluster_read *read, uint64_t end)
+{
+    uint64_t last = number_min(end, read->to + 1) - 1;
+    uint64_t last_ms = period_of(past, last, last + 1).there_ms;
+    return (struct period){read->durable_ms, number_max(read->durable_ms, last_ms)};
+}
+
 /* The newest one up to `version`; one of a key that never was, if there is none. `*end`, if it is later: where the
  * next one begins. */
 static struct record record_at(const struct cluster_past *past, struct bytes name, uint64_t version,
@@ -226,9 +237,9 @@ static bool is_right_at(const struct cluster_past *past, uint16_t opcode,
     for (uint32_t i = 0; i < read->argument_count; i++) {
         records[i] = record_at(past, read->arguments[i], version, end);
     }
-    struct period period = {read->durable_ms, read->durable_ms};
-    if (read->durable_ms == 0) {
-        period = period_of(past, version, *end);
+    struct period period = period_of(past, version, *end);
+    if (read->durable_ms != 0) {
+        period = period_of_reader(past, read, *end);
     }
     struct bytes rest = read->reply;
     if (rest.data[0] == '*') {
