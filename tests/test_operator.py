@@ -12,6 +12,7 @@ import redis
 
 from harness import BINARY, post
 from test_cluster import Cluster, three, cluster  # pylint: disable=unused-import
+from test_slow_disk import disks  # pylint: disable=unused-import
 from test_shards import shards_of, wait_for
 
 
@@ -166,6 +167,15 @@ def test_who_was_told_of_a_change_sees_it_there(three):
                 assert status == 200, answer
                 state = post(node, "nodes", {"all": True})[1]["nodes"][2]["state"]
                 assert state in expected, (turn, body)
+
+
+@pytest.mark.parametrize("words, said", [(["audit"], "bootstrap"), (["split", "--shard", "1", "--at", "9000"], "")])
+def test_who_asks_before_the_cluster_is_made_waits(make_node, disks, words, said):
+    """A node serves before it has written down that it is a cluster: on a slow disk there is time to ask."""
+    disks[0].delay(0.3)
+    node = make_node(environment=disks[0].environment).start()
+    shown = tutti(node, *words)
+    assert "no cluster" not in shown.stderr and said in shown.stdout, shown
 
 
 def test_what_is_asked_meanwhile_waits(four):

@@ -294,8 +294,8 @@ bool node_view_find_leader(struct node_view *view, uint16_t slot, struct resp_pl
 /* A command of the system service on its way; `done` at most once, with the status of the way and
  * the reply (borrowed): what is still under way when the node ends is over without a word. NULL: nobody listens. */
 typedef void (*node_errand_done)(void *context, int status, struct bytes reply);
-/* Sends a copy, for somebody who waits: a first shard that is busy is asked again for up to five seconds,
- * and only then -EBUSY. Errands do not wait for each other. */
+/* Sends a copy, for somebody who waits: a first shard that is busy, or has no cluster yet, is asked again for up to
+ * five seconds, and only then is that the answer. Errands do not wait for each other. */
 void node_errand_send(struct node_cluster *cluster, const struct system_command *command,
                       node_errand_done done, void *context);
 /* Once: what is refused as busy is thought of again, and may be another thing then. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands of service/system go the way of any client's request: through the route, to whoever
  * leads the first shard. Those that somebody waits for come again while that is busy: it is handing
- * its leadership over, say. */
+ * its leadership over, say, or a node that was just started has not made its cluster yet. */
 #include "base/assert/assert.h"
 #include "base/list/list.h"
 #include "base/memory/memory.h"
@@ -54,10 +54,11 @@ static void deliver(struct os_message *message)
 
 static void submit(void *context);
 
-/* Who is refused as busy has changed nothing, and comes again. False: not any more. */
-static bool is_sent_again(struct errand *errand, int status)
+/* Who is refused as busy, or is there before the cluster, has changed nothing, and comes again. False: not any more. */
+static bool is_sent_again(struct errand *errand, int status, struct bytes reply)
 {
-    if (status != -EBUSY || os_monotonic_ms() >= errand->again_until_ms) {
+    bool is_early = status == 0 && system_reply_is_early(reply);
+    if ((status != -EBUSY && !is_early) || os_monotonic_ms() >= errand->again_until_ms) {
         return false;
     }
     if (errand->timer == NULL) {
@@ -70,7 +71,7 @@ static bool is_sent_again(struct errand *errand, int status)
 static void answered(struct shard_request *request, int status, struct bytes reply)
 {
     struct errand *errand = LIST_ITEM(request, struct errand, request);
-    if (!is_sent_again(errand, status)) {
+    if (!is_sent_again(errand, status, reply)) {
         errand->status = status;
         buffer_append(&errand->reply, reply);
         end(errand);
@@ -92,10 +93,13 @@ static void submit(void *context)
     };
     struct reply reply = {.target = &errand->reply, .protocol = 2};
     int status = route_submit(errand->cluster->route, SLOTS_FIRST_SHARD, &errand->request, &reply);
-    if (status == SHARD_PENDING || is_sent_again(errand, status)) {
+    if (status == SHARD_PENDING) {
         return;
     }
     errand->status = status == SHARD_ANSWERED ? 0 : status;
+    if (is_sent_again(errand, errand->status, buffer_bytes(&errand->reply))) {
+        return;
+    }
     errand->message.deliver = deliver; /* Never from within. */
     os_loop_post(errand->cluster->loop, &errand->message);
 }

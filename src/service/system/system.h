@@ -285,6 +285,8 @@ void system_auditlog_command(struct system_command *command, uint32_t count_max)
  * -EINVAL: the arguments; -EAGAIN: not refused by this module (the shard is not ready, the disk is
  * full); ERROR_PROTOCOL: no reply of these commands. */
 MUST_USE int system_reply_number(struct bytes reply, uint64_t *number, struct error *error);
+/* Is it refused only because there is no cluster yet? */
+bool system_reply_is_early(struct bytes reply);
 
 struct system_nodes {
     struct system_settings settings;

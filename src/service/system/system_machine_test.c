@@ -388,6 +388,10 @@ static void test_malformed_replies(void **state)
     assert_int_equal(system_reply_number(BYTES("-STATE no\r\n"), &number, &error), -EPERM);
     assert_string_equal(error.message, "no");
     assert_int_equal(system_reply_number(BYTES("-STATELY no\r\n"), &number, &error), -EAGAIN);
+    assert_true(system_reply_is_early(BYTES("-NOCLUSTER there is no cluster yet\r\n")));
+    assert_false(system_reply_is_early(BYTES("-NOCLUSTER")));
+    assert_false(system_reply_is_early(BYTES("-STATE no\r\n")));
+    assert_false(system_reply_is_early(BYTES(":1\r\n")));
     system__world_deinit(&world);
 }
 

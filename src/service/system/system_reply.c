@@ -74,6 +74,13 @@ int system_reply_number(struct bytes reply, uint64_t *number, struct error *erro
     return 0;
 }
 
+bool system_reply_is_early(struct bytes reply)
+{
+    static const char early[] = "-NOCLUSTER ";
+    size_t size = sizeof early - 1;
+    return reply.size_bytes > size && memcmp(reply.data, early, size) == 0;
+}
+
 /* The bytes of a bulk string. */
 static int take_content(struct bytes reply, struct bytes *content, struct error *error)
 {
