@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 from differential import redis_server
-from test_shards import alone, client, three  # pylint: disable=unused-import
+from test_shards import alone, client, three, wait_for  # pylint: disable=unused-import
 
 KEYS = [f"key:{i}" for i in range(10)]
 ROUND_COUNT = 400
@@ -142,7 +142,7 @@ class Moves(threading.Thread):
     """Moves tokens from place to place; none is ever lost, or there twice. In the same transaction it counts, and looks."""
 
     def __init__(self, node, seed):
-        super().__init__()
+        super().__init__(daemon=True)  # It ends with a test that fails before it has ended it.
         self.node, self.chance, self.number = node, random.Random(seed), seed
         self.is_over, self.count, self.unknown, self.failure = False, 0, 0, None
         self.start()
@@ -196,9 +196,9 @@ def test_tokens_are_moved_by_many(alone, client):
     client.mset({key: f"t{i + 1}" for i, key in enumerate(KEYS[:4])})
     moves = [Moves(alone, seed) for seed in range(4)]
     time.sleep(4)
+    wait_for(lambda: sum(each.count for each in moves) > 20 or any(each.failure for each in moves), "many moves", seconds=30)
     end(moves)
     tokens_and_counts(client, moves)
-    assert sum(each.count for each in moves) > 20
 
 
 def test_tokens_are_moved_while_a_node_dies(three):
@@ -210,6 +210,6 @@ def test_tokens_are_moved_while_a_node_dies(three):
     time.sleep(4)
     three.nodes[2].start()
     time.sleep(1)
+    wait_for(lambda: sum(each.count for each in moves) > 10 or any(each.failure for each in moves), "some moves", seconds=30)
     end(moves)
     tokens_and_counts(client, moves)
-    assert sum(each.count for each in moves) > 10

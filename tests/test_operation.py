@@ -256,14 +256,19 @@ def test_status_of_the_weaker_mode(make_node):
     assert "node.weaker_durability" in node.log()
 
 
+def leave_space(point, size):
+    """No more than that; meanwhile others may take some: spare segments of the log are written after the start."""
+    with open(point / "ballast", "wb", buffering=0) as ballast:
+        while (too_much := os.statvfs(point).f_bavail * os.statvfs(point).f_frsize - size) > 0:
+            ballast.write(bytes(min(too_much, 1 << 20)))
+
+
 def test_status_of_a_full_disk(mounted):
     point = mounted("size=512m")
     node = Node(point / "data", ["--memory", "64mb"])
     node.log_path = pathlib.Path(str(point) + ".log")
     with node:
-        time.sleep(0.5)  # Spare segments of the log are written now, and take space.
-        space = os.statvfs(point)
-        (point / "ballast").write_bytes(bytes(space.f_bavail * space.f_bsize - (24 << 20)))
+        leave_space(point, 24 << 20)
         wait_for_verdict(node, "disk full: ")
         text = status(node)
         assert text.returncode == 1 and "Delete keys or free space" in text.stdout.splitlines()[0]
@@ -402,7 +407,9 @@ def test_metrics_are_well_formed_and_grow(node):
     assert after["tutti_memory_resident_bytes"] > 1 << 20 and after["tutti_memory_rows_bytes"] > 100_000
     assert after["tutti_memory_store_bytes"] > 0 and after["tutti_memory_limit_bytes"] >= 64 << 20
     assert after["tutti_disk_free_bytes"] > 0 and after["tutti_disk_full"] == 0
-    assert {after[f'tutti_log_lines_total{{level="{level}"}}'] for level in ("warn", "error")} == {0}
+    # Of a disk that is slow for others' sake a node has to warn, and of nothing else.
+    assert after['tutti_log_lines_total{level="warn"}'] <= node.log().count("level=warn event=node.slow_disk ")
+    assert after['tutti_log_lines_total{level="error"}'] == 0
 
 
 def test_counters_never_fall_while_the_node_is_busy(make_node):

@@ -297,7 +297,7 @@ def test_one_shard_is_cut_again_and_again(make_node):
         while not is_over:
             subprocess.run([BINARY, "token", "--data", str(node.data)], capture_output=True, timeout=60, check=False)
 
-    threads = [threading.Thread(target=ask) for _ in range(2)]
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for i in range(32):

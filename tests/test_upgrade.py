@@ -39,7 +39,7 @@ class Client:
         self.longest = 0.0
         self.is_over = False
         self.client = self.connect()
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def connect(self):
