@@ -339,7 +339,7 @@ def redis_server():
     process = subprocess.Popen(["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"],
                                stdout=subprocess.DEVNULL)
     try:
-        for _ in range(200):
+        for _ in range(1000):  # 20 seconds; it takes some milliseconds.
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

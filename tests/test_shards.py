@@ -290,8 +290,7 @@ def test_clients_that_know_clusters_go_to_each_leader(three):
         for first, last, leader, *replicas in slots(three.nodes[0]):
             said.update({slot: leader for slot in range(first, last + 1)})
             assert len(replicas) == 2
-        assert len(said) == SLOT_COUNT
-        return len(shards) == 4 and all(said[number * SLOT_COUNT // 4] == ports.get(shard["leader"])
+        return len(shards) == 4 and len(said) == SLOT_COUNT and all(said[number * SLOT_COUNT // 4] == ports.get(shard["leader"])
                                         for number, shard in enumerate(shards))
     wait_for(are_told, "leaders as `tutti shards` says", seconds=20)
     client = redis.RedisCluster(host="127.0.0.1", port=three.nodes[2].redis_port)
@@ -315,7 +314,7 @@ def test_clients_that_know_clusters_go_to_each_leader(three):
 
 @pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="needs redis-tools")
 def test_redis_benchmark_finds_all_leaders(three):
-    wait_for(lambda: {shard["leader"] for shard in shards_of(three)} == {1, 2, 3}, "all of them lead")
+    wait_for(lambda: len({leader for _, _, leader, *_ in slots(three.nodes[1])}) == 3, "all of them lead, as the one knows that is asked")
     result = subprocess.run(["redis-benchmark", "--cluster", "-p", str(three.nodes[1].redis_port), "-t", "set,get", "-n", "3000", "-r", "1000"],
                             capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0 and "Cluster has 3 master nodes" in result.stdout and "rror" not in result.stdout + result.stderr, result
