@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import termios
-import threading
 import time
 
 import pytest
@@ -310,8 +309,9 @@ def test_planned_splits_are_shown(control, tmp_path):
 # ---- On a terminal
 
 
-def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
-    """(exit code, what was written) of a command on a terminal; `keys` are typed once `until` was seen."""
+def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20, behind=None, happens=None):
+    """(exit code, what was written) of a command on a terminal; `keys` are typed once `until` was seen, and what `happens` does so once
+    `behind` was."""
     process, terminal = pty.fork()
     if process == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
@@ -329,6 +329,9 @@ def run_on_terminal(command, keys, size=(24, 80), until=None, timeout=20):
             if not piece:
                 break
             written += piece
+        if happens is not None and behind in written:
+            happens()
+            happens = None
         if keys and (until is None or until in written):
             os.write(terminal, keys)
             keys = b""
@@ -390,10 +393,8 @@ def test_top_does_not_say_twice_what_the_verdict_says(control, tmp_path):
 
 
 def test_top_goes_on_when_the_node_comes_back(control, tmp_path):
-    thread = threading.Timer(1.5, lambda: control(status=STATUS, nodes={"nodes": [node(1)]}))
-    thread.start()
-    code, written = run_on_terminal([str(BINARY), "top", "--data", str(tmp_path)], b"q", until=b"every shard has 3 replicas")
-    thread.join()
+    code, written = run_on_terminal([str(BINARY), "top", "--data", str(tmp_path)], b"q", until=b"every shard has 3 replicas",
+                                    behind=b"Trying again", happens=lambda: control(status=STATUS, nodes={"nodes": [node(1)]}))
     assert code == 0 and "no node runs on" in written and "Trying again" in written
 
 
