@@ -299,7 +299,7 @@ class Transfers(threading.Thread):
         assert self.failure is None
 
 
-def go_on(transfers, seconds=30):
+def go_on(transfers, seconds=60):
     """Each makes some more. How fast depends on what else the machine does."""
     before = [transfer.count for transfer in transfers]
     wait_for(lambda: all(transfer.count > count + 10 or transfer.failure for transfer, count in zip(transfers, before)),
