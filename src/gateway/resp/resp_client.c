@@ -7,8 +7,6 @@
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
-
 #define CLIENT_HANDLER(name)                                                               \
     static enum handled name(struct connection *connection, const struct bytes *arguments, \
                              uint32_t count, const struct reply *reply)

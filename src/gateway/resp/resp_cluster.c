@@ -20,8 +20,6 @@
 #include "gateway/resp/resp_cluster.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
-
 /* ---- What the backend says ------------------------------------------------------------------- */
 
 void resp_cluster_set(struct resp_cluster *cluster, const char *id, uint64_t epoch)

@@ -11,7 +11,6 @@
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 enum { SLOW_LOG_COUNT_MAX = 100000, SET_PAIR_COUNT_MAX = 32 };
 
 /* ---- The settings ---------------------------------------------------------------------------- */

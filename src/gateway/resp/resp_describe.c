@@ -6,8 +6,6 @@
 #include "base/glob/glob.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
-
 static const struct {
     uint16_t flag;
     const char *name;

@@ -8,8 +8,6 @@
 #include "gateway/resp/resp_cluster.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
-
 struct report {
     struct buffer text;
     struct resp_server *server;

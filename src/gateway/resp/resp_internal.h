@@ -26,6 +26,8 @@
 #include "gateway/resp/resp.h"
 #include "gateway/resp/resp_parse.h"
 
+#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+
 struct connection;
 
 /* ---- Commands -------------------------------------------------------------------------------- */

@@ -6,8 +6,6 @@
 #include "base/number/number.h"
 #include "gateway/resp/resp_internal.h"
 
-#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
-
 /* ---- SLOWLOG --------------------------------------------------------------------------------- */
 
 /* As in Redis, what is logged is work and not waiting for the disk to flush. Precisely:
