@@ -322,15 +322,23 @@ RESP_HANDLER(lolwut)
 
 RESP_HANDLER(shutdown)
 {
-    bool is_abort = false;
+    static const char *const words[] = {"ABORT", "SAVE", "NOSAVE", "NOW", "FORCE"};
+    bool has[COUNT_OF(words)] = {false};
     for (uint32_t i = 1; i < count; i++) {
-        is_abort |= resp__is(arguments[i], "ABORT");
-        if (!resp__is(arguments[i], "SAVE") && !resp__is(arguments[i], "NOSAVE") &&
-            !resp__is(arguments[i], "NOW") && !resp__is(arguments[i], "FORCE") &&
-            !resp__is(arguments[i], "ABORT")) {
+        uint32_t word = 0;
+        while (word < COUNT_OF(words) && !resp__is(arguments[i], words[word])) {
+            word++;
+        }
+        if (word == COUNT_OF(words)) {
             resp__reply_syntax(reply);
             return HANDLED_DONE;
         }
+        has[word] = true;
+    }
+    bool is_abort = has[0];
+    if ((has[1] && has[2]) || (is_abort && (has[1] || has[2] || has[3] || has[4]))) {
+        resp__reply_syntax(reply);
+        return HANDLED_DONE;
     }
     const struct resp_backend *backend = connection->server->backend;
     if (is_abort) {

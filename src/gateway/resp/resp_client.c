@@ -318,7 +318,7 @@ CLIENT_HANDLER(client_pause)
     int64_t timeout_ms = 0;
     bool is_for_all = true;
     if (count > 4) {
-        resp__reply_syntax(reply);
+        resp__reply_subcommand_form(reply, "client", arguments[1]);
         return HANDLED_DONE;
     }
     if (count == 4 && resp__is(arguments[3], "WRITE")) {
@@ -468,8 +468,10 @@ CLIENT_HANDLER(client_no_touch)
 CLIENT_HANDLER(client_unblock)
 {
     int64_t id;
-    if (count > 4 ||
-        (count == 4 && !resp__is(arguments[3], "TIMEOUT") && !resp__is(arguments[3], "ERROR"))) {
+    if (count > 4) {
+        resp__reply_subcommand_form(reply, "client", arguments[1]);
+    } else if (count == 4 && !resp__is(arguments[3], "TIMEOUT") &&
+               !resp__is(arguments[3], "ERROR")) {
         reply_error(reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
     } else if (!number_parse_integer(arguments[2], &id)) {
         reply_error(reply, "ERR value is not an integer or out of range");
@@ -489,9 +491,19 @@ CLIENT_HANDLER(client_tracking)
 {
     if (count == 3 && resp__is(arguments[2], "OFF")) {
         reply_ok(reply);
+    } else if (!resp__is(arguments[2], "OFF") && !resp__is(arguments[2], "ON")) {
+        resp__reply_syntax(reply);
     } else {
         reply_error(reply, "ERR client-side caching is not supported by this server");
     }
+    return HANDLED_DONE;
+}
+
+/* Tracking is never on. */
+CLIENT_HANDLER(client_caching)
+{
+    reply_error(reply, "ERR CLIENT CACHING can be called only when the client is in tracking mode "
+                       "with OPTIN or OPTOUT mode enabled");
     return HANDLED_DONE;
 }
 
@@ -564,6 +576,7 @@ RESP_HANDLER(client)
         {"unpause", 2, client_unpause},
         {"unblock", -3, client_unblock},
         {"getredir", 2, client_getredir},
+        {"caching", 3, client_caching},
         {"tracking", -3, client_tracking},
         {"trackinginfo", 2, client_trackinginfo},
         {"help", 2, client_help},

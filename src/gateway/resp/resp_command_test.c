@@ -77,6 +77,16 @@ static void test_client(void **state)
     assert_null(strstr(ask(client, "CLIENT LIST"), " watch=2 "));
     expect_part(client, "CLIENT LIST", " cmd=unwatch user=default ");
     expect(client, "CLIENT LIST TYPE pubsub", "$0\r\n\r\n");
+    expect(client, "CLIENT UNBLOCK 1 ERROR x",
+           "-ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP."
+           "\r\n");
+    expect(client, "CLIENT TRACKING off", "+OK\r\n");
+    expect(client, "CLIENT TRACKING foo", "-ERR syntax error\r\n");
+    expect(client, "CLIENT TRACKING on",
+           "-ERR client-side caching is not supported by this server\r\n");
+    expect(client, "CLIENT CACHING yes",
+           "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN "
+           "or OPTOUT mode enabled\r\n");
     expect(client, "CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'\r\n");
     expect(client, "CLIENT LIST ID x", "-ERR Invalid client ID\r\n");
 
@@ -134,6 +144,9 @@ static void test_client_pause(void **state)
     expect(client, "CLIENT UNPAUSE", "+OK\r\n");
     expect(client, "CLIENT PAUSE 9223372036854775808",
            "-ERR timeout is not an integer or out of range\r\n");
+    expect(client, "CLIENT PAUSE 1 ALL x",
+           "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP."
+           "\r\n");
     expect(client, "CLIENT PAUSE 30 ALL", "+OK\r\n");
     os_sleep_ms(5);
     expect(other, "PING", "+PONG\r\n");
@@ -171,6 +184,7 @@ static void test_config(void **state)
     expect(client, "CONFIG GET FLUSH appendfsync",
            "*4\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n$5\r\nflush\r\n$6\r\nalways\r\n");
     expect(client, "CONFIG GET nothing", "*0\r\n");
+    expect(client, "CONFIG SET timeout 5 maxclients", "-ERR syntax error\r\n");
     expect(client, "CONFIG GET bind", "*2\r\n$4\r\nbind\r\n$9\r\n127.0.0.1\r\n");
     expect(client, "CONFIG GET tcp-keepalive", "*2\r\n$13\r\ntcp-keepalive\r\n$3\r\n300\r\n");
     expect(client, "CONFIG GET hash-max*",
@@ -221,6 +235,8 @@ static void test_slow_log(void **state)
     expect(client, "CONFIG SET slowlog-max-len 3", "+OK\r\n");
     expect_part(client, "command count", ":");
     expect_part(client, "SLOWLOG GET 1", "$7\r\ncommand\r\n$5\r\ncount\r\n");
+    expect(client, "SLOWLOG GET 1 2",
+           "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.\r\n");
     expect(client, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1\r\n");
     (void)close(client);
     world_destroy(world);
@@ -238,6 +254,11 @@ static void test_command(void **state)
     assert_int_equal(strtol(ask(client, "COMMAND DOCS") + 1, NULL, 10), 2 * count);
     expect_part(client, "COMMAND INFO get",
                 "*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n");
+    expect_part(client, "COMMAND INFO keys",
+                "\r\n*4\r\n+@keyspace\r\n+@read\r\n+@slow\r\n+@dangerous\r\n");
+    expect_part(client, "COMMAND INFO dbsize", "\r\n*3\r\n+@keyspace\r\n+@read\r\n+@fast\r\n");
+    expect_part(client, "COMMAND INFO flushall",
+                "\r\n*4\r\n+@keyspace\r\n+@write\r\n+@slow\r\n+@dangerous\r\n");
     expect(client, "COMMAND INFO nothing", "*1\r\n$-1\r\n");
     expect(client, "COMMAND GETKEYS mset a b c d", "*2\r\n$1\r\na\r\n$1\r\nc\r\n");
     expect(client, "COMMAND GETKEYS ping",
@@ -384,6 +405,10 @@ static void test_shutdown(void **state)
     struct world *world = world_create(&(struct world_options){0});
     int client = world_connect(world);
     expect(client, "SHUTDOWN FOO", "-ERR syntax error\r\n");
+    expect(client, "SHUTDOWN SAVE NOSAVE", "-ERR syntax error\r\n");
+    expect(client, "SHUTDOWN ABORT NOW", "-ERR syntax error\r\n");
+    expect(client, "SHUTDOWN FORCE ABORT", "-ERR syntax error\r\n");
+    expect(client, "SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n");
     assert_int_equal(world_stop_count(world), 0);
     world_send(client, BYTES("SHUTDOWN NOSAVE\r\n"));
     assert_true(world_is_closed(client));

@@ -349,7 +349,7 @@ static enum handled config_set(struct connection *connection, const struct bytes
                                uint32_t count, const struct reply *reply)
 {
     if (count % 2 != 0 || count > 2 + 2 * SET_PAIR_COUNT_MAX) {
-        resp__reply_arity(reply, "config|set");
+        resp__reply_syntax(reply);
         return HANDLED_DONE;
     }
     for (uint32_t i = 2; i < count; i += 2) {

@@ -51,43 +51,46 @@ static bool is_dangerous(const struct kv_command *command)
     return (command->flags & KV_FLAG_ADMIN) != 0;
 }
 
-/* The categories of access lists, by which clients group commands. */
+/* Are they about keys, though their family is another one? */
+static bool is_of_keyspace(const struct kv_command *command)
+{
+    static const char *const names[] = {"dbsize", "flushall", "flushdb"};
+    for (uint32_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(names[i], command->name) == 0) {
+            return true;
+        }
+    }
+    return command->family == KV_FAMILY_KEY;
+}
+
+/* The categories of access lists, by which clients group commands, in the order of Redis. */
 static uint32_t categories_of(const struct kv_command *command,
                               const char *categories[CATEGORY_COUNT_MAX])
 {
+    bool is_fast = (command->flags & KV_FLAG_FAST) != 0;
+    const struct {
+        bool has;
+        const char *name;
+    } all[] = {
+        {is_of_keyspace(command), "@keyspace"},
+        {(command->flags & KV_FLAG_READ) != 0, "@read"},
+        {(command->flags & KV_FLAG_WRITE) != 0, "@write"},
+        {command->family == KV_FAMILY_HASH, "@hash"},
+        {command->family == KV_FAMILY_STRING, "@string"},
+        {(command->flags & KV_FLAG_ADMIN) != 0, "@admin"},
+        {is_fast, "@fast"},
+        {!is_fast, "@slow"},
+        {is_dangerous(command), "@dangerous"},
+        {command->family == KV_FAMILY_CONNECTION, "@connection"},
+        {command->family == KV_FAMILY_TRANSACTION, "@transaction"},
+    };
     uint32_t count = 0;
-    if ((command->flags & KV_FLAG_WRITE) != 0) {
-        categories[count++] = "@write";
+    for (uint32_t i = 0; i < COUNT_OF(all); i++) {
+        if (all[i].has) {
+            ASSERT(count < CATEGORY_COUNT_MAX);
+            categories[count++] = all[i].name;
+        }
     }
-    if ((command->flags & KV_FLAG_READ) != 0) {
-        categories[count++] = "@read";
-    }
-    if ((command->flags & KV_FLAG_ADMIN) != 0) {
-        categories[count++] = "@admin";
-    }
-    if (is_dangerous(command)) {
-        categories[count++] = "@dangerous";
-    }
-    switch (command->family) {
-    case KV_FAMILY_STRING:
-        categories[count++] = "@string";
-        break;
-    case KV_FAMILY_KEY:
-        categories[count++] = "@keyspace";
-        break;
-    case KV_FAMILY_HASH:
-        categories[count++] = "@hash";
-        break;
-    case KV_FAMILY_TRANSACTION:
-        categories[count++] = "@transaction";
-        break;
-    case KV_FAMILY_CONNECTION:
-        categories[count++] = "@connection";
-        break;
-    case KV_FAMILY_SERVER:
-        break;
-    }
-    categories[count++] = (command->flags & KV_FLAG_FAST) != 0 ? "@fast" : "@slow";
     return count;
 }
 

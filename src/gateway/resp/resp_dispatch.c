@@ -23,16 +23,29 @@ void resp__reply_syntax(const struct reply *reply)
     reply_error(reply, "ERR syntax error");
 }
 
-void resp__reply_unknown_subcommand(const struct reply *reply, const char *command,
-                                    struct bytes subcommand)
+static void refuse_subcommand(const struct reply *reply, const char *problem, const char *command,
+                              struct bytes subcommand)
 {
     char upper[COMMAND_NAME_SIZE_MAX] = {0};
     for (size_t i = 0; command[i] != '\0' && i + 1 < sizeof upper; i++) {
         upper[i] = command[i] >= 'a' && command[i] <= 'z' ? (char)(command[i] - 32) : command[i];
     }
     int size = subcommand.size_bytes < 128 ? (int)subcommand.size_bytes : 128;
-    reply_error(reply, "ERR unknown subcommand '%.*s'. Try %s HELP.", size,
-                (const char *)subcommand.data, upper);
+    reply_error(reply, "ERR %s '%.*s'. Try %s HELP.", problem, size, (const char *)subcommand.data,
+                upper);
+}
+
+void resp__reply_unknown_subcommand(const struct reply *reply, const char *command,
+                                    struct bytes subcommand)
+{
+    refuse_subcommand(reply, "unknown subcommand", command, subcommand);
+}
+
+void resp__reply_subcommand_form(const struct reply *reply, const char *command,
+                                 struct bytes subcommand)
+{
+    refuse_subcommand(reply, "unknown subcommand or wrong number of arguments for", command,
+                      subcommand);
 }
 
 void resp__reply_help(const struct reply *reply, const char *const *lines, uint32_t count)
@@ -221,7 +234,8 @@ static bool makes_huge_value(const struct connection *connection, const struct c
                connection->server->group->options.value_size_bytes_max;
 }
 
-/* EXEC that is refused for its form ends the transaction, as in Redis. */
+/* EXEC that is refused for its form ends the transaction, if there is one, and what is watched, as in
+ * Redis. */
 static void refuse_exec(struct connection *connection, const struct reply *reply)
 {
     resp__transaction_drop(connection);
@@ -237,7 +251,7 @@ static bool admit(struct connection *connection, const struct command_entry *ent
     if (entry == NULL) {
         reply_unknown_command(reply, arguments, count);
     } else if (!kv_command_arity_fits(entry->command, count)) {
-        if (entry->handler == resp__exec && connection->is_in_multi) {
+        if (entry->handler == resp__exec) {
             refuse_exec(connection, reply);
         } else {
             resp__reply_arity(reply, entry->command->name);

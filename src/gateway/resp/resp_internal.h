@@ -502,6 +502,10 @@ void resp__reply_arity(const struct reply *reply, const char *name);
 void resp__reply_syntax(const struct reply *reply);
 void resp__reply_unknown_subcommand(const struct reply *reply, const char *command,
                                     struct bytes subcommand);
+/* The subcommand is known, but takes other arguments: what Redis says where its own table of forms does
+ * not tell. */
+void resp__reply_subcommand_form(const struct reply *reply, const char *command,
+                                 struct bytes subcommand);
 void resp__reply_help(const struct reply *reply, const char *const *lines, uint32_t count);
 bool resp__is(struct bytes bytes, const char *word);
 /* Has SET, with its name, the option GET? */

@@ -90,7 +90,7 @@ static enum handled slowlog_get(struct connection *connection, const struct byte
 {
     int64_t wanted = 10;
     if (count > 3) {
-        resp__reply_arity(reply, "slowlog|get");
+        resp__reply_subcommand_form(reply, "slowlog", arguments[1]);
         return HANDLED_DONE;
     }
     if (count == 3 && (!number_parse_integer(arguments[2], &wanted) || wanted < -1)) {

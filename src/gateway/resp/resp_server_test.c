@@ -186,6 +186,9 @@ static void test_transactions(void **state)
     struct world *world = world_create(&(struct world_options){0});
     int client = world_connect(world);
     SAY(client, "EXEC", "-ERR EXEC without MULTI\r\n");
+    SAY(client, "EXEC x",
+        "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' "
+        "command\r\n");
     SAY(client, "DISCARD", "-ERR DISCARD without MULTI\r\n");
     SAY(client, "MULTI", "+OK\r\n");
     SAY(client, "EXEC", "*0\r\n");

@@ -113,7 +113,9 @@ int kv__command_object(struct kv_call *call)
         }
         return object_answer(call, questions[i].question);
     }
-    if (kv__is_word(word, "help")) {
+    if (kv__is_word(word, "help") && call->argument_count != 1) {
+        reply_error(call->reply, "ERR wrong number of arguments for 'object|help' command");
+    } else if (kv__is_word(word, "help")) {
         reply_help(call, help, sizeof help / sizeof help[0]);
     } else {
         reply_unknown_subcommand(call, "OBJECT");
