@@ -326,6 +326,8 @@ static int open_listeners(struct node *node, struct error *error)
     struct resp_options resp_options = {
         .server_count = options->reactor_count,
         .password = options->password,
+        .must_have_password =
+            !os_address_is_loopback(&options->redis) || !os_address_is_loopback(&options->admin),
         .is_connection_ordered = options->is_connection_ordered,
         .client_count_limit = node->client_count_limit,
         .value_size_bytes_max =

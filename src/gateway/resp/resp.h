@@ -159,8 +159,9 @@ struct resp_backend {
 /* ---- The group ------------------------------------------------------------------------------- */
 
 struct resp_options {
-    uint32_t server_count; /* How many servers will be created; at most RESP_SERVER_COUNT_MAX. */
-    const char *password;  /* NULL or "": none is needed. At most RESP_PASSWORD_SIZE_MAX bytes. */
+    uint32_t server_count;   /* How many servers will be created; at most RESP_SERVER_COUNT_MAX. */
+    const char *password;    /* NULL or "": none is needed. At most RESP_PASSWORD_SIZE_MAX bytes. */
+    bool must_have_password; /* Other machines get here: CONFIG SET does not take it away. */
     bool is_connection_ordered; /* I5. CONFIG SET pipeline-order changes it. */
     /* The rest: 0 means the default. */
     uint32_t client_count_max;          /* 10000, or the limit if that is less. */

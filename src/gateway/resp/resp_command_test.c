@@ -175,6 +175,26 @@ static void test_info(void **state)
     world_destroy(world);
 }
 
+/* A node that others can reach keeps a password, though it may be another one. */
+static void test_password_that_must_be(void **state)
+{
+    struct world *world = world_create(
+        &(struct world_options){.resp = {.password = "first", .must_have_password = true}});
+    int client = world_connect(world);
+    expect(client, "AUTH first", "+OK\r\n");
+    expect(
+        client, "CONFIG SET requirepass \"\"",
+        "-ERR CONFIG SET failed (possibly related to argument 'requirepass') - a node that other "
+        "machines can reach needs a password\r\n");
+    int other = world_connect(world);
+    expect(other, "PING", "-NOAUTH Authentication required.\r\n");
+    expect(client, "CONFIG SET requirepass second", "+OK\r\n");
+    expect(other, "AUTH second", "+OK\r\n");
+    (void)close(client);
+    (void)close(other);
+    world_destroy(world);
+}
+
 /* CONFIG reads by pattern, and sets all or nothing. */
 static void test_config(void **state)
 {
@@ -421,12 +441,13 @@ static void test_shutdown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_client),         cmocka_unit_test(test_client_reply),
-        cmocka_unit_test(test_client_pause),   cmocka_unit_test(test_info),
-        cmocka_unit_test(test_config),         cmocka_unit_test(test_slow_log),
-        cmocka_unit_test(test_command),        cmocka_unit_test(test_time),
-        cmocka_unit_test(test_errors),         cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_small_commands), cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_client),       cmocka_unit_test(test_client_reply),
+        cmocka_unit_test(test_client_pause), cmocka_unit_test(test_info),
+        cmocka_unit_test(test_config),       cmocka_unit_test(test_password_that_must_be),
+        cmocka_unit_test(test_slow_log),     cmocka_unit_test(test_command),
+        cmocka_unit_test(test_time),         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_rates),        cmocka_unit_test(test_small_commands),
+        cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

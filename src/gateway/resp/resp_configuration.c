@@ -81,6 +81,9 @@ static const char *set_password(struct resp_group *group, struct bytes value, bo
     if (value.size_bytes > RESP_PASSWORD_SIZE_MAX) {
         return "the password is too long";
     }
+    if (value.size_bytes == 0 && group->options.must_have_password) {
+        return "a node that other machines can reach needs a password";
+    }
     return !is_real || resp__password_set(group, value) ? NULL : "the password is too long";
 }
 
