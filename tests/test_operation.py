@@ -133,6 +133,7 @@ def test_flags_beat_variables_beat_the_file_beat_defaults(make_node, tmp_path):
         found = {name: client.config_get(name)[name] for name in ("maxmemory", "reactors", "appendfsync")}
         assert node.stop() == 0
         return found
+        assert client.info("server")["config_file"] == (str(file) if "--config" in arguments or environment else "")
 
     assert settings([], {})["appendfsync"] == "always"
     from_file = settings(["--config", str(file)], {})

@@ -54,6 +54,7 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
     struct node_options options = {
         .data_directory = configuration.data,
         .redis = configuration.redis,
+        .configuration_file = text_or_null(configuration.config),
         .admin = configuration.admin,
         .peer = configuration.peer,
         .advertise = text_or_null(configuration.advertise),

@@ -34,6 +34,7 @@ enum node_exit {
 
 struct node_options {
     const char *data_directory;
+    const char *configuration_file; /* For INFO; NULL: none. */
     struct os_address redis;
     struct os_address admin;
     struct os_address peer;    /* Where other nodes reach this one. */

@@ -12,7 +12,8 @@ void node_status_information(struct node *node, struct resp_information *informa
     store_get_statistics(node->store, &store);
     *information = (struct resp_information){
         .data_directory = node->options.data_directory,
-        .configuration_file = "",
+        .configuration_file =
+            node->options.configuration_file != NULL ? node->options.configuration_file : "",
         .run_id = node->run_id,
         .is_flush_always = node->options.is_flush_always,
         .is_full = node_maintenance_is_full(node->maintenance),
