@@ -10,7 +10,7 @@
 #include "base/memory/memory.h"
 #include "driver/config/config_internal.h"
 
-enum { NAME_SIZE_MAX = 64, NEAR_DISTANCE_MAX = 2, NEAR_NAME_SIZE_MIN = 4 };
+enum { NAME_SIZE_MAX = 64, NEAR_DISTANCE_MAX = 2, NEAR_NAME_SIZE_MIN = 4, SHOWN_SIZE_MAX = 80 };
 
 const struct config_option *config__find(const struct config_table *table, struct bytes name)
 {
@@ -94,15 +94,17 @@ bool config_is_help_wanted(const struct config_sources *sources)
     return false;
 }
 
-static int refuse_flag(const struct config_table *table, struct bytes name, const char *argument,
-                       struct error *error)
+/* Without what stands behind the name: it may be a secret. */
+static int refuse_flag(const struct config_table *table, struct bytes name, struct error *error)
 {
     const struct config_option *near = config__find_near(table, name);
+    int shown = name.size_bytes < SHOWN_SIZE_MAX ? (int)name.size_bytes : SHOWN_SIZE_MAX;
+    const char *text = (const char *)name.data;
     if (near != NULL) {
-        return error_say(error, -EINVAL, "unknown flag \"%.80s\"; did you mean --%s?", argument,
+        return error_say(error, -EINVAL, "unknown flag \"--%.*s\"; did you mean --%s?", shown, text,
                          near->name);
     }
-    return error_say(error, -EINVAL, "unknown flag \"%.80s\"; --help lists all", argument);
+    return error_say(error, -EINVAL, "unknown flag \"--%.*s\"; --help lists all", shown, text);
 }
 
 /* A flag of the command line, taken apart. */
@@ -125,7 +127,7 @@ static int take_flag(const struct config_table *table, const struct config_sourc
     struct bytes name = bytes_make(argument + 2, size_bytes);
     flag->option = config__find(table, name);
     if (flag->option == NULL) {
-        return refuse_flag(table, name, argument, error);
+        return refuse_flag(table, name, error);
     }
     if (equals != NULL) {
         flag->value = equals + 1;

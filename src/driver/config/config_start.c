@@ -16,6 +16,15 @@ static const char *const level_choices[] = {"debug", "info", "warn", "error", NU
 
 _Static_assert(OS_LOG_JSON == 1 && OS_LOG_ERROR == 3, "the choices are in the order of os.h");
 
+static int parse_directory(const struct config_option *option, const char *text, void *target,
+                           struct error *error)
+{
+    if (text[0] == '\0') {
+        return error_say(error, -EINVAL, "is not the name of a directory");
+    }
+    return config_parse_text(option, text, target, error);
+}
+
 static int parse_token(const struct config_option *option, const char *text, void *target,
                        struct error *error)
 {
@@ -61,7 +70,7 @@ static const struct config_option options[] = {
         .default_text = "tutti-data",
         .help = "The directory that holds everything the node keeps. It is created when it is "
                 "missing; one process at a time uses it.",
-        .parse = config_parse_text,
+        .parse = parse_directory,
         FIELD(data),
     },
     {

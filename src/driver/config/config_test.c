@@ -109,7 +109,11 @@ static void test_bad_flags(void **state)
     struct config_start start = {.reactors = 77};
     expect_problem(LOAD(&start, NULL, "--rediss", "x"),
                    "unknown flag \"--rediss\"; did you mean --redis?");
-    expect_problem(LOAD(&start, NULL, "--nonsense=1"), "unknown flag \"--nonsense=1\"; --help");
+    expect_problem(LOAD(&start, NULL, "--nonsense=1"), "unknown flag \"--nonsense\"; --help");
+    expect_problem(LOAD(&start, NULL, "--requirepas=secret"),
+                   "unknown flag \"--requirepas\"; did you mean --requirepass?");
+    assert_null(strstr(problem.message, "secret"));
+    expect_problem(LOAD(&start, NULL, "--data="), "--data: \"\" is not the name of a directory");
     expect_problem(LOAD(&start, NULL, "extra"), "unexpected \"extra\"");
     expect_problem(LOAD(&start, NULL, "--data"), "--data needs a value: --data DIR");
     expect_problem(LOAD(&start, NULL, "--data", "a", "--data=b"), "--data is given twice");
