@@ -5,6 +5,8 @@ import os
 import pathlib
 import pty
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -555,6 +557,32 @@ def test_stops_within_seconds_with_clients_connected(make_node, reactors):
         connection.close()
     assert "node.stopped" in node.log()
     assert node.start().client().get("k") == b"v"
+
+
+def test_a_hangup_does_not_stop_it(node):
+    node.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while "event=node.hangup " not in node.log():
+        assert time.monotonic() < deadline and node.process.poll() is None, node.log()
+        time.sleep(0.01)
+    assert node.client().set("k", "v")
+    assert node.stop() == 0
+
+
+def test_closed_standard_files_lead_nowhere(tmp_path):
+    """Else files of the node would take their numbers, and lines of the log would be written into them."""
+    data = tmp_path / "data"
+    command = f'exec "{BINARY}" start --data "{data}" --redis 127.0.0.1:0 --admin 127.0.0.1:0 --peer 127.0.0.1:0 <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", command])
+    try:
+        deadline = time.monotonic() + 20
+        while not (data / "node.conf").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+    finally:
+        process.terminate()
+    assert process.wait(timeout=20) == 0
 
 
 def test_stops_while_the_log_is_replayed(node_with_a_log):

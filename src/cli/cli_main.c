@@ -2,9 +2,11 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "driver/os/os.h"
 
 int main(int argument_count, char **arguments, char **environment)
 {
+    os_open_standard_files();
     if (argument_count < 2) {
         (void)cli_help(0, NULL);
         return CLI_EXIT_USAGE;

@@ -25,7 +25,7 @@
 #define MIB ((uint64_t)1 << 20)
 
 /* An election takes a part of LEADERLESS_MS. */
-enum { SIGNAL_COUNT = 2, REPLICA_METRICS_MAX = 64, LEADERLESS_MS = 3000 };
+enum { SIGNAL_COUNT = 3, REPLICA_METRICS_MAX = 64, LEADERLESS_MS = 3000 };
 
 struct node_admin {
     struct node *node;
@@ -335,14 +335,26 @@ static void stop_wanted(void *context)
     node_request_stop(((struct node_admin *)context)->node);
 }
 
+/* Whoever sends it wants settings to be read again, or has closed a terminal. Neither is a reason to stop
+ * serving. */
+static void hung_up(void *context)
+{
+    const struct node_admin *admin = context;
+    OS_LOG_INFO(admin->node->options.log, "node.hangup", "consequence=%s action=%s", "none",
+                "settings are read at a start only; SIGTERM stops the node");
+}
+
 static int hear_signals(struct node_admin *admin, struct error *error)
 {
-    static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT};
+    static const struct {
+        int number;
+        void (*heard)(void *context);
+    } wanted[SIGNAL_COUNT] = {{SIGTERM, stop_wanted}, {SIGINT, stop_wanted}, {SIGHUP, hung_up}};
     for (uint32_t i = 0; i < SIGNAL_COUNT; i++) {
-        int status =
-            os_signal_create(&admin->signals[i], admin->loop, numbers[i], stop_wanted, admin);
+        int status = os_signal_create(&admin->signals[i], admin->loop, wanted[i].number,
+                                      wanted[i].heard, admin);
         if (status != 0) {
-            return error_set(error, status, "listen for signal %d", numbers[i]);
+            return error_set(error, status, "listen for signal %d", wanted[i].number);
         }
     }
     return 0;

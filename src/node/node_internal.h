@@ -610,7 +610,7 @@ void node_status_information(struct node *node, struct resp_information *informa
 
 /* So it answers while the log is replayed, when the reactors are busy, and until the node has
  * stopped; and asking the store, which may wait for its locks, delays nobody. For the same reason
- * it is what hears SIGTERM and SIGINT. */
+ * it is what hears SIGTERM, SIGINT and SIGHUP, which changes nothing. */
 
 struct node_admin;
 

@@ -65,6 +65,10 @@ uint64_t os_open_files_raise(void);
 /* Files that this process has open now; 0 when unknown. */
 uint64_t os_open_files_count(void);
 
+/* Descriptors 0, 1 and 2 that the process was started without lead nowhere from now on. Call first: else
+ * the next file to be opened would be one of them, and have what is meant for people written into it. */
+void os_open_standard_files(void);
+
 /* Writing to a closed connection must be an error code and not a signal. Call once, first. */
 void os_ignore_broken_pipes(void);
 

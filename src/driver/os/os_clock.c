@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Clocks, randomness and what there is to know about the machine and this process. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
@@ -184,6 +185,21 @@ uint64_t os_open_files_count(void)
     }
     (void)closedir(folder);
     return count > 3 ? count - 3 : 0; /* Not ".", ".." and the folder itself. */
+}
+
+void os_open_standard_files(void)
+{
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) {
+            continue;
+        }
+        /* The lowest that is free is this one, for those below are open by now. */
+        int opened = open("/dev/null", descriptor == 0 ? O_RDONLY : O_WRONLY);
+        if (opened != descriptor) {
+            assert_fatal("tutti: descriptor %d is closed, and /dev/null cannot be opened",
+                         descriptor);
+        }
+    }
 }
 
 void os_ignore_broken_pipes(void)
