@@ -232,6 +232,46 @@ def test_check_of_a_log_without_entries(node):
                      checked.stdout, re.MULTILINE), checked.stdout
 
 
+def test_check_writes_nothing(node, mounted):
+    """So it may look at a copy that cannot be written to, and leaves nothing in a directory that is no node's."""
+    running = tutti("check", str(node.data))
+    assert running.returncode == 1 and f"in use by process {node.process.pid}; stop that one first" in running.stderr
+    assert node.stop() == 0
+    point = mounted("size=300m")
+    shutil.copytree(node.data, point / "copy", copy_function=lambda *of: subprocess.run(["cp", "--sparse=always", *of], check=True))
+    (point / "other").mkdir()
+    other = tutti("check", str(point / "other"))
+    assert other.returncode == 1 and "is not the data directory of a node" in other.stderr
+    assert not list((point / "other").iterdir())
+    subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
+    checked = tutti("check", str(point / "copy"))
+    assert checked.returncode == 0 and checked.stdout.endswith(" is whole.\n"), checked
+    nothing = tutti("check", str(point / "nothing"))
+    assert nothing.returncode == 1 and f"{point}/nothing: No such file or directory" in nothing.stderr
+
+
+def empty_log(data):
+    for segment in (data / "wal").iterdir():
+        segment.unlink()
+
+
+@pytest.mark.parametrize("harm, message", [
+    (empty_log, "the log of shard 1 is gone, and with it acknowledged writes"),
+    (lambda data: shutil.rmtree(data / "wal"), "/wal is gone, and with it acknowledged writes"),
+    (lambda data: shutil.rmtree(data / "store"), "/store is gone, and with it acknowledged writes"),
+    (lambda data: (data / "node.conf").unlink(), "/node.conf is gone, though a node ran here")])
+def test_check_finds_what_a_start_refuses(node, harm, message):
+    node.client().set("k", "v")
+    assert node.stop() == 0
+    harm(node.data)
+    refused = fails_to_start(node)
+    assert "from a copy" in refused, refused
+    before = sorted(node.data.rglob("*"))
+    checked = tutti("check", str(node.data))
+    assert checked.returncode == 4 and message in checked.stdout + checked.stderr, checked
+    assert before == sorted(node.data.rglob("*"))
+
+
 def test_status_is_coloured_on_a_terminal_only(node):
     def on_terminal(environment):
         controller, terminal = pty.openpty()

@@ -650,7 +650,7 @@ int node_run(const struct node_options *options, struct error *error)
     new_run_id(node);
     int status = share_out_files(node, error);
     if (status == 0) {
-        status = node_data_open(&node->data, options->data_directory, false, error);
+        status = node_data_open(&node->data, options->data_directory, NODE_USE_SERVE, error);
     }
     if (status == 0) {
         take_shard_count(node);

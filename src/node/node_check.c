@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "base/memory/memory.h"
-#include "node/node_internal.h"
+#include "node/node_recovery.h"
 #include "service/system/system.h"
 
 struct check {
@@ -295,6 +295,31 @@ static int check_end(struct check *check, wal_shard id, struct error *error)
     return is_early ? judge_early_end(check, shard, &state, error) : 0;
 }
 
+/* What a start would refuse, or ask the other nodes for. */
+static int check_log(struct check *check, struct error *error)
+{
+    bool has_any = false;
+    struct wal_shard_state state;
+    for (uint32_t i = 0; i < check->shard_count; i++) {
+        has_any |= wal_get_shard_state(check->wal, check->ids[i], &state);
+    }
+    for (uint32_t i = 0; i < check->shard_count; i++) {
+        if (!node__is_log_gone(check->wal, check->ids[i], shard_stored_index(check->shards[i]),
+                               node_data_shard_count(check->data), has_any)) {
+            continue;
+        }
+        if (!shard_is_dispensable(check->shards[i])) {
+            return error_say(error, ERROR_CORRUPT,
+                             "the log of shard %" PRIu32
+                             " is gone, and with it acknowledged writes",
+                             check->ids[i]);
+        }
+        (void)printf("log    that of shard %" PRIu32 " is gone\n", check->ids[i]);
+        check->is_repairable = true;
+    }
+    return 0;
+}
+
 static int open_log(struct check *check, struct error *error)
 {
     int status = os_files_create(&check->files, node_data_wal_path(check->data), error);
@@ -317,13 +342,13 @@ static int open_log(struct check *check, struct error *error)
     for (uint32_t i = 0; i < check->map.range_count && status == 0; i++) {
         status = check_end(check, check->map.ranges[i].shard, error);
     }
-    return status;
+    return status == 0 ? check_log(check, error) : status;
 }
 
 int node_check(const char *data_directory, struct error *error)
 {
     static struct check check; /* Large; one process checks once. */
-    int status = node_data_open(&check.data, data_directory, true, error);
+    int status = node_data_open(&check.data, data_directory, NODE_USE_READ, error);
     if (status != 0) {
         return status;
     }

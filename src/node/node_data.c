@@ -16,6 +16,7 @@
  * docs/formats/directory.md says more. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
@@ -144,21 +145,50 @@ static int check_parts(const struct node_data *data, struct error *error)
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         struct os_files *files = NULL;
         int status = os_files_create(&files, paths[i], error);
+        if (status == -ENOENT) {
+            return error_say(error, ERROR_CORRUPT,
+                             "the data directory is not whole: %s is gone, and with it "
+                             "acknowledged writes; restore the directory from a copy",
+                             paths[i]);
+        }
         if (status != 0) {
-            return error_wrap(error, status, "the data directory is not whole");
+            return status;
         }
         os_files_destroy(files);
     }
     return 0;
 }
 
-static int open_parts(struct node_data *data, bool must_exist, struct error *error)
+/* There is no node.conf. A certificate comes after it, but for one that a join was interrupted with. */
+static int judge_without_conf(const struct node_data *data, const char *directory,
+                              enum node_use use, struct error *error)
+{
+    if (access(data->file_paths[NODE_FILE_CERTIFICATE], F_OK) == 0 &&
+        access(data->file_paths[NODE_FILE_JOINING], F_OK) != 0) {
+        return error_say(error, ERROR_CORRUPT,
+                         "%s is gone, though a node ran here: restore the data directory from a "
+                         "copy",
+                         data->conf_path);
+    }
+    if (use == NODE_USE_SERVE) {
+        return 0;
+    }
+    if (access(directory, F_OK) != 0) {
+        return error_set(error, -errno, "%s", directory);
+    }
+    return error_say(error, -ENOENT, "%s is not the data directory of a node: it has no node.conf",
+                     directory);
+}
+
+static int open_parts(struct node_data *data, const char *directory, enum node_use use,
+                      struct error *error)
 {
     int status = read_conf(data, error);
     if (status == 0) {
         return check_parts(data, error);
     }
-    if (status != -ENOENT || must_exist) {
+    status = status == -ENOENT ? judge_without_conf(data, directory, use, error) : status;
+    if (status != 0) {
         return status;
     }
     data->is_new = true;
@@ -200,22 +230,41 @@ static int set_paths(struct node_data *data, const char *directory, struct error
     return status;
 }
 
-int node_data_open(struct node_data **data, const char *directory, bool must_exist,
+/* Whoever only reads needs no lock where no node has ever made one. */
+static int take_lock(struct node_data *data, const char *directory, enum node_use use,
+                     struct error *error)
+{
+    int status = use == NODE_USE_READ ? os_lock_take_existing(&data->lock, directory, error)
+                                      : os_lock_take(&data->lock, directory, error);
+    if (status == -ENOENT && use == NODE_USE_READ) {
+        return 0;
+    }
+    if (status == -EBUSY) {
+        struct error reason = {0};
+        (void)error_say(&reason, status, "%s", error != NULL ? error->message : "");
+        return error_say(error, status, "%.160s; stop that one%s", reason.message,
+                         use == NODE_USE_SERVE ? ", or choose another directory with --data DIR"
+                                               : " first");
+    }
+    return status;
+}
+
+int node_data_open(struct node_data **data, const char *directory, enum node_use use,
                    struct error *error)
 {
     struct node_data *created = memory_allocate_zeroed(1, sizeof *created);
     int status = set_paths(created, directory, error);
-    if (status == 0 && !must_exist) {
+    if (status == 0 && use == NODE_USE_SERVE) {
         status = os_directory_create(directory, error);
     }
-    if (status == 0 && !must_exist) {
+    if (status == 0 && use == NODE_USE_SERVE) {
         status = os_directory_create(created->tls_path, error);
     }
     if (status == 0) {
-        status = os_lock_take(&created->lock, directory, error);
+        status = take_lock(created, directory, use, error);
     }
     if (status == 0) {
-        status = open_parts(created, must_exist, error);
+        status = open_parts(created, directory, use, error);
     }
     if (status != 0) {
         node_data_close(created);

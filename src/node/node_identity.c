@@ -58,6 +58,32 @@ static struct tls_context_options context_options(const struct node_identity *id
     };
 }
 
+/* Is the certificate that of the node that node.conf names? */
+static int check_own(const struct node_identity *identity, const struct node_data *data,
+                     struct error *error)
+{
+    const struct tls_identity *own = tls_context_identity(identity->tls);
+    if (strcmp(own->cluster, node_data_cluster_id(data)) == 0 &&
+        own->node_id == node_data_node_id(data)) {
+        return 0;
+    }
+    return error_say(error, ERROR_CORRUPT,
+                     "%s is of node %u of cluster %s, and node.conf says node %u of cluster %s",
+                     node_data_path(data, NODE_FILE_CERTIFICATE), own->node_id, own->cluster,
+                     node_data_node_id(data), node_data_cluster_id(data));
+}
+
+static int open_context(struct node_identity *identity, const struct node_data *data,
+                        struct error *error)
+{
+    struct tls_context_options options = context_options(identity);
+    if (tls_context_create(&identity->tls, &options, error) != 0) {
+        return error_wrap(error, ERROR_CORRUPT, "%s does not go with its authority",
+                          node_data_path(data, NODE_FILE_CERTIFICATE));
+    }
+    return check_own(identity, data, error);
+}
+
 int node_identity_open(struct node_identity *identity, struct node_data *data, struct error *error)
 {
     *identity = (struct node_identity){0};
@@ -70,8 +96,12 @@ int node_identity_open(struct node_identity *identity, struct node_data *data, s
         status = load_own(identity, data, error);
     }
     if (status == 0) {
-        struct tls_context_options options = context_options(identity);
-        status = tls_context_create(&identity->tls, &options, error);
+        status = open_context(identity, data, error);
+    }
+    if (status == ERROR_CORRUPT && error != NULL) {
+        struct error reason = *error;
+        (void)error_say(error, status, "%.190s; restore node.conf and tls/ from a copy",
+                        reason.message);
     }
     if (status != 0) {
         node_identity_close(identity);

@@ -24,7 +24,7 @@ static int set_up(void **state)
         return -1;
     }
     *state = &place;
-    if (node_data_open(&place.data, place.directory, false, NULL) != 0) {
+    if (node_data_open(&place.data, place.directory, NODE_USE_SERVE, NULL) != 0) {
         return -1;
     }
     /* Old enough for all that it signs. */
@@ -98,6 +98,30 @@ static bool is_renewed(const struct place *place, uint64_t at_ms)
     return is_renewed;
 }
 
+/* Claim: a certificate that is not this node's, or is none, is refused with what to do. */
+static void test_one_of_somebody_else(void **state)
+{
+    const struct place *place = *state;
+    struct node_identity identity;
+    struct error error = {0};
+    assert_int_equal(node_identity_open(&identity, place->data, NULL), 0);
+    struct tls_pair stranger = {0};
+    assert_int_equal(tls_authority_create(&stranger, "0123456789abcdef0123456789abcdef",
+                                          os_wall_clock_ms(), NULL),
+                     0);
+    made_at(place, &stranger, os_wall_clock_ms());
+    node_identity_close(&identity);
+    assert_int_equal(node_identity_open(&identity, place->data, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, "node.pem does not go with its authority: "));
+    assert_non_null(strstr(error.message, "; restore node.conf and tls/ from a copy"));
+    tls_pair_deinit(&stranger);
+    const char *path = node_data_path(place->data, NODE_FILE_CERTIFICATE);
+    assert_int_equal(os_file_write(path, BYTES("nonsense"), NULL), 0);
+    assert_int_equal(node_identity_open(&identity, place->data, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, "damaged"));
+    assert_non_null(strstr(error.message, "; restore node.conf and tls/ from a copy"));
+}
+
 /* Claim: a certificate is made anew when it is two thirds through its life, and when its life has not begun
  * because the clock was ahead when it was made; not otherwise. */
 static void test_when_it_is_renewed(void **state)
@@ -116,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_when_it_is_renewed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_one_of_somebody_else, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("node_identity", tests, NULL, NULL);
 }

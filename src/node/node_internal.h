@@ -36,10 +36,15 @@
 
 struct node_data;
 
-/* Take the directory: create it when it is missing, refuse it when another process has it, when it
- * is of a newer format, or when parts of it are missing. `must_exist`: for checks, which create
- * nothing. */
-MUST_USE int node_data_open(struct node_data **data, const char *directory, bool must_exist,
+enum node_use {
+    NODE_USE_SERVE,  /* It is created when it is missing. */
+    NODE_USE_CHANGE, /* It must be there. */
+    NODE_USE_READ,   /* The same, and nothing is written: it may be a copy that is read-only. */
+};
+
+/* Take the directory. Errors: -EBUSY when another process has it, ERROR_NEWER_FORMAT, ERROR_CORRUPT when
+ * parts of it are missing, with what to do. */
+MUST_USE int node_data_open(struct node_data **data, const char *directory, enum node_use use,
                             struct error *error);
 void node_data_close(struct node_data *data);
 const char *node_data_wal_path(const struct node_data *data);
@@ -86,7 +91,8 @@ struct node_identity {
     struct tls_context *tls;
 };
 
-/* Read it from the directory; a founder's is made when it is missing. */
+/* Read it from the directory; a founder's is made when it is missing. Errors: ERROR_CORRUPT when what is
+ * there does not belong together, with what to do; those of the system. */
 MUST_USE int node_identity_open(struct node_identity *identity, struct node_data *data,
                                 struct error *error);
 void node_identity_close(struct node_identity *identity);

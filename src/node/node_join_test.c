@@ -169,7 +169,7 @@ static int set_up(void **state)
     site = (struct site){0};
     (void)snprintf(site.directory, sizeof site.directory, "/tmp/tutti-join-XXXXXX");
     assert_non_null(mkdtemp(site.directory));
-    assert_int_equal(node_data_open(&site.data, site.directory, false, NULL), 0);
+    assert_int_equal(node_data_open(&site.data, site.directory, NODE_USE_SERVE, NULL), 0);
     struct os_log_options options = {.descriptor = STDERR_FILENO, .level = OS_LOG_ERROR};
     site.full = memory_allocate_zeroed(1, sizeof *site.full);
     site.log = os_log_create(&options);

@@ -181,8 +181,16 @@ static int replay(struct node_shard *shard, struct store *store, struct error *e
 
 /* ---- What the log has ------------------------------------------------------------------------ */
 
-/* A node that served has something of each shard in its log, at least of those that it has rows
- * of. What is missing the others may have. */
+bool node__is_log_gone(const struct wal *wal, wal_shard id, raft_index stored_index,
+                       uint32_t made_count, bool has_any)
+{
+    struct wal_shard_state state;
+    /* A child has rows before it has said anything. */
+    bool is_child = node_place_of(id) >= made_count;
+    return !wal_get_shard_state(wal, id, &state) && (!has_any || (!is_child && stored_index > 0));
+}
+
+/* What is missing the others may have. */
 static int check_log(struct node_shards *shards, struct error *error)
 {
     bool has_any = shards->is_new;
@@ -194,10 +202,8 @@ static int check_log(struct node_shards *shards, struct error *error)
         struct node_shard *shard = &shards->items[i];
         struct wal_loss loss = {.shard = shard->id, .index = 1, .reason = "the log is gone"};
         struct error refusal = {0};
-        /* A child has rows before it has said anything. */
-        bool is_child = node_place_of(shard->id) >= shards->map.made_count;
-        bool is_lost = !wal_get_shard_state(shards->wal, loss.shard, &state) &&
-                       (!has_any || (!is_child && shard_stored_index(shard->shard) > 0));
+        bool is_lost = node__is_log_gone(shards->wal, shard->id, shard_stored_index(shard->shard),
+                                         shards->map.made_count, has_any);
         if (is_lost && accept_loss_of(shard, &loss, &refusal) != 0) {
             return error_say(error, ERROR_CORRUPT,
                              "the log is gone, and with it acknowledged writes: restore the data "

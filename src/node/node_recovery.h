@@ -34,6 +34,14 @@ bool node__recall_found(void *context, struct recall_entry *entry);
  * disk is full. */
 void node__recall_tick(struct node_recall *recall, uint64_t now_ms, bool is_disk_full);
 
+/* ---- node_recovery.c ------------------------------------------------------------------------- */
+
+/* A node that served has something of each shard in its log, at least of those that it has rows of. Has it
+ * lost what it had of this one? `made_count`: shards that the cluster was made with; `has_any`: the log has
+ * something of some shard. */
+bool node__is_log_gone(const struct wal *wal, wal_shard id, raft_index stored_index,
+                       uint32_t made_count, bool has_any);
+
 /* ---- node_shard.c ---------------------------------------------------------------------------- */
 
 /* Wait for a batch that is under way, and let its shard know. False: there is none. */

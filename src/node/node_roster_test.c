@@ -73,7 +73,7 @@ static void test_only_what_is_new_is_saved(void **state)
     char directory[] = "/tmp/node_roster_test.XXXXXX";
     assert_non_null(mkdtemp(directory));
     struct node_cluster *cluster = memory_allocate_zeroed(1, sizeof *cluster);
-    assert_int_equal(node_data_open(&cluster->data, directory, false, NULL), 0);
+    assert_int_equal(node_data_open(&cluster->data, directory, NODE_USE_SERVE, NULL), 0);
     const char *path = node_data_path(cluster->data, NODE_FILE_ROSTER);
     node_roster_save(cluster);
     expect_saved(cluster, BYTES("")); /* Nobody else is not the same as nothing known. */

@@ -163,7 +163,7 @@ int node_salvage_open(struct node_salvage **salvage, const char *directory, stru
                       struct error *error)
 {
     struct node_salvage *opened = memory_allocate_zeroed(1, sizeof *opened);
-    int status = node_data_open(&opened->data, directory, true, error);
+    int status = node_data_open(&opened->data, directory, NODE_USE_CHANGE, error);
     if (status == 0) {
         status = open_shards(opened, directory, log, error);
     }

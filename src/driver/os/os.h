@@ -472,6 +472,10 @@ MUST_USE int os_directory_create(const char *path, struct error *error);
  * ends, however it ends. Errors: -EBUSY, naming the process that holds it; -EACCES, … */
 struct os_lock;
 MUST_USE int os_lock_take(struct os_lock **lock, const char *directory, struct error *error);
+/* The same for who only reads, also where nothing can be written: the file is not created. Errors: also
+ * -ENOENT, when there is none. */
+MUST_USE int os_lock_take_existing(struct os_lock **lock, const char *directory,
+                                   struct error *error);
 void os_lock_release(struct os_lock *lock);
 
 /* Append a whole file to `content`. Errors: -ENOENT, -EFBIG above `size_bytes_max`, … */

@@ -101,15 +101,10 @@ static int refuse_lock(int descriptor, const char *directory, struct error *erro
     ssize_t size = pread(descriptor, holder, sizeof holder - 1, 0);
     long process = size > 0 ? strtol(holder, NULL, 10) : 0;
     if (process > 0) {
-        return error_say(error, -EBUSY,
-                         "data directory %s is in use by process %ld; stop that one, or choose "
-                         "another directory with --data DIR",
-                         directory, process);
+        return error_say(error, -EBUSY, "data directory %s is in use by process %ld", directory,
+                         process);
     }
-    return error_say(error, -EBUSY,
-                     "data directory %s is in use by another process; stop that one, or choose "
-                     "another directory with --data DIR",
-                     directory);
+    return error_say(error, -EBUSY, "data directory %s is in use by another process", directory);
 }
 
 /* The number is for people; what counts is the kernel's lock, which ends with the process. */
@@ -122,14 +117,19 @@ static void write_holder(int descriptor)
     }
 }
 
-int os_lock_take(struct os_lock **lock, const char *directory, struct error *error)
+static int take_lock(struct os_lock **lock, const char *directory, bool may_create,
+                     struct error *error)
 {
     char path[PATH_SIZE_MAX];
     int size = snprintf(path, sizeof path, "%s/lock", directory);
     if (size < 0 || (size_t)size >= sizeof path) {
         return error_set(error, -ENAMETOOLONG, "lock directory %s", directory);
     }
-    int descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int descriptor = open(path, O_RDWR | O_CLOEXEC | (may_create ? O_CREAT : 0), 0600);
+    bool is_writable = descriptor >= 0;
+    if (!is_writable && !may_create && (errno == EACCES || errno == EROFS)) {
+        descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    }
     if (descriptor < 0) {
         return error_set(error, -errno, "open %s", path);
     }
@@ -139,11 +139,23 @@ int os_lock_take(struct os_lock **lock, const char *directory, struct error *err
         (void)close(descriptor); /* Nothing was written. */
         return status;
     }
-    write_holder(descriptor);
+    if (is_writable) {
+        write_holder(descriptor);
+    }
     struct os_lock *taken = memory_allocate(sizeof *taken);
     taken->descriptor = descriptor;
     *lock = taken;
     return 0;
+}
+
+int os_lock_take(struct os_lock **lock, const char *directory, struct error *error)
+{
+    return take_lock(lock, directory, true, error);
+}
+
+int os_lock_take_existing(struct os_lock **lock, const char *directory, struct error *error)
+{
+    return take_lock(lock, directory, false, error);
 }
 
 void os_lock_release(struct os_lock *lock)

@@ -102,7 +102,7 @@ static void test_lock(void **state)
     if (child == 0) {
         struct os_lock *taken = NULL;
         char number[24];
-        (void)snprintf(number, sizeof number, "process %d;", (int)getppid());
+        (void)snprintf(number, sizeof number, "in use by process %d", (int)getppid());
         bool is_right =
             os_lock_take(&taken, folder, &error) == -EBUSY && strstr(error.message, number) != NULL;
         _exit(is_right ? 0 : 1);
@@ -111,10 +111,29 @@ static void test_lock(void **state)
     assert_int_equal(waitpid(child, &outcome, 0), child);
     assert_int_equal(outcome, 0);
     assert_int_equal(os_lock_take(&second, folder, &error), -EBUSY);
+    assert_int_equal(os_lock_take_existing(&second, folder, &error), -EBUSY);
     os_lock_release(lock);
     assert_int_equal(os_lock_take(&second, folder, &error), 0);
     os_lock_release(second);
     assert_int_equal(os_lock_take(&second, path_of("none"), &error), -ENOENT);
+}
+
+/* Claim: who only reads takes the lock that is there, and creates none. */
+static void test_lock_of_a_reader(void **state)
+{
+    (void)state;
+    struct os_lock *lock = NULL;
+    struct os_lock *second = NULL;
+    struct error error = {0};
+    const char *path = path_of("lock");
+    (void)unlink(path);
+    assert_int_equal(os_lock_take_existing(&lock, folder, &error), -ENOENT);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(os_lock_take(&lock, folder, &error), 0);
+    os_lock_release(lock);
+    assert_int_equal(os_lock_take_existing(&lock, folder, &error), 0);
+    assert_int_equal(os_lock_take(&second, folder, &error), -EBUSY);
+    os_lock_release(lock);
 }
 
 /* Claim: the disk's space is told, and a missing path is an error. */
@@ -339,6 +358,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_directory_create, setup, teardown),
         cmocka_unit_test_setup_teardown(test_whole_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lock_of_a_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_space, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_write_and_read, files_setup, files_teardown),
         cmocka_unit_test_setup_teardown(test_files_write_directly, files_setup, files_teardown),
