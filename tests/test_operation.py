@@ -133,9 +133,9 @@ def test_flags_beat_variables_beat_the_file_beat_defaults(make_node, tmp_path):
         node.start()
         client = node.client()
         found = {name: client.config_get(name)[name] for name in ("maxmemory", "reactors", "appendfsync")}
+        assert client.info("server")["config_file"] == (str(file) if "--config" in arguments or environment else "")
         assert node.stop() == 0
         return found
-        assert client.info("server")["config_file"] == (str(file) if "--config" in arguments or environment else "")
 
     assert settings([], {})["appendfsync"] == "always"
     from_file = settings(["--config", str(file)], {})
@@ -173,6 +173,21 @@ def test_version_and_unknown_commands():
     for words in (["strat"], ["help", "strat"]):
         unknown = tutti(*words)
         assert unknown.returncode == 2 and '"strat"' in unknown.stderr and "tutti help" in unknown.stderr
+
+
+def test_what_is_wrong_with_the_words_of_a_command():
+    assert tutti("help", "--help").stdout == tutti("help").stdout
+    for words, part in ((["nodes", "--data"], "--data needs a value"), (["audit", "--count=x"], "--count needs a number above 0"),
+                        (["drain", "1", "--wait=1"], "--wait takes no value"), (["status", "--admin"], "--admin needs a value")):
+        answer = tutti(*words)
+        assert answer.returncode == 2 and part in answer.stderr, answer
+    recover = tutti("recover", "--help").stdout
+    assert "a node that is stopped" in recover and "runs on this machine" not in recover
+
+
+def test_values_may_stand_behind_an_equals_sign(node):
+    assert tutti("audit", f"--data={node.data}", "--count=1").stdout.count("\n") == 2
+    assert tutti("status", f"--admin=127.0.0.1:{node.admin_port}").stdout.startswith("well: ")
 
 
 # ---- Status

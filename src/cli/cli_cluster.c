@@ -101,6 +101,12 @@ static void print_usage(FILE *file, const struct cli__command *command)
     (void)fputc('\n', file);
 }
 
+/* Does it work on what a stopped node left, and not ask one that runs? */
+static bool is_offline(const struct cli__command *command)
+{
+    return command->run == cli__recover;
+}
+
 static void print_help(const struct cli__command *command)
 {
     print_usage(stdout, command);
@@ -108,12 +114,13 @@ static void print_help(const struct cli__command *command)
     if (command->detail != NULL) {
         (void)printf("%s\n", command->detail);
     }
-    (void)printf(
-        "\n  --data DIR\n"
-        "      The data directory of a node that runs on this machine. Default: " DEFAULT_DATA
-        ".\n      Variable: TUTTI_DATA.\n"
-        "  --json\n"
-        "      For programs: what the node answered (docs/formats/control.md).\n");
+    (void)printf("\n  --data DIR\n"
+                 "      The data directory of a node %s. Default: " DEFAULT_DATA
+                 ".\n      Variable: TUTTI_DATA.\n"
+                 "  --json\n"
+                 "      For programs: %s (docs/formats/control.md).\n",
+                 is_offline(command) ? "that is stopped" : "that runs on this machine",
+                 is_offline(command) ? "what would be done" : "what the node answered");
     for (uint32_t i = 0; i < FLAG_COUNT; i++) {
         if ((command->flags & flags[i].flag) != 0) {
             (void)printf("  %s%s%s\n      %s\n", flags[i].name, flags[i].unit != NULL ? " " : "",
@@ -121,11 +128,17 @@ static void print_help(const struct cli__command *command)
         }
     }
     (void)fputs(
-        "\nExit codes\n"
-        "  0  done; of what shows the cluster: it is well\n"
-        "  1  refused, the message says why; of what shows the cluster: it is not well\n"
-        "  2  wrong usage\n"
-        "  5  the node could not be asked: it does not run, no permission, no answer in time\n",
+        is_offline(command)
+            ? "\nExit codes\n"
+              "  0  done\n"
+              "  1  nothing was done, the message says why; also when it was only shown (--json)\n"
+              "  2  wrong usage\n"
+            : "\nExit codes\n"
+              "  0  done; of what shows the cluster: it is well\n"
+              "  1  refused, the message says why; of what shows the cluster: it is not well\n"
+              "  2  wrong usage\n"
+              "  5  the node could not be asked: it does not run, no permission, no answer in "
+              "time\n",
         stdout);
 }
 
@@ -218,23 +231,32 @@ struct words {
 static bool take_flag(const struct cli__command *command, struct words *words, const char *word,
                       struct cli__options *options)
 {
+    const char *equals = strchr(word, '=');
+    struct bytes name =
+        equals != NULL ? bytes_make(word, (size_t)(equals - word)) : bytes_of_text(word);
     for (uint32_t i = 0; i < FLAG_COUNT; i++) {
-        if ((command->flags & flags[i].flag) == 0 || strcmp(word, flags[i].name) != 0) {
+        if ((command->flags & flags[i].flag) == 0 ||
+            !bytes_equal(name, bytes_of_text(flags[i].name))) {
             continue;
         }
         bool *is_set = switch_of_flag(options, flags[i].flag);
-        if (is_set != NULL) {
+        if (is_set != NULL && equals == NULL) {
             *is_set = true;
             return true;
         }
+        if (is_set != NULL) {
+            (void)fprintf(stderr, "tutti %s: %s takes no value\n", command->name, flags[i].name);
+            return false;
+        }
+        const char *value = equals != NULL                ? equals + 1
+                            : words->place < words->count ? words->items[words->place++]
+                                                          : "";
         uint64_t *number = number_of_flag(options, flags[i].flag);
-        if (words->place < words->count &&
-            number_parse_unsigned(bytes_of_text(words->items[words->place]), number) &&
-            *number > 0) {
-            words->place++;
+        if (number_parse_unsigned(bytes_of_text(value), number) && *number > 0) {
             return true;
         }
-        (void)fprintf(stderr, "tutti %s: %s needs a number above 0\n", command->name, word);
+        (void)fprintf(stderr, "tutti %s: %s needs a number above 0\n", command->name,
+                      flags[i].name);
         return false;
     }
     (void)fprintf(stderr, "tutti %s: there is no option \"%s\"\n", command->name, word);
@@ -249,7 +271,11 @@ static bool take_word(const struct cli__command *command, struct words *words,
         options->is_json = true;
         return true;
     }
-    if (strcmp(word, "--data") == 0 && words->place < words->count) {
+    if (strcmp(word, "--data") == 0) {
+        if (words->place == words->count) {
+            (void)fprintf(stderr, "tutti %s: --data needs a value: --data DIR\n", command->name);
+            return false;
+        }
         options->data = words->items[words->place++];
         return true;
     }

@@ -50,7 +50,10 @@ static int help_commands(int argument_count, const char *const *arguments)
 int cli_help(int argument_count, const char *const *arguments)
 {
     static const char *const help[] = {"--help"};
-    if (argument_count == 0) {
+    bool is_of_itself = argument_count > 0 &&
+                        (strcmp(arguments[0], "--help") == 0 || strcmp(arguments[0], "-h") == 0 ||
+                         strcmp(arguments[0], "help") == 0);
+    if (argument_count == 0 || is_of_itself) {
         (void)fputs(overview, stdout);
         (void)fputs(overview_node, stdout);
         cli_cluster_list(stdout);

@@ -14,13 +14,14 @@ static void print_help(void)
                         "Start a node and serve until SIGTERM or Ctrl-C. Needs no options.\n\n"
                         "Options\n"));
     config_help(&config_start_table, &text);
-    buffer_append(&text,
-                  BYTES("\nExit codes\n"
-                        "  0  stopped when asked to\n"
-                        "  1  did not start; the message says why\n"
-                        "  2  flags, variables or the configuration file are wrong\n"
-                        "  3  a flush or the store failed while serving; stopped at once, nothing\n"
-                        "     that was not durable was acknowledged\n"));
+    buffer_append(
+        &text, BYTES("\nExit codes\n"
+                     "  0  stopped when asked to, or removed from the cluster\n"
+                     "  1  did not start; the message says why\n"
+                     "  2  flags, variables or the configuration file are wrong\n"
+                     "  3  a flush or the store failed while serving; stopped at once, nothing\n"
+                     "     that was not durable was acknowledged; or SIGTERM came while the log\n"
+                     "     waited for space on the disk, and there was none for three seconds\n"));
     (void)fwrite(text.data, 1, text.size_bytes, stdout);
     buffer_deinit(&text);
 }
@@ -53,8 +54,8 @@ int cli_start(int argument_count, const char *const *arguments, const char *cons
     struct os_log *log = os_log_create(&log_options);
     struct node_options options = {
         .data_directory = configuration.data,
-        .redis = configuration.redis,
         .configuration_file = text_or_null(configuration.config),
+        .redis = configuration.redis,
         .admin = configuration.admin,
         .peer = configuration.peer,
         .advertise = text_or_null(configuration.advertise),

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/cli_internal.h"
 #include "driver/config/config.h"
 #include "driver/http/http.h"
 #include "driver/json/json.h"
@@ -134,12 +134,6 @@ static void print_coloured(struct bytes text, bool is_well)
     }
 }
 
-static bool is_colour_wanted(void)
-{
-    const char *no_colour = getenv("NO_COLOR");
-    return isatty(STDOUT_FILENO) == 1 && (no_colour == NULL || no_colour[0] == '\0');
-}
-
 static int show(const struct status_options *options)
 {
     struct buffer json = {0};
@@ -155,7 +149,7 @@ static int show(const struct status_options *options)
         status = get(options, "/status.txt", &text);
     }
     if (status == 0 && !options->is_json) {
-        if (is_colour_wanted()) {
+        if (cli__is_coloured()) {
             print_coloured(buffer_bytes(&text), is_well);
         } else {
             (void)fwrite(text.data, 1, text.size_bytes, stdout);
@@ -228,8 +222,8 @@ static int find_node(struct status_options *options, const char *admin)
 
 static void say_wrong(const char *word, bool has_value, bool has_place)
 {
-    bool is_place =
-        strcmp(word, "--admin") == 0 || strncmp(word, "--data", sizeof "--data" - 1) == 0;
+    bool is_place = strncmp(word, "--admin", sizeof "--admin" - 1) == 0 ||
+                    strncmp(word, "--data", sizeof "--data" - 1) == 0;
     if (is_place && has_place) {
         (void)fputs("tutti status: --data and --admin are two nodes: name one\n", stderr);
     } else if (is_place && !has_value) {
@@ -249,6 +243,9 @@ int cli_status(int argument_count, const char *const *arguments)
             options.is_json = true;
         } else if (strcmp(arguments[i], "--admin") == 0 && has_value && options.data == NULL) {
             admin = arguments[++i];
+        } else if (strncmp(arguments[i], "--admin=", sizeof "--admin=" - 1) == 0 &&
+                   options.data == NULL) {
+            admin = arguments[i] + sizeof "--admin=" - 1;
         } else if (strcmp(arguments[i], "--data") == 0 && has_value && admin == NULL) {
             options.data = arguments[++i];
         } else if (strncmp(arguments[i], "--data=", sizeof "--data=" - 1) == 0 && admin == NULL) {
