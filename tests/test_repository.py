@@ -18,6 +18,15 @@ def test_the_demonstration_keeps_its_promises(tmp_path):
     assert "0 errors" in result.stdout and "What you saw" in result.stdout
 
 
+def test_the_demonstration_removes_nothing_of_others(tmp_path):
+    """A tour begins by removing what an earlier one has left, and only that."""
+    kept = tmp_path / "node1" / "wal"
+    kept.mkdir(parents=True)
+    result = run(str(BINARY), "demo", "--data", str(tmp_path))
+    assert result.returncode == 1 and f"{tmp_path} is there, and not of an earlier tour" in result.stderr, result
+    assert kept.exists()
+
+
 def test_what_is_installed_runs(tmp_path):
     """DESTDIR and PREFIX are honoured, and the installed binary needs nothing of the build folder."""
     result = run("make", "install", f"DESTDIR={tmp_path}", "PREFIX=/opt/tutti")

@@ -20,7 +20,8 @@ static const char usage[] =
     "package redis (Debian: python3-redis).\n"
     "\n"
     "  --keep      leave the cluster running and say how to reach it\n"
-    "  --data DIR  where the nodes keep their data; what an earlier tour left there is removed\n"
+    "  --data DIR  where the nodes keep their data: a new or empty directory, or that of an\n"
+    "              earlier tour, which is removed\n"
     "\n"
     "Exit codes: 0 all went as it should; 1 it did not, the message says what; 2 wrong usage.\n";
 
