@@ -13,7 +13,8 @@ static uint32_t bucket_of(uint64_t value)
     uint32_t exponent = 63u - (uint32_t)__builtin_clzll(value);
     uint32_t offset = (uint32_t)(value >> (exponent - LINEAR_BITS)) & (LINEAR_COUNT - 1);
     uint32_t bucket = (exponent - LINEAR_BITS + 1) * LINEAR_COUNT + offset;
-    return bucket < HISTOGRAM_BUCKET_COUNT ? bucket : HISTOGRAM_BUCKET_COUNT - 1;
+    ASSERT(bucket < HISTOGRAM_BUCKET_COUNT);
+    return bucket;
 }
 
 uint64_t histogram_bucket_bound(uint32_t bucket)

@@ -2,8 +2,8 @@
 /* histogram: counts of values in buckets of bounded relative error. Layer: base.
  *
  * Log-linear buckets: 8 per power of two, so a reported value is at most 12.5 % from the recorded
- * one. Values are 0 to 2^63; larger ones count as the largest. One thread records; another may read
- * counts a moment old (each count is an aligned word, written and read whole). */
+ * one. Any value of 64 bits has its bucket. One thread records; another may read counts a moment old
+ * (each count is an aligned word, written and read whole). */
 #ifndef BASE_HISTOGRAM_HISTOGRAM_H
 #define BASE_HISTOGRAM_HISTOGRAM_H
 

@@ -50,7 +50,8 @@ void json_append(struct json *array, struct json *child)
     ASSERT(status == 0);
 }
 
-/* Text as jansson takes it: each byte that is not part of valid UTF-8 becomes a question mark. */
+/* Text as jansson takes it: if it is not valid UTF-8, all of it that is not ASCII becomes question
+ * marks. */
 static json_t *make_text(const char *text)
 {
     json_t *value = json_string(text);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* json: JSON text, written from values and read into them. Layer: driver.
  *
- * Strict: text that is not valid UTF-8 is written with question marks; what is read must be one
- * whole value, with no key twice. Objects keep the order in which keys were set. A value belongs to
- * one thread; a child belongs to its parent. Running out of memory is fatal. */
+ * Strict: text that is not valid UTF-8 is written with question marks for all that is not ASCII; what
+ * is read must be one whole value, with no key twice. Objects keep the order in which keys were set. A
+ * value belongs to one thread; a child belongs to its parent. Running out of memory is fatal. */
 #ifndef DRIVER_JSON_JSON_H
 #define DRIVER_JSON_JSON_H
 
