@@ -26,12 +26,9 @@ static void line_break(const struct reply *reply)
     memcpy(buffer_extend(reply->target, 2), "\r\n", 2);
 }
 
-/* "<type><number>\r\n" */
-static void header(const struct reply *reply, char type, int64_t number)
+/* "<type><number>\r\n", of which it is known that there is room for it. */
+static void put_header(const struct reply *reply, char type, int64_t number)
 {
-    if (!has_room(reply, PREFIX_SIZE_MAX)) {
-        return;
-    }
     buffer_reserve(reply->target, PREFIX_SIZE_MAX);
     char *start = (char *)reply->target->data + reply->target->size_bytes;
     start[0] = type;
@@ -39,6 +36,13 @@ static void header(const struct reply *reply, char type, int64_t number)
     start[length] = '\r';
     start[length + 1] = '\n';
     reply->target->size_bytes += length + 2;
+}
+
+static void header(const struct reply *reply, char type, int64_t number)
+{
+    if (has_room(reply, PREFIX_SIZE_MAX)) {
+        put_header(reply, type, number);
+    }
 }
 
 void reply_status(const struct reply *reply, const char *text)
@@ -86,7 +90,7 @@ void reply_bulk(const struct reply *reply, struct bytes bytes)
         return;
     }
     buffer_reserve(reply->target, PREFIX_SIZE_MAX + bytes.size_bytes + 2);
-    header(reply, '$', (int64_t)bytes.size_bytes);
+    put_header(reply, '$', (int64_t)bytes.size_bytes);
     buffer_append(reply->target, bytes);
     line_break(reply);
 }
@@ -152,7 +156,7 @@ void reply_verbatim(const struct reply *reply, const char *format, struct bytes 
     if (!has_room(reply, PREFIX_SIZE_MAX + 4 + bytes.size_bytes + 2)) {
         return;
     }
-    header(reply, '=', (int64_t)bytes.size_bytes + 4);
+    put_header(reply, '=', (int64_t)bytes.size_bytes + 4);
     buffer_append(reply->target, bytes_make(format, 3));
     buffer_append_byte(reply->target, ':');
     buffer_append(reply->target, bytes);

@@ -126,7 +126,9 @@ int kv__prefetch_by_reading(struct kv_call *call)
     copy.is_execute = false;
     copy.reply = &reply;
     copy.time_ms = 0; /* Nothing has expired: every row is read. */
-    int status = kv__dispatch(&copy);
+    bool is_refused = kv_command_refuses(&copy.entry->command, copy.arguments, copy.argument_count,
+                                         copy.reply); /* It says so when it is executed. */
+    int status = is_refused ? 0 : copy.entry->execute(&copy);
     buffer_deinit(&dropped);
     return status;
 }
