@@ -138,6 +138,10 @@ def test_flags_beat_variables_beat_the_file_beat_defaults(make_node, tmp_path):
         return found
 
     assert settings([], {})["appendfsync"] == "always"
+    with make_node() as node, node.socket() as connection:
+        connection.sendall(b"CONFIG GET *\r\nQUIT\r\n")
+        words = b"".join(iter(lambda: connection.recv(65536), b"")).split(b"\r\n")[2:-2:2]
+        assert b"maxmemory" in words[::2] and len(words[::2]) == len(set(words[::2]))  # Each once.
     from_file = settings(["--config", str(file)], {})
     assert from_file == {"maxmemory": str(100 << 20), "reactors": "3", "appendfsync": "everysec"}
     mixed = settings(["--memory", "80mb"], {"TUTTI_CONFIG": str(file), "TUTTI_MEMORY": "90mb", "TUTTI_REACTORS": "2"})

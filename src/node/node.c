@@ -118,22 +118,10 @@ static bool setting_at(void *context, uint32_t index, const char **name, struct 
     struct os_address admin = node_admin_address(node->admin);
     switch (index) {
     case 0:
-        *name = "maxmemory";
-        buffer_append_format(value, "%" PRIu64, node->options.memory_size_bytes);
-        return true;
-    case 1:
-        *name = "dir";
-        buffer_append(value, bytes_of_text(node->options.data_directory));
-        return true;
-    case 2:
-        *name = "appendfsync";
-        buffer_append(value, node->options.is_flush_always ? BYTES("always") : BYTES("everysec"));
-        return true;
-    case 3:
         *name = "admin";
         buffer_append(value, bytes_of_text(os_address_format(&admin, address)));
         return true;
-    case 4:
+    case 1:
         *name = "reactors";
         buffer_append_format(value, "%u", node->reactor_count);
         return true;

@@ -226,7 +226,8 @@ struct resp_statistics {
     uint64_t refused_count; /* Too many clients. */
     uint64_t evicted_count; /* Cut off to stay within the memory or the output limit. */
     uint64_t command_count;
-    uint64_t error_count; /* Replies that are errors. */
+    uint64_t error_count;          /* Replies that are errors. */
+    uint64_t error_count_at_reset; /* Of these, from before CONFIG RESETSTAT. */
     uint64_t pending_count;
     uint64_t input_bytes;
     uint64_t output_bytes;

@@ -320,26 +320,33 @@ RESP_HANDLER(lolwut)
     return HANDLED_DONE;
 }
 
-RESP_HANDLER(shutdown)
+/* SAVE and NOSAVE exclude each other, ABORT all others. */
+static bool shutdown_is_well_formed(const struct bytes *arguments, uint32_t count)
 {
-    static const char *const words[] = {"ABORT", "SAVE", "NOSAVE", "NOW", "FORCE"};
-    bool has[COUNT_OF(words)] = {false};
+    enum { WORD_SAVE, WORD_NOSAVE, WORD_ABORT, WORD_NOW, WORD_FORCE, WORD_COUNT };
+    static const char *const words[WORD_COUNT] = {"SAVE", "NOSAVE", "ABORT", "NOW", "FORCE"};
+    bool has[WORD_COUNT] = {false};
     for (uint32_t i = 1; i < count; i++) {
         uint32_t word = 0;
-        while (word < COUNT_OF(words) && !resp__is(arguments[i], words[word])) {
+        while (word < WORD_COUNT && !resp__is(arguments[i], words[word])) {
             word++;
         }
-        if (word == COUNT_OF(words)) {
-            resp__reply_syntax(reply);
-            return HANDLED_DONE;
+        if (word == WORD_COUNT) {
+            return false;
         }
         has[word] = true;
     }
-    bool is_abort = has[0];
-    if ((has[1] && has[2]) || (is_abort && (has[1] || has[2] || has[3] || has[4]))) {
+    bool has_other = has[WORD_SAVE] || has[WORD_NOSAVE] || has[WORD_NOW] || has[WORD_FORCE];
+    return !(has[WORD_SAVE] && has[WORD_NOSAVE]) && !(has[WORD_ABORT] && has_other);
+}
+
+RESP_HANDLER(shutdown)
+{
+    if (!shutdown_is_well_formed(arguments, count)) {
         resp__reply_syntax(reply);
         return HANDLED_DONE;
     }
+    bool is_abort = count > 1 && resp__is(arguments[1], "ABORT");
     const struct resp_backend *backend = connection->server->backend;
     if (is_abort) {
         reply_error(reply, "ERR No shutdown in progress.");

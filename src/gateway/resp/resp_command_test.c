@@ -359,6 +359,11 @@ static void test_errors(void **state)
         assert_true(i < 1000); /* The other server resets its own a moment later. */
         os_sleep_ms(5);
     }
+    expect_part(clients[0], "INFO stats", "total_error_replies:0\r\n");
+    struct resp_statistics *statistics = memory_allocate_zeroed(1, sizeof *statistics);
+    resp_group_get_statistics(world_group(world), statistics);
+    assert_true(statistics->error_count > 0); /* A metric does not fall. */
+    memory_free(statistics);
     for (int i = 0; i < 4; i++) {
         (void)close(clients[i]);
     }

@@ -35,8 +35,10 @@ void resp__error_count(struct resp_server *server, struct bytes reply)
     }
 }
 
+/* The sum of all is a metric, too, which must not fall. */
 void resp__error_reset(struct resp_server *server)
 {
+    atomic_store(&server->error_count_at_reset, COUNTER_READ(server->error_count));
     uint32_t count = COUNTER_READ(server->error_word_count);
     for (uint32_t i = 0; i < count; i++) {
         atomic_store(&server->errors[i].count, 0);

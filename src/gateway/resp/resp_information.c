@@ -150,7 +150,7 @@ static void section_stats(struct report *report)
     line(report, "pubsub_channels", 0);
     line(report, "pubsub_patterns", 0);
     line(report, "total_forks", 0);
-    line(report, "total_error_replies", statistics->error_count);
+    line(report, "total_error_replies", statistics->error_count - statistics->error_count_at_reset);
     line(report, "total_disk_reads", report->information.read_elsewhere_count);
 }
 

@@ -245,6 +245,7 @@ struct resp_server {
     _Atomic uint64_t refused_count;
     _Atomic uint64_t evicted_count;
     _Atomic uint64_t error_count;
+    _Atomic uint64_t error_count_at_reset; /* By CONFIG RESETSTAT. */
     _Atomic uint32_t error_word_count;
     struct error_counter errors[ERROR_WORD_COUNT_MAX];
     _Atomic uint64_t pending_count;

@@ -533,6 +533,7 @@ void resp_group_get_statistics(const struct resp_group *group, struct resp_stati
         statistics->accepted_count += COUNTER_READ(server->accepted_count);
         statistics->refused_count += COUNTER_READ(server->refused_count);
         statistics->evicted_count += COUNTER_READ(server->evicted_count);
+        statistics->error_count_at_reset += COUNTER_READ(server->error_count_at_reset);
         statistics->error_count += COUNTER_READ(server->error_count);
         statistics->pending_count += COUNTER_READ(server->pending_count);
         statistics->input_bytes += COUNTER_READ(server->input_bytes);

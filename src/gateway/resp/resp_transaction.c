@@ -207,7 +207,7 @@ static void run_own(struct connection *connection, const struct queued *queued,
 {
     struct kv_transaction *transaction = transaction_of(connection);
     uint64_t most_bytes = connection->server->group->options.request_size_bytes_max;
-    uint64_t used_bytes = kv_transaction_size_bytes(transaction);
+    uint64_t used_bytes = kv_transaction_used_bytes(transaction);
     struct reply_limit limit = {.size_bytes_max =
                                     used_bytes < most_bytes ? most_bytes - used_bytes : 0};
     const struct reply reply = {

@@ -140,6 +140,8 @@ void kv_transaction_add_answer(struct kv_transaction *transaction, struct bytes 
 void kv_transaction_end_replies(struct kv_transaction *transaction);
 /* Bytes held, for the gateway's limits. */
 uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction);
+/* Those of them that are used: what was added. */
+uint64_t kv_transaction_used_bytes(const struct kv_transaction *transaction);
 /* The command to submit as a write; borrowed from the transaction. `*does_grow`: some part does. */
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow);
 

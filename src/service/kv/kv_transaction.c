@@ -129,6 +129,13 @@ uint64_t kv_transaction_size_bytes(const struct kv_transaction *transaction)
            sizeof *transaction;
 }
 
+uint64_t kv_transaction_used_bytes(const struct kv_transaction *transaction)
+{
+    return transaction->watches.content.size_bytes + transaction->watches.ends.size_bytes +
+           transaction->commands.content.size_bytes + transaction->commands.ends.size_bytes +
+           transaction->arguments.size_bytes + sizeof *transaction;
+}
+
 struct shard_command kv_transaction_command(struct kv_transaction *transaction, bool *does_grow)
 {
     uint32_t count = 1 + transaction->watches.count + transaction->commands.count;
