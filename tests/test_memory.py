@@ -9,6 +9,7 @@ import time
 
 import pytest
 import redis
+import redis.crc
 
 MIB = 1 << 20
 MEMORY_MIB = 256
@@ -155,3 +156,42 @@ def test_answers_of_the_gateway_in_exec_stay_within_memory(make_node):
     most = resident_mib(node.process.pid, "VmHWM")
     print(f"resident MiB: most {most:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB
+
+
+def test_answers_of_several_shards_stay_within_memory(make_node):
+    """Each shard limits what it answers, and all together do not answer more."""
+    shard_count = 64
+    node = make_node("--memory", f"{MEMORY_MIB}mb", "--shards", str(shard_count)).start()
+    client = node.client()
+    keys = {}
+    for number in range(100000):
+        keys.setdefault(redis.crc.key_slot(b"k%d" % number) * shard_count // 16384, b"k%d" % number)
+        if len(keys) == shard_count:
+            break
+    for key in keys.values():
+        client.set(key, os.urandom(MIB))
+    asked = list(keys.values()) * 4
+    with pytest.raises(redis.ResponseError, match="the answer of 'mget' is larger than the limit of"):
+        client.mget(asked)
+    most = resident_mib(node.process.pid, "VmHWM")
+    transaction = client.pipeline(transaction=True)
+    for key in asked:
+        transaction.get(key)
+    transaction.set("done", 1)
+    with pytest.raises(redis.ResponseError, match="committed, the answer of 'exec' is larger than the limit of"):
+        transaction.execute()
+    most_of_exec = resident_mib(node.process.pid, "VmHWM")
+    print(f"resident MiB: most of MGET {most:.0f}, of EXEC {most_of_exec:.0f}")
+    assert most < MEMORY_MIB + OVERHEAD_MIB and most_of_exec < MEMORY_MIB + OVERHEAD_MIB
+    assert client.get("done") == b"1"
+
+
+def test_answers_of_the_gateway_in_exec_may_be_as_long_as_a_request(make_node):
+    """What buffers have in reserve is not counted."""
+    node = make_node("--memory", "200mb").start()
+    connection = Client(node.redis_port)
+    connection.socket.sendall(exec_request([[b"ECHO", bytes(MIB)]] * 17))
+    for _ in range(18):
+        assert connection.file.readline() in (b"+OK\r\n", b"+QUEUED\r\n")
+    assert connection.file.readline() == b"*17\r\n"
+    assert [len(connection.reply()) for _ in range(17)] == [MIB] * 17

@@ -320,6 +320,7 @@ static int open_listeners(struct node *node, struct error *error)
         .client_count_limit = node->client_count_limit,
         .value_size_bytes_max =
             number_min(options->memory_size_bytes / VALUE_SIZE_SHARE, VALUE_SIZE_BYTES_MAX),
+        .answer_size_bytes_max = node_answer_size_bytes_max(options),
         .client_memory_bytes_max =
             options->memory_size_bytes / CLIENT_MEMORY_SHARE + CLIENT_MEMORY_EXTRA_BYTES,
         .output_size_bytes_max = options->memory_size_bytes / CLIENT_MEMORY_SHARE,

@@ -490,6 +490,12 @@ static inline uint32_t node_place_of(wal_shard id)
 {
     return id - SLOTS_FIRST_SHARD;
 }
+/* How long an answer may be, of one shard or of several together: as much as a client may leave unread, and
+ * what stands before the largest value. */
+static inline uint64_t node_answer_size_bytes_max(const struct node_options *options)
+{
+    return options->memory_size_bytes / 8 + (1u << 20);
+}
 /* Is this node the only member of the group, by the newest configuration of its log? */
 bool node_shard_is_alone(const struct node_shard *shard);
 

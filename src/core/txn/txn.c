@@ -44,6 +44,8 @@ int txn_create(struct txn **txn, const struct txn_options *options, struct error
     own->count_max = with_default(own->count_max, COUNT_MAX);
     own->size_bytes_max = own->size_bytes_max == 0 ? SIZE_BYTES_MAX : own->size_bytes_max;
     own->recovery_count_max = with_default(own->recovery_count_max, RECOVERY_COUNT_MAX);
+    own->reply_size_bytes_max =
+        own->reply_size_bytes_max == 0 ? UINT64_MAX : own->reply_size_bytes_max;
     random_init(&created->random, options->random_seed);
     list_init(&created->transactions);
     list_init(&created->attempts);

@@ -162,13 +162,14 @@ struct txn_options {
     uint16_t forget_opcode;
 
     /* The rest: 0 means the default. */
-    uint32_t deadline_ms;        /* 10000: of all attempts, and again of what follows the wish. */
-    uint32_t prepare_timeout_ms; /* 2000: of attempts that do not wait. */
-    uint32_t backoff_ms_min;     /* 2 */
-    uint32_t backoff_ms_max;     /* 250 */
-    uint32_t count_max;          /* 4096 transactions at a time. */
-    uint64_t size_bytes_max;     /* 64 MiB of their parts; one is taken whatever its size. */
-    uint32_t recovery_count_max; /* 64 at a time. */
+    uint32_t deadline_ms;          /* 10000: of all attempts, and again of what follows the wish. */
+    uint32_t prepare_timeout_ms;   /* 2000: of attempts that do not wait. */
+    uint32_t backoff_ms_min;       /* 2 */
+    uint32_t backoff_ms_max;       /* 250 */
+    uint32_t count_max;            /* 4096 transactions at a time. */
+    uint64_t size_bytes_max;       /* 64 MiB of their parts; one is taken whatever its size. */
+    uint32_t recovery_count_max;   /* 64 at a time. */
+    uint64_t reply_size_bytes_max; /* Of all parts' replies to one transaction: none. */
 };
 
 MUST_USE int txn_create(struct txn **txn, const struct txn_options *options, struct error *error);
@@ -200,9 +201,10 @@ struct txn_done {
     enum txn_result result;
     int status;
     /* Committed: the replies of each part, as FINISH answers them; valid during the call. A part
-     * whose replies are lost has data NULL. */
+     * whose replies are lost has data NULL; so have all when there were more than reply_size_bytes_max. */
     const struct bytes *replies;
     uint32_t part_count;
+    bool are_too_large;
 };
 
 struct txn_begin {

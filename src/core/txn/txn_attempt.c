@@ -339,9 +339,12 @@ static void answer_committed(struct txn_attempt *attempt)
         are_all_there = are_all_there && is_there;
     }
     struct txn *txn = attempt->txn;
-    txn->statistics.lost_replies_count += !are_all_there;
-    const struct txn_done done = {
-        .result = TXN_COMMITTED, .replies = replies, .part_count = attempt->part_count};
+    bool are_too_large = attempt->reply_size_bytes > txn->options.reply_size_bytes_max;
+    txn->statistics.lost_replies_count += !are_all_there && !are_too_large;
+    const struct txn_done done = {.result = TXN_COMMITTED,
+                                  .replies = replies,
+                                  .part_count = attempt->part_count,
+                                  .are_too_large = are_too_large};
     txn__answer(txn, transaction, &done);
     memory_free(replies);
 }
@@ -367,6 +370,22 @@ void txn__finished(struct txn_attempt *attempt)
     txn__call_ask(&attempt->forget, 0);
 }
 
+/* Each shard limits what it answers; all that wait for the others do not hold more than one answer may be.
+ * What nobody waits for is not kept, either. */
+static void keep_within_limit(struct txn_attempt *attempt, const struct txn_call *call)
+{
+    attempt->reply_size_bytes += call->reply.size_bytes;
+    if (attempt->transaction != NULL &&
+        attempt->reply_size_bytes <= attempt->txn->options.reply_size_bytes_max) {
+        return;
+    }
+    for (uint32_t i = 0; i < attempt->part_count; i++) {
+        if (attempt->finishes[i].is_final) {
+            buffer_deinit(&attempt->finishes[i].reply);
+        }
+    }
+}
+
 static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
 {
     struct txn *txn = attempt->txn;
@@ -389,6 +408,7 @@ static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
         TRACE("txn.broken", attempt->id.origin, attempt->id.number, call->place, reply.answer);
     }
     call->is_final = true;
+    keep_within_limit(attempt, call);
     attempt->finished_count++;
     if (attempt->finished_count == attempt->part_count) {
         txn__finished(attempt);

@@ -68,6 +68,7 @@ struct txn_attempt {
     uint32_t prepared_count;   /* Yes votes. */
     uint32_t finished_count;   /* FINISH that nobody asks for again, */
     uint32_t kept_count;       /* and that answered what they should. */
+    uint64_t reply_size_bytes; /* Of all FINISH that have answered. */
     uint64_t deadline_ms;      /* Of the state. */
     struct txn_call *prepares; /* NULL for a recovery. */
     struct txn_call *finishes;

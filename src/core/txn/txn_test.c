@@ -53,7 +53,7 @@ static int submit(void *context, uint32_t place, struct shard_request *request,
     return SHARD_PENDING;
 }
 
-static void setup(struct world *world)
+static void setup_limited(struct world *world, uint64_t reply_size_bytes_max)
 {
     *world = (struct world){.now_ms = 1000};
     const struct txn_options options = {
@@ -67,8 +67,14 @@ static void setup(struct world *world)
         .deadline_ms = 1000,
         .prepare_timeout_ms = 200,
         .count_max = 2,
+        .reply_size_bytes_max = reply_size_bytes_max,
     };
     assert_int_equal(txn_create(&world->txn, &options, NULL), 0);
+}
+
+static void setup(struct world *world)
+{
+    setup_limited(world, 0);
 }
 
 static void done(void *context, const struct txn_done *result)
@@ -185,6 +191,33 @@ static void test_the_way_of_a_commit(void **state)
     assert_int_equal(statistics.attempt_open_count, 0);
     assert_int_equal(statistics.open_count, 0);
     teardown(&world);
+}
+
+/* Each part's replies may be as many as one answer's: all together are not kept beyond that, and nobody waits
+ * for what was dropped. */
+static void test_replies_beyond_the_limit(void **state)
+{
+    (void)state;
+    static const char *const replies[] = {"+12345678\r\n", "+1234567\r\n", "+123456\r\n"};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct world world;
+        setup_limited(&world, 27); /* With what stands before them, 2 bytes each. */
+        assert_int_equal(begin(&world), 0);
+        answer(&world, 0, TXN_ANSWER_YES, NULL);
+        answer(&world, 1, TXN_ANSWER_YES, NULL);
+        answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+        answer(&world, 3, TXN_ANSWER_COMMITTED, "+12345678\r\n+\r\n");
+        answer(&world, 4, TXN_ANSWER_COMMITTED, replies[i]);
+        assert_int_equal(world.done_count, 1);
+        assert_int_equal(world.done.result, TXN_COMMITTED);
+        assert_int_equal(world.done.are_too_large, i < 2);
+        assert_string_equal(world.replies, i < 2 ? "?;?;" : "+12345678\r\n+\r\n;+123456\r\n;");
+        struct txn_statistics statistics;
+        txn_get_statistics(world.txn, &statistics);
+        assert_int_equal(statistics.lost_replies_count, 0);
+        (void)said(&world);
+        teardown(&world);
+    }
 }
 
 /* A part names the slots by which it was cut, and when the shard has others, nothing happened and nothing
@@ -568,6 +601,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_way_of_a_commit),
+        cmocka_unit_test(test_replies_beyond_the_limit),
         cmocka_unit_test(test_a_part_that_moved),
         cmocka_unit_test(test_no_step_ends_with_a_split),
         cmocka_unit_test(test_a_recovery_whose_home_moved),

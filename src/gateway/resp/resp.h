@@ -171,6 +171,7 @@ struct resp_options {
     uint32_t stranger_count_max;        /* 1000: then the one that waited longest is closed. */
     uint64_t value_size_bytes_max;      /* 64 MiB: longer arguments are refused. */
     uint64_t request_size_bytes_max;    /* The former and 1 MiB. */
+    uint64_t answer_size_bytes_max;     /* As that. What more is an error when shards answer it. */
     uint64_t output_pause_bytes;        /* 1 MiB unread: its requests wait. */
     uint64_t output_size_bytes_max;     /* 256 MiB unread: the client is cut off. */
     uint64_t client_memory_bytes_max;   /* 256 MiB for all buffers: the largest are cut off. */

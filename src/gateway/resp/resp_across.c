@@ -65,6 +65,7 @@ static struct txn *coordinator_of(struct resp_server *server)
         .decide_opcode = opcodes.decide,
         .finish_opcode = opcodes.finish,
         .forget_opcode = opcodes.forget,
+        .reply_size_bytes_max = server->group->options.answer_size_bytes_max,
     };
     while (options.origin == 0) {
         os_random_fill(&options.origin, sizeof options.origin);
@@ -142,18 +143,39 @@ static void reply_only_new(const struct command_entry *entry, int64_t number,
     reply_integer(reply, number);
 }
 
-void resp__across_reply_committed(const struct kv_split *split, const struct command_entry *entry,
-                                  const struct txn_done *done, const struct reply *reply)
+/* A large answer of LCS is made of small replies. */
+static bool join(const struct resp_server *server, const struct kv_split *split,
+                 const struct command_entry *entry, const struct txn_done *done,
+                 const struct reply *reply)
+{
+    size_t before = reply->target->size_bytes;
+    struct reply_limit limit = {.size_bytes_max =
+                                    before + server->group->options.answer_size_bytes_max};
+    const struct reply limited = {
+        .target = reply->target, .protocol = reply->protocol, .limit = &limit};
+    bool is_whole = kv_split_join(split, done->replies, is_exec(entry), &limited);
+    if (limit.is_exceeded) {
+        reply->target->size_bytes = before;
+        resp__reply_too_large(server, entry, reply);
+    }
+    return is_whole;
+}
+
+void resp__across_reply_committed(const struct resp_server *server, const struct kv_split *split,
+                                  const struct command_entry *entry, const struct txn_done *done,
+                                  const struct reply *reply)
 {
     bool are_all_there = true;
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;
     }
-    if (!are_all_there && kv_split_is_only_new(split)) {
+    if (done->are_too_large) {
+        resp__reply_too_large(server, entry, reply);
+    } else if (!are_all_there && kv_split_is_only_new(split)) {
         reply_only_new(entry, 1, reply);
     } else if (!are_all_there) {
         reply_error(reply, "UNKNOWN the transaction is committed, its replies were lost");
-    } else if (!kv_split_join(split, done->replies, is_exec(entry), reply)) {
+    } else if (!join(server, split, entry, done, reply)) {
         reply_error(reply, "ERR the replies of the transaction are malformed; it is committed");
     }
 }
@@ -163,7 +185,8 @@ static void write_answer(const struct across *across, const struct txn_done *don
 {
     switch (done->result) {
     case TXN_COMMITTED:
-        resp__across_reply_committed(across->split, across->entry, done, reply);
+        resp__across_reply_committed(across->slot->connection->server, across->split, across->entry,
+                                     done, reply);
         return;
     case TXN_CHANGED:
         if (kv_split_is_only_new(across->split)) {
@@ -229,13 +252,22 @@ int resp__across_begin(struct resp_server *server, const struct slots *slots,
     return status;
 }
 
-/* May it begin, as far as that can be told before it is copied and cut? HANDLED_DONE: yes. */
-static enum handled may_begin(struct connection *connection, uint64_t size_bytes)
+/* MSET and MSETNX do not. */
+static bool answers_value(const struct command_entry *entry)
 {
+    return (entry->command->flags & KV_FLAG_WRITE) == 0;
+}
+
+/* May it begin, as far as that can be told before it is copied and cut? HANDLED_DONE: yes. */
+static enum handled may_begin(struct connection *connection, const struct command_entry *entry,
+                              uint64_t size_bytes)
+{
+    struct resp_server *server = connection->server;
     if (connection->under_way_count > 0) {
         return HANDLED_AFTER;
     }
-    bool has_room = txn_has_room(coordinator_of(connection->server), size_bytes);
+    bool has_room = txn_has_room(coordinator_of(server), size_bytes) &&
+                    (!answers_value(entry) || resp__server_may_read(server));
     return has_room ? HANDLED_DONE : HANDLED_LATER;
 }
 
@@ -253,7 +285,7 @@ static bool answer_at_once(const struct across *across, const struct reply *repl
 enum handled resp__across(struct connection *connection, const struct command_entry *entry,
                           struct kv_transaction **transaction, const struct reply *reply)
 {
-    enum handled handled = may_begin(connection, kv_transaction_size_bytes(*transaction));
+    enum handled handled = may_begin(connection, entry, kv_transaction_size_bytes(*transaction));
     if (handled != HANDLED_DONE) {
         return handled;
     }
@@ -289,6 +321,9 @@ enum handled resp__across(struct connection *connection, const struct command_en
     }
     connection->is_blocked = true;
     across->slot = resp__slot_open(connection, entry, kv_split_size_bytes(across->split));
+    if (answers_value(entry)) {
+        resp__slot_count(across->slot);
+    }
     os_loop_tick_again(connection->server->loop);
     return HANDLED_DONE;
 }
@@ -298,7 +333,7 @@ enum handled resp__across_command(struct connection *connection, const struct co
                                   const struct reply *reply)
 {
     enum handled handled =
-        may_begin(connection, resp__arguments_size_bytes(arguments + 1, count - 1));
+        may_begin(connection, entry, resp__arguments_size_bytes(arguments + 1, count - 1));
     if (handled != HANDLED_DONE) {
         return handled;
     }

@@ -164,6 +164,37 @@ static void test_what_is_evaluated(void **state)
     end(world, client);
 }
 
+/* Where answers are large, few EXEC of several shards are under way at a time. MSET answers nothing. */
+static void test_few_exec_at_a_time(void **state)
+{
+    enum { COUNT = 40, FEW = 8 };
+    int client;
+    struct world *world = begin(&client);
+    set_large(client, "set a $");
+    world_set_reading_late(world, true);
+    for (int i = 0; i < 3; i++) {
+        world_send(client, BYTES("getex a\r\n"));
+    }
+    pass_over(client, 3 * (sizeof "$1048576\r\n\r\n" - 1 + MEBIBYTE));
+    world_set_holding(world, true);
+    int clients[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        clients[i] = world_connect(world);
+        world_send(clients[i], i < COUNT / 2 ? BYTES("multi\r\nget a\r\nget b\r\nexec\r\n")
+                                             : BYTES("mset c 1 d 2\r\n"));
+    }
+    world_wait_for_pending(world, COUNT / 2 + 1);
+    os_sleep_ms(100);
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_in_range(statistics.pending_count, COUNT / 2 + 1, COUNT / 2 + FEW);
+    world_set_holding(world, false);
+    for (int i = 0; i < COUNT; i++) {
+        WORLD_EXPECT(clients[i], "", i < COUNT / 2 ? "+OK\r\n+QUEUED\r\n+QUEUED\r\n" LOST : LOST);
+        (void)close(clients[i]);
+    }
+    end(world, client);
+}
+
 static void test_transactions(void **state)
 {
     int client;
@@ -307,10 +338,15 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers_of_parts),  cmocka_unit_test(test_what_moves),
-        cmocka_unit_test(test_what_is_evaluated), cmocka_unit_test(test_transactions),
-        cmocka_unit_test(test_no_room),           cmocka_unit_test(test_reads_are_few),
-        cmocka_unit_test(test_each_counts_once),  cmocka_unit_test(test_names),
+        cmocka_unit_test(test_answers_of_parts),
+        cmocka_unit_test(test_what_moves),
+        cmocka_unit_test(test_what_is_evaluated),
+        cmocka_unit_test(test_transactions),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_reads_are_few),
+        cmocka_unit_test(test_each_counts_once),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_few_exec_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,7 +149,8 @@ static void committed(void *context, const struct txn_done *done)
         return;
     }
     if (done->result == TXN_COMMITTED) {
-        resp__across_reply_committed(evaluating->split, evaluating->entry, done, &reply);
+        resp__across_reply_committed(server_of(evaluating), evaluating->split, evaluating->entry,
+                                     done, &reply);
     } else {
         resp__across_reply_failed(evaluating->entry, done, &reply);
     }

@@ -459,11 +459,16 @@ void resp__reply_refusal(const struct reply *reply, int refused);
 /* The error for a request that the backend took, and that has no answer. */
 void resp__reply_failure(const struct command_entry *entry, bool is_write, int status,
                          const struct reply *reply);
+/* The error instead of what several shards have answered, which is more than an answer may be. */
+void resp__reply_too_large(const struct resp_server *server, const struct command_entry *entry,
+                           const struct reply *reply);
 
 /* A slot for a reply that something other than the backend will give; `size_bytes` are kept until
  * then. */
 struct slot *resp__slot_open(struct connection *connection, const struct command_entry *entry,
                              uint64_t size_bytes);
+/* What it answers may be large: few such are under way at a time, by resp__server_may_read(). */
+void resp__slot_count(struct slot *slot);
 /* What is kept for it is so much now. */
 void resp__slot_charge(struct slot *slot, uint64_t size_bytes);
 /* The command that may have opened slots is done with: what they answer later is timed one by one. */
@@ -612,8 +617,9 @@ MUST_USE int resp__across_begin(struct resp_server *server, const struct slots *
                                 void (*done)(void *context, const struct txn_done *done),
                                 void *context);
 /* What the client is told of what was committed, from the replies of its parts. */
-void resp__across_reply_committed(const struct kv_split *split, const struct command_entry *entry,
-                                  const struct txn_done *done, const struct reply *reply);
+void resp__across_reply_committed(const struct resp_server *server, const struct kv_split *split,
+                                  const struct command_entry *entry, const struct txn_done *done,
+                                  const struct reply *reply);
 /* What the client is told of what was not committed, or may not have been. */
 void resp__across_reply_failed(const struct command_entry *entry, const struct txn_done *done,
                                const struct reply *reply);

@@ -279,6 +279,15 @@ void resp__reply_failure(const struct command_entry *entry, bool is_write, int s
     }
 }
 
+void resp__reply_too_large(const struct resp_server *server, const struct command_entry *entry,
+                           const struct reply *reply)
+{
+    bool is_committed = entry->handler == resp__exec;
+    reply_error(reply, "ERR %sthe answer of '%s' is larger than the limit of %llu bytes",
+                is_committed ? "the transaction is committed, " : "", entry->command->name,
+                (unsigned long long)server->group->options.answer_size_bytes_max);
+}
+
 static void request_done(struct shard_request *request, int status, struct bytes answer)
 {
     struct slot *slot = LIST_ITEM(request, struct slot, request);
@@ -311,6 +320,13 @@ struct slot *resp__slot_open(struct connection *connection, const struct command
     append_slot(connection, slot, size_bytes);
     resp__connection_charge(connection);
     return slot;
+}
+
+void resp__slot_count(struct slot *slot)
+{
+    ASSERT(!slot->is_counted);
+    slot->is_counted = true;
+    slot->connection->server->pending_read_count++;
 }
 
 /* ---- Submitting ------------------------------------------------------------------------------ */

@@ -38,6 +38,7 @@ static void fill_defaults(struct resp_options *options)
     OR_DEFAULT(options->stranger_count_max, 1000);
     OR_DEFAULT(options->value_size_bytes_max, 64 * mebibyte);
     OR_DEFAULT(options->request_size_bytes_max, options->value_size_bytes_max + mebibyte);
+    OR_DEFAULT(options->answer_size_bytes_max, options->request_size_bytes_max);
     OR_DEFAULT(options->output_pause_bytes, mebibyte);
     OR_DEFAULT(options->output_size_bytes_max, 256 * mebibyte);
     OR_DEFAULT(options->client_memory_bytes_max, 256 * mebibyte);

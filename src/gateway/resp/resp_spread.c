@@ -16,7 +16,7 @@
 #include "base/trace/trace.h"
 #include "gateway/resp/resp_internal.h"
 
-enum { VERSION_SIZE = 8, PARTS_MIN = 4 };
+enum { VERSION_SIZE = 8, PARTS_MIN = 4, EMPTY_ANSWER_SIZE = 32 };
 
 #define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -143,7 +143,10 @@ struct spread {
     struct slot *slot;
     const struct command_entry *entry;
     bool is_submitting;
-    uint64_t size_bytes;  /* Of the copies, and of answers that came. */
+    uint64_t size_bytes;        /* Of the copies, and of answers that came. */
+    uint64_t answer_size_bytes; /* Of these, all that came. */
+    bool
+        is_too_large; /* They were more than one answer may be, and are gone: nothing more is read. */
     uint32_t open_count;  /* Parts that are not done. */
     uint32_t key_count;   /* Of SPREAD_MERGE, */
     uint32_t *key_parts;  /* and the number of each key's part. */
@@ -307,6 +310,10 @@ static bool is_half_done(const struct spread *spread)
 
 static void combine(struct spread *spread, const struct reply *reply)
 {
+    if (spread->is_too_large) {
+        resp__reply_too_large(spread->slot->connection->server, spread->entry, reply);
+        return;
+    }
     if (spread->entry->spread == SPREAD_WATCH) {
         keep_versions(spread, reply);
         return;
@@ -358,6 +365,7 @@ static void finish(struct spread *spread)
     struct buffer answer = {0};
     struct reply reply = {.target = &answer, .protocol = slot->request.protocol};
     if (!connection->is_hung_up) {
+        buffer_reserve(&answer, spread->answer_size_bytes + EMPTY_ANSWER_SIZE);
         combine(spread, &reply);
     }
     connection->spread = NULL;
@@ -369,17 +377,7 @@ static void finish(struct spread *spread)
 
 /* ---- On their way ---------------------------------------------------------------------------- */
 
-static void part_is_done(struct part *part, int status)
-{
-    part->state = PART_DONE;
-    part->status = status;
-    part->spread->size_bytes += part->answer.capacity_bytes;
-    part->spread->open_count--;
-}
-
-static void cut_anew(struct part *part);
-
-void resp__spread_drop(struct spread *spread)
+static void drop_answers(struct spread *spread)
 {
     for (uint32_t i = 0; i < spread->part_count; i++) {
         if (spread->parts[i]->state == PART_DONE) {
@@ -387,6 +385,32 @@ void resp__spread_drop(struct spread *spread)
             buffer_deinit(&spread->parts[i]->answer);
         }
     }
+    spread->answer_size_bytes = 0;
+}
+
+/* Each shard limits what it answers; that all of them together do not exceed one answer's limit is seen to
+ * here. What writes answer is small. */
+static void part_is_done(struct part *part, int status)
+{
+    struct spread *spread = part->spread;
+    const struct resp_options *options = &spread->slot->connection->server->group->options;
+    part->state = PART_DONE;
+    part->status = status;
+    spread->size_bytes += part->answer.capacity_bytes;
+    spread->answer_size_bytes += part->answer.size_bytes;
+    spread->open_count--;
+    if (!part->request.is_write && spread->answer_size_bytes > options->answer_size_bytes_max) {
+        PROBE("resp.answers_too_large");
+        spread->is_too_large = true;
+        drop_answers(spread);
+    }
+}
+
+static void cut_anew(struct part *part);
+
+void resp__spread_drop(struct spread *spread)
+{
+    drop_answers(spread);
     resp__slot_charge(spread->slot, spread->size_bytes);
 }
 
@@ -406,7 +430,7 @@ static void answered(struct shard_request *request, int status, struct bytes ans
         os_loop_tick_again(connection->server->loop);
         return;
     }
-    if (!connection->is_hung_up) {
+    if (!connection->is_hung_up && !spread->is_too_large) {
         buffer_append(&part->answer, answer);
     }
     part_is_done(part, status);
@@ -421,6 +445,13 @@ static void submit_part(struct part *part)
     struct resp_server *server = part->spread->slot->connection->server;
     const struct resp_backend *backend = server->backend;
     struct reply reply = {.target = &part->answer, .protocol = part->request.protocol};
+    if (part->spread->is_too_large) {
+        part_is_done(part, 0);
+        return;
+    }
+    if (!part->request.is_write && !resp__server_may_read(server)) {
+        return; /* Each part is a read. */
+    }
     part->request.command.arguments = part->arguments;
     part->state = PART_SUBMITTED;
     resp__name_slots(&part->request, &part->range);

@@ -232,6 +232,65 @@ static void test_moves(void **state)
     end_after_leaving(world, client, BYTES("rename a b\r\nset a 1\r\n"));
 }
 
+/* However many shards there are, they answer no more than one of them may. */
+static void test_answers_beyond_the_limit(void **state)
+{
+#define THIRTY "012345678901234567890123456789"
+    struct world_options options = {.shard_count = SHARD_COUNT,
+                                    .resp = {.answer_size_bytes_max = 100}};
+    struct world *world = world_create(&options);
+    int client = world_connect(world);
+    static const char *const too_large =
+        "-ERR the answer of 'mget' is larger than the limit of 100 bytes\r\n$1\r\n4\r\n";
+    WORLD_EXPECT(client, FILL, OK5);
+    WORLD_EXPECT(client, "set a " THIRTY "\r\nset b " THIRTY "\r\nset c " THIRTY "\r\n",
+                 "+OK\r\n+OK\r\n+OK\r\n");
+    for (int i = 0; i < 2; i++) {
+        world_set_reading_late(world, i == 1);
+        WORLD_EXPECT(client, "mget a b\r\n", "*2\r\n$30\r\n" THIRTY "\r\n$30\r\n" THIRTY "\r\n");
+        WORLD_EXPECT(client, "mget d a e b c none\r\nget d\r\n", too_large);
+        WORLD_EXPECT(client, "mget c b a\r\nget d\r\n", too_large);
+        WORLD_EXPECT(client, "exists a b c d\r\nget d\r\n", ":4\r\n$1\r\n4\r\n");
+    }
+    end(world, client);
+}
+
+/* Each part is a read, and where reads answer much, few are under way at a time. */
+static void test_few_parts_at_a_time(void **state)
+{
+    enum { VALUE_SIZE = 3 * 1024 * 1024, KEY_COUNT = 200, FEW = 4 };
+    int client;
+    struct world *world = begin(&client);
+    struct buffer request = {0};
+    buffer_append_format(&request, "*3\r\n$3\r\nset\r\n$1\r\na\r\n$%d\r\n", VALUE_SIZE);
+    memset(buffer_extend(&request, VALUE_SIZE), 'v', VALUE_SIZE);
+    buffer_append(&request, BYTES("\r\n"));
+    world_send(client, buffer_bytes(&request));
+    WORLD_EXPECT(client, "readonly\r\n", "+OK\r\n+OK\r\n");
+    world_set_reading_late(world, true);
+    world_send(client, BYTES("get a\r\n"));
+    struct buffer got = {0};
+    world_receive(client, sizeof "$3145728\r\n\r\n" - 1 + VALUE_SIZE, &got);
+    int before = world_stale_count(world);
+    world_set_holding(world, true);
+    buffer_clear(&request);
+    buffer_append(&request, BYTES("exists"));
+    for (int i = 0; i < KEY_COUNT; i++) {
+        buffer_append_format(&request, " k%d", i);
+    }
+    buffer_append(&request, BYTES("\r\n"));
+    world_send(client, buffer_bytes(&request));
+    world_wait_for_pending(world, 1);
+    (void)usleep(50000);
+    assert_int_equal(world_stale_count(world) - before, FEW);
+    world_set_holding(world, false);
+    WORLD_EXPECT(client, "", ":0\r\n");
+    assert_int_equal(world_stale_count(world) - before, SHARD_COUNT);
+    buffer_deinit(&request);
+    buffer_deinit(&got);
+    end(world, client);
+}
+
 /* A client that goes away leaves parts that are answered to nobody. */
 static void test_goes_away(void **state)
 {
@@ -249,6 +308,8 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_troubles),
         cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_answers_beyond_the_limit),
+        cmocka_unit_test(test_few_parts_at_a_time),
         cmocka_unit_test(test_goes_away),
         cmocka_unit_test(test_watch_that_fails),
         cmocka_unit_test(test_long_key),
