@@ -21,7 +21,8 @@
 #define HTTP_REQUEST_SIZE_BYTES_MAX (16 * 1024)
 /* How long a connection may take to send a whole request, or to take an answer. */
 #define HTTP_IDLE_MS_MAX 30000
-/* Connections at once; more are answered 503. */
+/* Connections at once. Of more, that one ends which has taken longest to send a whole request; when all
+ * have, and wait for answers, more are answered 503. */
 #define HTTP_CONNECTION_COUNT_MAX 128
 /* Longest answer that the client takes. */
 #define HTTP_ANSWER_SIZE_BYTES_MAX (64 * 1024 * 1024)

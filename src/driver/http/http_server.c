@@ -301,9 +301,41 @@ static const struct os_stream_events connection_events = {
     .drained = answer_taken,
 };
 
+/* Who has taken longest to send a whole request makes room: those that send none must not keep others out,
+ * probes of health above all. Nobody whose answer is owed does. */
+static void make_room(struct http_server *server)
+{
+    struct connection *oldest = NULL;
+    LIST_EACH(member, next, &server->connections)
+    {
+        struct connection *connection = LIST_ITEM(member, struct connection, member);
+        if (connection->exchange == NULL && !os_stream_is_closing(connection->stream) &&
+            (oldest == NULL || connection->deadline_ms < oldest->deadline_ms)) {
+            oldest = connection;
+        }
+    }
+    if (oldest != NULL) {
+        os_stream_close(oldest->stream);
+    }
+}
+
+static uint32_t open_count(const struct http_server *server)
+{
+    uint32_t count = 0;
+    LIST_EACH(member, next, &server->connections)
+    {
+        count += !os_stream_is_closing(LIST_ITEM(member, struct connection, member)->stream);
+    }
+    return count;
+}
+
 static void accepted(struct os_stream *stream, void *context)
 {
     struct http_server *server = context;
+    if (server->connection_count >= HTTP_CONNECTION_COUNT_MAX &&
+        open_count(server) >= HTTP_CONNECTION_COUNT_MAX) {
+        make_room(server);
+    }
     if (server->connection_count >= 2 * HTTP_CONNECTION_COUNT_MAX) {
         return; /* Even to refuse politely has its bound: whoever is not started is closed. */
     }
@@ -314,7 +346,8 @@ static void accepted(struct os_stream *stream, void *context)
     server->connection_count++;
     set_deadline(connection);
     os_stream_start(stream, &connection_events, connection);
-    if (server->connection_count > HTTP_CONNECTION_COUNT_MAX) {
+    if (server->connection_count > HTTP_CONNECTION_COUNT_MAX &&
+        open_count(server) > HTTP_CONNECTION_COUNT_MAX) {
         refuse(connection, 503, "too many connections; try again");
     }
 }

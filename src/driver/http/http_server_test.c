@@ -6,8 +6,13 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "driver/http/http.h"
 
@@ -88,6 +93,46 @@ static void test_get(void **state)
     assert_int_equal(http_get(&site.address, "/large", PATIENCE_MS, &answer, &error), 0);
     assert_int_equal(answer.body.size_bytes, LARGE_SIZE);
     buffer_deinit(&answer.body);
+}
+
+static int connect_silently(void)
+{
+    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons(site.address.port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_true(descriptor >= 0);
+    assert_int_equal(connect(descriptor, (const struct sockaddr *)&address, sizeof address), 0);
+    return descriptor;
+}
+
+/* Claim: connections that send no whole request do not keep others out; the oldest of them ends. */
+static void test_silent_connections(void **state)
+{
+    (void)state;
+    enum { COUNT = 2 * HTTP_CONNECTION_COUNT_MAX };
+    int silent[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        silent[i] = connect_silently();
+        if (i % 2 == 1) {
+            assert_int_equal(send(silent[i], "GET /hello HT", 13, 0), 13);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        struct http_answer answer = {0};
+        struct error error = {0};
+        assert_int_equal(http_get(&site.address, "/hello", PATIENCE_MS, &answer, &error), 0);
+        assert_int_equal(answer.status, 200);
+        buffer_deinit(&answer.body);
+    }
+    char byte;
+    assert_true(recv(silent[0], &byte, 1, MSG_DONTWAIT) <= 0 && errno != EAGAIN);
+    errno = 0;
+    assert_int_equal(recv(silent[COUNT - 1], &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN); /* It has its time. */
+    for (int i = 0; i < COUNT; i++) {
+        (void)close(silent[i]);
+    }
 }
 
 /* ---- A raw client ---------------------------------------------------------------------------- */
@@ -271,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_get, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_silent_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keep_alive_and_pipeline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_request, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
