@@ -195,3 +195,18 @@ def test_answers_of_the_gateway_in_exec_may_be_as_long_as_a_request(make_node):
         assert connection.file.readline() in (b"+OK\r\n", b"+QUEUED\r\n")
     assert connection.file.readline() == b"*17\r\n"
     assert [len(connection.reply()) for _ in range(17)] == [MIB] * 17
+
+
+def test_large_answers_of_many_at_once_stay_within_memory(make_node):
+    """What they will answer nobody knows when they come, and one entry of the log has many of them."""
+    node = make_node("--memory", f"{MEMORY_MIB}mb").start()
+    client = node.client()
+    client.set("v", os.urandom(MIB))
+    connections = [Client(node.redis_port) for _ in range(100)]
+    for number, connection in enumerate(connections):
+        connection.socket.sendall(exec_request([[b"MGET"] + [b"v"] * 30, [b"SET", b"done:%d" % number, b"1"]]))
+    for number in range(len(connections)):
+        wait_for_key(client, f"done:{number}")
+    most = resident_mib(node.process.pid, "VmHWM")
+    print(f"resident MiB: most {most:.0f}")
+    assert most < MEMORY_MIB + OVERHEAD_MIB

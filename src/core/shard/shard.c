@@ -53,6 +53,7 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     list_init(&created->cold_writes);
     list_init(&created->confirming);
     list_init(&created->unconfirmed);
+    list_init(&created->early);
     list_init(&created->locked);
     list_init(&created->snapshots);
     shard__log_init(created);

@@ -190,6 +190,8 @@ struct shard_session {
     struct list waiting;    /* Requests that may not start yet. */
     uint32_t pending_count; /* Started and not answered. */
     bool is_alone;          /* The started ones must be answered before the next may start. */
+    struct list
+        early; /* In the shard's `early` while requests wait behind what was answered early. */
 
     /* core/route's own. */
     struct {
@@ -238,7 +240,8 @@ struct shard_request {
     bool is_unwanted;
 
     /* Exactly once, never from within shard_submit(). `reply` is borrowed for the call. After it
-     * the shard does not know the request any more.
+     * the shard does not know the request any more. What is submitted from within may be refused with
+     * -EBUSY, and what else the shard can do must wait: it may be in the midst of an entry.
      *   0                 answered
      *   ERROR_NOT_LEADER  handed back, because this replica does not lead any more (or because it was
      *                     unwanted): a write may or

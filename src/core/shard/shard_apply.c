@@ -10,6 +10,9 @@
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
 
+/* Above that, an entry answers before it is executed whole. */
+#define REPLIES_SIZE_BYTES_SOFT_MAX (4u << 20)
+
 enum {
     APPROACHED_COUNT = 32, /* So many commands' rows are brought near before they are executed. */
 };
@@ -121,6 +124,35 @@ static int execute_next(struct shard *shard, struct shard_decoder *decoder,
     return execute_command(shard, decoder, entry, ordinal, request, error);
 }
 
+/* Answer the items before `end`, whose replies are `replies`. */
+static void answer_items(struct shard *shard, struct shard_entry *entry, uint32_t end,
+                         void (*answer)(struct shard *shard, struct shard_request *request,
+                                        struct bytes reply))
+{
+    struct shard_answers *answers = &entry->answers;
+    size_t start = 0;
+    for (; answers->answered_count < end; answers->answered_count++) {
+        const struct shard_item *item = &answers->items[answers->answered_count];
+        struct bytes reply = bytes_make(answers->replies.data + start, item->reply_end - start);
+        start = item->reply_end;
+        if (item->request != NULL) {
+            answer(shard, item->request, reply);
+        } else {
+            shard->is_background_pending = false;
+        }
+    }
+}
+
+/* A few short requests may ask for more than all memory together. What is executed is answered then, and
+ * goes, before the rest is: the entry is committed, so that its end changes nothing of that (I1). */
+static void answer_what_is_executed(struct shard *shard, struct shard_entry *entry, uint32_t end)
+{
+    PROBE("shard.answered_early");
+    answer_items(shard, entry, end, shard__answer_early);
+    buffer_clear(&entry->answers.replies);
+    buffer_trim(&entry->answers.replies, REPLIES_SIZE_BYTES_SOFT_MAX);
+}
+
 static int execute_commands(struct shard *shard, struct shard_entry *entry,
                             struct shard_decoder *decoder, struct error *error)
 {
@@ -136,6 +168,9 @@ static int execute_commands(struct shard *shard, struct shard_entry *entry,
             status = execute_read(shard, item->request, decoder->time_ms, &reply, error);
         }
         item->reply_end = entry->answers.replies.size_bytes;
+        if (status == 0 && item->reply_end > REPLIES_SIZE_BYTES_SOFT_MAX) {
+            answer_what_is_executed(shard, entry, i + 1);
+        }
     }
     /* An entry of another leader has no items: nobody here waits for its replies. */
     for (; ordinal < decoder->command_count && status == 0; ordinal++) {
@@ -247,19 +282,10 @@ static int execute_entry(struct shard *shard, struct shard_entry *entry, struct 
 
 static void answer_entry(struct shard *shard, struct shard_entry *entry)
 {
-    size_t start = 0;
-    for (uint32_t i = 0; i < entry->answers.item_count; i++) {
-        struct shard_item *item = &entry->answers.items[i];
-        struct bytes reply =
-            bytes_make(entry->answers.replies.data + start, item->reply_end - start);
-        start = item->reply_end;
-        if (item->request != NULL) {
-            shard__answer(shard, item->request, reply);
-        } else {
-            shard->is_background_pending = false;
-        }
-    }
+    shard__resume_early(shard);
+    answer_items(shard, entry, entry->answers.item_count, shard__answer);
     entry->answers.item_count = 0;
+    entry->answers.answered_count = 0;
     if (shard__log_at(shard, entry->index) != entry) {
         shard__entry_give(shard, entry); /* It was read from the log. */
         return;

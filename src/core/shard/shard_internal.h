@@ -46,6 +46,7 @@ struct shard_answers {
     struct shard_item *items;
     uint32_t item_count;
     uint32_t item_capacity;
+    uint32_t answered_count; /* Of the items: their replies are not in `replies` any more. */
     struct buffer replies;
 };
 
@@ -220,6 +221,8 @@ struct shard {
     raft_index window_rest_index; /* since this. */
     uint64_t floors_told_at_ms;
     uint64_t forgotten_told_count; /* Answers that had been forgotten then. */
+    bool is_answering_early;       /* In the midst of an entry: nothing may be submitted. */
+    struct list early;             /* Sessions that go on when the entry is answered. */
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
@@ -463,6 +466,9 @@ bool shard__is_split_under_way(const struct shard *shard);
 void shard__add_background(struct shard *shard, const struct shard_command *command);
 void shard__add_write(struct shard *shard, struct shard_request *request);
 void shard__answer(struct shard *shard, struct shard_request *request, struct bytes reply);
+/* In the midst of an entry. What waits in its session starts at shard__resume_early(). */
+void shard__answer_early(struct shard *shard, struct shard_request *request, struct bytes reply);
+void shard__resume_early(struct shard *shard);
 /* The arguments of a request outlive its submission. */
 void shard__copy_command(struct shard_request *request);
 /* Start what waits in the session, as far as it may. Answers go through done(). */

@@ -19,6 +19,7 @@ void shard_session_init(struct shard_session *session)
     list_init(&session->waiting);
     session->pending_count = 0;
     session->is_alone = false;
+    list_init(&session->early);
     session->route.line = NULL;
     session->route.number = 0;
     session->route.local_count = 0;
@@ -337,6 +338,25 @@ void shard__answer(struct shard *shard, struct shard_request *request, struct by
     finish(shard, request, 0, reply);
 }
 
+void shard__answer_early(struct shard *shard, struct shard_request *request, struct bytes reply)
+{
+    struct shard_session *session = request->session;
+    bool has_waiting = !list_is_empty(&session->waiting); /* Then it does not end in done(). */
+    shard->is_answering_early = true;
+    deliver(shard, request, 0, reply);
+    shard->is_answering_early = false;
+    if (has_waiting && list_is_empty(&session->early)) {
+        list_push_back(&shard->early, &session->early);
+    }
+}
+
+void shard__resume_early(struct shard *shard)
+{
+    for (struct list *member; (member = list_pop_front(&shard->early)) != NULL;) {
+        shard__resume_session(shard, LIST_ITEM(member, struct shard_session, early));
+    }
+}
+
 void shard__hand_back(struct shard *shard, struct shard_request *request)
 {
     finish(shard, request, ERROR_NOT_LEADER, BYTES(""));
@@ -628,6 +648,10 @@ bool shard_halve_demand(const struct shard *shard, uint32_t first_slot, uint32_t
 
 int shard_submit(struct shard *shard, struct shard_request *request, const struct reply *reply)
 {
+    if (shard->is_answering_early) {
+        PROBE("shard.submitted_in_the_midst");
+        return -EBUSY;
+    }
     if (!may_start(shard, request) && !BUG("shard.read_before_ready")) {
         return ERROR_NOT_LEADER;
     }

@@ -25,6 +25,8 @@ enum {
     ORIGIN_COUNT_MIN = 4,
     /* That go with one entry, besides twice as many as it has (W3), or with a floor. */
     TRIM_COUNT = 64,
+    SHORT_REPLY_SIZE_BYTES_MAX = 1024,
+    ENTRY_SIZE_BYTES_MIN = 1 << 20,
 };
 
 /* A life of a gateway. */
@@ -47,9 +49,10 @@ struct shard_window {
     raft_index covered;
     raft_index index; /* Of the entry that is being applied; 0: none. */
     raft_index newest_index;
-    raft_index age_index; /* Newest entry when the time was last looked at. */
-    raft_index old_index; /* Up to this one they are old. */
-    uint32_t added_count; /* Of the entry. */
+    raft_index age_index;      /* Newest entry when the time was last looked at. */
+    raft_index old_index;      /* Up to this one they are old. */
+    uint32_t added_count;      /* Of the entry, */
+    uint64_t added_size_bytes; /* and what of their replies is kept. */
     struct window_table table;
     struct window_spares spares;
     struct window_origin **origins; /* By number. */
@@ -398,6 +401,29 @@ void shard__window_begin(struct shard_window *window, raft_index index)
     ASSERT(index > window->newest_index && window->index == 0);
     window->index = index;
     window->added_count = 0;
+    window->added_size_bytes = 0;
+}
+
+/* W2: an entry of a few kilobytes may have gigabytes of replies. */
+static bool is_to_be_kept(const struct shard_window *window, struct bytes reply)
+{
+    uint64_t most = window->size_bytes_max < ENTRY_SIZE_BYTES_MIN ? ENTRY_SIZE_BYTES_MIN
+                                                                  : window->size_bytes_max;
+    return reply.size_bytes <= SHORT_REPLY_SIZE_BYTES_MAX ||
+           window->added_size_bytes + reply.size_bytes <= most;
+}
+
+static const struct window_answer *keep(struct shard_window *window, struct window_origin *origin,
+                                        uint64_t sequence, struct bytes reply)
+{
+    if (!is_to_be_kept(window, reply)) {
+        PROBE("shard.window_reply_too_long");
+        return shard__window_queue_push_lost(&origin->answers, &window->spares, sequence,
+                                             window->index);
+    }
+    window->added_size_bytes += reply.size_bytes;
+    return shard__window_queue_push(&origin->answers, &window->spares, sequence, window->index,
+                                    reply);
 }
 
 void shard__window_add(struct shard_window *window, uint64_t number, uint64_t sequence,
@@ -412,8 +438,7 @@ void shard__window_add(struct shard_window *window, uint64_t number, uint64_t se
         shard__window_forget_pending(window, number, sequence);
         return;
     }
-    const struct window_answer *answer =
-        shard__window_queue_push(&origin->answers, &window->spares, sequence, window->index, reply);
+    const struct window_answer *answer = keep(window, origin, sequence, reply);
     struct window_slot *slot = shard__window_table_take(&window->table, number, sequence);
     ASSERT(slot->answer == NULL); /* I7: a write is applied once. */
     slot->answer = answer;
@@ -438,6 +463,9 @@ enum shard_window_answer shard__window_find(const struct shard_window *window, u
     const struct window_slot *slot = shard__window_table_find(&window->table, number, sequence);
     if (slot != NULL && slot->answer == NULL) {
         return SHARD_WINDOW_PENDING;
+    }
+    if (slot != NULL && slot->answer->is_lost) {
+        return SHARD_WINDOW_FORGOTTEN;
     }
     if (slot != NULL) {
         *reply = bytes_make(slot->answer->reply, slot->answer->reply_size_bytes);

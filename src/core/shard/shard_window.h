@@ -8,9 +8,11 @@
  *
  * Invariants
  *   W1. The answer of every write of an entry above shard__window_covered() that was applied is
- *       known, or else it is known that answers of its origin up to its sequence are forgotten.
+ *       known, or else it is known that it is lost (W2), or that answers of its origin up to its
+ *       sequence are forgotten.
  *   W2. What is kept takes at most the limit, but for the newest entry, and what is still to go since
- *       the limit was lowered or a floor has risen.
+ *       the limit was lowered or a floor has risen. Of an entry whose replies are more than the limit,
+ *       and than a mebibyte, the long ones are not kept: nobody knows them any more.
  *   W3. No call takes long: nothing is done to all that is kept at once (but to all of one gateway's
  *       answers, when another takes its place among SHARD_WINDOW_ORIGIN_COUNT_MAX).
  *   W4. What is forgotten because of a floor does not change how far the window reaches.
@@ -57,7 +59,7 @@ enum shard_window_answer {
     SHARD_WINDOW_UNKNOWN, /* Not on its way, and not applied in an entry above the covered index. */
     SHARD_WINDOW_PENDING,
     SHARD_WINDOW_ANSWERED,
-    SHARD_WINDOW_FORGOTTEN, /* It may have been applied: the answer would be gone. */
+    SHARD_WINDOW_FORGOTTEN, /* It was, or may have been, applied: the answer is gone. */
 };
 /* `reply` is borrowed until the window changes. */
 enum shard_window_answer shard__window_find(const struct shard_window *window, uint64_t origin,

@@ -107,10 +107,8 @@ static struct chunk *chunk_for(struct window_queue *queue, struct window_spares 
     return chunk;
 }
 
-const struct window_answer *shard__window_queue_push(struct window_queue *queue,
-                                                     struct window_spares *spares,
-                                                     uint64_t sequence, raft_index index,
-                                                     struct bytes reply)
+static struct window_answer *push(struct window_queue *queue, struct window_spares *spares,
+                                  uint64_t sequence, raft_index index, struct bytes reply)
 {
     size_t size = size_with(reply.size_bytes);
     struct chunk *chunk = chunk_for(queue, spares, size);
@@ -119,10 +117,30 @@ const struct window_answer *shard__window_queue_push(struct window_queue *queue,
     chunk->end += size;
     answer->sequence = sequence;
     answer->index = index;
-    answer->reply_size_bytes = reply.size_bytes;
+    answer->reply_size_bytes = (uint32_t)reply.size_bytes;
+    answer->is_lost = false;
     if (reply.size_bytes > 0) {
         memcpy(answer->reply, reply.data, reply.size_bytes);
     }
+    return answer;
+}
+
+const struct window_answer *shard__window_queue_push(struct window_queue *queue,
+                                                     struct window_spares *spares,
+                                                     uint64_t sequence, raft_index index,
+                                                     struct bytes reply)
+{
+    return reply.size_bytes > UINT32_MAX
+               ? shard__window_queue_push_lost(queue, spares, sequence, index)
+               : push(queue, spares, sequence, index, reply);
+}
+
+const struct window_answer *shard__window_queue_push_lost(struct window_queue *queue,
+                                                          struct window_spares *spares,
+                                                          uint64_t sequence, raft_index index)
+{
+    struct window_answer *answer = push(queue, spares, sequence, index, BYTES(""));
+    answer->is_lost = true;
     return answer;
 }
 

@@ -14,7 +14,8 @@
 struct window_answer {
     uint64_t sequence;
     raft_index index;
-    size_t reply_size_bytes;
+    uint32_t reply_size_bytes;
+    bool is_lost; /* It was too long to be kept. */
     uint8_t reply[];
 };
 
@@ -34,11 +35,15 @@ struct window_queue {
 
 void shard__window_queue_init(struct window_queue *queue);
 bool shard__window_queue_is_empty(const struct window_queue *queue);
-/* The reply is copied. */
+/* The reply is copied; longer ones than UINT32_MAX are lost. */
 const struct window_answer *shard__window_queue_push(struct window_queue *queue,
                                                      struct window_spares *spares,
                                                      uint64_t sequence, raft_index index,
                                                      struct bytes reply);
+/* That there was one is all that is known of it. */
+const struct window_answer *shard__window_queue_push_lost(struct window_queue *queue,
+                                                          struct window_spares *spares,
+                                                          uint64_t sequence, raft_index index);
 /* The oldest; there is one. */
 const struct window_answer *shard__window_queue_first(const struct window_queue *queue);
 void shard__window_queue_pop(struct window_queue *queue, struct window_spares *spares);

@@ -175,6 +175,38 @@ static void a_lower_limit_is_met_little_by_little(void **state)
     shard__window_destroy(window);
 }
 
+/* Of one entry no more is kept than the limit, or a mebibyte, and of a long reply that goes beyond it that there was
+ * one. */
+static void what_is_too_long_for_one_entry_is_lost(void **state)
+{
+    enum { MEBIBYTE = 1 << 20, REPLY_SIZE = MEBIBYTE / 4, COUNT = 100 };
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t limit = i == 0 ? 1000 : 16 * MEBIBYTE;
+        uint64_t kept_count = i == 0 ? 4 : 64;
+        struct shard_window *window = shard__window_create(limit);
+        struct buffer replies = {0};
+        struct bytes reply = {0};
+        memset(buffer_extend(&replies, REPLY_SIZE), 'r', REPLY_SIZE);
+        shard__window_begin(window, 1);
+        for (uint64_t number = 1; number <= COUNT; number++) {
+            shard__window_add(window, 5, number, buffer_bytes(&replies));
+        }
+        shard__window_add(window, 5, COUNT + 1, BYTES("short"));
+        shard__window_end(window);
+        assert_true(shard__window_figures(window).size_bytes < (kept_count + 1) * REPLY_SIZE);
+        for (uint64_t number = 1; number <= COUNT; number++) {
+            bool is_kept = number <= kept_count;
+            assert_int_equal(shard__window_find(window, 5, number, &reply),
+                             is_kept ? SHARD_WINDOW_ANSWERED : SHARD_WINDOW_FORGOTTEN);
+            assert_true(!is_kept || bytes_equal(reply, buffer_bytes(&replies)));
+        }
+        assert_int_equal(shard__window_find(window, 5, COUNT + 1, &reply), SHARD_WINDOW_ANSWERED);
+        assert_true(bytes_equal(reply, BYTES("short")));
+        buffer_deinit(&replies);
+        shard__window_destroy(window);
+    }
+}
+
 /* ---- Floors ---------------------------------------------------------------------------------- */
 
 static void apply(struct shard_window *window, raft_index index, uint64_t origin, uint64_t sequence)
@@ -411,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_table_is_as_large_as_it_has_to_be),
         cmocka_unit_test(the_oldest_answers_go_first),
         cmocka_unit_test(a_lower_limit_is_met_little_by_little),
+        cmocka_unit_test(what_is_too_long_for_one_entry_is_lost),
         cmocka_unit_test(a_floor_is_of_one_gateway),
         cmocka_unit_test(a_late_floor_changes_nothing),
         cmocka_unit_test(what_nobody_waits_for_is_not_kept),

@@ -135,6 +135,7 @@ void resp__connection_close(struct connection *connection)
     connection->is_hung_up = true;
     if (!connection->is_stream_closed) { /* Perhaps finishing: then that is cut short. */
         connection->is_stream_closed = true;
+        connection->server->dropped_bytes += os_stream_queued_bytes(connection->stream);
         os_stream_close(connection->stream);
     }
     drop_content(connection);

@@ -232,8 +232,9 @@ struct resp_server {
     /* Budget: what this server's connections hold, and what the group was told of it. */
     int64_t buffer_bytes;
     int64_t buffer_bytes_published;
-    bool is_tight;                /* Half of the budget is used: see resp_server.c. */
-    uint64_t tick_output_bytes;   /* Replied in this tick. */
+    bool is_tight;              /* Half of the budget is used: see resp_server.c. */
+    uint64_t tick_output_bytes; /* Replied in this tick. */
+    uint64_t dropped_bytes; /* In the tick: unread output of who was cut off, freed behind it. */
     uint64_t pending_read_count;  /* And writes that may answer as much. */
     uint64_t read_estimate_bytes; /* What a pending read is expected to answer. */
 

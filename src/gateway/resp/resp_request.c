@@ -171,11 +171,16 @@ static struct buffer *slot_target(struct connection *connection, struct slot *sl
     return target;
 }
 
-/* Many large answers may come in one tick, so large output does not wait for its end. */
+/* Many large answers may come in one tick, so large output does not wait for its end. What is cut off has its
+ * memory until then: when that is as much as all clients may have, nothing more is queued. */
 static void send_at_once(struct connection *connection)
 {
-    resp__connection_flush(connection);
-    if (!connection->is_hung_up && resp__server_is_over_budget(connection->server)) {
+    const struct resp_server *server = connection->server;
+    bool may_queue = server->dropped_bytes < server->group->options.client_memory_bytes_max;
+    if (may_queue) {
+        resp__connection_flush(connection);
+    }
+    if (!connection->is_hung_up && (!may_queue || resp__server_is_over_budget(server))) {
         COUNTER_ADD(connection->server->evicted_count, 1);
         resp__event(connection->server, "resp.client.evicted", "client_id=%llu buffer_bytes=%llu",
                     (unsigned long long)connection->id,

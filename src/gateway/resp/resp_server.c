@@ -245,6 +245,7 @@ static void keep_budget(struct resp_server *server)
     evict_down_to(server, limit, UINT64_MAX);
     server->is_tight = held_by_all(server) > limit / 2;
     server->tick_output_bytes = 0;
+    server->dropped_bytes = 0;
 }
 
 /* Which of the stale is found is not urgent: once a second is enough. */
