@@ -112,6 +112,7 @@ struct cluster_nature {
     uint32_t recent_size_bytes;
     uint32_t window_size_bytes;
     uint32_t piece_size_bytes; /* Of snapshots; 0: the default. */
+    uint32_t early_size_bytes; /* Of replies of an entry; 0: the default. */
     uint32_t floor_delay_ms;
     uint32_t value_size_max;
     uint32_t kill_every_us;

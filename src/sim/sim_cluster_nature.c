@@ -145,6 +145,15 @@ static void draw_stale(struct cluster *cluster)
     }
 }
 
+/* In one life of three entries answer before they are executed whole: there, replies of a few bytes are many. */
+static void draw_early(struct cluster *cluster)
+{
+    struct random random;
+    random_init(&random, cluster->options.seed ^ 0x6561726c79);
+    cluster->nature.early_size_bytes =
+        random_chance(&random, 1, 3) ? sim__cluster_between(&random, 1, 300) : 0;
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 #define SETTING(member) SIM__SETTING(struct cluster_nature, member)
@@ -181,6 +190,7 @@ static const struct sim__setting settings[] = {
     SETTING(recent_size_bytes),
     SETTING(window_size_bytes),
     SETTING(piece_size_bytes),
+    SETTING(early_size_bytes),
     SETTING(floor_delay_ms),
     SETTING(value_size_max),
     SETTING(kill_every_us),
@@ -281,6 +291,7 @@ int sim__cluster_draw(struct cluster *cluster, struct error *error)
     sim__cluster_beats_draw(cluster);
     sim__cluster_versions_draw(cluster);
     draw_stale(cluster);
+    draw_early(cluster);
     uint64_t stream = sim__stream_seed(options);
     random_init(&cluster->disk_random, stream ^ 0x5eed);
     if (options->stream != 0) {

@@ -378,6 +378,7 @@ int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range 
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
         .piece_size_bytes = nature->piece_size_bytes,
+        .early_size_bytes = nature->early_size_bytes,
         .floor_delay_ms = nature->floor_delay_ms,
         .heads_delay_ms = nature->floor_delay_ms, /* As good as any. */
         .first_slot = range->first,

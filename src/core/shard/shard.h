@@ -426,6 +426,8 @@ struct shard_options {
     uint64_t window_size_bytes_max;
     uint32_t
         piece_size_bytes; /* Of a snapshot: a piece ends with the row that reaches it. 0: 512 KiB. */
+    /* An entry with more replies than that answers before it is executed whole. 0: 4 MiB. */
+    uint32_t early_size_bytes;
     /* The other replicas are told of floors after so long, if they make few answers useless; ten
      * times a second, if many. 0: 5000. */
     uint32_t floor_delay_ms;

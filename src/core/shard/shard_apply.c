@@ -10,10 +10,8 @@
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
 
-/* Above that, an entry answers before it is executed whole. */
-#define REPLIES_SIZE_BYTES_SOFT_MAX (4u << 20)
-
 enum {
+    EARLY_SIZE_BYTES_DEFAULT = 4 << 20,
     APPROACHED_COUNT = 32, /* So many commands' rows are brought near before they are executed. */
 };
 
@@ -143,6 +141,12 @@ static void answer_items(struct shard *shard, struct shard_entry *entry, uint32_
     }
 }
 
+static uint32_t early_size_bytes(const struct shard *shard)
+{
+    uint32_t wished = shard->options.early_size_bytes;
+    return wished == 0 ? EARLY_SIZE_BYTES_DEFAULT : wished;
+}
+
 /* A few short requests may ask for more than all memory together. What is executed is answered then, and
  * goes, before the rest is: the entry is committed, so that its end changes nothing of that (I1). */
 static void answer_what_is_executed(struct shard *shard, struct shard_entry *entry, uint32_t end)
@@ -150,7 +154,7 @@ static void answer_what_is_executed(struct shard *shard, struct shard_entry *ent
     PROBE("shard.answered_early");
     answer_items(shard, entry, end, shard__answer_early);
     buffer_clear(&entry->answers.replies);
-    buffer_trim(&entry->answers.replies, REPLIES_SIZE_BYTES_SOFT_MAX);
+    buffer_trim(&entry->answers.replies, early_size_bytes(shard));
 }
 
 static int execute_commands(struct shard *shard, struct shard_entry *entry,
@@ -168,7 +172,7 @@ static int execute_commands(struct shard *shard, struct shard_entry *entry,
             status = execute_read(shard, item->request, decoder->time_ms, &reply, error);
         }
         item->reply_end = entry->answers.replies.size_bytes;
-        if (status == 0 && item->reply_end > REPLIES_SIZE_BYTES_SOFT_MAX) {
+        if (status == 0 && item->reply_end > early_size_bytes(shard)) {
             answer_what_is_executed(shard, entry, i + 1);
         }
     }
@@ -282,7 +286,6 @@ static int execute_entry(struct shard *shard, struct shard_entry *entry, struct 
 
 static void answer_entry(struct shard *shard, struct shard_entry *entry)
 {
-    shard__resume_early(shard);
     answer_items(shard, entry, entry->answers.item_count, shard__answer);
     entry->answers.item_count = 0;
     entry->answers.answered_count = 0;
@@ -350,6 +353,7 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     }
     TRACE("shard.applied", shard->options.id, shard->applied_index, shard->digest,
           entry->answers.item_count);
+    shard__resume_early(shard);
     return finish_entry(shard, entry);
 }
 

@@ -222,7 +222,7 @@ struct shard {
     uint64_t floors_told_at_ms;
     uint64_t forgotten_told_count; /* Answers that had been forgotten then. */
     bool is_answering_early;       /* In the midst of an entry: nothing may be submitted. */
-    struct list early;             /* Sessions that go on when the entry is answered. */
+    struct list early;             /* Sessions that go on when it is executed. */
     /* Applied, not answered: the batch before its own must be written first. */
     struct shard_entry *stalled;
     struct list free_entries;
