@@ -468,7 +468,7 @@ int shard__install_receive(struct shard *shard, raft_node from, struct bytes mes
     }
     if (is_larger(shard, &piece)) {
         PROBE("shard.snapshot_of_larger_range");
-        if (shard->is_narrow) {
+        if (shard->is_narrow || shard->applied_index == 0) { /* Or opened by a later map. */
             shard__ask_narrow(shard, from);
         }
         reply(shard, from, piece.snapshot, 0, SHARD_SNAPSHOT_REFUSED);

@@ -195,32 +195,56 @@ static void test_a_narrow_replica_waits_for_its_snapshot(void **state)
     narrow_replica_waits(true);
 }
 
+/* The shard has become smaller before, and its log begins behind that, as that of a child does. */
+static void split_before(struct shard__group *group)
+{
+    struct shard__world *leader = shard__group_leader(group);
+    leader->split_child = CHILD + 1;
+    leader->split_slot = SLOTS_COUNT - 1;
+    shard__group_run(group, 500);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(group->worlds[i]->child_count, 1);
+        shard__world_stop(group->worlds[i]);
+        shard__world_start(group->worlds[i], true);
+    }
+    shard__group_run(group, 2000);
+}
+
 /* Only one of three has applied SPLIT, and is gone; one has nothing and knows the map. The third has SPLIT in
  * its log, and needs the one that waits for a snapshot from behind it: what that tells shows that the
  * split is committed. */
-static void test_a_split_that_is_told_of_is_committed(void **state)
+static void told_split_is_committed(bool is_opened_narrow)
 {
-    (void)state;
     struct shard__group group = shard__group_create(1);
     group.is_cut_off[2] = true;
     shard__group_run(&group, 2000);
     shard__group_put(&group, "b", "1");
     shard__group_put(&group, "z", "2");
+    if (is_opened_narrow) {
+        split_before(&group);
+    }
     struct shard__world *first = shard__group_leader(&group);
     struct shard__world *second = group.worlds[first->self % 2];
     struct shard__world *narrow = group.worlds[2];
+    uint32_t count = first->child_count;
     first->split_child = CHILD;
     first->split_slot = MIDDLE;
-    for (int i = 0; i < 500 && first->child_count == 0; i++) {
+    for (int i = 0; i < 500 && first->child_count == count; i++) {
         shard__group_run(&group, 1);
     }
-    assert_int_equal(first->child_count, 1);
-    assert_int_equal(second->child_count, 0);
+    assert_int_equal(first->child_count, count + 1);
+    assert_int_equal(second->child_count, count);
     group.is_cut_off[first->self - 1] = true;
-    shard_narrow(narrow->shard, 0, MIDDLE);
+    if (is_opened_narrow) {
+        shard__world_stop(narrow);
+        narrow->end_slot = MIDDLE;
+        shard__world_start(narrow, false);
+    } else {
+        shard_narrow(narrow->shard, 0, MIDDLE);
+    }
     group.is_cut_off[2] = false;
     shard__group_run(&group, 5000);
-    assert_int_equal(second->child_count, 1);
+    assert_int_equal(second->child_count, count + 1);
     assert_ptr_equal(shard__group_leader(&group), second);
     assert_int_equal(shard_applied_index(narrow->shard), shard_applied_index(second->shard));
     assert_int_equal(narrow->child_count, 0);
@@ -230,8 +254,16 @@ static void test_a_split_that_is_told_of_is_committed(void **state)
     group.is_cut_off[first->self - 1] = false;
     shard__group_run(&group, 2000);
     shard__group_expect_row(first, BYTES("c"), BYTES("3"));
-    assert_int_equal(first->child_count, 1);
+    assert_int_equal(first->child_count, count + 1);
     shard__group_destroy(&group);
+}
+
+static void test_a_split_that_is_told_of_is_committed(void **state)
+{
+    (void)state;
+    told_split_is_committed(false);
+    told_split_is_committed(
+        true); /* It was a child, say, and opened by the map of after the split. */
 }
 
 int main(void)
