@@ -363,8 +363,10 @@ static void test_goes_away(void **state)
         os_sleep_ms(QUIET_MS);
         world_hold_shard(scene.world, 0);
         if (round < 2) {
-            WORLD_EXPECT(scene.other, "get b\r\nget c\r\nget a\r\n",
-                         "$1\r\n2\r\n$1\r\n3\r\n$1\r\n1\r\n");
+            WORLD_EXPECT(scene.other, "get c\r\nget a\r\n", "$1\r\n3\r\n$1\r\n1\r\n");
+        }
+        if (round == 1) { /* Who only says no more has the rest done, sooner or later. */
+            WORLD_EXPECT(scene.other, "get b\r\n", "$1\r\n2\r\n");
         }
         end(&scene);
     }
