@@ -323,6 +323,11 @@ static int take_input(struct raft *raft, const struct raft_input *input)
             raft__unreachable(raft, input->node);
         }
         return 0;
+    case RAFT_INPUT_APPEND_CUT:
+        if (raft->role == RAFT_ROLE_LEADER) {
+            raft__append_cut(raft, input->node, input->index);
+        }
+        return 0;
     case RAFT_INPUT_CAMPAIGN:
         raft__campaign(raft);
         return 0;

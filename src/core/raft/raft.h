@@ -254,6 +254,9 @@ enum raft_input_kind {
     /* Ask a quorum whether this is still the leader: `output.round` names the question. */
     RAFT_INPUT_CONFIRM,
     RAFT_INPUT_UNREACHABLE, /* What was sent to `node` may be lost. */
+    /* Appends to `node` were cut short: of their entries those up to `index` have left, and none
+     * behind it. So the next ones go on from there. */
+    RAFT_INPUT_APPEND_CUT,
     /* `node` is thought to be dead (its connections broke, or gossip says so): a follower of it
      * campaigns as soon as it may, without the random part of its timeout; wakes a quiet group. */
     RAFT_INPUT_PEER_LOST,

@@ -345,6 +345,13 @@ static void run_unreachable(struct script *script)
                                      .node = (raft_node)number(script, 2, 0)});
 }
 
+static void run_cut(struct script *script)
+{
+    give(script, (struct raft_input){.kind = RAFT_INPUT_APPEND_CUT,
+                                     .node = (raft_node)number(script, 2, 0),
+                                     .index = number(script, 3, 0)});
+}
+
 static void run_snapshot(struct script *script)
 {
     raft__world_snapshot(&script->world, node_at(script, 1)->id, node_at(script, 2)->id,
@@ -488,7 +495,7 @@ static const struct {
     {"lost", run_lost},         {"found", run_found},       {"unreachable", run_unreachable},
     {"snapshot", run_snapshot}, {"states", run_states},     {"log", run_log},
     {"peers", run_peers},       {"reads", run_reads},       {"network", run_network},
-    {"show", run_show},
+    {"show", run_show},         {"cut", run_cut},
 };
 
 static void run_line(struct script *script, const char *line)

@@ -288,6 +288,7 @@ void raft__send_heartbeat(struct raft *raft, const struct raft_replica *replica)
 void raft__append_reply(struct raft *raft, const struct raft_message *message);
 void raft__heartbeat_reply(struct raft *raft, const struct raft_message *message);
 void raft__unreachable(struct raft *raft, raft_node node);
+void raft__append_cut(struct raft *raft, raft_node node, raft_index index);
 void raft__snapshot_sent(struct raft *raft, const struct raft_input *input);
 
 /* ---- raft_lease.c ---------------------------------------------------------------------------- */

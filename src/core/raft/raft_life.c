@@ -552,7 +552,7 @@ static void make_noise(void)
 static void make_trouble(void)
 {
     raft_node id = chance(1, 3) ? any_leader() : any_node();
-    struct raft_input input = {.node = any_node()};
+    struct raft_input input = {.node = any_node(), .index = life.now_us % (life.world.value + 1)};
     switch ((enum trouble)pick(life.troubles, TROUBLE_COUNT)) {
     case TROUBLE_PAUSE:
         note("pause", id);
@@ -582,7 +582,7 @@ static void make_trouble(void)
         }
         break;
     case TROUBLE_UNREACHABLE:
-        input.kind = RAFT_INPUT_UNREACHABLE;
+        input.kind = life.now_us % 2 == 0 ? RAFT_INPUT_UNREACHABLE : RAFT_INPUT_APPEND_CUT;
         if (is_up(id)) {
             (void)give(id, input);
         }

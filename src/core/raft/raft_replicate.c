@@ -186,6 +186,12 @@ static void add_flight(struct raft_replica *replica, raft_index last_index)
     replica->flight_count++;
 }
 
+static raft_index newest_flight(const struct raft_replica *replica)
+{
+    uint32_t place = replica->flight_first + replica->flight_count - 1;
+    return replica->flights[place % RAFT_FLIGHT_COUNT_MAX];
+}
+
 static bool may_send(const struct raft *raft, const struct raft_replica *replica)
 {
     switch (replica->progress) {
@@ -408,6 +414,27 @@ void raft__unreachable(struct raft *raft, raft_node node)
         begin_probe(replica, replica->match_index + 1);
         replica->probe_at_ms = raft->now_ms + raft->heartbeat_interval_ms;
     }
+}
+
+/* Without it, what follows would be sent behind a gap, rejected, and sent again; at each cut. */
+void raft__append_cut(struct raft *raft, raft_node node, raft_index index)
+{
+    struct raft_replica *replica = raft__find_replica(raft, node);
+    if (replica == NULL || replica->progress != RAFT_PROGRESS_REPLICATE ||
+        index + 1 >= replica->next_index) {
+        return;
+    }
+    PROBE("raft.append.cut");
+    index = number_max(index, replica->match_index);
+    while (replica->flight_count > 0 && newest_flight(replica) > index) {
+        replica->flight_count--;
+    }
+    raft_index flown = replica->flight_count > 0 ? newest_flight(replica) : replica->match_index;
+    if (index > flown) {
+        add_flight(replica, index); /* Part of one that was. */
+    }
+    replica->next_index = index + 1;
+    raft__replicate(raft, replica);
 }
 
 void raft__snapshot_sent(struct raft *raft, const struct raft_input *input)

@@ -372,6 +372,11 @@ void shard__compacted(struct shard *shard, raft_index index)
     step(shard, (struct raft_input){.kind = RAFT_INPUT_COMPACTED, .index = index});
 }
 
+void shard__append_cut(struct shard *shard, raft_node to, raft_index index)
+{
+    step(shard, (struct raft_input){.kind = RAFT_INPUT_APPEND_CUT, .node = to, .index = index});
+}
+
 void shard__committed(struct shard *shard, raft_index index)
 {
     step(shard, (struct raft_input){.kind = RAFT_INPUT_COMMITTED, .index = index});

@@ -557,6 +557,8 @@ void shard__step_received(struct shard *shard, const struct shard_received *rece
 /* Of a message that never has entries. */
 void shard__step_beat(struct shard *shard, const struct raft_message *message);
 void shard__compacted(struct shard *shard, raft_index index);
+/* Leader: of the entries for that member none behind `index` has left. */
+void shard__append_cut(struct shard *shard, raft_node to, raft_index index);
 /* Leader: that entry is committed, as is known from elsewhere. */
 void shard__committed(struct shard *shard, raft_index index);
 /* Leader: ask a quorum whether it is still the leader. Returns the round. */

@@ -14,6 +14,8 @@
 enum {
     /* More entries than this go as several messages, so that heartbeats find their way between. */
     MESSAGE_SIZE_BYTES_SOFT_MAX = 1 << 20,
+    /* Whoever drives the log does nothing else while it reads; the rest is asked for anew. */
+    READ_SIZE_BYTES_SOFT_MAX = 1 << 20,
     /* Sends that wait for the disk; beyond, the oldest are dropped, as a network may do. */
     WAITING_SEND_COUNT_MAX = 1024,
 };
@@ -215,8 +217,23 @@ static void start_read(struct shard *shard, struct shard_log_read *read)
     host->read_log(host->context, read);
 }
 
+/* What waits for the member from `index` on, and before `end`, is of no use. */
+static void drop_waiting(struct shard *shard, raft_node node, raft_index index, raft_index end)
+{
+    LIST_EACH(member, next, &shard->log_reads)
+    {
+        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        if (read->message.to == node && !read->is_under_way && read->message.index >= index &&
+            read->message.index < end) {
+            free_read(read);
+        }
+    }
+}
+
+/* Raft went back, or asks once more, where it has sent what stands further behind already. */
 static void send_behind_reads(struct shard *shard, const struct raft_message *message)
 {
+    drop_waiting(shard, message->to, message->index, UINT64_MAX);
     struct shard_log_read *read = memory_allocate_zeroed(1, sizeof *read);
     read->shard = shard;
     read->message = *message;
@@ -237,11 +254,14 @@ void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
     for (uint32_t i = 0; i < read->message.entry_count; i++) {
         int status = wal_read(wal, id, read->message.index + 1 + i, &read->terms[i],
                               &read->payloads, &read->failure);
-        if (status != 0 || (i > 0 && read->payloads.size_bytes > MESSAGE_SIZE_BYTES_SOFT_MAX)) {
+        if (status != 0) {
             break; /* What could not be read, the member will ask for again. */
         }
         read->ends[i] = read->payloads.size_bytes;
         read->entry_count++;
+        if (read->payloads.size_bytes >= READ_SIZE_BYTES_SOFT_MAX) {
+            break;
+        }
     }
 }
 
@@ -284,8 +304,12 @@ void shard_log_read_done(struct shard_log_read *read)
     bool is_of_use = !read->is_cancelled && shard->role == RAFT_ROLE_LEADER;
     raft_index readable_index = read->readable_index;
     bool is_gone = is_of_use && readable_index > read->message.index + 1;
+    bool is_cut =
+        is_of_use && read->entry_count > 0 && read->entry_count < read->message.entry_count;
+    raft_index sent_index = read->message.index + read->entry_count;
     if (is_of_use && read->entry_count > 0) {
         send_what_was_read(shard, read);
+        drop_waiting(shard, node, read->message.index, sent_index); /* The same once more. */
     }
     if (is_of_use) {
         give_unreadable_up(shard, read);
@@ -294,6 +318,10 @@ void shard_log_read_done(struct shard_log_read *read)
     if (is_gone) {
         PROBE("shard.entries_gone_from_log");
         shard__compacted(shard, readable_index - 1);
+    }
+    if (is_cut) {
+        drop_waiting(shard, node, sent_index + 1, UINT64_MAX); /* Behind a gap now. */
+        shard__append_cut(shard, node, sent_index);
     }
     if (shard->role == RAFT_ROLE_LEADER) {
         go_on(shard, node);
@@ -324,10 +352,12 @@ void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t se
         if (sends[i].after_sequence > shard->durable_sequence) {
             ASSERT(message->entry_count == 0);
             wait_for_disk(shard, &sends[i]);
-        } else if (message->kind != RAFT_MESSAGE_APPEND_REQUEST || message->entry_count == 0) {
+        } else if (message->kind != RAFT_MESSAGE_APPEND_REQUEST) {
             send_bare(shard, message);
         } else if (read_of(shard, message->to) != NULL || !is_in_memory(shard, message)) {
             send_behind_reads(shard, message);
+        } else if (message->entry_count == 0) {
+            send_bare(shard, message);
         } else {
             send_from_memory(shard, message);
         }

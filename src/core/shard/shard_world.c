@@ -236,6 +236,13 @@ static void host_persist(void *context, struct shard *shard, const struct wal_re
     buffer_append(&world->log[record->index].payload, record->payload);
 }
 
+static void host_read_log(void *context, struct shard_log_read *read)
+{
+    struct shard__world *world = context;
+    ASSERT(world->log_read_count < LOG_READ_COUNT_MAX);
+    world->log_reads[world->log_read_count++] = read;
+}
+
 static int host_read_elsewhere(void *context, struct shard_read *read)
 {
     struct shard__world *world = context;
@@ -406,6 +413,7 @@ struct shard_options shard__world_options(struct shard__world *world)
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,
+                 .read_log = host_read_log,
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .send = host_send,

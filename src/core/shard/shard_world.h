@@ -18,7 +18,8 @@ enum {
     OPCODE_COUNT = 4, /* Names nothing: how many were executed. */
     SET_FOUND = 7,
     LOG_COUNT_MAX = 64,
-    BEAT_COUNT_MAX = 16
+    BEAT_COUNT_MAX = 16,
+    LOG_READ_COUNT_MAX = 8
 };
 
 struct log_entry {
@@ -42,6 +43,9 @@ struct shard__world {
     struct log_entry log[LOG_COUNT_MAX]; /* By index. */
     raft_index first_index;              /* Of the log. */
     raft_index last_index;
+    /* For who drives the log: the test. */
+    struct shard_log_read *log_reads[LOG_READ_COUNT_MAX];
+    uint32_t log_read_count;
     struct shard_read *read;
     struct shard_write *write;
     int failed_status;

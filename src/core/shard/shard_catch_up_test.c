@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A member needs what the leader has in its log only, and whoever drives the log has other things to do. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/number/number.h"
+#include "core/shard/shard_group.h"
+#include "core/shard/shard_internal.h"
+#include "core/wal/wal_fake.h"
+
+enum {
+    SEGMENT_SIZE_BYTES = 128 << 10,
+    VALUE_SIZE_BYTES = 200000,
+    VALUE_COUNT = 40,
+    HEARTBEAT_MS = 50,
+    SLOW_READ_MS = 230,
+    FAST_READ_MS = 5,
+    WAIT_MS = 20000,
+    READ_SIZE_BYTES = 1 << 20,
+    READ_COUNT_MAX = VALUE_COUNT * VALUE_SIZE_BYTES / READ_SIZE_BYTES + 2,
+    READ_COUNT_MIN = READ_COUNT_MAX / 2,
+};
+
+/* What the leader has made durable, as its log would have it. */
+static struct wal *log_of(const struct shard__world *world, struct fake_disk *disk)
+{
+    struct wal *wal = NULL;
+    struct wal_options options = {.files = fake_files(disk),
+                                  .segment_size_bytes = SEGMENT_SIZE_BYTES,
+                                  .spare_size_bytes_max = 0};
+    assert_int_equal(wal_open(&wal, &options, NULL), 0);
+    for (raft_index index = world->first_index; index <= world->last_index; index++) {
+        struct wal_record record = {.kind = WAL_RECORD_ENTRY,
+                                    .shard = world->id,
+                                    .index = index,
+                                    .term = world->log[index].term,
+                                    .payload = buffer_bytes(&world->log[index].payload)};
+        wal_append(wal, &record);
+    }
+    assert_int_equal(wal_write(wal, NULL), 0);
+    assert_int_equal(wal_flush(wal, NULL), 0);
+    return wal;
+}
+
+static uint32_t read_log(struct shard__world *world, struct wal *wal)
+{
+    uint32_t count = world->log_read_count;
+    world->log_read_count = 0;
+    struct shard_log_read *reads[LOG_READ_COUNT_MAX];
+    memcpy(reads, world->log_reads, sizeof reads);
+    for (uint32_t i = 0; i < count; i++) {
+        shard_log_read_run(reads[i], wal);
+        shard_log_read_done(reads[i]);
+    }
+    return count;
+}
+
+static void put_large(struct shard__group *group)
+{
+    static char value[VALUE_SIZE_BYTES];
+    memset(value, 'v', sizeof value - 1);
+    for (uint32_t i = 0; i < VALUE_COUNT; i++) {
+        shard__group_put(group, "k", value);
+    }
+    shard__group_run(group, 500);
+}
+
+struct catching_up {
+    uint32_t read_count;
+    uint32_t took_ms;
+};
+
+/* A member was away while more was written than the leader has in memory. Each read takes so long. */
+static struct catching_up catch_up(uint32_t read_ms)
+{
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *late = shard__group_follower(&group);
+    group.is_cut_off[late->self - 1] = true;
+    put_large(&group);
+    assert_int_equal(leader->log_read_count, 0);
+    assert_null(shard__log_at(leader->shard, shard_applied_index(late->shard) + 1));
+    struct fake_disk *disk = fake_create(1);
+    struct wal *wal = log_of(leader, disk);
+    raft_index last_index = leader->last_index;
+
+    group.is_cut_off[late->self - 1] = false;
+    struct catching_up made = {0};
+    while (made.took_ms < WAIT_MS && shard_applied_index(late->shard) < last_index) {
+        shard__group_run(&group, read_ms);
+        made.took_ms += read_ms;
+        made.read_count += read_log(leader, wal);
+    }
+    assert_int_equal(shard_applied_index(late->shard), last_index);
+    (void)read_log(leader, wal);
+    wal_close(wal);
+    fake_destroy(disk);
+    shard__group_destroy(&group);
+    return made;
+}
+
+/* Nothing is read twice, or sent behind a gap, although each append asks for more than is read at once, and heartbeats
+ * come back while a read lasts. */
+static void test_each_entry_is_read_once(void **state)
+{
+    (void)state;
+    assert_in_range(catch_up(SLOW_READ_MS).read_count, READ_COUNT_MIN, READ_COUNT_MAX);
+}
+
+/* What was not read at once is asked for again at once, not by a heartbeat. */
+static void test_the_next_read_follows_at_once(void **state)
+{
+    (void)state;
+    struct catching_up made = catch_up(FAST_READ_MS);
+    assert_in_range(made.read_count, READ_COUNT_MIN, READ_COUNT_MAX);
+    assert_in_range(made.took_ms, 1, 3 * HEARTBEAT_MS + READ_COUNT_MAX * FAST_READ_MS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_entry_is_read_once),
+        cmocka_unit_test(test_the_next_read_follows_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
