@@ -44,6 +44,7 @@ enum {
 /* What a flush of the buffers takes besides their content. */
 #define FLUSH_MARGIN_SIZE_BYTES (16ull << 20)
 #define FLUSH_LOG_SIZE_BYTES_MIN (128ull << 20)
+#define KEPT_LOG_SIZE_BYTES_MAX (4ull << 30)
 
 uint32_t node_default_reactor_count(uint32_t processor_count)
 {
@@ -469,6 +470,7 @@ static int start_threads(struct node *node, struct error *error)
         .shards = &node->shards,
         .directory = node->options.data_directory,
         .flush_log_size_bytes = FLUSH_LOG_SIZE_BYTES_MIN,
+        .kept_log_size_bytes_max = KEPT_LOG_SIZE_BYTES_MAX,
         .log = node->options.log,
     };
     status = node_maintenance_start(&node->maintenance, &maintenance_options, error);

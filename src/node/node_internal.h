@@ -250,8 +250,9 @@ struct node_maintenance_options {
     struct store *store;
     struct node_log *node_log;
     const struct node_shards *shards;
-    const char *directory;         /* Whose free space counts. */
-    uint64_t flush_log_size_bytes; /* The store is flushed when recovery would read more. */
+    const char *directory;            /* Whose free space counts. */
+    uint64_t flush_log_size_bytes;    /* The store is flushed when recovery would read more. */
+    uint64_t kept_log_size_bytes_max; /* So long it may get for members that lag. */
     struct os_log *log;
 };
 
@@ -259,9 +260,10 @@ MUST_USE int node_maintenance_start(struct node_maintenance **maintenance,
                                     const struct node_maintenance_options *options,
                                     struct error *error);
 void node_maintenance_destroy(struct node_maintenance *maintenance);
-/* Reactor 0: what the store has of the replica at that place, after each tick that gave it something. */
-void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place,
-                             raft_index index);
+/* Reactor 0: what the store has of the replica at that place, and up to where nobody else needs its log,
+ * after each tick that changed something. */
+void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place, raft_index index,
+                             raft_index unneeded_index);
 /* Reactor 0: the replica at that place has given up all that it had: what was told before holds no more. */
 void node_maintenance_emptied(struct node_maintenance *maintenance, uint32_t place);
 /* Any thread: is the free space below the reserve? */
@@ -306,7 +308,8 @@ struct node_shard {
     uint64_t told_sequence;  /* What the shard was told of it. */
     uint64_t start_sequence; /* Made durable while starting. */
     raft_index stored_index; /* What the maintenance was told. */
-    raft_node leader;        /* What the route was told; */
+    raft_index unneeded_index;
+    raft_node leader; /* What the route was told; */
     bool was_ready;
     raft_term term;    /* and when. */
     bool was_impaired; /* What the last look at the figures told; */

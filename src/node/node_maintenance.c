@@ -17,6 +17,7 @@ enum {
     COMPACT_INTERVAL_MS = 1000,
     COMPACT_AGAIN_MS_MIN = 10000,
     COMPACT_AGAIN_MS_MAX = 320000,
+    KEPT_LOG_SHARE = 4, /* Of what the log and the free space are together. */
 };
 
 /* Writes are refused below the reserve: what remains is for flushing what is in memory, for
@@ -36,12 +37,15 @@ struct node_maintenance {
     struct os_condition *condition;
     bool is_stopping; /* Under the mutex. */
     _Atomic raft_index stored_indexes[SLOTS_SHARD_COUNT_MAX];
+    _Atomic raft_index unneeded_indexes[SLOTS_SHARD_COUNT_MAX]; /* At most those. */
     _Atomic uint64_t change_count; /* How often one of them has changed. */
     _Atomic uint64_t free_size_bytes;
     atomic_bool is_full;
     raft_index released_indexes[SLOTS_SHARD_COUNT_MAX];
     raft_index flushed_indexes[SLOTS_SHARD_COUNT_MAX];
-    uint64_t released_change_count; /* As of the last flush, and of the last compaction. */
+    uint64_t flushed_log_size_bytes; /* The least since the last flush. */
+    bool is_any_kept;                /* Some of the log is, for members that lag. */
+    uint64_t released_change_count;  /* As of the last flush, and of the last compaction. */
     uint64_t compacted_change_count;
     uint64_t compacted_at_ms;
     uint64_t compact_again_ms; /* So long after the last one, though nothing has changed. */
@@ -83,7 +87,19 @@ static void watch_space(struct node_maintenance *maintenance)
     }
 }
 
-static void flush_store(struct node_maintenance *maintenance)
+/* Before the flush begins. */
+static raft_index index_to_release(struct node_maintenance *maintenance, uint32_t place,
+                                   bool may_keep)
+{
+    raft_index unneeded =
+        atomic_load_explicit(&maintenance->unneeded_indexes[place], memory_order_acquire);
+    raft_index stored =
+        atomic_load_explicit(&maintenance->stored_indexes[place], memory_order_acquire);
+    maintenance->is_any_kept |= may_keep && unneeded < stored;
+    return may_keep ? number_min(unneeded, stored) : stored;
+}
+
+static void flush_store(struct node_maintenance *maintenance, bool may_keep)
 {
     struct error error = {0};
     const struct node_shards *shards = maintenance->options.shards;
@@ -91,8 +107,9 @@ static void flush_store(struct node_maintenance *maintenance)
     raft_index *indexes = maintenance->flushed_indexes;
     uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
     os_mutex_lock(maintenance->mutex);
+    maintenance->is_any_kept = false;
     for (uint32_t i = 0; i < shard_count; i++) {
-        indexes[i] = atomic_load_explicit(&maintenance->stored_indexes[i], memory_order_acquire);
+        indexes[i] = index_to_release(maintenance, i, may_keep);
     }
     os_mutex_unlock(maintenance->mutex);
     bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
@@ -145,7 +162,7 @@ static void compact_when_full(struct node_maintenance *maintenance)
     if (statistics.table_size_bytes > COMPACT_SIZE_BYTES_MAX) {
         return;
     }
-    flush_store(maintenance);
+    flush_store(maintenance, false);
     if (store_get_health(maintenance->options.store, NULL) != STORE_WELL) {
         return; /* What was deleted is in memory only, and compacting would not find it. */
     }
@@ -160,6 +177,44 @@ static void compact_when_full(struct node_maintenance *maintenance)
     } /* Otherwise the store's health tells what is wrong, and it is tried again. */
 }
 
+static bool is_any_needed(const struct node_maintenance *maintenance)
+{
+    for (uint32_t i = 0; i < maintenance->options.shards->count; i++) {
+        raft_index unneeded =
+            atomic_load_explicit(&maintenance->unneeded_indexes[i], memory_order_acquire);
+        if (unneeded <
+            atomic_load_explicit(&maintenance->stored_indexes[i], memory_order_acquire)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A small disk keeps less. */
+static bool may_keep_log(const struct node_maintenance *maintenance,
+                         const struct node_log_statistics *statistics)
+{
+    uint64_t live_bytes = statistics->wal.live_size_bytes;
+    uint64_t free_bytes = node_maintenance_free_bytes(maintenance);
+    uint64_t most_bytes = number_min(maintenance->options.kept_log_size_bytes_max,
+                                     (free_bytes + live_bytes) / KEPT_LOG_SHARE);
+    return live_bytes <= most_bytes && !statistics->is_out_of_space &&
+           !node_maintenance_is_full(maintenance);
+}
+
+/* What is kept of it must not have the store flushed again and again. */
+static bool is_log_long(struct node_maintenance *maintenance, uint64_t size_bytes, bool may_keep)
+{
+    uint64_t limit_bytes = maintenance->options.flush_log_size_bytes;
+    uint64_t *least_bytes = &maintenance->flushed_log_size_bytes;
+    *least_bytes = number_min(*least_bytes, size_bytes);
+    maintenance->is_any_kept = maintenance->is_any_kept && is_any_needed(maintenance);
+    uint64_t kept_bytes = may_keep && maintenance->is_any_kept ? *least_bytes : 0;
+    bool is_long = size_bytes > kept_bytes + limit_bytes;
+    *least_bytes = is_long ? size_bytes : *least_bytes;
+    return is_long;
+}
+
 static void run(void *context)
 {
     struct node_maintenance *maintenance = context;
@@ -169,11 +224,12 @@ static void run(void *context)
         watch_space(maintenance);
         struct node_log_statistics statistics;
         node_log_get_statistics(maintenance->options.node_log, &statistics);
-        if (statistics.wal.live_size_bytes > maintenance->options.flush_log_size_bytes ||
+        bool may_keep = may_keep_log(maintenance, &statistics);
+        if (is_log_long(maintenance, statistics.wal.live_size_bytes, may_keep) ||
             statistics.is_out_of_space ||
             store_get_health(maintenance->options.store, NULL) != STORE_WELL) {
             /* A store whose own flushes failed accepts nothing until one of ours succeeds. */
-            flush_store(maintenance);
+            flush_store(maintenance, may_keep);
         }
         compact_when_full(maintenance);
         os_mutex_lock(maintenance->mutex);
@@ -219,8 +275,11 @@ void node_maintenance_destroy(struct node_maintenance *maintenance)
     memory_free(maintenance);
 }
 
-void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place, raft_index index)
+void node_maintenance_stored(struct node_maintenance *maintenance, uint32_t place, raft_index index,
+                             raft_index unneeded_index)
 {
+    atomic_store_explicit(&maintenance->unneeded_indexes[place], unneeded_index,
+                          memory_order_release);
     atomic_store_explicit(&maintenance->stored_indexes[place], index, memory_order_release);
     (void)atomic_fetch_add_explicit(&maintenance->change_count, 1, memory_order_release);
 }
@@ -229,6 +288,7 @@ void node_maintenance_emptied(struct node_maintenance *maintenance, uint32_t pla
 {
     os_mutex_lock(maintenance->mutex);
     atomic_store(&maintenance->stored_indexes[place], 0);
+    atomic_store(&maintenance->unneeded_indexes[place], 0);
     maintenance->released_indexes[place] = 0;
     maintenance->flushed_indexes[place] = 0; /* What is being flushed says nothing of what comes. */
     /* In the place of what may still wait there. */

@@ -171,6 +171,7 @@ static void emptied(void *context, struct shard *data_shard)
 {
     struct node_shard *shard = context;
     shard->stored_index = 0;
+    shard->unneeded_index = 0;
     node_shard_touch(shard);
     shard->host->map_looked_at_ms = 0;
     node_maintenance_emptied(shard->host->maintenance, shard->place);
@@ -484,9 +485,15 @@ void node_shards_stop(struct node_shards *shards, void (*idle)(void *context), v
 static void tell_stored(struct node_shard *shard)
 {
     raft_index stored_index = shard_stored_index(shard->shard);
-    if (stored_index != shard->stored_index) {
+    if (stored_index == shard->stored_index && stored_index == shard->unneeded_index) {
+        return;
+    }
+    raft_index unneeded_index = number_min(stored_index, shard_needed_index(shard->shard));
+    if (stored_index != shard->stored_index || unneeded_index != shard->unneeded_index) {
         shard->stored_index = stored_index;
-        node_maintenance_stored(shard->host->maintenance, shard->place, stored_index);
+        shard->unneeded_index = unneeded_index;
+        node_maintenance_stored(shard->host->maintenance, shard->place, stored_index,
+                                unneeded_index);
     }
 }
 

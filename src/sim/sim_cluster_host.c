@@ -4,6 +4,7 @@
 
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "sim/sim_cluster_host.h"
 
 enum { WORK_COUNT_MAX = 4, NO_SPACE_RETRY_US = 20000 };
@@ -417,6 +418,14 @@ struct shard_host sim__cluster_host(struct cluster_replica *replica)
 
 /* ---- The store's maintenance ----------------------------------------------------------------- */
 
+/* Now and then there is no space to keep the log for others. */
+static raft_index index_to_release(struct cluster *cluster, const struct shard *shard)
+{
+    raft_index stored_index = shard_stored_index(shard);
+    raft_index needed_index = shard_needed_index(shard);
+    return cluster->now_us % 2 == 0 ? stored_index : number_min(stored_index, needed_index);
+}
+
 void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *event)
 {
     struct cluster_node *node = event->node;
@@ -424,8 +433,9 @@ void sim__cluster_maintain(struct cluster *cluster, const struct cluster_event *
         bool is_skipped = random_chance(&cluster->random, 1, 4);
         for (uint32_t i = 0; i < cluster->shard_count; i++) {
             struct cluster_replica *replica = &node->replicas[i];
-            replica->flush_index =
-                is_skipped || replica->shard == NULL ? 0 : shard_stored_index(replica->shard);
+            replica->flush_index = is_skipped || replica->shard == NULL
+                                       ? 0
+                                       : index_to_release(cluster, replica->shard);
         }
         sim__cluster_schedule(cluster, sim__cluster_delay(cluster, disk_us(node) * 4),
                               sim__cluster_maintain, node, 1, NULL);

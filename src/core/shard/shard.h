@@ -483,6 +483,10 @@ void shard_close(struct shard *shard);
 /* The store has the entries up to here, durably once it was flushed. Later ones may be applied, in
  * memory, and answered: the log has them. Advances in shard_write_done() and shard_settle(). */
 raft_index shard_stored_index(const struct shard *shard);
+/* Members that are being given a snapshot, or lag, go on from behind this entry: where the log has none of what
+ * follows, they need a snapshot once more, as long as the one before took, and so on while writes come.
+ * UINT64_MAX: nobody does, or this replica does not lead. */
+raft_index shard_needed_index(const struct shard *shard);
 
 /* Before shard_start(): part of the log, or all of it, was lost (wal.h, struct wal_loss). 0: the
  * replica goes on without it, and is impaired until it is whole again (raft.h, I8); that it is, is

@@ -155,9 +155,42 @@ static void test_an_old_mark_does_not_say_that_it_is_impaired(void **state)
     end_and_start(&group);
 }
 
+/* Where a snapshot is given, the log is needed from there on until the member has caught up: else it would lack
+ * something again. Nobody keeps it for who is silent. */
+static void test_the_log_is_kept_for_who_gets_a_snapshot(void **state)
+{
+    (void)state;
+    struct shard__group group = group_with_late();
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *late = group.worlds[2];
+    assert_true(shard_needed_index(leader->shard) >= shard_stored_index(leader->shard));
+    assert_true(shard_needed_index(late->shard) == UINT64_MAX);
+    group.is_cut_off[2] = false;
+    for (uint32_t i = 0; i < 1000 && list_is_empty(&leader->shard->snapshots); i++) {
+        shard__group_run(&group, 1);
+    }
+    raft_index begun = shard_stored_index(leader->shard);
+    group.is_cut_off[2] = true; /* Pieces are lost for a moment. */
+    shard__group_put(&group, "m", "3");
+    shard__group_put(&group, "n", "3");
+    shard__group_run(&group, 3);
+    assert_true(shard_stored_index(leader->shard) > begun);
+    assert_false(list_is_empty(&leader->shard->snapshots));
+    group.is_cut_off[2] = false;
+    while (shard_applied_index(late->shard) < begun) {
+        assert_int_equal(shard_needed_index(leader->shard), begun);
+        shard__group_run(&group, 1);
+    }
+    shard__group_run(&group, 500);
+    assert_int_equal(shard_applied_index(late->shard), shard_applied_index(leader->shard));
+    assert_true(shard_needed_index(leader->shard) >= shard_stored_index(leader->shard));
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_log_is_kept_for_who_gets_a_snapshot),
         cmocka_unit_test(test_a_full_disk_leaves_no_mark),
         cmocka_unit_test(test_an_old_mark_does_not_vouch_for_new_pieces),
         cmocka_unit_test(test_an_old_mark_does_not_say_that_it_is_impaired),

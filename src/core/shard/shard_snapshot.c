@@ -8,6 +8,7 @@
 #include "base/assert/assert.h"
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
@@ -17,6 +18,7 @@ enum {
     RESEND_INTERVAL_MS = 200,
     SEND_COUNT_MAX = 50, /* Of one piece, without an answer. */
     BUSY_RETRY_MS = 5,
+    GONE_MS = RESEND_INTERVAL_MS * SEND_COUNT_MAX, /* Nobody waits longer for a member. */
 };
 
 struct shard_snapshot {
@@ -27,6 +29,7 @@ struct shard_snapshot {
     uint64_t id;
     struct env_store_snapshot *store_snapshot;
     raft_index index;
+    raft_index stored_index; /* It has at least this. */
     bool is_working;
     bool is_waiting_for_worker;
     bool is_cancelled;
@@ -219,6 +222,7 @@ static void start_piece(struct shard_snapshot *snapshot, uint32_t number)
     if (snapshot->store_snapshot == NULL && !shard->is_stateless && is_stored) {
         struct env_store *store = &shard->options.store;
         snapshot->store_snapshot = store->ops->snapshot_create(store->context);
+        snapshot->stored_index = shard->stored_index;
     }
     snapshot->is_waiting_for_worker = snapshot->store_snapshot == NULL ||
                                       host->work_elsewhere(host->context, &snapshot->work) != 0;
@@ -309,6 +313,33 @@ uint64_t shard__snapshot_tick(struct shard *shard, uint64_t now_ms)
         wake_at_ms = snapshot->wake_at_ms < wake_at_ms ? snapshot->wake_at_ms : wake_at_ms;
     }
     return wake_at_ms;
+}
+
+/* Where the member goes on. */
+static raft_index needed_by(const struct shard *shard, const struct raft_peer *peer)
+{
+    const struct shard_snapshot *snapshot = find(shard, peer->node);
+    if (snapshot != NULL) {
+        return snapshot->store_snapshot != NULL ? snapshot->stored_index : UINT64_MAX;
+    }
+    bool is_gone = shard__now_ms(shard) >= peer->heard_at_ms + GONE_MS ||
+                   (shard->is_quiet && peer->is_silent); /* It will not be heard. */
+    if (is_gone || peer->progress == RAFT_PROGRESS_SNAPSHOT) {
+        return UINT64_MAX;
+    }
+    return peer->match_index > 0 ? peer->match_index
+                                 : peer->next_index - 1; /* It was given that. */
+}
+
+raft_index shard_needed_index(const struct shard *shard)
+{
+    struct raft_peer peers[RAFT_PEER_COUNT_MAX];
+    raft_index needed_index = UINT64_MAX;
+    uint32_t count = shard->raft == NULL ? 0 : raft_get_peers(shard->raft, peers);
+    for (uint32_t i = 0; i < count; i++) {
+        needed_index = number_min(needed_index, needed_by(shard, &peers[i]));
+    }
+    return needed_index;
 }
 
 /* Only a leader gives snapshots. */
