@@ -393,3 +393,50 @@ def test_a_node_without_a_replica_of_the_first_shard_drains(three):
     three.ask("drain", str(drained), node=three.nodes[drained % 5])
     wait_for(lambda: {node["id"]: node["state"] for node in three.ask("nodes")["nodes"]}[drained] == "drained",
              "it is empty")
+
+
+class Writes:
+    """Values of 10 kB, many at a time, until it is left."""
+
+    KEY_COUNT = 30000
+    VALUE = b"v" * 10000
+
+    def __init__(self, node):
+        self.node = node
+        self.is_over = False
+        self.count = 0
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        client = self.node.client(socket_timeout=60)
+        while not self.is_over:
+            with client.pipeline(transaction=False) as pipeline:
+                for _ in range(64):
+                    pipeline.set(f"key:{self.count % self.KEY_COUNT}", self.VALUE)
+                    self.count += 1
+                pipeline.execute()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over = True
+        self.thread.join()
+
+
+def test_who_joins_becomes_a_voter_while_writes_come(tmp_path):
+    """More is written than the leader keeps of its log for itself, and has in memory, while the snapshots are on their way."""
+    made = Cluster(tmp_path)
+    made.add(["--split-size", "0"])
+    try:
+        with Writes(made.nodes[0]) as writes:
+            wait_for(lambda: writes.count >= writes.KEY_COUNT, "enough for a snapshot that takes its time")
+            made.add(["--split-size", "0"])
+            made.add(["--split-size", "0"])
+            wait_for(lambda: [(each["role"], each["state"]) for each in shards_of(made)[0]["replicas"]] == [("voter", "ok")] * 3,
+                     "three voters, while writes come", seconds=90)
+            count = writes.count
+            wait_for(lambda: writes.count > count, "writes go on")
+    finally:
+        made.stop()
