@@ -76,9 +76,7 @@ int system_reply_number(struct bytes reply, uint64_t *number, struct error *erro
 
 bool system_reply_is_early(struct bytes reply)
 {
-    static const char early[] = "-NOCLUSTER ";
-    size_t size = sizeof early - 1;
-    return reply.size_bytes > size && memcmp(reply.data, early, size) == 0;
+    return bytes_have_prefix(reply, BYTES("-NOCLUSTER "));
 }
 
 /* The bytes of a bulk string. */
