@@ -8,7 +8,7 @@
  * arguments.
  *
  * Invariants
- *   I1. A write is answered only after the entry that holds it is committed and applied.
+ *   I1. A write is answered only after the entry that holds it is committed, and it is executed.
  *   I2. Entries are applied in the order of their index, each exactly once in the life of the
  *       store: the changes of one or more entries go there as one batch, with the index of the
  *       last. The store may lag behind what was answered; the log then has the rest. One batch is
@@ -190,8 +190,7 @@ struct shard_session {
     struct list waiting;    /* Requests that may not start yet. */
     uint32_t pending_count; /* Started and not answered. */
     bool is_alone;          /* The started ones must be answered before the next may start. */
-    struct list
-        early; /* In the shard's `early` while requests wait behind what was answered early. */
+    struct list early;      /* In the shard's, if some wait behind what was answered early. */
 
     /* core/route's own. */
     struct {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Applying committed entries. An entry is answered once it is executed: the log has it, and readers
- * of the rows see it. Its changes go to the store later, see shard_store.c. When they are too many,
- * answers wait for it. */
+ * of the rows see it; where its replies are large, those of what is executed go before the rest is. Its
+ * changes go to the store later, see shard_store.c. When they are too many, answers wait for it. */
 #include <string.h>
 
 #include "base/assert/assert.h"
@@ -287,8 +287,6 @@ static int execute_entry(struct shard *shard, struct shard_entry *entry, struct 
 static void answer_entry(struct shard *shard, struct shard_entry *entry)
 {
     answer_items(shard, entry, entry->answers.item_count, shard__answer);
-    entry->answers.item_count = 0;
-    entry->answers.answered_count = 0;
     if (shard__log_at(shard, entry->index) != entry) {
         shard__entry_give(shard, entry); /* It was read from the log. */
         return;

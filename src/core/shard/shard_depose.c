@@ -21,7 +21,8 @@ void shard__hand_back_entry(struct shard *shard, struct shard_entry *entry)
     int status = shard__entry_is_configuration(entry)
                      ? 0
                      : shard__decode_begin(&decoder, buffer_bytes(&entry->payload));
-    ASSERT(status == 0); /* It was made here. */
+    ASSERT(status == 0);                        /* It was made here, */
+    ASSERT(entry->answers.answered_count == 0); /* and not begun. */
     for (uint32_t i = 0; i < entry->answers.item_count; i++) {
         struct shard_request *request = entry->answers.items[i].request;
         if (entry->answers.items[i].is_write) {

@@ -79,6 +79,7 @@ void shard__entry_end_answers(struct shard *shard, struct shard_entry *entry)
     struct shard_answers *answers = &entry->answers;
     struct shard_answers *spare = &shard->spare_answers;
     answers->item_count = 0;
+    answers->answered_count = 0;
     buffer_clear(&answers->replies);
     buffer_trim(&answers->replies, ENTRY_KEEP_SIZE_BYTES);
     if (spare->item_capacity == 0 && spare->replies.capacity_bytes == 0) {
