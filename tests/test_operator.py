@@ -169,6 +169,14 @@ def test_who_was_told_of_a_change_sees_it_there(three):
                 assert state in expected, (turn, body)
 
 
+def test_who_removes_itself_is_told_so(three):
+    """Others let nobody in who was removed: it may never see its own removal."""
+    node = three.nodes[2]
+    shown = tutti(node, "remove", "3", "--force")
+    assert (shown.returncode, shown.stderr) == (0, ""), shown
+    assert node.process.wait(20) == 0
+
+
 @pytest.mark.parametrize("words, said", [(["audit"], "bootstrap"), (["split", "--shard", "1", "--at", "9000"], "")])
 def test_who_asks_before_the_cluster_is_made_waits(make_node, disks, words, said):
     """A node serves before it has written down that it is a cluster: on a slow disk there is time to ask."""

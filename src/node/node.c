@@ -286,6 +286,9 @@ static void stop(void *context)
     if (node->node_log != NULL) {
         node_log_want_stop(node->node_log);
     }
+    if (node->cluster->is_removed && node->control != NULL) {
+        node_control_removed(node->control);
+    }
     /* Who was removed has nobody to hand over to, and must not serve on. */
     node->leave_until_ms = os_monotonic_ms() + (node->cluster->is_removed ? 0 : LEAVE_MS);
     leave(node);

@@ -26,7 +26,7 @@ struct node_control {
     struct control *control;
     struct list splits; /* Those that are waited for. */
     struct list transfers;
-    struct list changes; /* Done, and not shown here yet. */
+    struct list changes; /* Done, and not shown here yet; and those that remove this node. */
 };
 
 /* ---- Questions ------------------------------------------------------------------------------- */
@@ -150,7 +150,7 @@ static void ask_nodes(const struct question *what)
 /* A change on its way. Who was told that it is done asks this node how things are, and that has a copy of its own of the
  * first shard: so it says that it is done when that shows it, too. */
 struct change {
-    struct control_call *call;
+    struct control_call *call; /* NULL: it is answered, and still on its way. */
     struct node_control *control;
     struct json *answer; /* For when it is done. */
     uint32_t node;       /* Whose state it changes; 0: none. */
@@ -158,7 +158,7 @@ struct change {
     uint32_t replicas;       /* How many there shall be; 0: that is not what it changes. */
     uint64_t shown_until_ms; /* By then it is done, shown or not. */
     struct os_timer *timer;  /* Once it is done and not shown. */
-    struct list member;      /* Of those, of the control. */
+    struct list member;      /* Of those, of the control; and when it removes this node. */
 };
 
 static struct change *change_create(struct node_control *control, struct control_call *call)
@@ -177,8 +177,27 @@ static void change_end(struct change *change)
         os_timer_destroy(change->timer);
     }
     list_remove(&change->member);
-    control_reply(change->call, 200, change->answer);
+    if (change->call != NULL) {
+        control_reply(change->call, 200, change->answer);
+    }
     memory_free(change);
+}
+
+static bool is_of_own_removal(const struct change *change)
+{
+    return change->node == change->control->cluster->self && change->state == SYSTEM_NODE_REMOVED;
+}
+
+void node_control_removed(struct node_control *control)
+{
+    LIST_EACH(member, next, &control->changes)
+    {
+        struct change *change = LIST_ITEM(member, struct change, member);
+        if (is_of_own_removal(change) && change->call != NULL) {
+            control_reply(change->call, 200, change->answer);
+            change->call = NULL;
+        }
+    }
 }
 
 /* Does what this node says of the cluster have the change, or what came of it? */
@@ -211,7 +230,7 @@ static void look_whether_shown(void *context)
     os_timer_start(change->timer, CHANGE_POLL_MS, 0);
 }
 
-/* The loop has stopped; they have taken effect. */
+/* The loop has stopped; nobody hears it. */
 static void end_changes(struct list *changes)
 {
     while (!list_is_empty(changes)) {
@@ -224,6 +243,11 @@ static void change_is_done(void *context, int status, struct bytes reply)
     struct change *change = context;
     struct error error = {0};
     uint64_t number = 0;
+    list_remove(&change->member);
+    if (change->call == NULL) {
+        change_end(change);
+        return;
+    }
     if (status != 0) {
         control_refuse(change->call, 503, "unavailable", "the cluster has no leader now: %s",
                        error_text(status));
@@ -318,6 +342,9 @@ static void set_state(struct node_control *control, struct control_call *call, u
     json_set_text(change->answer, "state", system_node_state_name(state));
     change->node = node;
     change->state = state;
+    if (is_of_own_removal(change)) { /* The others may hang up before they answer. */
+        list_push_back(&control->changes, &change->member);
+    }
     struct system_command command;
     system_node_state_command(&command, node, state);
     node_errand_send(control->cluster, &command, change_is_done, change);
