@@ -120,8 +120,8 @@ void node_shards_get_figures(const struct node_shards *shards, uint32_t place,
 
 struct node_led node_shards_look_who_is_led(const struct node_shards *shards, uint64_t for_ms)
 {
-    uint64_t now_ms = os_monotonic_ms();
     os_mutex_lock(shards->figures_mutex);
+    uint64_t now_ms = os_monotonic_ms(); /* What is published meanwhile is not later. */
     struct node_led led = {.member_count = shards->member_count};
     uint32_t left = shards->leaderless_count;
     for (uint32_t i = 0; left > 0 && i < shards->count; i++) {
