@@ -106,6 +106,7 @@ static void flush_store(struct node_maintenance *maintenance, bool may_keep)
     uint32_t shard_count = shards->count;
     raft_index *indexes = maintenance->flushed_indexes;
     uint64_t count = atomic_load_explicit(&maintenance->change_count, memory_order_acquire);
+    bool lets_go = maintenance->is_any_kept && !may_keep; /* Also when nothing has changed. */
     os_mutex_lock(maintenance->mutex);
     maintenance->is_any_kept = false;
     for (uint32_t i = 0; i < shard_count; i++) {
@@ -113,7 +114,7 @@ static void flush_store(struct node_maintenance *maintenance, bool may_keep)
     }
     os_mutex_unlock(maintenance->mutex);
     bool is_well = store_get_health(maintenance->options.store, NULL) == STORE_WELL;
-    if (count == maintenance->released_change_count && is_well) {
+    if (count == maintenance->released_change_count && is_well && !lets_go) {
         return;
     }
     int status = store_flush(maintenance->options.store, &error);
