@@ -54,21 +54,27 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* Put a certificate there that was made at that time, with the authority that is there. */
-static void made_at(const struct place *place, const struct tls_pair *authority, uint64_t at_ms)
+/* Put a certificate of that node there that was made at that time, with the authority that is there. */
+static void made_for(const struct place *place, const struct tls_pair *authority, uint32_t node_id,
+                     uint64_t at_ms)
 {
     struct tls_pair pair = {0};
     struct buffer request = {0};
     assert_int_equal(tls_request_create(&pair.key, &request, NULL), 0);
     struct tls_sign_options options = {.authority = authority,
                                        .request = buffer_bytes(&request),
-                                       .node_id = NODE_FOUNDER,
+                                       .node_id = node_id,
                                        .now_ms = at_ms};
     assert_int_equal(tls_request_sign(&pair.certificate, &options, NULL), 0);
     assert_int_equal(tls_pair_save(&pair, node_data_path(place->data, NODE_FILE_CERTIFICATE), NULL),
                      0);
     buffer_deinit(&request);
     tls_pair_deinit(&pair);
+}
+
+static void made_at(const struct place *place, const struct tls_pair *authority, uint64_t at_ms)
+{
+    made_for(place, authority, NODE_FOUNDER, at_ms);
 }
 
 /* Is a certificate that was made at that time renewed? What there is afterwards must be valid. */
@@ -105,6 +111,11 @@ static void test_one_of_somebody_else(void **state)
     struct node_identity identity;
     struct error error = {0};
     assert_int_equal(node_identity_open(&identity, place->data, NULL), 0);
+    made_for(place, &identity.authority, NODE_FOUNDER + 1, os_wall_clock_ms());
+    struct node_identity of_another;
+    assert_int_equal(node_identity_open(&of_another, place->data, &error), ERROR_CORRUPT);
+    assert_non_null(strstr(error.message, "node.pem is of node 2 of cluster "));
+    assert_non_null(strstr(error.message, "; restore node.conf and tls/ from a copy"));
     struct tls_pair stranger = {0};
     assert_int_equal(tls_authority_create(&stranger, "0123456789abcdef0123456789abcdef",
                                           os_wall_clock_ms(), NULL),

@@ -126,6 +126,7 @@ static void test_silent_connections(void **state)
         buffer_deinit(&answer.body);
     }
     char byte;
+    errno = 0; /* Else it is of something before, when the end has come. */
     assert_true(recv(silent[0], &byte, 1, MSG_DONTWAIT) <= 0 && errno != EAGAIN);
     errno = 0;
     assert_int_equal(recv(silent[COUNT - 1], &byte, 1, MSG_DONTWAIT), -1);

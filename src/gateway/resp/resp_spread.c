@@ -145,13 +145,12 @@ struct spread {
     bool is_submitting;
     uint64_t size_bytes;        /* Of the copies, and of answers that came. */
     uint64_t answer_size_bytes; /* Of these, all that came. */
-    bool
-        is_too_large; /* They were more than one answer may be, and are gone: nothing more is read. */
-    uint32_t open_count;  /* Parts that are not done. */
-    uint32_t key_count;   /* Of SPREAD_MERGE, */
-    uint32_t *key_parts;  /* and the number of each key's part. */
-    struct bytes *copies; /* Of all arguments; their bytes stand behind the array. */
-    struct bytes *items;  /* The arguments of the parts, one part after the other. */
+    bool is_too_large;          /* They were more than one answer may be, and are gone. */
+    uint32_t open_count;        /* Parts that are not done. */
+    uint32_t key_count;         /* Of SPREAD_MERGE, */
+    uint32_t *key_parts;        /* and the number of each key's part. */
+    struct bytes *copies;       /* Of all arguments; their bytes stand behind the array. */
+    struct bytes *items;        /* The arguments of the parts, one part after the other. */
     uint32_t part_count;
     uint32_t part_capacity;
     struct part **parts; /* They may become more. */
