@@ -44,7 +44,9 @@ enum {
 /* What a flush of the buffers takes besides their content. */
 #define FLUSH_MARGIN_SIZE_BYTES (16ull << 20)
 #define FLUSH_LOG_SIZE_BYTES_MIN (128ull << 20)
+/* Each entry of it takes 8 bytes of memory. */
 #define KEPT_LOG_SIZE_BYTES_MAX (4ull << 30)
+#define KEPT_LOG_OF_MEMORY 8
 
 uint32_t node_default_reactor_count(uint32_t processor_count)
 {
@@ -473,7 +475,8 @@ static int start_threads(struct node *node, struct error *error)
         .shards = &node->shards,
         .directory = node->options.data_directory,
         .flush_log_size_bytes = FLUSH_LOG_SIZE_BYTES_MIN,
-        .kept_log_size_bytes_max = KEPT_LOG_SIZE_BYTES_MAX,
+        .kept_log_size_bytes_max = number_min(KEPT_LOG_SIZE_BYTES_MAX,
+                                              KEPT_LOG_OF_MEMORY * node->options.memory_size_bytes),
         .log = node->options.log,
     };
     status = node_maintenance_start(&node->maintenance, &maintenance_options, error);
