@@ -631,6 +631,15 @@ def test_a_hangup_does_not_stop_it(node):
     assert node.stop() == 0
 
 
+def test_one_thread_hears_signals(node):
+    """The others, those of libraries too, have them blocked: no handler runs where nobody reckons with it."""
+    node.client().set("k", "v")
+    masks = [line.split()[1] for status in pathlib.Path(f"/proc/{node.process.pid}/task").glob("*/status")
+             for line in status.read_text().splitlines() if line.startswith("SigBlk:")]
+    hears = [mask for mask in masks if not int(mask, 16) >> (signal.SIGTERM - 1) & 1]
+    assert len(masks) > 5 and len(hears) == 1
+
+
 def test_closed_standard_files_lead_nowhere(tmp_path):
     """Else files of the node would take their numbers, and lines of the log would be written into them."""
     data = tmp_path / "data"

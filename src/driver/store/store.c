@@ -9,6 +9,7 @@
 #include "driver/store/store.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -323,6 +324,20 @@ static int prepare_directory(const char *directory, struct error *error)
     return 0;
 }
 
+/* RocksDB's threads have the mask of who opens it. A signal that came to one of them, while the thread that is to hear
+ * it starts another one with all of them blocked, would be handled there. */
+static int open_engine(struct store_engine **engine, const struct store_options *options,
+                       struct store_engine_listener listener, struct error *error)
+{
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    int status = store__engine_open(engine, options, listener, error);
+    ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    return status;
+}
+
 int store_open(struct store **store, const struct store_options *options, struct error *error)
 {
     if (options->write_buffer_size_bytes < STORE_WRITE_BUFFER_SIZE_MIN) {
@@ -338,7 +353,7 @@ int store_open(struct store **store, const struct store_options *options, struct
     ASSERT(pthread_mutex_init(&opened->flush_lock, NULL) == 0);
     struct store_engine_listener listener = {.context = opened,
                                              .background_error = note_background_error};
-    status = store__engine_open(&opened->engine, options, listener, error);
+    status = open_engine(&opened->engine, options, listener, error);
     if (status != 0) {
         (void)pthread_mutex_destroy(&opened->lock);
         (void)pthread_mutex_destroy(&opened->flush_lock);

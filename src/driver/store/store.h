@@ -53,7 +53,8 @@ struct store_options {
 };
 
 /* Give an open store. -ENOSPC; -EACCES; -EBUSY: another process has it open; ERROR_CORRUPT;
- * ERROR_NEWER_FORMAT; -EINVAL; -EIO. The message is for a person. */
+ * ERROR_NEWER_FORMAT; -EINVAL; -EIO. The message is for a person. The store's threads never run
+ * handlers of signals. */
 MUST_USE int store_open(struct store **store, const struct store_options *options,
                         struct error *error);
 
