@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 enum {
     JOB_COUNT_MAX = 64,
     PROBE_COUNT_MAX = 128,
-    SEED_SECONDS_MAX = 60,
+    SEED_SECONDS_MAX = 60, /* Of a processor: others may have it for as long as they like. */
     EXIT_USAGE = 2,
     SHOWN_FAILURES_MAX = 20,
 };
@@ -127,6 +128,24 @@ static void collect_probes(char known[][48], uint32_t *count, const struct messa
 
 /* ---- Workers --------------------------------------------------------------------------------- */
 
+/* 0: no longer. */
+static void limit_seconds(uint32_t seconds)
+{
+    struct itimerval limit = {.it_value.tv_sec = seconds};
+    int status = setitimer(ITIMER_PROF, &limit, NULL);
+    ASSERT(status == 0);
+}
+
+static const char *death(int status)
+{
+    if (!WIFSIGNALED(status)) {
+        return "exit";
+    }
+    bool is_too_long = WTERMSIG(status) == SIGPROF;
+    return is_too_long ? "it did not end within a minute of a processor"
+                       : strsignal(WTERMSIG(status));
+}
+
 static void run_seed(const struct arguments *arguments, struct probes *probes,
                      struct message *message)
 {
@@ -141,7 +160,7 @@ static void run_seed(const struct arguments *arguments, struct probes *probes,
     };
     probes->message = message;
     message->probe_count = 0;
-    (void)alarm(SEED_SECONDS_MAX);
+    limit_seconds(SEED_SECONDS_MAX);
     void (*run)(const struct sim_options *, struct sim_result *) =
         arguments->is_cluster ? sim_cluster_run : sim_run;
     run(&options, &message->result);
@@ -152,7 +171,7 @@ static void run_seed(const struct arguments *arguments, struct probes *probes,
         run(&options, &again);
         message->is_same_again = again.trace_hash == message->result.trace_hash;
     }
-    (void)alarm(0);
+    limit_seconds(0);
 }
 
 static _Noreturn void work(const struct arguments *arguments, int pipe_end, uint64_t seed,
@@ -239,8 +258,7 @@ static bool next_result(const struct arguments *arguments, struct worker *worker
         return false;
     }
     *message = (struct message){.seed = worker->next, .is_same_again = true};
-    (void)snprintf(message->result.reason, SIM_REASON_SIZE, "the process died: %s",
-                   WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit");
+    (void)snprintf(message->result.reason, SIM_REASON_SIZE, "the process died: %s", death(status));
     worker->next += arguments->job_count;
     if (worker->next < end) {
         start_worker(arguments, worker, end);
