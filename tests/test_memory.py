@@ -210,3 +210,33 @@ def test_large_answers_of_many_at_once_stay_within_memory(make_node):
     most = resident_mib(node.process.pid, "VmHWM")
     print(f"resident MiB: most {most:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB
+
+
+def test_short_commands_that_make_large_values_stay_within_memory(make_node):
+    """Each makes a value of 1 MiB of a few bytes, and all come at once: twice --memory, and as much again in a replay."""
+    memory_mib = 64
+    node = make_node("--memory", f"{memory_mib}mb").start()
+    connections = [Client(node.redis_port) for _ in range(2 * memory_mib)]
+
+    def ask_of_all(make_words):
+        for number, connection in enumerate(connections):
+            words = make_words(b"v:%d" % number)
+            connection.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+        return {connection.reply() for connection in connections}
+
+    figures = []
+    assert ask_of_all(lambda key: [b"SETRANGE", key, b"%d" % (MIB - 1), b"x"]) == {b":%d\r\n" % MIB}
+    figures.append(resident_mib(node.process.pid, "VmHWM"))
+    assert ask_of_all(lambda key: [b"APPEND", key, b"y"]) == {b":%d\r\n" % (MIB + 1)}
+    figures.append(resident_mib(node.process.pid, "VmHWM"))
+    assert ask_of_all(lambda key: [b"EXPIRE", key, b"10000"]) == {b":1\r\n"}
+    figures.append(resident_mib(node.process.pid, "VmHWM"))
+    print("resident MiB, most: after SETRANGE {:.0f}, APPEND {:.0f}, EXPIRE {:.0f}".format(*figures))
+    assert max(figures) < memory_mib + OVERHEAD_MIB
+    node.kill()
+    node.start()
+    most = resident_mib(node.process.pid, "VmHWM")
+    print(f"after a replay: {most:.0f}")
+    assert most < memory_mib + OVERHEAD_MIB
+    for number in (0, len(connections) - 1):
+        assert node.client().getrange(f"v:{number}", MIB - 2, -1) == b"\0xy"

@@ -245,10 +245,11 @@ static int read(void *context, struct rows *rows, const struct shard_moment *mom
     return status;
 }
 
-static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
+static int prefetch(void *context, struct rows *rows, const struct shard_command *command,
+                    uint64_t *load_size_bytes)
 {
     struct cluster_watch *watch = context;
-    return watch->machine.prefetch(watch->machine.context, rows, command);
+    return watch->machine.prefetch(watch->machine.context, rows, command, load_size_bytes);
 }
 
 static bool background(void *context, struct rows *rows, uint64_t time_ms,

@@ -251,10 +251,11 @@ static void machine_save(void *context, struct buffer *saved)
     oracle->inner.save(oracle->inner.context, saved);
 }
 
-static int machine_prefetch(void *context, struct rows *rows, const struct shard_command *command)
+static int machine_prefetch(void *context, struct rows *rows, const struct shard_command *command,
+                            uint64_t *load_size_bytes)
 {
     struct sim__oracle *oracle = context;
-    return oracle->inner.prefetch(oracle->inner.context, rows, command);
+    return oracle->inner.prefetch(oracle->inner.context, rows, command, load_size_bytes);
 }
 
 static bool machine_background(void *context, struct rows *rows, uint64_t time_ms,

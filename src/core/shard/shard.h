@@ -137,8 +137,11 @@ struct shard_machine {
                 const struct shard_command *command, const struct reply *reply);
 
     /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. The
-     * command may be one of the log, of which nothing is known. */
-    int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command);
+     * command may be one of the log, of which nothing is known. To `*load_size_bytes` is added how much
+     * of values executing it will read, and make of shorter arguments, as far as it is found; not what
+     * the arguments have. */
+    int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command,
+                    uint64_t *load_size_bytes);
 
     /* NULL, or: the command of the log will be executed soon. rows_approach() for its first row; gives what
      * that gave, or anything when there is none. */
@@ -255,8 +258,9 @@ struct shard_request {
     /* The shard's own, from submission until done. */
     struct list link;
     void *copy;
-    raft_index needed_index; /* What a read must see at least: applied when it was submitted. */
-    uint64_t reign;          /* In which it was submitted. */
+    raft_index needed_index;  /* What a read must see at least: applied when it was submitted. */
+    uint64_t load_size_bytes; /* Of values, when it is executed; as far as they were found. */
+    uint64_t reign;           /* In which it was submitted. */
 
     /* core/route's own, from route_submit() until done. */
     struct {
@@ -409,7 +413,8 @@ struct shard_options {
      * and larger batches cost less per row (decision 8). Memory is needed for three times the
      * bytes: a batch that gathers, one that is written, and the store's copy of that; and at most
      * seven times after a replay, which lets the one that gathers grow to three times its size
-     * while it would wait. */
+     * while it would wait. An entry is in one batch, so what its commands load is at most so much, or it is
+     * one command. */
     uint32_t store_row_count;
     uint64_t store_size_bytes;
     uint32_t store_delay_ms;

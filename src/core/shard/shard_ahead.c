@@ -63,7 +63,9 @@ static void note_rows(struct shard *shard, raft_index index, raft_term term, str
             return;
         }
         if (!is_known || known.found.data[i] == 0) {
-            (void)machine->prefetch(machine->context, shard->rows, &decoded.command);
+            uint64_t load_size_bytes = 0;
+            (void)machine->prefetch(machine->context, shard->rows, &decoded.command,
+                                    &load_size_bytes);
         }
     }
 }

@@ -60,6 +60,7 @@ struct shard_entry {
     bool has_identities;       /* A command has one. */
     struct buffer payload;
     uint32_t command_count;
+    uint64_t load_size_bytes; /* What its commands read and make of values; while it gathers. */
     struct shard_answers answers;
 };
 
@@ -101,11 +102,14 @@ struct shard_asked {
 /* A read, or the prefetch of a write, which goes into the log afterwards. */
 struct shard_read_item {
     struct shard_request *request;
-    int status;       /* ERROR_INCOMPLETE: not reached. */
-    size_t reply_end; /* Where its reply ends in `replies`. */
+    int status;               /* ERROR_INCOMPLETE: not reached. */
+    size_t reply_end;         /* Where its reply ends in `replies`. */
+    uint64_t load_size_bytes; /* Of a prefetch. */
 };
 
 #define SHARD_READ_ITEM_COUNT_MAX 64u
+/* So many of these parts are under way at a time. */
+#define SHARD_READS_ELSEWHERE_MAX 4u
 
 /* Requests that go to the disk together. Those of one session are neighbours. */
 struct shard_read {

@@ -56,6 +56,7 @@ struct shard_entry *shard__entry_take(struct shard *shard)
     }
     ASSERT(entry->answers.item_count == 0);
     entry->command_count = 0;
+    entry->load_size_bytes = 0;
     entry->has_identities = false;
     entry->persist_sequence = 0;
     ASSERT(entry->pace_ticket == 0);

@@ -19,11 +19,9 @@
  * read from an older state than its predecessor. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
-
-/* So many parts are under way at a time. */
-#define SHARD_READS_ELSEWHERE_MAX 4u
 
 /* A worker that has read so much leaves the rest of its part for later. */
 #define SHARD_READ_SIZE_BYTES_SOFT_MAX (4u << 20)
@@ -169,11 +167,12 @@ void shard__start_reads(struct shard *shard)
 
 /* ---- On a worker ----------------------------------------------------------------------------- */
 
-static int run_item(struct shard_read *read, struct rows *rows, struct shard_request *request)
+static int run_item(struct shard_read *read, struct rows *rows, struct shard_read_item *item)
 {
     const struct shard_machine *machine = &read->shard->options.machine;
+    const struct shard_request *request = item->request;
     if (request->is_write) {
-        return machine->prefetch(machine->context, rows, &request->command);
+        return machine->prefetch(machine->context, rows, &request->command, &item->load_size_bytes);
     }
     struct reply reply = {.target = &read->replies, .protocol = request->protocol};
     struct shard_moment moment = read->moment;
@@ -191,7 +190,7 @@ void shard_read_run(struct shard_read *read)
     struct rows *rows = rows_create_at(read->shard->options.store, read->snapshot);
     for (uint32_t i = 0; i < read->item_count; i++) {
         struct shard_read_item *item = &read->items[i];
-        item->status = run_item(read, rows, item->request);
+        item->status = run_item(read, rows, item);
         item->reply_end = read->replies.size_bytes;
         if (read->replies.size_bytes > SHARD_READ_SIZE_BYTES_SOFT_MAX) {
             break;
@@ -248,6 +247,7 @@ static void finish_unanswered(struct shard_read *read, uint32_t i, uint32_t end)
             return;
         }
         session->pending_count--;
+        request->load_size_bytes = number_max(request->load_size_bytes, item->load_size_bytes);
         if (item->status == ERROR_LOCKED || shard__must_wait_for_log(shard, request)) {
             shard__wait_for_lock(shard, request);
         } else {

@@ -74,6 +74,16 @@ static void add_item(struct shard *shard, struct shard_entry *entry, struct shar
     answers->items[answers->item_count++] = (struct shard_item){request, is_write, 0};
 }
 
+/* Short commands may make large values, as APPEND does, and an entry goes to the store whole: what its
+ * commands load is no more than a batch of the store has, or it is one command. So whoever executes it, also
+ * in a replay, has memory for it, and what comes behind it waits where it waits for the store. */
+static bool is_too_much_to_load(const struct shard *shard, uint64_t load_size_bytes)
+{
+    const struct shard_entry *entry = shard->open;
+    return load_size_bytes > 0 && entry->command_count > 0 &&
+           entry->load_size_bytes + load_size_bytes > shard->options.store_size_bytes;
+}
+
 static bool has_no_room(const struct shard_entry *entry, const struct shard_command *command)
 {
     return entry->command_count >= SHARD_ENTRY_COMMAND_COUNT_MAX ||
@@ -83,13 +93,14 @@ static bool has_no_room(const struct shard_entry *entry, const struct shard_comm
 }
 
 static void add_command(struct shard *shard, struct shard_request *request,
-                        const struct shard_decoded *decoded)
+                        const struct shard_decoded *decoded, uint64_t load_size_bytes)
 {
     struct shard_entry *entry = shard->open;
-    if (has_no_room(entry, &decoded->command)) {
+    if (has_no_room(entry, &decoded->command) || is_too_much_to_load(shard, load_size_bytes)) {
         shard__propose_open(shard);
         entry = shard->open;
     }
+    entry->load_size_bytes += load_size_bytes;
     size_t before = entry->payload.size_bytes;
     shard__entry_add(&entry->payload, decoded);
     entry->has_identities = entry->has_identities || decoded->origin != 0;
@@ -108,13 +119,14 @@ static void add_command(struct shard *shard, struct shard_request *request,
 void shard__add_background(struct shard *shard, const struct shard_command *command)
 {
     struct shard_decoded decoded = {.command = *command, .protocol = 2};
-    add_command(shard, NULL, &decoded);
+    add_command(shard, NULL, &decoded, 0);
     shard->is_splitting = shard->is_splitting || command->opcode == SHARD_OPCODE_SPLIT;
 }
 
 void shard__add_write(struct shard *shard, struct shard_request *request)
 {
-    if (shard->is_transferring && has_no_room(shard->open, &request->command)) {
+    if (shard->is_transferring && (has_no_room(shard->open, &request->command) ||
+                                   is_too_much_to_load(shard, request->load_size_bytes))) {
         PROBE("shard.full_while_transferring");
         shard__wait_for_lock(shard, request); /* The entry cannot go, and must not grow for ever. */
         return;
@@ -126,16 +138,18 @@ void shard__add_write(struct shard *shard, struct shard_request *request)
         .protocol = request->protocol,
     };
     request->session->pending_count++;
-    add_command(shard, request, &decoded);
+    add_command(shard, request, &decoded, request->load_size_bytes);
     free_copy(request); /* The entry has the arguments. */
 }
 
-/* Is all that the command will read in memory? */
-static bool is_in_memory(struct shard *shard, const struct shard_command *command)
+/* Is all that the command will read in memory? Then it is known how much that is. */
+static bool is_in_memory(struct shard *shard, struct shard_request *request)
 {
     struct shard_machine *machine = &shard->options.machine;
     rows_set_tier(shard->rows, ENV_TIER_MEMORY);
-    return machine->prefetch(machine->context, shard->rows, command) == 0;
+    request->load_size_bytes = 0;
+    return machine->prefetch(machine->context, shard->rows, &request->command,
+                             &request->load_size_bytes) == 0;
 }
 
 /* A read behind writes of its session joins the entry that holds the newest of them, or a later
@@ -153,11 +167,11 @@ static struct shard_entry *entry_for_read(struct shard *shard)
 }
 
 /* Which entry the read may join; NULL: it has to wait for the writes before it. */
-static struct shard_entry *entry_of_order(struct shard *shard, const struct shard_request *request)
+static struct shard_entry *entry_of_order(struct shard *shard, struct shard_request *request)
 {
     struct shard_entry *entry = entry_for_read(shard);
-    bool may_be = entry != NULL && is_in_memory(shard, &request->command) &&
-                  !shard__must_wait(shard, request);
+    bool may_be =
+        entry != NULL && is_in_memory(shard, request) && !shard__must_wait(shard, request);
     return may_be ? entry : NULL;
 }
 
@@ -375,7 +389,7 @@ static int start_write(struct shard *shard, struct shard_request *request,
     }
     if (shard__must_wait(shard, request)) {
         shard__wait_for_lock(shard, request);
-    } else if (is_in_memory(shard, &request->command)) {
+    } else if (is_in_memory(shard, request)) {
         shard__add_write(shard, request);
     } else {
         PROBE("shard.write_prefetched");
@@ -656,6 +670,7 @@ int shard_submit(struct shard *shard, struct shard_request *request, const struc
         return ERROR_NOT_LEADER;
     }
     request->copy = NULL;
+    request->load_size_bytes = 0;
     request->needed_index = shard->applied_index;
     request->reign = shard->reign;
     struct shard_session *session = request->session;

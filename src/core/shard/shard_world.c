@@ -136,13 +136,15 @@ static bool toy_declines(void *context, const struct shard_command *command,
     return true;
 }
 
-static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command)
+static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command,
+                        uint64_t *load_size_bytes)
 {
     struct bytes value;
     if (command->opcode == SHARD_OPCODE_SPLIT || command->opcode == OPCODE_COUNT) {
         return 0;
     }
     int status = rows_get(rows, command->arguments[0], &value);
+    *load_size_bytes += status == 0 ? value.size_bytes : 0;
     return status == ERROR_INCOMPLETE ? status : 0;
 }
 

@@ -156,7 +156,8 @@ static void test_what_a_write_reads_was_prefetched(void **state)
         struct shard_machine machine = kv_machine(world.kv);
         struct shard_command command = {found->opcode, count - 1, words + 1};
         rows_set_tier(world.rows, ENV_TIER_MEMORY);
-        assert_int_equal(machine.prefetch(machine.context, world.rows, &command), 0);
+        assert_int_equal(machine.prefetch(machine.context, world.rows, &command, &(uint64_t){0}),
+                         0);
         struct rows_statistics before;
         struct rows_statistics after;
         rows_get_statistics(world.rows, &before);

@@ -104,7 +104,7 @@ static bool run_command(struct world *world, const struct shard_command *command
                ERROR_NEWER_FORMAT);
         return false;
     }
-    ASSERT(machine.prefetch(machine.context, world->rows, command) == 0);
+    ASSERT(machine.prefetch(machine.context, world->rows, command, &(uint64_t){0}) == 0);
     int status = ERROR_EXPIRED_SEEN;
     if ((entry->command.flags & KV_FLAG_READ) != 0) {
         struct shard_moment moment = {.time_ms = stamp.time_ms,

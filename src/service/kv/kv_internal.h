@@ -99,10 +99,11 @@ struct kv_call {
     const struct kv__entry *entry;
     const struct bytes *arguments; /* Without the name. */
     uint32_t argument_count;
-    bool is_execute;          /* Of the log: may change rows. Else a read: changes nothing. */
-    uint64_t time_ms;         /* Now. Nothing else tells the time. */
-    uint64_t durable_time_ms; /* What expired by then is gone for everybody; at most time_ms. */
-    uint64_t version;         /* When is_execute: of this command. */
+    bool is_execute;           /* Of the log: may change rows. Else a read: changes nothing. */
+    uint64_t time_ms;          /* Now. Nothing else tells the time. */
+    uint64_t durable_time_ms;  /* What expired by then is gone for everybody; at most time_ms. */
+    uint64_t version;          /* When is_execute: of this command. */
+    uint64_t *load_size_bytes; /* Of a prefetch: what was found of values is added. */
     /* Of a command that only replaces a key: what the log remembers that it found, and where it says
      * what it finds, or NULL. */
     uint8_t known; /* enum kv_found, or of a newer release */
@@ -175,6 +176,14 @@ const struct kv__entry *kv__entry_of_opcode(uint16_t opcode);
 /* Read the rows that a command will read. ERROR_INCOMPLETE when some are not in memory. The call
  * has no reply, time or version. */
 MUST_USE int kv__prefetch(struct kv_call *call);
+
+/* Of a prefetch: executing the command will read, or make, so much of values. */
+static inline void kv__note_load(const struct kv_call *call, uint64_t size_bytes)
+{
+    if (call->load_size_bytes != NULL) {
+        *call->load_size_bytes += size_bytes;
+    }
+}
 
 /* Run one command (also each one inside EXEC): its arity and key sizes are checked first. */
 MUST_USE int kv__dispatch(struct kv_call *call);
@@ -485,6 +494,7 @@ kv__handler kv__command_pexpiretime;
 kv__handler kv__command_del, kv__command_exists, kv__command_type, kv__command_rename;
 kv__handler kv__command_renamenx, kv__command_copy, kv__command_dbsize, kv__command_flushall;
 kv__handler kv__prefetch_discard; /* Of DEL. */
+kv__handler kv__prefetch_setrange;
 kv__handler kv__prefetch_rename, kv__prefetch_copy;
 
 /* kv_scan.c */

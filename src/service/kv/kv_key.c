@@ -161,6 +161,8 @@ static int prefetch_source(struct kv_call *call, bool may_stay)
     }
     status = kv__fields_seek(iterator, source.slot, value.generation, 0);
     while (status == 0) {
+        kv__note_load(call, rows_iterator_key(iterator).size_bytes +
+                                rows_iterator_value(iterator).size_bytes);
         status = rows_iterator_next(iterator);
     }
     rows_iterator_close(iterator);

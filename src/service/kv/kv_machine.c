@@ -300,6 +300,9 @@ int kv__prefetch(struct kv_call *call)
         int status = is_head_enough ? rows_get_head(call->rows, key.row, &row)
                                     : rows_get(call->rows, key.row, &row);
         is_incomplete |= status == ERROR_INCOMPLETE;
+        if (status == 0 && !is_head_enough) {
+            kv__note_load(call, row.size_bytes);
+        }
     }
     if (call->entry->prefetch != NULL) {
         is_incomplete |= call->entry->prefetch(call) == ERROR_INCOMPLETE;
@@ -308,7 +311,8 @@ int kv__prefetch(struct kv_call *call)
     return is_incomplete ? ERROR_INCOMPLETE : 0;
 }
 
-static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
+static int prefetch(void *context, struct rows *rows, const struct shard_command *command,
+                    uint64_t *load_size_bytes)
 {
     struct kv_call call = {
         .kv = context,
@@ -316,6 +320,7 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
         .entry = kv__entry_of_opcode(command->opcode),
         .arguments = command->arguments,
         .argument_count = command->argument_count,
+        .load_size_bytes = load_size_bytes,
     };
     if (call.entry == NULL ||
         !kv_command_arity_fits(&call.entry->command, (uint64_t)call.argument_count + 1)) {

@@ -33,7 +33,7 @@ static void execute(struct kv__world *world, uint16_t opcode, const struct bytes
     const struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
     rows_set_tier(world->rows, ENV_TIER_MEMORY);
-    (void)machine.prefetch(machine.context, world->rows, &command);
+    (void)machine.prefetch(machine.context, world->rows, &command, &(uint64_t){0});
     rows_set_tier(world->rows, ENV_TIER_DISK);
     assert_int_equal(machine.execute(machine.context, world->rows, &stamp, &command, &reply), 0);
     assert_int_equal(rows_commit(world->rows, NULL), 0);

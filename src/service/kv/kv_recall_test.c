@@ -70,7 +70,8 @@ static void test_heads_are_not_values(void **state)
         struct rows_statistics after;
         command.opcode = kv_command_find(names[i])->opcode;
         rows_get_statistics(world.rows, &before);
-        assert_int_equal(machine.prefetch(machine.context, world.rows, &command), 0);
+        assert_int_equal(machine.prefetch(machine.context, world.rows, &command, &(uint64_t){0}),
+                         0);
         rows_get_statistics(world.rows, &after);
         assert_int_equal(after.miss_count - before.miss_count, i);
     }

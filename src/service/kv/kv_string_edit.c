@@ -136,6 +136,14 @@ uint64_t kv_command_made_size_bytes(const struct kv_command *command, const stru
     return size_bytes > KV_VALUE_SIZE_BYTES_MAX ? 0 : size_bytes;
 }
 
+/* What is made is long though the arguments are short. */
+int kv__prefetch_setrange(struct kv_call *call)
+{
+    kv__note_load(call, kv_command_made_size_bytes(&call->entry->command, call->arguments,
+                                                   call->argument_count));
+    return 0;
+}
+
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
 static int add_integer(struct kv_call *call, int64_t increment)

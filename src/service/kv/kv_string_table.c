@@ -256,7 +256,7 @@ static const struct kv__entry entries[] = {
       "2.2.0",
       "O(N) for the length of the result"},
      kv__command_setrange,
-     NULL},
+     kv__prefetch_setrange},
     {{"lcs",
       22,
       -3,

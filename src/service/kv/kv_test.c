@@ -86,7 +86,7 @@ static void execute(struct world *world, const struct shard_command *command)
     struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
     struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
-    assert_int_equal(world->machine.prefetch(world->kv, world->rows, command), 0);
+    assert_int_equal(world->machine.prefetch(world->kv, world->rows, command, &(uint64_t){0}), 0);
     assert_int_equal(world->machine.execute(world->kv, world->rows, &stamp, command, &reply), 0);
     assert_int_equal(rows_commit(world->rows, NULL), 0);
     world->durable_time_ms = world->time_ms;
@@ -103,7 +103,7 @@ static void submit(struct world *world, const struct shard_command *command, boo
                                   .durable_time_ms = world->durable_time_ms};
     struct reply reply = {.target = &world->reply, .protocol = world->protocol};
     buffer_clear(&world->reply);
-    assert_int_equal(world->machine.prefetch(world->kv, world->rows, command), 0);
+    assert_int_equal(world->machine.prefetch(world->kv, world->rows, command, &(uint64_t){0}), 0);
     int status = world->machine.read(world->kv, world->rows, &moment, command, &reply);
     if (status == ERROR_EXPIRED_SEEN) {
         execute(world, command);

@@ -30,7 +30,7 @@ static const char *execute(struct kv__world *world, const struct shard_command *
     struct shard_stamp stamp = {.time_ms = world->time_ms, .version = ++world->index << 16};
     struct reply reply = {.target = &world->answer, .protocol = 2};
     buffer_clear(&world->answer);
-    assert_int_equal(machine.prefetch(machine.context, world->rows, command), 0);
+    assert_int_equal(machine.prefetch(machine.context, world->rows, command, &(uint64_t){0}), 0);
     rows_set_tier(world->rows, ENV_TIER_DISK);
     assert_int_equal(machine.execute(machine.context, world->rows, &stamp, command, &reply), 0);
     assert_int_equal(rows_commit(world->rows, NULL), 0);

@@ -96,7 +96,7 @@ void kv__world_run(struct kv__world *world, const struct bytes *words, uint32_t 
     if ((found->flags & KV_FLAG_WRITE) != 0) {
         struct shard_machine machine = kv_machine(world->kv);
         rows_set_tier(world->rows, ENV_TIER_MEMORY);
-        int status = machine.prefetch(machine.context, world->rows, &command);
+        int status = machine.prefetch(machine.context, world->rows, &command, &(uint64_t){0});
         ASSERT(status == 0 || status == ERROR_INCOMPLETE);
         kv__world_execute(world, &command);
     } else {

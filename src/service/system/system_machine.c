@@ -351,14 +351,15 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
     return system->data.read(system->data.context, rows, moment, command, reply);
 }
 
-static int prefetch(void *context, struct rows *rows, const struct shard_command *command)
+static int prefetch(void *context, struct rows *rows, const struct shard_command *command,
+                    uint64_t *load_size_bytes)
 {
     const struct system *system = context;
     if (system_is_opcode(command->opcode)) {
         return 0; /* A few rows, seldom. */
     }
     ASSERT(system->data.prefetch != NULL);
-    return system->data.prefetch(system->data.context, rows, command);
+    return system->data.prefetch(system->data.context, rows, command, load_size_bytes);
 }
 
 static uint64_t approach(void *context, const struct rows *rows,

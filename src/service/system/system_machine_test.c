@@ -55,7 +55,8 @@ static int kv_say(struct system__world *world, const char *name, const char *fir
         .argument_count = second[0] != '\0' ? 2 : 1,
         .arguments = arguments,
     };
-    assert_int_equal(world->machine.prefetch(world->machine.context, world->rows, &command), 0);
+    assert_int_equal(
+        world->machine.prefetch(world->machine.context, world->rows, &command, &(uint64_t){0}), 0);
     assert_int_equal(world->machine.slot_of(world->machine.context, &command, 0),
                      kv_slot_of_key(arguments[0]));
     return system__world_execute(world, &command);
