@@ -24,6 +24,8 @@ enum {
     READ_SIZE_BYTES = 1 << 20,
     READ_COUNT_MAX = VALUE_COUNT * VALUE_SIZE_BYTES / READ_SIZE_BYTES + 2,
     READ_COUNT_MIN = READ_COUNT_MAX / 2,
+    SMALL_VALUE_SIZE_BYTES = 5000,
+    RECENT_SIZE_BYTES = 60000,
 };
 
 /* What the leader has made durable, as its log would have it. */
@@ -122,11 +124,71 @@ static void test_the_next_read_follows_at_once(void **state)
     assert_in_range(made.took_ms, 1, 3 * HEARTBEAT_MS + READ_COUNT_MAX * FAST_READ_MS);
 }
 
+static void put_some(struct shard__group *group, uint32_t count)
+{
+    static char value[SMALL_VALUE_SIZE_BYTES];
+    memset(value, 'v', sizeof value - 1);
+    for (uint32_t i = 0; i < count; i++) {
+        shard__group_put(group, "k", value);
+    }
+}
+
+/* The member has got the first entries of what is being read after all, from an append that was late. */
+static void accept_late(struct shard__world *leader, struct shard__world *late, raft_index index)
+{
+    static struct shard_received received;
+    received.message = (struct raft_message){
+        .kind = RAFT_MESSAGE_APPEND_REPLY,
+        .from = late->self,
+        .to = leader->self,
+        .term = leader->shard->term,
+        .index = index,
+        .sent_at_ms = leader->wall_ms,
+    };
+    shard__step_received(leader->shard, &received);
+}
+
+/* While a read lasts Raft asks for entries that it has in part: they are not sent twice, and what they have besides goes
+ * at once. Nobody else asks for it: Raft has sent it. */
+static void test_what_goes_beyond_a_read_is_not_lost(void **state)
+{
+    (void)state;
+    struct shard__group group = shard__group_create(1);
+    shard__group_run(&group, 2000);
+    struct shard__world *leader = shard__group_leader(&group);
+    struct shard__world *late = shard__group_follower(&group);
+    shard_set_limits(leader->shard, &(struct shard_limits){.recent_size_bytes = RECENT_SIZE_BYTES,
+                                                           .window_size_bytes = 1 << 20});
+    shard__group_run(&group, 100);
+    group.is_cut_off[late->self - 1] = true;
+    put_some(&group, 25);
+    group.is_cut_off[late->self - 1] = false;
+    for (uint32_t ms = 0; ms < WAIT_MS && leader->log_read_count == 0; ms++) {
+        shard__group_run(&group, 1);
+    }
+    assert_int_equal(leader->log_read_count, 1);
+    put_some(&group, 10);
+    accept_late(leader, late, raft_last_index(late->shard->raft) + 5);
+    assert_int_equal(leader->log_read_count, 1); /* What that brings waits behind the read. */
+    struct fake_disk *disk = fake_create(1);
+    struct wal *wal = log_of(leader, disk);
+    for (uint32_t ms = 0; ms < HEARTBEAT_MS; ms++) {
+        (void)read_log(leader, wal);
+        shard__group_run(&group, 1);
+    }
+    assert_int_equal(raft_last_index(late->shard->raft), leader->last_index);
+    (void)read_log(leader, wal);
+    wal_close(wal);
+    fake_destroy(disk);
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_entry_is_read_once),
         cmocka_unit_test(test_the_next_read_follows_at_once),
+        cmocka_unit_test(test_what_goes_beyond_a_read_is_not_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

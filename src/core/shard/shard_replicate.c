@@ -7,6 +7,7 @@
  * take a later entry that comes first for a gap, and begin to probe. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 #include "core/shard/shard_message.h"
@@ -217,23 +218,28 @@ static void start_read(struct shard *shard, struct shard_log_read *read)
     host->read_log(host->context, read);
 }
 
-/* What waits for the member from `index` on, and before `end`, is of no use. */
-static void drop_waiting(struct shard *shard, raft_node node, raft_index index, raft_index end)
+/* What waits for the member from `index` on, and before `end`, is of no use. Returns up to which entry it reached. */
+static raft_index drop_waiting(struct shard *shard, raft_node node, raft_index index,
+                               raft_index end)
 {
+    raft_index reached_index = 0;
     LIST_EACH(member, next, &shard->log_reads)
     {
         struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
-        if (read->message.to == node && !read->is_under_way && read->message.index >= index &&
-            read->message.index < end) {
+        const struct raft_message *message = &read->message;
+        if (message->to == node && !read->is_under_way && message->index >= index &&
+            message->index < end) {
+            reached_index = number_max(reached_index, message->index + message->entry_count);
             free_read(read);
         }
     }
+    return reached_index;
 }
 
 /* Raft went back, or asks once more, where it has sent what stands further behind already. */
 static void send_behind_reads(struct shard *shard, const struct raft_message *message)
 {
-    drop_waiting(shard, message->to, message->index, UINT64_MAX);
+    (void)drop_waiting(shard, message->to, message->index, UINT64_MAX);
     struct shard_log_read *read = memory_allocate_zeroed(1, sizeof *read);
     read->shard = shard;
     read->message = *message;
@@ -304,12 +310,13 @@ void shard_log_read_done(struct shard_log_read *read)
     bool is_of_use = !read->is_cancelled && shard->role == RAFT_ROLE_LEADER;
     raft_index readable_index = read->readable_index;
     bool is_gone = is_of_use && readable_index > read->message.index + 1;
-    bool is_cut =
-        is_of_use && read->entry_count > 0 && read->entry_count < read->message.entry_count;
+    raft_index asked_index = read->message.index + read->message.entry_count;
     raft_index sent_index = read->message.index + read->entry_count;
-    if (is_of_use && read->entry_count > 0) {
+    bool is_sent = is_of_use && read->entry_count > 0;
+    if (is_sent) { /* What waits may be the same once more, and go on behind it. */
         send_what_was_read(shard, read);
-        drop_waiting(shard, node, read->message.index, sent_index); /* The same once more. */
+        asked_index =
+            number_max(asked_index, drop_waiting(shard, node, read->message.index, sent_index));
     }
     if (is_of_use) {
         give_unreadable_up(shard, read);
@@ -319,8 +326,8 @@ void shard_log_read_done(struct shard_log_read *read)
         PROBE("shard.entries_gone_from_log");
         shard__compacted(shard, readable_index - 1);
     }
-    if (is_cut) {
-        drop_waiting(shard, node, sent_index + 1, UINT64_MAX); /* Behind a gap now. */
+    if (is_sent && asked_index > sent_index) {
+        (void)drop_waiting(shard, node, sent_index + 1, UINT64_MAX); /* Behind a gap now. */
         shard__append_cut(shard, node, sent_index);
     }
     if (shard->role == RAFT_ROLE_LEADER) {
