@@ -13,6 +13,10 @@ enum {
     TICK_INTERVAL_MS = 50, /* What is done now and then looks at the time itself. */
 };
 
+/* The part of the memory for replies that wait to be sent to another node; but so much at least. */
+#define REPLY_SHARE 8
+#define REPLY_SIZE_BYTES_MIN (8ull << 20)
+
 /* ---- Gossip ---------------------------------------------------------------------------------- */
 
 /* A follower of it need not wait longer than it has promised. */
@@ -333,6 +337,8 @@ static int open_route(struct node_cluster *cluster, struct error *error)
                  .knows_floors = node_versions_know_floors},
         .origin = cluster->boot_id,
         .random_seed = cluster->boot_id ^ 0x726f757465,
+        .reply_size_bytes_max =
+            number_max(cluster->options->memory_size_bytes / REPLY_SHARE, REPLY_SIZE_BYTES_MIN),
     };
     int status = route_create(&cluster->route, &options, error);
     if (status == 0) {

@@ -8,8 +8,10 @@
 #include "base/heap/heap.h"
 #include "base/histogram/histogram.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "core/conductor/conductor.h"
 #include "core/inquiry/inquiry.h"
+#include "core/route/route.h"
 #include "core/shard/shard.h"
 #include "core/slots/slots.h"
 #include "core/wal/wal.h"
@@ -494,10 +496,11 @@ static inline uint32_t node_place_of(wal_shard id)
     return id - SLOTS_FIRST_SHARD;
 }
 /* How long an answer may be, of one shard or of several together: as much as a client may leave unread, and
- * what stands before the largest value. */
+ * what stands before the largest value; and it goes to another node in one message, with a little beside it. */
 static inline uint64_t node_answer_size_bytes_max(const struct node_options *options)
 {
-    return options->memory_size_bytes / 8 + (1u << 20);
+    return number_min(options->memory_size_bytes / 8, ROUTE_REPLY_SIZE_BYTES_MAX - (2u << 20)) +
+           (1u << 20);
 }
 /* Is this node the only member of the group, by the newest configuration of its log? */
 bool node_shard_is_alone(const struct node_shard *shard);

@@ -11,6 +11,7 @@
 #define DEADLINE_MS 30000u
 #define HELD_SIZE_BYTES_MAX (64ull << 20)
 #define GUEST_SIZE_BYTES_MAX (8ull << 20)
+#define REPLY_SIZE_BYTES_MAX (64ull << 20)
 #define BACKOFF_MS_MIN 10u
 #define BACKOFF_MS_MAX 200u
 #define SILENCE_MS 500u
@@ -41,6 +42,9 @@ static void set_defaults(struct route_options *options)
     if (options->guest_size_bytes_max == 0) {
         options->guest_size_bytes_max = GUEST_SIZE_BYTES_MAX;
     }
+    if (options->reply_size_bytes_max == 0) {
+        options->reply_size_bytes_max = REPLY_SIZE_BYTES_MAX;
+    }
 }
 
 int route_create(struct route **route, const struct route_options *options, struct error *error)
@@ -63,6 +67,7 @@ int route_create(struct route **route, const struct route_options *options, stru
     created->next_grant = random_next(&created->random) | 1;
     list_init(&created->active);
     list_init(&created->unsaid);
+    list_init(&created->neighbours);
     *route = created;
     return 0;
 }
@@ -75,6 +80,9 @@ void route_destroy(struct route *route)
         route__guests_destroy(place);
         route__table_deinit(&place->sent);
         memory_free(place);
+    }
+    for (struct list *member; (member = list_pop_front(&route->neighbours)) != NULL;) {
+        memory_free(LIST_ITEM(member, struct route_neighbour, link));
     }
     memory_free(route->places);
     memory_free(route->places_by_shard);

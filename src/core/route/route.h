@@ -23,7 +23,8 @@
  *       with -EBUSY, but for what is bounded by whoever asks: is_bounded), by guest_size_bytes_max for each
  *       other node (which is told beforehand) and half as much again for requests that release what others
  *       wait for (does_release), which also go before those of other sessions. Else those that wait could
- *       fill all of it, and wait for ever for steps of the transaction that holds their keys.
+ *       fill all of it, and wait for ever for steps of the transaction that holds their keys. Replies to another
+ *       node are bounded by reply_size_bytes_max, and one.
  *   I7. A message that is malformed changes nothing.
  *
  * ---- Streams ----
@@ -170,6 +171,8 @@
 
 /* Most pieces of a message that is sent. */
 #define ROUTE_PIECE_COUNT_MAX 256u
+/* A longer reply goes to no other node: its outcome is unknown there. */
+#define ROUTE_REPLY_SIZE_BYTES_MAX (1u << 30)
 
 struct route;
 
@@ -222,8 +225,11 @@ struct route_options {
     uint64_t held_size_bytes_max;  /* 64 MiB: requests kept for this node's gateways. */
     uint64_t guest_size_bytes_max; /* 8 MiB: requests, and replies, of each other node. One that is
                                       larger goes when it is alone. */
-    uint32_t backoff_ms_min;       /* 10. */
-    uint32_t backoff_ms_max;       /* 200. */
+    /* 64 MiB: replies to another node, of all shards, that wait to be sent. While there are more its requests
+     * wait; what replicas answer then all the same is not kept if it is long, and its outcome is unknown. */
+    uint64_t reply_size_bytes_max;
+    uint32_t backoff_ms_min; /* 10. */
+    uint32_t backoff_ms_max; /* 200. */
     /* 500: without a word from a node that owes one, it is asked whether it is there, and given up
      * after another such time; so long an answer to who leads is waited for. */
     uint32_t silence_ms;

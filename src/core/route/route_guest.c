@@ -6,22 +6,13 @@
  * queued and tried again each tick. Sessions live while they have requests, and outlive a stream:
  * what the next one brings for the same session stands behind what the replica still has.
  *
- * Replies gather in chunks, one message each, until the end of the tick. While many wait for a
- * connection that is slow, further requests are queued. */
+ * Replies gather in chunks until the end of the tick (route_chunk.c). While many wait for a connection
+ * that is slow, further requests are queued. Of what is executed then all the same, whoever asked may be
+ * told that nobody knows what became of it. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"
 #include "core/route/route_internal.h"
-
-enum { KEPT_CHUNK_SIZE_BYTES_MAX = 64 * 1024 };
-
-/* One message of replies. */
-struct chunk {
-    struct list link;
-    uint64_t number;
-    uint32_t reply_count;
-    struct buffer bytes; /* With room for the head. */
-};
 
 struct guest {
     struct list link; /* In the place's `guests`. */
@@ -47,10 +38,7 @@ struct guest {
     struct list refusing; /* Sessions whose refusal was not seen yet. */
     uint64_t size_bytes;
 
-    struct list chunks;
-    struct chunk *spare;
-    uint64_t chunk_size_bytes;
-    uint64_t chunk_number; /* The newest chunk's, from 1 in each stream. */
+    struct route_chunks chunks; /* Replies. */
 };
 
 struct guest_session {
@@ -77,63 +65,13 @@ struct guest_request {
     size_t arguments_size_bytes;
 };
 
-/* ---- Replies --------------------------------------------------------------------------------- */
-
-static struct chunk *chunk_for(struct guest *guest, size_t size_bytes)
-{
-    route__activate(guest->place);
-    if (!list_is_empty(&guest->chunks)) {
-        struct chunk *last = LIST_ITEM(guest->chunks.previous, struct chunk, link);
-        if (last->bytes.size_bytes + size_bytes <=
-            guest->place->route->options.message_size_bytes_max) {
-            return last;
-        }
-    }
-    struct chunk *chunk = guest->spare;
-    guest->spare = NULL;
-    if (chunk == NULL) {
-        chunk = memory_allocate_zeroed(1, sizeof *chunk);
-    }
-    (void)buffer_extend(&chunk->bytes, ROUTE__REPLIES_HEAD_SIZE_BYTES);
-    guest->chunk_size_bytes += ROUTE__REPLIES_HEAD_SIZE_BYTES;
-    chunk->number = ++guest->chunk_number;
-    list_init(&chunk->link);
-    list_push_back(&guest->chunks, &chunk->link);
-    return chunk;
-}
-
 static void add_reply(struct guest *guest, uint64_t sequence, enum route_verdict verdict,
                       struct bytes reply)
 {
-    struct route_wire_reply wire = {.sequence = sequence, .verdict = verdict, .reply = reply};
-    size_t size = ROUTE__REPLY_HEAD_SIZE_BYTES + reply.size_bytes;
-    struct chunk *chunk = chunk_for(guest, size);
-    route__encode_reply_head(buffer_extend(&chunk->bytes, ROUTE__REPLY_HEAD_SIZE_BYTES), &wire);
-    buffer_append(&chunk->bytes, reply);
-    chunk->reply_count++;
-    guest->chunk_size_bytes += size;
-}
-
-static void drop_chunk(struct guest *guest, struct chunk *chunk)
-{
-    list_remove(&chunk->link);
-    guest->chunk_size_bytes -= chunk->bytes.size_bytes;
-    buffer_clear(&chunk->bytes);
-    chunk->reply_count = 0;
-    if (guest->spare == NULL && chunk->bytes.capacity_bytes <= KEPT_CHUNK_SIZE_BYTES_MAX) {
-        guest->spare = chunk;
-        return;
-    }
-    buffer_deinit(&chunk->bytes);
-    memory_free(chunk);
-}
-
-static void drop_chunks(struct guest *guest)
-{
-    while (!list_is_empty(&guest->chunks)) {
-        drop_chunk(guest, LIST_ITEM(guest->chunks.next, struct chunk, link));
-    }
-    ASSERT(guest->chunk_size_bytes == 0);
+    route__activate(guest->place);
+    route__chunks_add(
+        &guest->chunks,
+        &(struct route_wire_reply){.sequence = sequence, .verdict = verdict, .reply = reply});
 }
 
 /* ---- Sessions and requests ------------------------------------------------------------------- */
@@ -240,7 +178,7 @@ static void drop_stream(struct guest *guest)
 {
     disown_submitted(guest);
     drop_queue(guest, false);
-    drop_chunks(guest);
+    route__chunks_clear(&guest->chunks);
     guest->grant = 0;
     guest->is_lost = false;
     guest->owes_word = false;
@@ -311,7 +249,7 @@ static struct guest *guest_create(struct route_place *place, raft_node node, uin
     guest->boot_id = boot_id;
     list_init(&guest->queue);
     list_init(&guest->submitted);
-    list_init(&guest->chunks);
+    route__chunks_init(&guest->chunks, place->route, node);
     list_init(&guest->refusing);
     list_init(&guest->link);
     list_push_back(&place->guests, &guest->link);
@@ -340,7 +278,7 @@ void route__asked(struct route_place *place, raft_node from, uint64_t boot_id,
         }
         guest->grant = route->next_grant++;
         guest->request_number = 0;
-        guest->chunk_number = 0;
+        guest->chunks.number = 0;
         told.grant = guest->grant;
         told.leader = route->options.self;
     }
@@ -388,6 +326,27 @@ static void unsubmit(struct guest_request *request)
     request->guest->submitted_count--;
 }
 
+/* R4: until the other side has seen the reply that was just added. */
+static void note_refusal(struct guest *guest, struct guest_session *session)
+{
+    session->refusal_count++;
+    session->refusal_number = guest->chunks.number;
+    list_remove(&session->refusing);
+    list_push_back(&guest->refusing, &session->refusing);
+}
+
+static void add_answer(const struct guest_request *request, struct bytes reply)
+{
+    struct guest *guest = request->guest;
+    if (route__chunks_may_take(&guest->chunks, reply)) {
+        add_reply(guest, request->request.sequence, ROUTE_VERDICT_ANSWERED, reply);
+        return;
+    }
+    PROBE("route.guest_reply_too_long");
+    add_reply(guest, request->request.sequence, ROUTE_VERDICT_UNKNOWN, (struct bytes){0});
+    note_refusal(guest, request->session);
+}
+
 static void request_done(struct shard_request *shard_request, int status, struct bytes reply)
 {
     struct guest_request *request = LIST_ITEM(shard_request, struct guest_request, request);
@@ -396,21 +355,12 @@ static void request_done(struct shard_request *shard_request, int status, struct
     if (request->grant != guest->grant) {
         PROBE("route.guest_reply_unwanted");
     } else if (status == 0) {
-        add_reply(guest, shard_request->sequence, ROUTE_VERDICT_ANSWERED, reply);
+        add_answer(request, reply);
     } else {
         route__activate(guest->place);
         guest->is_lost = true; /* What is not answered when the stream ends is in doubt. */
     }
     request_free(request);
-}
-
-/* R4: until the other side has seen the reply that was just added. */
-static void note_refusal(struct guest *guest, struct guest_session *session)
-{
-    session->refusal_count++;
-    session->refusal_number = guest->chunk_number;
-    list_remove(&session->refusing);
-    list_push_back(&guest->refusing, &session->refusing);
 }
 
 static void refusals_seen(struct guest *guest, uint64_t seen_number)
@@ -457,9 +407,11 @@ static bool submit(struct guest_request *request, struct bytes arguments)
     enum route_verdict verdict = verdict_of(status);
     route->statistics.served_count += verdict == ROUTE_VERDICT_ANSWERED;
     guest->is_lost |= verdict == ROUTE_VERDICT_NOT_LEADER;
-    struct bytes answer =
-        verdict == ROUTE_VERDICT_ANSWERED ? buffer_bytes(&route->answer) : (struct bytes){0};
-    add_reply(guest, shard_request->sequence, verdict, answer);
+    if (verdict == ROUTE_VERDICT_ANSWERED) {
+        add_answer(request, buffer_bytes(&route->answer));
+    } else {
+        add_reply(guest, shard_request->sequence, verdict, (struct bytes){0});
+    }
     if (route__is_refusal(verdict)) {
         note_refusal(guest, request->session);
     }
@@ -469,8 +421,7 @@ static bool submit(struct guest_request *request, struct bytes arguments)
 
 static bool may_submit(const struct guest *guest)
 {
-    return !guest->is_busy &&
-           guest->chunk_size_bytes <= guest->place->route->options.guest_size_bytes_max;
+    return !guest->is_busy && route__chunks_have_room(&guest->chunks);
 }
 
 static void accept(struct guest *guest, const struct route_message *message,
@@ -607,41 +558,25 @@ static void retry_queue(struct guest *guest, uint64_t now_ms)
     }
 }
 
-static int send_chunk(struct guest *guest, struct chunk *chunk)
-{
-    struct route_place *place = guest->place;
-    struct route_message message = {
-        .shard = place->shard,
-        .number = guest->grant != 0 ? guest->grant : guest->ended_grant,
-        .message_number = chunk->number,
-        .applied_index = route__seen_index(place),
-        .item_count = chunk->reply_count,
-    };
-    route__encode_replies_head(chunk->bytes.data, &message);
-    struct bytes piece = buffer_bytes(&chunk->bytes);
-    int status = route__send(place->route, guest->node, &piece, 1);
-    if (status == 0) {
-        drop_chunk(guest, chunk);
-    }
-    return status;
-}
-
 static void send_chunks(struct guest *guest)
 {
-    if (guest->owes_word && list_is_empty(&guest->chunks)) {
-        (void)chunk_for(guest, 0);
+    const struct route_message head = {
+        .shard = guest->place->shard,
+        .number = guest->grant != 0 ? guest->grant : guest->ended_grant,
+        .applied_index = route__seen_index(guest->place),
+    };
+    if (guest->owes_word) {
+        route__chunks_add_word(&guest->chunks);
     }
     guest->owes_word = false;
-    while (!list_is_empty(&guest->chunks)) {
-        int status = send_chunk(guest, LIST_ITEM(guest->chunks.next, struct chunk, link));
-        if (status == -EBUSY) {
-            return;
-        }
-        if (status != 0) {
-            PROBE("route.guest_not_connected");
-            drop_stream(guest);
-            return;
-        }
+    int status = route__chunks_send(&guest->chunks, &head);
+    if (status == -EBUSY) {
+        return;
+    }
+    if (status != 0) {
+        PROBE("route.guest_not_connected");
+        drop_stream(guest);
+        return;
     }
     if (guest->ended_grant != 0 && send_ended(guest->place, guest->node, guest->ended_grant,
                                               guest->ended_reason, guest->request_number)) {
@@ -652,10 +587,7 @@ static void send_chunks(struct guest *guest)
 static void guest_free(struct guest *guest)
 {
     list_remove(&guest->link);
-    if (guest->spare != NULL) {
-        buffer_deinit(&guest->spare->bytes);
-        memory_free(guest->spare);
-    }
+    route__chunks_deinit(&guest->chunks);
     route__table_deinit(&guest->sessions);
     memory_free(guest);
 }
@@ -670,9 +602,10 @@ static bool guest_tick(struct guest *guest, bool does_lead, uint64_t now_ms)
         end_stream(guest, ROUTE_ENDED_NOT_LEADER);
     }
     send_chunks(guest);
-    bool is_over = guest->grant == 0 && guest->ended_grant == 0 && list_is_empty(&guest->chunks);
-    bool is_left =
-        !list_is_empty(&guest->queue) || !list_is_empty(&guest->chunks) || guest->ended_grant != 0;
+    bool is_over =
+        guest->grant == 0 && guest->ended_grant == 0 && route__chunks_are_empty(&guest->chunks);
+    bool is_left = !list_is_empty(&guest->queue) || !route__chunks_are_empty(&guest->chunks) ||
+                   guest->ended_grant != 0;
     if (is_over && guest->sessions.item_count == 0) {
         guest_free(guest);
     }
@@ -696,7 +629,7 @@ uint64_t route__guests_tick(struct route_place *place, uint64_t now_ms)
 static bool is_at_rest(const struct guest *guest)
 {
     return guest->grant != 0 && !guest->is_lost && !guest->owes_word && guest->ended_grant == 0 &&
-           list_is_empty(&guest->queue) && list_is_empty(&guest->chunks);
+           list_is_empty(&guest->queue) && route__chunks_are_empty(&guest->chunks);
 }
 
 bool route__guests_are_at_rest(const struct route_place *place)
@@ -758,6 +691,6 @@ void route__guests_count(const struct route_place *place, struct route_statistic
         statistics->guest_session_count += guest->sessions.item_count;
         statistics->guest_request_count += guest->queued_count + guest->submitted_count;
         statistics->guest_queued_count += guest->queued_count;
-        statistics->guest_size_bytes += guest->size_bytes + guest->chunk_size_bytes;
+        statistics->guest_size_bytes += guest->size_bytes + guest->chunks.size_bytes;
     }
 }

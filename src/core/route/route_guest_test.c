@@ -10,13 +10,24 @@
 
 #include "core/route/route_internal.h"
 
-enum { SELF = 1, OTHER = 2, SHARD = 7, ORIGIN = 55, BOOT_ID = 9, KEPT_COUNT_MAX = 8 };
+enum {
+    SELF = 1,
+    OTHER = 2,
+    SHARD = 7,
+    ORIGIN = 55,
+    BOOT_ID = 9,
+    KEPT_COUNT_MAX = 8,
+    LONG_SIZE_BYTES = 20000,
+    REPLY_SIZE_BYTES_MAX = 30000,
+};
 
 static struct host {
     struct route *route;
     raft_node leader;
     uint64_t grant;
     uint32_t reply_count;
+    uint32_t unknown_count; /* Of those. */
+    int send_status;
     struct shard_request *kept[KEPT_COUNT_MAX]; /* By the replica, in their order. */
     uint32_t kept_count;
 } host;
@@ -64,14 +75,27 @@ static void set_floor(void *context, wal_shard shard, const struct shard_floor *
     (void)floor;
 }
 
+static void count_unknown(const struct route_message *message)
+{
+    struct bytes items = message->items;
+    for (uint32_t i = 0; i < message->item_count; i++) {
+        struct route_wire_reply reply;
+        route__next_reply(&items, &reply);
+        host.unknown_count += reply.verdict == ROUTE_VERDICT_UNKNOWN;
+    }
+}
+
 static int send_message(void *context, raft_node node, const struct bytes *pieces,
                         uint32_t piece_count)
 {
     (void)context;
-    static uint8_t joined[4096];
+    static uint8_t joined[3 * LONG_SIZE_BYTES];
     size_t size = 0;
     struct route_message message;
     assert_int_equal(node, OTHER);
+    if (host.send_status != 0) {
+        return host.send_status;
+    }
     for (uint32_t i = 0; i < piece_count; i++) {
         assert_true(size + pieces[i].size_bytes <= sizeof joined);
         memcpy(joined + size, pieces[i].data, pieces[i].size_bytes);
@@ -82,6 +106,7 @@ static int send_message(void *context, raft_node node, const struct bytes *piece
         host.grant = message.grant;
     } else if (message.kind == ROUTE_MESSAGE_REPLIES) {
         host.reply_count += message.item_count;
+        count_unknown(&message);
     }
     return 0;
 }
@@ -131,11 +156,16 @@ static void request(uint64_t number, uint64_t session, uint64_t sequence, bool i
 }
 
 /* The replica ends the oldest that it has. */
-static void finish(int status)
+static void end(int status, struct bytes reply)
 {
     struct shard_request *oldest = host.kept[0];
     memmove(&host.kept[0], &host.kept[1], --host.kept_count * sizeof host.kept[0]);
-    oldest->done(oldest, status, BYTES(""));
+    oldest->done(oldest, status, reply);
+}
+
+static void finish(int status)
+{
+    end(status, BYTES(""));
     (void)route_tick(host.route);
 }
 
@@ -145,6 +175,7 @@ static int set_up(void **state)
     const struct route_options options = {
         .self = SELF,
         .origin = 5,
+        .reply_size_bytes_max = REPLY_SIZE_BYTES_MAX,
         .host = {.clock = {.now_ms = now_ms},
                  .submit_local = submit_local,
                  .local_leader = local_leader,
@@ -218,12 +249,61 @@ static void test_the_leadership_ends(void **state)
     assert_int_equal(host.reply_count, 0);
 }
 
+/* Claim: a reply that no message has room for is not told; that it is not is. */
+static void test_a_reply_is_too_long_for_a_message(void **state)
+{
+    (void)state;
+    static const uint8_t first_bytes[1];
+    end(0, bytes_make(first_bytes, ROUTE_REPLY_SIZE_BYTES_MAX + (size_t)1));
+    finish(0);
+    assert_int_equal(host.reply_count, 2);
+    assert_int_equal(host.unknown_count, 1);
+}
+
+/* Claim: what the replica answers in one go, be it that much, waits to be sent as far as the limit goes, and one reply.
+ * Short ones are all told, and what comes later waits until there is room. */
+static void test_replies_that_wait_are_bounded(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[LONG_SIZE_BYTES];
+    struct bytes reply = bytes_make(bytes, sizeof bytes);
+    for (uint64_t i = 3; i <= 6; i++) {
+        request(i, i, 10 + i, false);
+    }
+    assert_int_equal(host.kept_count, 6);
+    for (int i = 0; i < 5; i++) {
+        end(0, reply);
+    }
+    end(0, BYTES("short"));
+    request(7, 7, 17, false);
+    assert_int_equal(host.kept_count, 0);
+    host.send_status = -EBUSY;
+    (void)route_tick(host.route);
+    assert_int_equal(host.kept_count, 0);
+    struct route_statistics statistics;
+    route_get_statistics(host.route, &statistics);
+    assert_in_range(statistics.guest_size_bytes, REPLY_SIZE_BYTES_MAX,
+                    REPLY_SIZE_BYTES_MAX + 2 * LONG_SIZE_BYTES);
+    host.send_status = 0;
+    (void)route_tick(host.route);
+    assert_int_equal(host.reply_count, 6);
+    assert_int_equal(host.unknown_count, 3);
+    (void)route_tick(host.route);
+    assert_int_equal(host.kept_count, 1);
+    end(0, reply);
+    (void)route_tick(host.route);
+    assert_int_equal(host.reply_count, 7);
+    assert_int_equal(host.unknown_count, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_connection_breaks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_node_lives_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_leadership_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_reply_is_too_long_for_a_message, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_replies_that_wait_are_bounded, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("route_guest", tests, NULL, NULL);
 }

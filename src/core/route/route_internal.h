@@ -83,7 +83,7 @@ enum {
 };
 
 /* A request's encoded form is at most so long; its reply too. */
-#define ROUTE__ITEM_SIZE_BYTES_MAX (1u << 30)
+#define ROUTE__ITEM_SIZE_BYTES_MAX ROUTE_REPLY_SIZE_BYTES_MAX
 
 struct route_message {
     enum route_message_kind kind;
@@ -273,6 +273,13 @@ struct route_place {
 /* Requests of a message; its head is a piece, too. */
 #define ROUTE__BATCH_COUNT_MAX (ROUTE_PIECE_COUNT_MAX - 1)
 
+/* Another node. */
+struct route_neighbour {
+    struct list link;
+    raft_node node;
+    uint64_t reply_size_bytes; /* Replies that wait to be sent to it, of all shards. */
+};
+
 struct route {
     struct route_options options;
     struct random random;
@@ -283,6 +290,7 @@ struct route {
     uint32_t shard_end;      /* Of that array. */
     struct list active;      /* Places at which something is under way, or was just now. */
     struct list unsaid;      /* Places whose floor another node is to be told. */
+    struct list neighbours;  /* Nodes that have sent requests. */
     uint64_t floors_at_ms;   /* Not before. */
     uint64_t sequence;       /* The newest request's. */
     uint64_t session_number; /* The newest session's. */
@@ -408,6 +416,31 @@ void route__told(struct route_place *place, raft_node from, const struct route_m
 void route__ended(struct route_place *place, const struct route_message *message, uint64_t now_ms);
 /* Go on; returns when to be called again. */
 uint64_t route__place_tick(struct route_place *place, uint64_t now_ms);
+
+/* ---- route_chunk.c: replies to another node, until they are sent ------------------------------ */
+
+struct route_chunks {
+    struct route *route;
+    struct route_neighbour *neighbour;
+    struct list list;
+    struct route_chunk *spare;
+    uint64_t size_bytes;
+    uint64_t number; /* The newest chunk's, from 1 in each stream. */
+};
+
+void route__chunks_init(struct route_chunks *chunks, struct route *route, raft_node node);
+void route__chunks_deinit(struct route_chunks *chunks); /* None is left. */
+bool route__chunks_are_empty(const struct route_chunks *chunks);
+/* Is it worth while to submit what will be answered? */
+bool route__chunks_have_room(const struct route_chunks *chunks);
+/* A message has room for a reply of ROUTE_REPLY_SIZE_BYTES_MAX, and memory for as much as the limit, and one reply. */
+bool route__chunks_may_take(const struct route_chunks *chunks, struct bytes reply);
+void route__chunks_add(struct route_chunks *chunks, const struct route_wire_reply *reply);
+/* A message without replies, if there is none. */
+void route__chunks_add_word(struct route_chunks *chunks);
+void route__chunks_clear(struct route_chunks *chunks);
+/* 0: all are sent. Else what the host says; the others are still there. `head`: shard, number, applied_index. */
+int route__chunks_send(struct route_chunks *chunks, const struct route_message *head);
 
 /* ---- route_guest.c --------------------------------------------------------------------------- */
 
