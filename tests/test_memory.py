@@ -11,8 +11,11 @@ import pytest
 import redis
 import redis.crc
 
+from test_cluster import Cluster
+
 MIB = 1 << 20
 MEMORY_MIB = 256
+QUEUE_MIB = 64  # What waits for another node at most.
 OVERHEAD_MIB = 32  # Code, stacks, what RocksDB keeps outside of its cache, what malloc leaves unused.
 DATA_MIB = int(os.environ.get("DATA_MIB", "512"))
 VALUE_SIZE = 1024
@@ -240,3 +243,26 @@ def test_short_commands_that_make_large_values_stay_within_memory(make_node):
     assert most < memory_mib + OVERHEAD_MIB
     for number in (0, len(connections) - 1):
         assert node.client().getrange(f"v:{number}", MIB - 2, -1) == b"\0xy"
+
+
+def test_large_answers_through_another_node_stay_within_memory(tmp_path):
+    """The leader has the answers for clients of another node until they are sent; the connection takes some, too."""
+    cluster = Cluster(tmp_path)
+    try:
+        for _ in range(3):
+            cluster.add(memory=f"{MEMORY_MIB}mb")
+        cluster.wait_for_voters(3)
+        leader = cluster.leader()
+        other = next(node for node in cluster.nodes if node is not leader)
+        client = other.client(socket_timeout=60)
+        client.set("v", os.urandom(MIB))
+        connections = [Client(other.redis_port) for _ in range(100)]
+        for number, connection in enumerate(connections):
+            connection.socket.sendall(exec_request([[b"MGET"] + [b"v"] * 30, [b"SET", b"done:%d" % number, b"1"]]))
+        for number in range(len(connections)):
+            wait_for_key(client, f"done:{number}")
+        most = max(resident_mib(node.process.pid, "VmHWM") for node in cluster.nodes)
+        print(f"resident MiB: most {most:.0f}")
+        assert most < MEMORY_MIB + OVERHEAD_MIB + QUEUE_MIB
+    finally:
+        cluster.stop()
