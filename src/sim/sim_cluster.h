@@ -97,6 +97,7 @@ struct cluster_nature {
     uint32_t silence_ms;
     uint32_t held_size_bytes;
     uint32_t guest_size_bytes;
+    uint32_t reply_size_bytes; /* 0: the default. */
     uint32_t think_us;
     uint32_t retry_us;      /* Clients wait so long before they ask again elsewhere, */
     uint32_t impatience_us; /* and so long for a reply. 0: a long time. */

@@ -145,13 +145,16 @@ static void draw_stale(struct cluster *cluster)
     }
 }
 
-/* In one life of three entries answer before they are executed whole: there, replies of a few bytes are many. */
+/* In one life of three entries answer before they are executed whole: there, replies of a few bytes are many. In one
+ * of four they are too many for those who asked through another node, when others wait to be sent there. */
 static void draw_early(struct cluster *cluster)
 {
     struct random random;
     random_init(&random, cluster->options.seed ^ 0x6561726c79);
     cluster->nature.early_size_bytes =
         random_chance(&random, 1, 3) ? sim__cluster_between(&random, 1, 300) : 0;
+    cluster->nature.reply_size_bytes =
+        random_chance(&random, 1, 4) ? sim__cluster_between(&random, 1, 1000) : 0;
 }
 
 /* ---- Settings -------------------------------------------------------------------------------- */
@@ -173,6 +176,7 @@ static const struct sim__setting settings[] = {
     SETTING(silence_ms),
     SETTING(held_size_bytes),
     SETTING(guest_size_bytes),
+    SETTING(reply_size_bytes),
     SETTING(think_us),
     SETTING(retry_us),
     SETTING(impatience_us),

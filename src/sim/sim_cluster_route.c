@@ -108,6 +108,7 @@ struct route *sim__cluster_route_create(struct cluster_node *node, struct env_cl
         .deadline_ms = nature->deadline_ms,
         .held_size_bytes_max = nature->held_size_bytes,
         .guest_size_bytes_max = nature->guest_size_bytes,
+        .reply_size_bytes_max = nature->reply_size_bytes,
         .silence_ms = nature->silence_ms,
         .floor_delay_ms = nature->floor_delay_ms,
         .message_size_bytes_max = nature->guest_size_bytes / 2,

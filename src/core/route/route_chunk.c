@@ -6,9 +6,14 @@
  * requests in one entry of a log may have gigabytes of replies. So beyond a limit long ones are not kept. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "core/route/route_internal.h"
 
-enum { KEPT_CHUNK_SIZE_BYTES_MAX = 64 * 1024, SHORT_REPLY_SIZE_BYTES_MAX = 1024 };
+enum {
+    KEPT_CHUNK_SIZE_BYTES_MAX = 64 * 1024,
+    SHORT_REPLY_SIZE_BYTES_MAX = 1024, /* And a small part of the limit. */
+    SHORT_REPLY_SHARE = 64,
+};
 
 /* One message of replies. */
 struct route_chunk {
@@ -70,7 +75,10 @@ bool route__chunks_have_room(const struct route_chunks *chunks)
 
 bool route__chunks_may_take(const struct route_chunks *chunks, struct bytes reply)
 {
-    return reply.size_bytes <= SHORT_REPLY_SIZE_BYTES_MAX ||
+    uint64_t short_size_bytes_max =
+        number_min(SHORT_REPLY_SIZE_BYTES_MAX,
+                   chunks->route->options.reply_size_bytes_max / SHORT_REPLY_SHARE);
+    return reply.size_bytes <= short_size_bytes_max ||
            (reply.size_bytes <= ROUTE_REPLY_SIZE_BYTES_MAX && has_neighbour_room(chunks));
 }
 
