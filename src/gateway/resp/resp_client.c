@@ -134,6 +134,7 @@ static void back(struct errand *errand)
     struct buffer answer = {0};
     struct reply reply = {.target = &answer, .protocol = chosen->slot->request.protocol};
     if (!chosen->is_kill) {
+        errand->origin->is_listing = false;
         reply_verbatim(&reply, "txt", buffer_bytes(&chosen->text));
     } else if (!chosen->is_old_form) {
         reply_integer(&reply, (int64_t)chosen->killed_count);
@@ -186,6 +187,9 @@ static bool read_address(char *target, struct bytes address)
 
 CLIENT_HANDLER(client_list)
 {
+    if (connection->server->is_listing) {
+        return HANDLED_LATER;
+    }
     struct chosen *chosen = memory_allocate_zeroed(1, sizeof *chosen);
     bool is_good = true;
     if (count == 4 && resp__is(arguments[2], "TYPE")) {
@@ -209,6 +213,7 @@ CLIENT_HANDLER(client_list)
         memory_free(chosen);
         return HANDLED_DONE;
     }
+    connection->server->is_listing = true;
     send_off(connection, chosen);
     return HANDLED_DONE;
 }

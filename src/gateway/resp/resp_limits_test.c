@@ -269,6 +269,90 @@ static void test_budget(void **state)
     world_destroy(world);
 }
 
+/* The front of a request whose rest does not come. */
+static void send_half(int client, const struct buffer *value)
+{
+    world_send(client, BYTES("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4194304\r\n"));
+    world_send(client, buffer_bytes(value));
+}
+
+static bool is_any_evicted(const struct resp_statistics *statistics)
+{
+    return statistics->evicted_count > 0;
+}
+
+/* Six clients that hold 18 MiB of 8: the first, or all, have sent CLIENT NO-EVICT. */
+static void check_spared_clients(bool are_all_spared)
+{
+    enum { COUNT = 6, BUDGET = 8 * MEBIBYTE };
+    struct world_options options = {
+        .resp = {.client_memory_bytes_max = BUDGET, .value_size_bytes_max = 4 * MEBIBYTE}};
+    struct world *world = world_create(&options);
+    struct buffer value = {0};
+    fill(&value, 3 * MEBIBYTE);
+    int clients[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        bool is_spared = i == 0 || are_all_spared;
+        clients[i] = world_connect(world);
+        WORLD_EXPECT(clients[i], is_spared ? "CLIENT NO-EVICT ON\r\n" : "CLIENT NO-EVICT OFF\r\n",
+                     "+OK\r\n");
+        send_half(clients[i], &value);
+    }
+    (void)wait_for(world, is_any_evicted);
+    os_sleep_ms(200);
+    struct resp_statistics statistics;
+    resp_group_get_statistics(world_group(world), &statistics);
+    assert_in_range(statistics.buffer_bytes, 1, BUDGET);
+    if (!are_all_spared) {
+        world_send(clients[0], bytes_make(value.data, MEBIBYTE));
+        WORLD_EXPECT(clients[0], "\r\n", "+OK\r\n");
+    }
+    for (int i = 0; i < COUNT; i++) {
+        (void)close(clients[i]);
+    }
+    buffer_deinit(&value);
+    world_destroy(world);
+}
+
+/* CLIENT NO-EVICT spares a client whatever others hold, but such clients hold no more than all may. */
+static void test_spared_clients(void **state)
+{
+    check_spared_clients(false);
+    check_spared_clients(true);
+}
+
+/* What is told of all clients is gathered at all servers, and is large: of one answer at a time. */
+static void test_lists_of_clients(void **state)
+{
+    enum { COUNT = 300, REQUEST_COUNT = 500, FEW = 4 };
+    struct world *world = world_create(&(struct world_options){.server_count = 2});
+    int clients[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        clients[i] = world_connect(world);
+        WORLD_EXPECT(clients[i], "PING\r\n", "+PONG\r\n");
+    }
+    struct buffer requests = {0};
+    for (int i = 0; i < REQUEST_COUNT; i++) {
+        buffer_append(&requests, BYTES("CLIENT LIST\r\n"));
+    }
+    world_send(clients[0], buffer_bytes(&requests));
+    uint64_t most = 0;
+    struct resp_statistics statistics;
+    for (int waited_ms = 0; waited_ms < 300; waited_ms++) {
+        resp_group_get_statistics(world_group(world), &statistics);
+        most = statistics.pending_count > most ? statistics.pending_count : most;
+        os_sleep_ms(1);
+    }
+    assert_in_range(most, 1, FEW);
+    assert_true(statistics.output_bytes > 0);
+    WORLD_EXPECT(clients[1], "PING\r\n", "+PONG\r\n");
+    for (int i = 0; i < COUNT; i++) {
+        (void)close(clients[i]);
+    }
+    buffer_deinit(&requests);
+    world_destroy(world);
+}
+
 /* Replies that wait behind an unanswered write are bounded too. */
 static void test_held_replies(void **state)
 {
@@ -437,6 +521,8 @@ int main(void)
         cmocka_unit_test(test_a_value_of_the_whole_budget),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_spared_clients),
+        cmocka_unit_test(test_lists_of_clients),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_idle_timeout),
         cmocka_unit_test(test_too_many),

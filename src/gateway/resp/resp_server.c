@@ -195,21 +195,30 @@ bool resp__server_is_over_budget(const struct resp_server *server)
            (int64_t)server->group->options.client_memory_bytes_max;
 }
 
-/* The connection of this server that holds most, of those that did not read since `since_ms`. */
+/* The connection of this server that holds most, of those that did not read since `since_ms`. CLIENT NO-EVICT
+ * spares its clients while together they hold half of what the server's may; beyond that they are first, or
+ * all others would be cut off for what those hold. */
 static struct connection *largest_connection(struct resp_server *server, uint64_t since_ms)
 {
+    const struct resp_group *group = server->group;
     struct connection *largest = NULL;
+    struct connection *largest_spared = NULL;
+    uint64_t spared_bytes = 0;
     LIST_EACH(member, next, &server->connections)
     {
         struct connection *connection = LIST_ITEM(member, struct connection, link);
+        struct connection **found = connection->is_protected ? &largest_spared : &largest;
         bool is_stale = since_ms == UINT64_MAX || (connection->queued_since_ms != 0 &&
                                                    connection->queued_since_ms <= since_ms);
-        if (is_stale && !connection->is_hung_up && !connection->is_protected &&
-            (largest == NULL || connection->charged_bytes > largest->charged_bytes)) {
-            largest = connection;
+        spared_bytes += connection->is_protected ? connection->charged_bytes : 0;
+        if (is_stale && !connection->is_hung_up && connection->charged_bytes > 0 &&
+            (*found == NULL || connection->charged_bytes > (*found)->charged_bytes)) {
+            *found = connection;
         }
     }
-    return largest;
+    bool are_too_many =
+        spared_bytes > group->options.client_memory_bytes_max / group->server_count / 2;
+    return are_too_many && largest_spared != NULL ? largest_spared : largest;
 }
 
 static void publish(struct resp_server *server, int64_t least)
@@ -227,7 +236,7 @@ static void evict_down_to(struct resp_server *server, int64_t limit, uint64_t si
     int64_t share = limit / server->group->server_count;
     while (held_by_all(server) > limit && server->buffer_bytes > share) {
         struct connection *largest = largest_connection(server, since_ms);
-        if (largest == NULL || largest->charged_bytes == 0) {
+        if (largest == NULL) {
             return;
         }
         COUNTER_ADD(server->evicted_count, 1);
