@@ -470,6 +470,28 @@ def test_a_replica_with_a_damaged_log_repairs_itself(three):
         assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_who_has_nothing_to_keep_has_lost_nothing(cluster):
+    """The log of a node that was given no replica, or has given all of them away, is empty, and whole."""
+    first = cluster.add(["--replicas", "1"])
+    spare = cluster.add()
+    for end in (spare.stop, spare.kill):
+        end()
+        found = check(spare)
+        assert found.returncode == 0, found.stdout + found.stderr
+        spare.start()
+        assert "node.log_damaged" not in spare.log()
+        assert "tutti_shard_impaired 0" in spare.get("/metrics")[1]
+    fill(first, 1000)
+    cluster.ask("drain", "1", "--wait")
+    for end in (first.stop, first.kill):
+        end()
+        found = check(first)
+        assert found.returncode == 0, found.stdout + found.stderr
+        first.start()
+        assert "node.log_damaged" not in first.log()
+        assert first.client(socket_timeout=30).dbsize() == 1000
+
+
 def test_a_node_alone_with_a_damaged_log_refuses_and_changes_nothing(cluster):
     node = cluster.add()
     fill(node, 2000)

@@ -250,6 +250,21 @@ static int replay_from(struct node_shards *shards, uint32_t first, struct store 
     return status;
 }
 
+/* A founder has written how it begins. Who joins has nothing to write, perhaps for as long as it lives; that it said
+ * nothing yet is written down before the directory is a node's, or a start could not tell it from a log that
+ * is gone. */
+static int begin_log(struct node_shards *shards, struct error *error)
+{
+    struct wal_shard_state state;
+    wal_shard first = shards->items[0].id;
+    if (!shards->is_new || wal_get_shard_state(shards->wal, first, &state)) {
+        return 0;
+    }
+    wal_append(shards->wal, &(struct wal_record){.kind = WAL_RECORD_HARD_STATE, .shard = first});
+    int status = wal_write(shards->wal, error);
+    return status == 0 ? wal_flush(shards->wal, error) : status;
+}
+
 static int replay_all(struct node_shards *shards, struct store *store, struct error *error)
 {
     int status = check_log(shards, error);
@@ -262,7 +277,7 @@ static int replay_all(struct node_shards *shards, struct store *store, struct er
         }
     }
     node__keep_found(shards);
-    return status;
+    return status == 0 ? begin_log(shards, error) : status;
 }
 
 static uint64_t spare_log_size_bytes(const char *wal_directory)
