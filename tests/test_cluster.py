@@ -470,6 +470,21 @@ def test_a_replica_with_a_damaged_log_repairs_itself(three):
         assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_a_replica_without_any_log_repairs_itself(three):
+    fill(three.leader(), 1000)
+    victim = next(node for node in three.nodes if node is not three.leader())
+    assert victim.stop() == 0
+    for segment in (victim.data / "wal").iterdir():
+        segment.unlink()
+    found = check(victim)
+    assert found.returncode == 4 and "repairs itself" in found.stderr, found.stdout + found.stderr
+    victim.start()
+    told = next(line for line in victim.log().splitlines() if "node.log_damaged" in line)
+    assert 'reason="the log is gone"' in told and "segment" not in told, told  # There is none to look at.
+    three.wait(lambda shard: all(each["state"] == "ok" for each in shard["replicas"]), "all are well", node=three.leader())
+    assert victim.stop() == 0 and check(victim).returncode == 0
+
+
 def test_who_has_nothing_to_keep_has_lost_nothing(cluster):
     """The log of a node that was given no replica, or has given all of them away, is empty, and whole."""
     first = cluster.add(["--replicas", "1"])

@@ -167,6 +167,8 @@ def test_who_was_told_of_a_change_sees_it_there(three):
                 assert status == 200, answer
                 state = post(node, "nodes", {"all": True})[1]["nodes"][2]["state"]
                 assert state in expected, (turn, body)
+    for number in (1.5, 0, -1, 2 ** 32, "1"):  # None of them is taken for another one.
+        assert post(three.nodes[0], "drain", {"node": number})[0] == 400, number
 
 
 def test_who_removes_itself_is_told_so(three):

@@ -326,7 +326,7 @@ static void make_token(struct node_control *control, struct control_call *call)
 static uint32_t node_argument(struct control_call *call)
 {
     double node = json_number(json_get(call->arguments, "node"), 0);
-    if (node < 1 || node > UINT32_MAX) {
+    if (node < 1 || node > UINT32_MAX || node != (double)(uint32_t)node) {
         control_refuse(call, 400, "arguments", "node must be the number of a node");
         return 0;
     }

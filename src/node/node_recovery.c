@@ -29,11 +29,19 @@ static int accept_loss_of(struct node_shard *shard, const struct wal_loss *loss,
     if (status != 0) {
         return status;
     }
-    OS_LOG_WARN(shard->host->log, "node.log_damaged",
+    static const char consequence[] =
+        "this replica does not vote until it has got what it lost from the others";
+    struct os_log *log = shard->host->log;
+    if (loss->segment == 0) { /* All of them are gone. */
+        OS_LOG_WARN(log, "node.log_damaged",
+                    "shard=%" PRIu32 " lost_from=%" PRIu64 " reason=%s consequence=%s action=%s",
+                    shard->id, loss->index, loss->reason, consequence, "look after the disk");
+        return 0;
+    }
+    OS_LOG_WARN(log, "node.log_damaged",
                 "shard=%" PRIu32 " lost_from=%" PRIu64 " segment=%016" PRIu64 ".wal offset=%" PRIu32
                 " reason=%s consequence=%s action=%s",
-                shard->id, loss->index, loss->segment, loss->offset, loss->reason,
-                "this replica does not vote until it has got what it lost from the others",
+                shard->id, loss->index, loss->segment, loss->offset, loss->reason, consequence,
                 "look after the disk; the segment is kept as damaged-*");
     return 0;
 }
