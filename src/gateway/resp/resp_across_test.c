@@ -189,7 +189,8 @@ static void test_few_exec_at_a_time(void **state)
     assert_in_range(statistics.pending_count, COUNT / 2 + 1, COUNT / 2 + FEW);
     world_set_holding(world, false);
     for (int i = 0; i < COUNT; i++) {
-        WORLD_EXPECT(clients[i], "", i < COUNT / 2 ? "+OK\r\n+QUEUED\r\n+QUEUED\r\n" LOST : LOST);
+        WORLD_EXPECT(clients[i], "",
+                     i < COUNT / 2 ? "+OK\r\n+QUEUED\r\n+QUEUED\r\n" LOST : "+OK\r\n");
         (void)close(clients[i]);
     }
     end(world, client);
@@ -203,7 +204,7 @@ static void test_transactions(void **state)
     send_large(client, "mset a $ b 1");
     wait_for_charge(world, MEBIBYTE, 3 * MEBIBYTE);
     world_set_holding(world, false);
-    WORLD_EXPECT(client, "", LOST);
+    WORLD_EXPECT(client, "", "+OK\r\n");
     wait_for_charge(world, 0, SMALL);
     /* MSETNX is known to have done what it does when that is all that is known. */
     WORLD_EXPECT(client, "msetnx a 1 b 2\r\n", ":1\r\n");
@@ -230,8 +231,8 @@ static void test_no_room(void **state)
     os_sleep_ms(100);
     wait_for_pending(world, 1);
     world_set_holding(world, false);
-    WORLD_EXPECT(client, "", LOST);
-    WORLD_EXPECT(other, "", LOST);
+    WORLD_EXPECT(client, "", "+OK\r\n");
+    WORLD_EXPECT(other, "", "+OK\r\n");
     wait_for_charge(world, 0, SMALL);
 
     world_refuse(world, -EBUSY, 1000000);
