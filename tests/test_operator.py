@@ -171,6 +171,18 @@ def test_who_was_told_of_a_change_sees_it_there(three):
         assert post(three.nodes[0], "drain", {"node": number})[0] == 400, number
 
 
+def test_who_waits_when_the_node_stops_is_told_so(three):
+    node = three.nodes[0]
+    for other in three.nodes[1:]:
+        other.kill()
+    asked = subprocess.Popen([BINARY, "drain", "2", "--data", str(node.data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    assert asked.poll() is None  # There is no leader.
+    assert node.stop() == 0
+    _, said = asked.communicate(timeout=20)
+    assert asked.returncode == 1 and "the node is stopping; what was asked for may be done all the same" in said, said
+
+
 def test_who_removes_itself_is_told_so(three):
     """Others let nobody in who was removed: it may never see its own removal."""
     node = three.nodes[2]

@@ -272,6 +272,9 @@ static void leave(void *context)
     struct node *node = context;
     if (node_cluster_leave(node->cluster) || os_monotonic_ms() >= node->leave_until_ms) {
         os_timer_stop(node->leave_timer);
+        if (node->control != NULL) {
+            node_control_stop(node->control);
+        }
         stop_gateways(node);
     } else {
         os_timer_start(node->leave_timer, LEAVE_RETRY_MS, 0);
@@ -287,9 +290,6 @@ static void stop(void *context)
     OS_LOG_INFO(node->options.log, "node.stopping", "state=%s", "answering what is under way");
     if (node->node_log != NULL) {
         node_log_want_stop(node->node_log);
-    }
-    if (node->cluster->is_removed && node->control != NULL) {
-        node_control_removed(node->control);
     }
     /* Who was removed has nobody to hand over to, and must not serve on. */
     node->leave_until_ms = os_monotonic_ms() + (node->cluster->is_removed ? 0 : LEAVE_MS);

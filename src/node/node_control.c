@@ -188,16 +188,19 @@ static bool is_of_own_removal(const struct change *change)
     return change->node == change->control->cluster->self && change->state == SYSTEM_NODE_REMOVED;
 }
 
-void node_control_removed(struct node_control *control)
+void node_control_stop(struct node_control *control)
 {
+    bool is_removed = control->cluster->is_removed;
     LIST_EACH(member, next, &control->changes)
     {
         struct change *change = LIST_ITEM(member, struct change, member);
-        if (is_of_own_removal(change) && change->call != NULL) {
+        bool is_done = change->shown_until_ms != 0 || (is_removed && is_of_own_removal(change));
+        if (is_done && change->call != NULL) {
             control_reply(change->call, 200, change->answer);
             change->call = NULL;
         }
     }
+    control_stop(control->control);
 }
 
 /* Does what this node says of the cluster have the change, or what came of it? */

@@ -12,8 +12,9 @@ struct node_control;
 /* Listen on the socket in the data directory. */
 MUST_USE int node_control_open(struct node_control **control, struct node_cluster *cluster,
                                struct error *error);
-/* This node is told that it was removed, and stops: whoever asked it for that may hear it now or never. */
-void node_control_removed(struct node_control *control);
+/* The node stops: whoever waits hears it now or never. What is done is answered so, also that this node is removed,
+ * when it stops for that; to the others it is said that it stops. */
+void node_control_stop(struct node_control *control);
 /* May be NULL. */
 void node_control_close(struct node_control *control);
 

@@ -22,8 +22,9 @@ struct control {
     struct control_backend backend;
     struct http_server *server; /* NULL: does not listen. */
     struct os_timer *sweeper;
-    struct list calls;           /* In the order of their deadlines. */
-    struct list late;            /* Their clients were told that it takes too long. */
+    struct list calls; /* In the order of their deadlines. */
+    struct list late;  /* Their clients were told that it takes too long. */
+    bool is_stopping;
     _Atomic uint32_t call_count; /* Written by the loop's thread, read by any. */
 };
 
@@ -37,6 +38,7 @@ struct pending {
     uint64_t deadline_ms;
     struct os_message message;
     struct http_response response; /* Of the backend: its status is 0 until then. */
+    atomic_bool is_answered;       /* It is there, and on its way to the loop. */
 };
 
 /* ---- Verbs ----------------------------------------------------------------------------------- */
@@ -136,6 +138,7 @@ static void answered(struct os_message *message)
 static void post(struct pending *pending)
 {
     pending->message.deliver = answered;
+    atomic_store(&pending->is_answered, true);
     os_loop_post(pending->loop, &pending->message);
 }
 
@@ -172,6 +175,17 @@ void control_refuse(struct control_call *call, int status, const char *code, con
     control_reply(call, status, make_problem(code, text));
 }
 
+/* What the backend answers later nobody hears. */
+static void give_up(struct control *control, struct pending *pending, int status, const char *code,
+                    const char *text)
+{
+    struct http_response response = {0};
+    list_remove(&pending->link);
+    list_push_back(&control->late, &pending->link);
+    refuse(&response, status, code, text);
+    answer_client(pending, &response);
+}
+
 static void sweep(void *context)
 {
     struct control *control = context;
@@ -182,12 +196,21 @@ static void sweep(void *context)
         if (now_ms < pending->deadline_ms) {
             break;
         }
-        list_remove(member);
-        list_push_back(&control->late, member);
-        struct http_response response = {0};
-        refuse(&response, 504, "timeout",
-               "there was no answer in time; what was asked for may still be done");
-        answer_client(pending, &response);
+        give_up(control, pending, 504, "timeout",
+                "there was no answer in time; what was asked for may still be done");
+    }
+}
+
+void control_stop(struct control *control)
+{
+    control->is_stopping = true;
+    LIST_EACH(member, next, &control->calls)
+    {
+        struct pending *pending = LIST_ITEM(member, struct pending, link);
+        if (!atomic_load(&pending->is_answered)) {
+            give_up(control, pending, 503, "unavailable",
+                    "the node is stopping; what was asked for may be done all the same");
+        }
     }
 }
 
@@ -241,6 +264,9 @@ static void handle_verb(struct control *control, enum control_verb verb,
     struct json *arguments = take_arguments(request, &error);
     if (arguments == NULL) {
         refuse(response, 400, "arguments", error.message);
+    } else if (control->is_stopping) {
+        json_destroy(arguments);
+        refuse(response, 503, "unavailable", "the node is stopping; nothing was done");
     } else if (control_call_count(control) >= CONTROL_CALL_COUNT_MAX) {
         json_destroy(arguments);
         refuse(response, 503, "busy", "too many requests are under way; try again");

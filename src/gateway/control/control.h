@@ -98,6 +98,10 @@ struct control *control_create(struct os_loop *loop, const struct control_backen
  * Errors: those of os_listener_open() for a path. */
 MUST_USE int control_listen(struct control *control, const char *path, struct error *error);
 
+/* The node stops: whoever waits for an answer, and whoever asks from now on, is told so. What the backend has
+ * answered by now is heard still, while the loop runs. */
+void control_stop(struct control *control);
+
 /* Stop listening and hang up. What the backend has not answered it must still answer, before the
  * loop is destroyed; nobody hears it. */
 void control_destroy(struct control *control);

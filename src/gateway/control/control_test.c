@@ -270,6 +270,54 @@ static void test_timeout(void **state)
     }
 }
 
+static void stop_control(struct os_message *message)
+{
+    (void)message;
+    uint32_t last = site.kept_count - 1; /* It has its answer, which is on its way. */
+    control_reply(site.kept[last], 200, echo(site.kept[last]));
+    site.kept_count = last;
+    control_stop(site.control);
+}
+
+/* When two wait. */
+static void stop_soon(void *context)
+{
+    while (site.kept_count < 2) {
+        os_sleep_ms(1);
+    }
+    os_loop_post(site.loop, context);
+}
+
+static void ask_first(void *context)
+{
+    struct http_answer answer;
+    int *status = context;
+    *status = ask("/v1/drain", "{\"how\": \"later\"}", &answer) == 0 ? answer.status : -1;
+    buffer_deinit(&answer.body);
+}
+
+/* Claim: when the node stops, who waits is told so, but for who was answered just then. */
+static void test_stop(void **state)
+{
+    (void)state;
+    static struct os_message message = {.deliver = stop_control};
+    struct os_thread *threads[2];
+    int status = 0;
+    while (site.kept_count > 0) {
+        control_reply(site.kept[--site.kept_count], 200, json_object_create());
+    }
+    assert_int_equal(os_thread_start(&threads[0], "ask", ask_first, &status, NULL), 0);
+    while (site.kept_count < 1) {
+        os_sleep_ms(1);
+    }
+    assert_int_equal(os_thread_start(&threads[1], "stop", stop_soon, &message, NULL), 0);
+    expect("/v1/nodes", "{\"how\": \"later\"}", 200, "later");
+    os_thread_join(threads[0]);
+    os_thread_join(threads[1]);
+    assert_int_equal(status, 503);
+    expect("/v1/drain", "{}", 503, "nothing was done");
+}
+
 static const char *query_of(const char *text)
 {
     static struct buffer written;
@@ -306,7 +354,7 @@ int main(void)
         cmocka_unit_test(test_calls),       cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_permissions), cmocka_unit_test(test_other_server),
         cmocka_unit_test(test_query),       cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_bounded),     cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
