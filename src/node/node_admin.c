@@ -191,6 +191,10 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
     COUNTER("tutti_shard_unreadable_entries_total",
             "Entries that could not be read back from the log for another replica.",
             shard->unreadable_count);
+    COUNTER(
+        "tutti_shard_reread_entries_total",
+        "Entries that had left memory before they were applied, and were read back from the log.",
+        shard->reread_count);
     COUNTER("tutti_rows_hits_total", "Rows found in memory.", shard->rows.hit_count);
     COUNTER("tutti_rows_misses_total", "Rows looked up in the store.", shard->rows.miss_count);
     COUNTER("tutti_rows_blocking_reads_total",

@@ -420,6 +420,7 @@ void node_replica_send(void *context, struct shard *shard, raft_node to, const s
                        uint32_t piece_count);
 int node_replica_work_elsewhere(void *context, struct shard_work *what);
 void node_replica_read_log(void *context, struct shard_log_read *read);
+MUST_USE int node_replica_read_back(void *context, struct shard_log_read *read);
 MUST_USE int node_replica_load_entry(struct node_shard *shard, wal_shard id, raft_index index,
                                      raft_term *term, struct buffer *payload, struct error *error);
 

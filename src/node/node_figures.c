@@ -46,6 +46,7 @@ static const size_t summed[] = {
     SUMMED(shard.read_elsewhere_count),
     SUMMED(shard.stall_count),
     SUMMED(shard.unreadable_count),
+    SUMMED(shard.reread_count),
     SUMMED(shard.rows.hit_count),
     SUMMED(shard.rows.miss_count),
     SUMMED(shard.rows.blocking_read_count),

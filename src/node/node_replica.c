@@ -58,7 +58,7 @@ int node_replica_work_elsewhere(void *context, struct shard_work *what)
     return status;
 }
 
-/* ---- Entries for a replica that lags --------------------------------------------------------- */
+/* ---- Entries for a replica that lags, or that left memory ------------------------------------ */
 
 struct log_read {
     struct node_log_job job;
@@ -92,6 +92,16 @@ void node_replica_read_log(void *context, struct shard_log_read *read)
     log_read->read = read;
     log_read->job.run = run_log_read;
     node_log_submit_job(shard->host->node_log, &log_read->job);
+}
+
+int node_replica_read_back(void *context, struct shard_log_read *read)
+{
+    const struct node_shards *shards = ((struct node_shard *)context)->host;
+    if (shards->node_log == NULL || shards->stop_until_ms != 0) {
+        return -EBUSY; /* While starting, and while stopping. */
+    }
+    node_replica_read_log(context, read);
+    return 0;
 }
 
 /* ---- Entries from before the start that are only now known to be committed -------------------- */

@@ -220,6 +220,7 @@ static const struct shard_host host_of_shards = {
     .poll_writes = poll_writes,
     .work_elsewhere = node_replica_work_elsewhere,
     .read_log = node_replica_read_log,
+    .read_back = node_replica_read_back,
     .send = node_replica_send,
     .send_beat = node_beats_add,
     .run_parts = node__run_parts,

@@ -112,8 +112,10 @@ struct cluster_nature {
     uint32_t store_flush_us;
     uint32_t recent_size_bytes;
     uint32_t window_size_bytes;
-    uint32_t piece_size_bytes; /* Of snapshots; 0: the default. */
-    uint32_t early_size_bytes; /* Of replies of an entry; 0: the default. */
+    uint32_t piece_size_bytes;   /* Of snapshots; 0: the default. */
+    uint32_t early_size_bytes;   /* Of replies of an entry; 0: the default. */
+    uint32_t waiting_size_bytes; /* Of entries that are not applied yet; 0: the default. */
+    uint32_t store_times;        /* Some take so many times as long to write a batch; 0: none. */
     uint32_t floor_delay_ms;
     uint32_t value_size_max;
     uint32_t kill_every_us;

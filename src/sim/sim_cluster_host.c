@@ -103,8 +103,13 @@ static struct job *start_job(struct cluster_node *node, enum job_kind kind, void
     list_push_back(&node->jobs, &job->link);
     node->job_count++;
     if (!node->is_dead) {
-        sim__cluster_schedule(node->cluster, sim__cluster_delay(node->cluster, disk_us(node)),
-                              job_run, node, 0, job);
+        uint64_t mean_us = disk_us(node);
+        if (kind == JOB_WRITE && !node->cluster->is_healing) {
+            mean_us =
+                number_max(mean_us, (uint64_t)node->cluster->nature.disk_us * node->store_times);
+        }
+        sim__cluster_schedule(node->cluster, sim__cluster_delay(node->cluster, mean_us), job_run,
+                              node, 0, job);
     }
     return job;
 }
@@ -152,6 +157,16 @@ static void host_write_elsewhere(void *context, struct shard_write *write)
 static void host_read_log(void *context, struct shard_log_read *read)
 {
     (void)start_job(((struct cluster_replica *)context)->node, JOB_LOG_READ, read);
+}
+
+static int host_read_back(void *context, struct shard_log_read *read)
+{
+    struct cluster_node *node = ((struct cluster_replica *)context)->node;
+    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+        return -EBUSY;
+    }
+    (void)start_job(node, JOB_LOG_READ, read);
+    return 0;
 }
 
 /* ---- The log writer -------------------------------------------------------------------------- */
@@ -403,6 +418,7 @@ struct shard_host sim__cluster_host(struct cluster_replica *replica)
                                .write_elsewhere = host_write_elsewhere,
                                .work_elsewhere = host_work_elsewhere,
                                .read_log = host_read_log,
+                               .read_back = host_read_back,
                                .send = host_send,
                                .send_beat = host_send_beat,
                                .load_entry = host_load_entry,

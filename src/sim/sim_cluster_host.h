@@ -57,7 +57,8 @@ struct cluster_node {
     bool is_dead; /* Being buried: nobody hears it. */
     uint64_t paused_until_us;
     bool thought_gone[CLUSTER_NODE_COUNT_MAX]; /* What its shards were told. */
-    uint32_t disk_times;                       /* How much slower its disk is. */
+    uint32_t disk_times;                       /* How much slower its disk is, */
+    uint32_t store_times;                      /* and its store. */
     bool is_full;
     int32_t clock_rate_ppm;
     uint64_t clock_base_ms;

@@ -157,6 +157,19 @@ static void draw_early(struct cluster *cluster)
         random_chance(&random, 1, 4) ? sim__cluster_between(&random, 1, 1000) : 0;
 }
 
+/* In one life of two entries leave memory, wherever a few wait to be applied. That some wait, more than a few
+ * now and then, is so where a store is slow. */
+static void draw_waiting(struct cluster *cluster)
+{
+    struct random random;
+    random_init(&random, cluster->options.seed ^ 0x77616974);
+    if (random_chance(&random, 1, 2)) {
+        cluster->nature.waiting_size_bytes = sim__cluster_between(&random, 1, 2000);
+        cluster->nature.store_times = sim__cluster_between(&random, 1, 60);
+        cluster->nature.store_row_count = sim__cluster_between(&random, 1, 3);
+    }
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 #define SETTING(member) SIM__SETTING(struct cluster_nature, member)
@@ -195,6 +208,8 @@ static const struct sim__setting settings[] = {
     SETTING(window_size_bytes),
     SETTING(piece_size_bytes),
     SETTING(early_size_bytes),
+    SETTING(waiting_size_bytes),
+    SETTING(store_times),
     SETTING(floor_delay_ms),
     SETTING(value_size_max),
     SETTING(kill_every_us),
@@ -296,6 +311,7 @@ int sim__cluster_draw(struct cluster *cluster, struct error *error)
     sim__cluster_versions_draw(cluster);
     draw_stale(cluster);
     draw_early(cluster);
+    draw_waiting(cluster);
     uint64_t stream = sim__stream_seed(options);
     random_init(&cluster->disk_random, stream ^ 0x5eed);
     if (options->stream != 0) {

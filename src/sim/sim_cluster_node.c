@@ -374,6 +374,7 @@ int sim__cluster_open_shard(struct cluster_node *node, const struct slots_range 
         .store_row_count = nature->store_row_count,
         .store_delay_ms = STORE_DELAY_MS,
         .in_flight_size_bytes_max = IN_FLIGHT_SIZE_BYTES,
+        .waiting_size_bytes_max = nature->waiting_size_bytes,
         .pace = &node->pace,
         .recent_size_bytes_max = nature->recent_size_bytes,
         .window_size_bytes_max = nature->window_size_bytes,
@@ -470,6 +471,16 @@ static bool has_refused(const struct cluster_node *node)
     return false;
 }
 
+/* In this life of it. */
+static uint32_t draw_store_times(const struct cluster_node *node)
+{
+    struct random random;
+    random_init(&random, node->cluster->options.seed ^
+                             (0x73746f7265 + node->id + UINT64_C(1000) * node->incarnation));
+    uint32_t times = node->cluster->nature.store_times;
+    return times > 0 && random_chance(&random, 1, 2) ? times : 1;
+}
+
 void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
 {
     ASSERT(!node->is_running);
@@ -480,6 +491,7 @@ void sim__cluster_node_start(struct cluster *cluster, struct cluster_node *node)
     node->tick_at_us = UINT64_MAX;
     node->paused_until_us = 0;
     node->pace = (struct pace){0};
+    node->store_times = draw_store_times(node);
     node->clock_base_ms = random_below(&cluster->random, 1000000);
     sim__cluster_node_draw_version(cluster, node);
     sim__cluster_note(cluster, "node.start", node->id, node->incarnation, 0);

@@ -75,6 +75,9 @@ int shard_open(struct shard **shard, const struct shard_options *options, struct
     if (created->options.store_size_bytes == 0) {
         created->options.store_size_bytes = SHARD_STORE_SIZE_BYTES;
     }
+    if (created->options.waiting_size_bytes_max == 0) {
+        created->options.waiting_size_bytes_max = options->in_flight_size_bytes_max / 2;
+    }
     if (created->options.heads_delay_ms == 0) {
         created->options.heads_delay_ms = HEADS_DELAY_MS;
     }
@@ -107,6 +110,7 @@ void shard_close(struct shard *shard)
     shard__replicate_deinit(shard);
     shard__log_deinit(shard);
     shard__ahead_deinit(shard);
+    shard__reread_cancel(shard);
     shard__window_destroy(shard->window);
     raft_destroy(shard->raft);
     if (shard->rows != NULL) {
@@ -342,6 +346,7 @@ void shard__finish_step(struct shard *shard)
     shard__ask_answer(shard);
     shard__apply_committed(shard);
     shard__account(shard);
+    shard__log_relieve(shard);
     shard__resume_confirmed(shard);
 }
 
@@ -487,6 +492,7 @@ void shard__adopt(struct shard *shard, const struct shard_meta *meta)
     ASSERT(meta->index > applied_before && shard->role != RAFT_ROLE_LEADER);
     shard__answer_stalled(shard);
     shard__ahead_deinit(shard);
+    shard__reread_cancel(shard);
     shard->is_stateless = true;
     shard->reign++;
     shard->is_deposed = true; /* Reads that may be stale go back too. */
@@ -675,6 +681,7 @@ uint64_t shard_tick(struct shard *shard)
     }
     wake_at_ms = number_min(wake_at_ms, shard__snapshot_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__install_tick(shard, now_ms));
+    wake_at_ms = number_min(wake_at_ms, shard__reread_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__discard_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__prove_tick(shard, now_ms));
     wake_at_ms = number_min(wake_at_ms, shard__ask_tick(shard, now_ms));

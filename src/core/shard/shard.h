@@ -293,7 +293,7 @@ enum shard_submitted {
 struct shard;
 struct shard_read;     /* Reads that go to the disk together. */
 struct shard_write;    /* Changes that go to the store together. */
-struct shard_log_read; /* Entries for a replica that lags, from the log. */
+struct shard_log_read; /* Entries from the log: for a replica that lags, or that left memory. */
 
 /* Something that takes long: making or taking a piece of a snapshot. */
 struct shard_work {
@@ -338,6 +338,10 @@ struct shard_host {
     /* Have shard_log_read_run(read, log) called by whoever drives the log, then
      * shard_log_read_done(read) on the shard's thread. */
     void (*read_log)(void *context, struct shard_log_read *read);
+
+    /* The same of entries that left memory before they were applied. -EBUSY: not now; they are asked for
+     * once more at a tick, for as long as there are ticks. NULL: none leaves memory before. */
+    int (*read_back)(void *context, struct shard_log_read *read);
 
     /* Have work->run(work) called on another thread and then work->done(work) on this one. -EBUSY
      * when too many are under way. */
@@ -423,6 +427,10 @@ struct shard_options {
      * others have: one whose group has no quorum must not hold them up. */
     uint64_t in_flight_size_bytes_max;
     struct shard_account *account; /* NULL: there is none. */
+    /* Of a replica that does not lead: where more than that waits to be applied, together as above, and more
+     * than its even part, what is committed and durable leaves memory, and is read from the log when it is to
+     * be applied. 0: half of the above. */
+    uint64_t waiting_size_bytes_max;
     struct pace *pace; /* Of all shards of the host. NULL: it waits for its own entries only. */
     /* Applied entries that are kept for replicas that lag a little; and the replies of the
      * window. */
@@ -680,6 +688,7 @@ struct shard_statistics {
     uint64_t malformed_count; /* Messages that were dropped. */
     /* Entries that could not be read back for a replica that lags: it gets a snapshot. */
     uint64_t unreadable_count;
+    uint64_t reread_count; /* Entries that had left memory before they were applied. */
     bool is_full;
     bool is_impaired;
     struct rows_statistics rows;

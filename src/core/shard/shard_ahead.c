@@ -75,7 +75,8 @@ static void note_rows(struct shard *shard, raft_index index, raft_term term, str
 static bool load(struct shard *shard, raft_index index)
 {
     struct shard_ahead *ahead = &shard->ahead;
-    if (index > shard->commit_index || shard__log_at(shard, index) != NULL) {
+    if (index > shard->commit_index || shard__log_at(shard, index) != NULL ||
+        shard__reread_has(shard, index)) {
         return false;
     }
     raft_term term = 0;

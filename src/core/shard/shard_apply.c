@@ -355,8 +355,21 @@ static bool apply_entry(struct shard *shard, struct shard_entry *entry)
     return finish_entry(shard, entry);
 }
 
-/* The committed entry after the applied one: in flight, or from before the restart. NULL:
- * failed. */
+/* The entry has left memory, or is from before the start. */
+static int load_entry(struct shard *shard, struct shard_entry *entry, struct error *error)
+{
+    if (shard__reread_has(shard, entry->index)) {
+        return shard__reread_take(shard, entry, error);
+    }
+    if (shard__ahead_take(shard, entry)) {
+        return 0;
+    }
+    struct shard_host *host = &shard->options.host;
+    return host->load_entry(host->context, shard->options.id, entry->index, &entry->term,
+                            &entry->payload, error);
+}
+
+/* The committed entry after the applied one. NULL: failed, or it has to be read first. */
 static struct shard_entry *next_entry(struct shard *shard)
 {
     raft_index index = shard->applied_index + 1;
@@ -365,18 +378,17 @@ static struct shard_entry *next_entry(struct shard *shard)
         if (shard->ahead.count > 0) {
             shard__ahead_deinit(shard); /* What was to be read from the log is behind. */
         }
+        ASSERT(shard->reread == NULL);
         shard__log_land(shard, kept);
         return kept;
+    }
+    if (shard__reread_has(shard, index) && !shard__reread_is_back(shard, index)) {
+        return NULL;
     }
     struct error error = {0};
     struct shard_entry *entry = shard__entry_take(shard);
     entry->index = index;
-    if (shard__ahead_take(shard, entry)) {
-        return entry;
-    }
-    struct shard_host *host = &shard->options.host;
-    int status = host->load_entry(host->context, shard->options.id, index, &entry->term,
-                                  &entry->payload, &error);
+    int status = load_entry(shard, entry, &error);
     if (status != 0) {
         shard__entry_give(shard, entry);
         shard__fail(shard, status, &error);

@@ -147,14 +147,14 @@ static uint32_t slot_of_split(struct shard *shard, struct bytes payload)
     return split.first_slot;
 }
 
-/* The last entry that is not applied and begins a child at that slot or behind it; 0: there is
+/* The last entry that is not committed and begins a child at that slot or behind it; 0: there is
  * none. */
 static raft_index find_split(struct shard *shard, uint32_t end_slot)
 {
     const struct shard_host *host = &shard->options.host;
     raft_index found = 0;
     struct buffer loaded = {0};
-    for (raft_index i = shard->applied_index + 1; i <= raft_last_index(shard->raft); i++) {
+    for (raft_index i = shard->commit_index + 1; i <= raft_last_index(shard->raft); i++) {
         const struct shard_entry *entry = shard__log_at(shard, i);
         raft_term term = 0;
         buffer_clear(&loaded);

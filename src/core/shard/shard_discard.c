@@ -125,6 +125,7 @@ static void finish(struct shard *shard)
     PROBE("shard.discarded");
     shard__log_drop(shard, last_index, shard->applied_index);
     shard__ahead_deinit(shard);
+    shard__reread_cancel(shard);
     rows_destroy(shard->rows);
     shard->rows = rows_create(shard->options.store, shard->options.cache_size_bytes);
     shard->is_stateless = false;
@@ -208,7 +209,8 @@ static bool is_at_rest(const struct shard *shard)
 {
     return shard->install == NULL && !shard->is_stateless && shard_is_idle(shard) &&
            !shard->is_writing && !rows_is_committing(shard->rows) && shard->stalled == NULL &&
-           !shard->is_flag_stale && shard->handed_index == shard->applied_index &&
+           !shard->is_flag_stale && shard->commit_index == shard->applied_index &&
+           shard->handed_index == shard->applied_index &&
            shard->stored_index == shard->applied_index &&
            shard->durable_sequence == shard->issued_sequence &&
            list_is_empty(&shard->waiting_sends) && list_is_empty(&shard->snapshots) &&

@@ -71,7 +71,24 @@ struct shard_log {
     uint32_t start;
     uint32_t count;
     raft_index first_index; /* Of the entry at `start`. */
+    raft_index own_index;   /* Entries from here on came in this life; 0: none did. */
     uint64_t size_bytes;    /* Of payloads. */
+};
+
+/* Entries that are read where the log is driven, as many as one read may have. */
+#define SHARD_LOG_READ_COUNT_MAX 512u
+struct shard_log_read {
+    struct shard *shard;
+    raft_index first_index;
+    uint32_t wished_count;
+    uint32_t entry_count;      /* That were read. */
+    raft_index readable_index; /* The first that can be. */
+    int status;                /* Of the one behind those that were read; 0: they were enough. */
+    struct error failure;      /* Why it could not be. */
+    raft_term terms[SHARD_LOG_READ_COUNT_MAX];
+    size_t ends[SHARD_LOG_READ_COUNT_MAX];
+    struct buffer payloads;
+    void (*done)(struct shard_log_read *read);
 };
 
 /* What the meta row says; shard_meta.c. */
@@ -233,9 +250,12 @@ struct shard {
     struct shard_answers spare_answers; /* For the next entry that needs some; empty. */
     uint64_t free_size_bytes;           /* What they keep. */
     struct shard_ahead ahead;
-    bool is_window_open;  /* The answers of the entry that is executed are remembered. */
-    struct buffer found;  /* Of the entry that is executed, a byte for each command. */
-    const uint8_t *known; /* What they found before; NULL: nobody knows. */
+    struct shard_log_read *reread; /* Entries that are read once more: on its way, or back. */
+    bool is_reread_back;
+    bool is_reread_refused; /* It is asked for at a tick. */
+    bool is_window_open;    /* The answers of the entry that is executed are remembered. */
+    struct buffer found;    /* Of the entry that is executed, a byte for each command. */
+    const uint8_t *known;   /* What they found before; NULL: nobody knows. */
 
     /* stored <= handed <= applied. Up to `stored` the store has everything; up to `handed` it is in
      * the batch, which is under way or was refused. */
@@ -352,6 +372,8 @@ void shard__log_truncate(struct shard *shard, raft_index index);
 void shard__log_drop(struct shard *shard, raft_index index, raft_index applied);
 /* Let go of applied entries that nobody is likely to want. */
 void shard__log_trim(struct shard *shard);
+/* Let go of entries that wait to be applied, if they are too many (shard_reread.c). */
+void shard__log_relieve(struct shard *shard);
 void shard__log_free_retired(struct shard *shard);
 
 /* ---- shard_ahead.c --------------------------------------------------------------------------- */
@@ -360,6 +382,21 @@ void shard__log_free_retired(struct shard *shard);
  * worth it. False: nothing is known of it. */
 bool shard__ahead_take(struct shard *shard, struct shard_entry *entry);
 void shard__ahead_deinit(struct shard *shard);
+
+/* ---- shard_reread.c -------------------------------------------------------------------------- */
+
+/* Of one that is not in memory: did the log get it in this life? */
+bool shard__reread_has(const struct shard *shard, raft_index index);
+/* The one that is to be applied next: have it read. False: it is not back yet; applying goes on when it is. */
+bool shard__reread_is_back(struct shard *shard, raft_index index);
+/* It is back: give the entry the payload and the term that the log has for its index. ERROR_CORRUPT, -EIO:
+ * the log is damaged. */
+MUST_USE int shard__reread_take(struct shard *shard, struct shard_entry *entry,
+                                struct error *error);
+/* What is read is of no use any more. */
+void shard__reread_cancel(struct shard *shard);
+/* Returns when to be called again. */
+uint64_t shard__reread_tick(struct shard *shard, uint64_t now_ms);
 
 /* ---- shard_apply.c --------------------------------------------------------------------------- */
 

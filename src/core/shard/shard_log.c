@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The entries that are in memory: a ring of consecutive ones, up to the last of the log. Those that
- * are not applied yet are all there, but for what the log had at the start; behind them, where the
- * group has other members, applied ones for replicas that lag a little: as many as the limit allows of
- * those that the leader has not heard of from everybody, and a small part of that of the others, for
- * whoever comes back or leads next. Who lags more gets what the log has.
+ * are not applied yet are all there, but for what the log had at the start, and for the oldest where
+ * too many wait (shard_reread.c); behind them, where the group has other members, applied ones for
+ * replicas that lag a little: as many as the limit allows of those that the leader has not heard of
+ * from everybody, and a small part of that of the others, for whoever comes back or leads next. Who
+ * lags more gets what the log has.
  *
  * The payload of an entry is borrowed by the log writer until the entry is durable. Applied ones
  * are (I6 of raft); one that is cut off may not be, and is kept aside until then. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/number/number.h"
+#include "base/trace/trace.h"
 #include "core/shard/shard_internal.h"
 
 enum {
@@ -180,6 +182,9 @@ void shard__log_push(struct shard *shard, struct shard_entry *entry)
         log->first_index = entry->index;
     }
     ASSERT(entry->index == log->first_index + log->count);
+    if (log->own_index == 0 || entry->index < log->own_index) {
+        log->own_index = entry->index;
+    }
     if (log->count == log->capacity) {
         grow(log);
     }
@@ -236,7 +241,11 @@ static void drop_oldest(struct shard *shard, bool is_in_flight)
     log->start = (log->start + 1) & (log->capacity - 1);
     log->count--;
     log->first_index++;
-    retire(shard, entry);
+    if (entry == shard->stalled) {
+        log->size_bytes -= entry->payload.size_bytes; /* Whoever answers it gives it back. */
+    } else {
+        retire(shard, entry);
+    }
 }
 
 void shard__log_drop(struct shard *shard, raft_index index, raft_index applied)
@@ -277,6 +286,38 @@ void shard__log_trim(struct shard *shard)
         }
         ASSERT(entry->persist_sequence <= shard->durable_sequence);
         drop_oldest(shard, false);
+    }
+}
+
+static bool do_too_many_wait(const struct shard *shard)
+{
+    const struct shard_account *account = shard->options.account;
+    uint64_t own = shard->in_flight_size_bytes;
+    uint64_t most = shard->options.waiting_size_bytes_max;
+    if (account == NULL) {
+        return own > most;
+    }
+    return account->in_flight_size_bytes > most && own > most / account->shard_count;
+}
+
+/* The newest stays: where it alone is too much, it would be read once more each time. */
+void shard__log_relieve(struct shard *shard)
+{
+    struct shard_log *log = &shard->log;
+    if (shard->options.host.read_back == NULL || shard->role == RAFT_ROLE_LEADER) {
+        return; /* A leader takes only so much. */
+    }
+    while (log->count > 1 && log->first_index <= shard->commit_index && do_too_many_wait(shard)) {
+        const struct shard_entry *entry = log->entries[log->start];
+        bool is_waiting = entry->index > shard->applied_index;
+        if (entry->persist_sequence > shard->durable_sequence || entry->answers.item_count > 0) {
+            return;
+        }
+        if (is_waiting) {
+            PROBE("shard.entry_let_go");
+        }
+        drop_oldest(shard, is_waiting);
+        shard__account(shard);
     }
 }
 

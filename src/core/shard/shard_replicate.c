@@ -94,20 +94,16 @@ void shard__send_what_is_durable(struct shard *shard)
 /* ---- Appends --------------------------------------------------------------------------------- */
 
 /* Appends of a member whose entries have to be read, and those behind them. */
-struct shard_log_read {
+struct append_read {
+    struct shard_log_read read;
     struct list link; /* In shard->log_reads. */
-    struct shard *shard;
     struct raft_message message;
     bool is_under_way; /* Where the log is driven; else it only waits for those before it. */
-    bool is_ready;
     bool is_cancelled;
-    uint32_t entry_count;      /* That were read. */
-    raft_index readable_index; /* The first that can be. */
-    struct error failure;      /* Why the one behind those that were read could not be. */
-    raft_term terms[RAFT_APPEND_ENTRY_COUNT_MAX];
-    size_t ends[RAFT_APPEND_ENTRY_COUNT_MAX];
-    struct buffer payloads;
 };
+
+_Static_assert(RAFT_APPEND_ENTRY_COUNT_MAX <= SHARD_LOG_READ_COUNT_MAX,
+               "an append is read at once");
 
 /* One message of an append: entries `from` .. `from + count` (positions in the append). */
 struct part {
@@ -174,10 +170,11 @@ static void send_from_memory(struct shard *shard, const struct raft_message *mes
     send_part(shard, &part);
 }
 
-static void send_what_was_read(struct shard *shard, const struct shard_log_read *read)
+static void send_what_was_read(struct shard *shard, const struct append_read *append)
 {
+    const struct shard_log_read *read = &append->read;
     struct part part;
-    part.message = read->message;
+    part.message = append->message;
     part.count = 0;
     uint64_t size_bytes = 0;
     for (uint32_t i = 0; i < read->entry_count; i++) {
@@ -190,11 +187,11 @@ static void send_what_was_read(struct shard *shard, const struct shard_log_read 
 
 /* ---- Entries that are read from the log ------------------------------------------------------ */
 
-static struct shard_log_read *read_of(const struct shard *shard, raft_node node)
+static struct append_read *read_of(const struct shard *shard, raft_node node)
 {
     LIST_EACH(member, next, &shard->log_reads)
     {
-        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        struct append_read *read = LIST_ITEM(member, struct append_read, link);
         if (read->message.to == node && !read->is_cancelled) {
             return read;
         }
@@ -202,20 +199,26 @@ static struct shard_log_read *read_of(const struct shard *shard, raft_node node)
     return NULL;
 }
 
-static void free_read(struct shard_log_read *read)
+static void free_read(struct append_read *read)
 {
     list_remove(&read->link);
-    buffer_deinit(&read->payloads);
+    buffer_deinit(&read->read.payloads);
     memory_free(read);
 }
 
-static void start_read(struct shard *shard, struct shard_log_read *read)
+static void append_is_read(struct shard_log_read *read);
+
+static void start_read(struct shard *shard, struct append_read *read)
 {
     struct shard_host *host = &shard->options.host;
     ASSERT(!read->is_under_way);
     read->is_under_way = true;
+    read->read.shard = shard;
+    read->read.first_index = read->message.index + 1;
+    read->read.wished_count = read->message.entry_count;
+    read->read.done = append_is_read;
     shard->log_reads_under_way++;
-    host->read_log(host->context, read);
+    host->read_log(host->context, &read->read);
 }
 
 /* What waits for the member from `index` on, and before `end`, is of no use. Returns up to which entry it reached. */
@@ -225,7 +228,7 @@ static raft_index drop_waiting(struct shard *shard, raft_node node, raft_index i
     raft_index reached_index = 0;
     LIST_EACH(member, next, &shard->log_reads)
     {
-        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        struct append_read *read = LIST_ITEM(member, struct append_read, link);
         const struct raft_message *message = &read->message;
         if (message->to == node && !read->is_under_way && message->index >= index &&
             message->index < end) {
@@ -240,8 +243,7 @@ static raft_index drop_waiting(struct shard *shard, raft_node node, raft_index i
 static void send_behind_reads(struct shard *shard, const struct raft_message *message)
 {
     (void)drop_waiting(shard, message->to, message->index, UINT64_MAX);
-    struct shard_log_read *read = memory_allocate_zeroed(1, sizeof *read);
-    read->shard = shard;
+    struct append_read *read = memory_allocate_zeroed(1, sizeof *read);
     read->message = *message;
     bool is_first = read_of(shard, message->to) == NULL;
     list_push_back(&shard->log_reads, &read->link);
@@ -257,11 +259,11 @@ void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
     if (wal_get_shard_state(wal, id, &state)) {
         read->readable_index = state.first_index != 0 ? state.first_index : state.last_index + 1;
     }
-    for (uint32_t i = 0; i < read->message.entry_count; i++) {
-        int status = wal_read(wal, id, read->message.index + 1 + i, &read->terms[i],
-                              &read->payloads, &read->failure);
-        if (status != 0) {
-            break; /* What could not be read, the member will ask for again. */
+    for (uint32_t i = 0; i < read->wished_count; i++) {
+        read->status = wal_read(wal, id, read->first_index + i, &read->terms[i], &read->payloads,
+                                &read->failure);
+        if (read->status != 0) {
+            break; /* What could not be read is asked for again. */
         }
         read->ends[i] = read->payloads.size_bytes;
         read->entry_count++;
@@ -273,15 +275,16 @@ void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
 
 /* The first entry that the member needs cannot be read back: damage that came since the log was
  * opened. The store has what it did, so a snapshot takes its place; the next start will find it. */
-static void give_unreadable_up(struct shard *shard, const struct shard_log_read *read)
+static void give_unreadable_up(struct shard *shard, const struct append_read *append)
 {
+    const struct shard_log_read *read = &append->read;
     bool is_damage = read->failure.code == ERROR_CORRUPT || read->failure.code == -EIO;
-    raft_index index = read->message.index + 1;
+    raft_index index = append->message.index + 1;
     if (read->entry_count > 0 || !is_damage || index > shard->stored_index) {
         return; /* It will be asked for again, when the store has it. */
     }
     PROBE("shard.entry_unreadable");
-    TRACE("shard.entry_unreadable", shard->options.id, index, read->message.to, 0);
+    TRACE("shard.entry_unreadable", shard->options.id, index, append->message.to, 0);
     shard->statistics.unreadable_count++;
     shard__compacted(shard, index);
 }
@@ -290,8 +293,7 @@ static void give_unreadable_up(struct shard *shard, const struct shard_log_read 
  * has shown may have had Raft send again.) */
 static void go_on(struct shard *shard, raft_node node)
 {
-    for (struct shard_log_read *read;
-         (read = read_of(shard, node)) != NULL && !read->is_under_way;) {
+    for (struct append_read *read; (read = read_of(shard, node)) != NULL && !read->is_under_way;) {
         if (!is_in_memory(shard, &read->message)) {
             start_read(shard, read);
             return;
@@ -301,27 +303,26 @@ static void go_on(struct shard *shard, raft_node node)
     }
 }
 
-void shard_log_read_done(struct shard_log_read *read)
+static void append_is_read(struct shard_log_read *read)
 {
     struct shard *shard = read->shard;
-    raft_node node = read->message.to;
-    ASSERT(shard->log_reads_under_way > 0);
-    shard->log_reads_under_way--;
-    bool is_of_use = !read->is_cancelled && shard->role == RAFT_ROLE_LEADER;
+    struct append_read *append = LIST_ITEM(read, struct append_read, read);
+    raft_node node = append->message.to;
+    bool is_of_use = !append->is_cancelled && shard->role == RAFT_ROLE_LEADER;
     raft_index readable_index = read->readable_index;
-    bool is_gone = is_of_use && readable_index > read->message.index + 1;
-    raft_index asked_index = read->message.index + read->message.entry_count;
-    raft_index sent_index = read->message.index + read->entry_count;
+    bool is_gone = is_of_use && readable_index > append->message.index + 1;
+    raft_index asked_index = append->message.index + append->message.entry_count;
+    raft_index sent_index = append->message.index + read->entry_count;
     bool is_sent = is_of_use && read->entry_count > 0;
     if (is_sent) { /* What waits may be the same once more, and go on behind it. */
-        send_what_was_read(shard, read);
+        send_what_was_read(shard, append);
         asked_index =
-            number_max(asked_index, drop_waiting(shard, node, read->message.index, sent_index));
+            number_max(asked_index, drop_waiting(shard, node, append->message.index, sent_index));
     }
     if (is_of_use) {
-        give_unreadable_up(shard, read);
+        give_unreadable_up(shard, append);
     }
-    free_read(read);
+    free_read(append);
     if (is_gone) {
         PROBE("shard.entries_gone_from_log");
         shard__compacted(shard, readable_index - 1);
@@ -333,6 +334,14 @@ void shard_log_read_done(struct shard_log_read *read)
     if (shard->role == RAFT_ROLE_LEADER) {
         go_on(shard, node);
     }
+}
+
+void shard_log_read_done(struct shard_log_read *read)
+{
+    struct shard *shard = read->shard;
+    ASSERT(shard->log_reads_under_way > 0);
+    shard->log_reads_under_way--;
+    read->done(read);
     shard__finish_step(shard);
 }
 
@@ -341,7 +350,7 @@ void shard__cancel_reads(struct shard *shard)
 {
     LIST_EACH(member, next, &shard->log_reads)
     {
-        struct shard_log_read *read = LIST_ITEM(member, struct shard_log_read, link);
+        struct append_read *read = LIST_ITEM(member, struct append_read, link);
         if (read->is_under_way) {
             read->is_cancelled = true; /* It comes back. */
         } else {
@@ -387,7 +396,7 @@ void shard__replicate_deinit(struct shard *shard)
     ASSERT(shard->log_reads_under_way == 0);
     LIST_EACH(member, next, &shard->log_reads)
     {
-        free_read(LIST_ITEM(member, struct shard_log_read, link));
+        free_read(LIST_ITEM(member, struct append_read, link));
     }
 }
 

@@ -245,6 +245,15 @@ static void host_read_log(void *context, struct shard_log_read *read)
     world->log_reads[world->log_read_count++] = read;
 }
 
+static int host_read_back(void *context, struct shard_log_read *read)
+{
+    if (((struct shard__world *)context)->is_read_back_refused) {
+        return -EBUSY;
+    }
+    host_read_log(context, read);
+    return 0;
+}
+
 static int host_read_elsewhere(void *context, struct shard_read *read)
 {
     struct shard__world *world = context;
@@ -399,6 +408,7 @@ struct shard_options shard__world_options(struct shard__world *world)
         .store_row_count = world->store_row_count,
         .in_flight_size_bytes_max = 1 << 20,
         .account = world->account,
+        .waiting_size_bytes_max = world->waiting_size_bytes,
         .pace = world->pace,
         .recent_size_bytes_max = 1 << 20,
         .window_size_bytes_max = 1 << 20,
@@ -416,6 +426,7 @@ struct shard_options shard__world_options(struct shard__world *world)
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,
                  .read_log = host_read_log,
+                 .read_back = world->waiting_size_bytes > 0 ? host_read_back : NULL,
                  .read_elsewhere = host_read_elsewhere,
                  .write_elsewhere = host_write_elsewhere,
                  .send = host_send,

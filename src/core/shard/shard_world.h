@@ -46,6 +46,7 @@ struct shard__world {
     /* For who drives the log: the test. */
     struct shard_log_read *log_reads[LOG_READ_COUNT_MAX];
     uint32_t log_read_count;
+    bool is_read_back_refused;
     struct shard_read *read;
     struct shard_write *write;
     int failed_status;
@@ -89,6 +90,7 @@ struct shard__world {
     bool is_asked_by_host_only;
     uint32_t floor_delay_ms;
     uint32_t piece_size_bytes;
+    uint64_t waiting_size_bytes; /* 0: nothing leaves memory before it is applied. */
     uint32_t older_nodes;   /* A bit for each that does not understand floors, from node 1 on. */
     uint32_t node_count;    /* That may be asked about membership, from 1; 0: nobody is. */
     uint32_t emptied_count; /* How often the host was told. */
