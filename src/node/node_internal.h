@@ -195,6 +195,9 @@ void node_log_submit(struct node_log *log);
  * job is the log's until then. */
 struct node_log_job {
     struct list link;
+    /* It reads what is committed and durable, and need not stand behind anything: it is run while the log waits
+     * for space, too, which may come from what is applied then. */
+    bool may_overtake;
     void (*run)(struct node_log_job *job, struct wal *wal);
 };
 void node_log_submit_job(struct node_log *log, struct node_log_job *job);

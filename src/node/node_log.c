@@ -185,13 +185,38 @@ static void release_all(struct node_log *log, struct releases *releases)
     *releases = (struct releases){0};
 }
 
-/* What the log itself holds may be all that is missing: when the store was flushed, release it. */
-static void release_while_waiting(struct node_log *log)
+static void run_jobs(struct node_log *log, struct list *jobs)
 {
+    for (struct list *member; (member = list_pop_front(jobs)) != NULL;) {
+        struct node_log_job *job = LIST_ITEM(member, struct node_log_job, link);
+        job->run(job, log->wal);
+    }
+}
+
+/* With the mutex held. */
+static void take_jobs_that_overtake(struct node_log *log, struct list *taken)
+{
+    LIST_EACH(member, next, &log->jobs)
+    {
+        if (LIST_ITEM(member, struct node_log_job, link)->may_overtake) {
+            list_remove(member);
+            list_push_back(taken, member);
+        }
+    }
+}
+
+/* What the log itself holds may be all that is missing: when the store was flushed, release it. What the store
+ * lacks may have to be read from the log before. */
+static void serve_while_waiting(struct node_log *log)
+{
+    struct list jobs;
+    list_init(&jobs);
     os_mutex_lock(log->mutex);
     struct releases releases = take_releases(log);
+    take_jobs_that_overtake(log, &jobs);
     os_mutex_unlock(log->mutex);
     release_all(log, &releases);
+    run_jobs(log, &jobs);
 }
 
 /* A quota is as a disk: there may be room again. */
@@ -245,7 +270,7 @@ static void write_when_there_is_space(struct node_log *log)
             flush(log);
         }
         os_sleep_ms(OUT_OF_SPACE_RETRY_MS);
-        release_while_waiting(log);
+        serve_while_waiting(log);
     }
     if (log->is_out_of_space) {
         log->is_out_of_space = false;
@@ -364,14 +389,6 @@ static void next_round(struct node_log *log, struct round *round)
     round->is_stopping = log->is_stopping;
     os_mutex_unlock(log->mutex);
     free_appends(&log->completed); /* Too many to be kept. */
-}
-
-static void run_jobs(struct node_log *log, struct list *jobs)
-{
-    for (struct list *member; (member = list_pop_front(jobs)) != NULL;) {
-        struct node_log_job *job = LIST_ITEM(member, struct node_log_job, link);
-        job->run(job, log->wal);
-    }
 }
 
 static void run(void *context)

@@ -84,23 +84,29 @@ static void run_log_read(struct node_log_job *job, struct wal *wal)
     os_loop_post(log_read->shard->host->loop, &log_read->message);
 }
 
-void node_replica_read_log(void *context, struct shard_log_read *read)
+static void read_log(struct node_shard *shard, struct shard_log_read *read, bool may_overtake)
 {
-    struct node_shard *shard = context;
     struct log_read *log_read = memory_allocate_zeroed(1, sizeof *log_read);
     log_read->shard = shard;
     log_read->read = read;
     log_read->job.run = run_log_read;
+    log_read->job.may_overtake = may_overtake;
     node_log_submit_job(shard->host->node_log, &log_read->job);
+}
+
+void node_replica_read_log(void *context, struct shard_log_read *read)
+{
+    read_log(context, read, false);
 }
 
 int node_replica_read_back(void *context, struct shard_log_read *read)
 {
-    const struct node_shards *shards = ((struct node_shard *)context)->host;
+    struct node_shard *shard = context;
+    const struct node_shards *shards = shard->host;
     if (shards->node_log == NULL || shards->stop_until_ms != 0) {
         return -EBUSY; /* While starting, and while stopping. */
     }
-    node_replica_read_log(context, read);
+    read_log(shard, read, true);
     return 0;
 }
 
