@@ -193,10 +193,18 @@ static void run_jobs(struct node_log *log, struct list *jobs)
     }
 }
 
-/* With the mutex held. */
-static void take_jobs_that_overtake(struct node_log *log, struct list *taken)
+/* What a round found to do. */
+struct round {
+    struct list records;
+    struct list jobs;
+    struct releases releases;
+    bool is_idle;
+    bool is_stopping;
+};
+
+static void take_jobs_that_overtake(struct list *jobs, struct list *taken)
 {
-    LIST_EACH(member, next, &log->jobs)
+    LIST_EACH(member, next, jobs)
     {
         if (LIST_ITEM(member, struct node_log_job, link)->may_overtake) {
             list_remove(member);
@@ -206,14 +214,16 @@ static void take_jobs_that_overtake(struct node_log *log, struct list *taken)
 }
 
 /* What the log itself holds may be all that is missing: when the store was flushed, release it. What the store
- * lacks may have to be read from the log before. */
-static void serve_while_waiting(struct node_log *log)
+ * lacks may have to be read from the log before. Either may have come in the same round as the records that wait. */
+static void serve_while_waiting(struct node_log *log, struct round *round)
 {
     struct list jobs;
     list_init(&jobs);
+    take_jobs_that_overtake(&round->jobs, &jobs);
+    release_all(log, &round->releases);
     os_mutex_lock(log->mutex);
     struct releases releases = take_releases(log);
-    take_jobs_that_overtake(log, &jobs);
+    take_jobs_that_overtake(&log->jobs, &jobs);
     os_mutex_unlock(log->mutex);
     release_all(log, &releases);
     run_jobs(log, &jobs);
@@ -246,7 +256,7 @@ static void stop_without_space(struct node_log *log, const struct error *reason)
 
 /* Until there is space again, the records stay appended and their clients wait. What was answered
  * before does not. */
-static void write_when_there_is_space(struct node_log *log)
+static void write_when_there_is_space(struct node_log *log, struct round *round)
 {
     for (;;) {
         struct error error = {0};
@@ -270,7 +280,7 @@ static void write_when_there_is_space(struct node_log *log)
             flush(log);
         }
         os_sleep_ms(OUT_OF_SPACE_RETRY_MS);
-        serve_while_waiting(log);
+        serve_while_waiting(log, round);
     }
     if (log->is_out_of_space) {
         log->is_out_of_space = false;
@@ -278,8 +288,9 @@ static void write_when_there_is_space(struct node_log *log)
     }
 }
 
-static void write_round(struct node_log *log, struct list *records)
+static void write_round(struct node_log *log, struct round *round)
 {
+    struct list *records = &round->records;
     LIST_EACH(member, next, records)
     {
         const struct wal_record *record = &LIST_ITEM(member, struct log_append, link)->record;
@@ -288,7 +299,7 @@ static void write_round(struct node_log *log, struct list *records)
         log->unflushed_record_count++;
         log->unflushed_size_bytes += record->payload.size_bytes;
     }
-    write_when_there_is_space(log);
+    write_when_there_is_space(log, round);
     if (!log->is_flush_always && !log->has_unflushed) {
         log->unflushed_since_ms = os_monotonic_ms();
         os_mutex_lock(log->mutex); /* It is known before anybody is answered. */
@@ -314,15 +325,6 @@ static void prepare(struct node_log *log)
         stop_at_once(log, &error);
     }
 }
-
-/* What a round found to do. */
-struct round {
-    struct list records;
-    struct list jobs;
-    struct releases releases;
-    bool is_idle;
-    bool is_stopping;
-};
 
 static uint64_t sleep_ms(const struct node_log *log)
 {
@@ -398,7 +400,7 @@ static void run(void *context)
         struct round round;
         next_round(log, &round);
         if (!list_is_empty(&round.records)) {
-            write_round(log, &round.records);
+            write_round(log, &round);
         } else if (round.is_stopping && list_is_empty(&round.jobs)) {
             break;
         }
