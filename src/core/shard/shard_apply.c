@@ -382,8 +382,13 @@ static struct shard_entry *next_entry(struct shard *shard)
         shard__log_land(shard, kept);
         return kept;
     }
-    if (shard__reread_has(shard, index) && !shard__reread_is_back(shard, index)) {
-        return NULL;
+    if (shard__reread_has(shard, index)) {
+        if (shard->ahead.count > 0) {
+            shard__ahead_deinit(shard); /* As above. */
+        }
+        if (!shard__reread_is_back(shard, index)) {
+            return NULL;
+        }
     }
     struct error error = {0};
     struct shard_entry *entry = shard__entry_take(shard);

@@ -234,7 +234,7 @@ static void drop_oldest(struct shard *shard, bool is_in_flight)
 {
     struct shard_log *log = &shard->log;
     struct shard_entry *entry = log->entries[log->start];
-    ASSERT(entry->answers.item_count == 0);
+    ASSERT(entry->answers.item_count == 0 || entry == shard->stalled);
     if (is_in_flight) {
         shard__log_land(shard, entry);
     }
@@ -310,7 +310,8 @@ void shard__log_relieve(struct shard *shard)
     while (log->count > 1 && log->first_index <= shard->commit_index && do_too_many_wait(shard)) {
         const struct shard_entry *entry = log->entries[log->start];
         bool is_waiting = entry->index > shard->applied_index;
-        if (entry->persist_sequence > shard->durable_sequence || entry->answers.item_count > 0) {
+        bool is_awaited = entry->answers.item_count > 0 && entry != shard->stalled;
+        if (entry->persist_sequence > shard->durable_sequence || is_awaited) {
             return;
         }
         if (is_waiting) {

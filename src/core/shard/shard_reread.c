@@ -107,13 +107,13 @@ int shard__reread_take(struct shard *shard, struct shard_entry *entry, struct er
         return read->status;
     }
     raft_term term = raft_entry_term(shard->raft, entry->index);
-    if (read->terms[i] != term) {
+    if (term != 0 && read->terms[i] != term) { /* 0: of too many terms ago. */
         return error_say(error, ERROR_CORRUPT,
                          "shard %u: entry %llu of the log is of term %llu, and was of term %llu",
                          shard->options.id, (unsigned long long)entry->index,
                          (unsigned long long)read->terms[i], (unsigned long long)term);
     }
-    entry->term = term;
+    entry->term = read->terms[i];
     take_payload(read, i, &entry->payload);
     shard->statistics.reread_count++;
     if (i + 1 == read->entry_count && read->status == 0) {

@@ -280,6 +280,49 @@ static void test_another_entry_is_not_applied(void **state)
     expect_failure(1, false);
 }
 
+/* The entry that waits for the store has clients that wait for its answers. */
+static void test_a_deposed_leader_lets_go_too(void **state)
+{
+    (void)state;
+    struct shard__group group = shard__group_create(1);
+    for (uint32_t i = 0; i < SHARD__GROUP_COUNT; i++) {
+        shard__world_stop(group.worlds[i]);
+        group.worlds[i]->waiting_size_bytes = WAITING_SIZE_BYTES;
+        shard__world_start(group.worlds[i], true);
+    }
+    shard__group_run(&group, 2000);
+    struct shard__world *late = shard__group_leader(&group);
+    memstore_set_faults(late->memstore, (struct memstore_faults){.busy_percent = 100});
+    struct shard__client clients[8];
+    struct shard_session session;
+    shard_session_init(&session);
+    uint32_t count = 0;
+    while (late->shard->stalled == NULL && count < 8) {
+        enum shard_submitted submitted =
+            shard__world_submit(late, &clients[count++], &session, OPCODE_SET, "l", "v");
+        assert_int_equal(submitted, SHARD_PENDING);
+        shard__group_run(&group, 5);
+    }
+    assert_non_null(late->shard->stalled);
+    assert_int_equal(late->shard->stalled->answers.item_count, 1);
+    group.is_cut_off[late->self - 1] = true;
+    shard__group_run(&group, 3000);
+    group.is_cut_off[late->self - 1] = false;
+    shard__group_run(&group, 100);
+    assert_true(late != shard__group_leader(&group));
+    put_many(&group);
+    assert_non_null(late->shard->stalled);
+    assert_in_range(late->shard->log.size_bytes, 0, WAITING_SIZE_BYTES + VALUE_SIZE_BYTES);
+    go_on(late);
+    expect_caught_up(&group, late);
+    assert_true(late->shard->statistics.reread_count > 0);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(clients[i].answer_count, 1);
+        buffer_deinit(&clients[i].answer);
+    }
+    shard__group_destroy(&group);
+}
+
 static void wait_beside_others(uint64_t others_size_bytes, uint64_t least, uint64_t most)
 {
     struct shard__world *late = NULL;
@@ -316,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_a_read_may_be_refused),
         cmocka_unit_test(test_damage_is_told),
         cmocka_unit_test(test_another_entry_is_not_applied),
+        cmocka_unit_test(test_a_deposed_leader_lets_go_too),
         cmocka_unit_test(test_a_host_has_one_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
