@@ -343,7 +343,11 @@ static void add_answer(const struct guest_request *request, struct bytes reply)
         return;
     }
     PROBE("route.guest_reply_too_long");
-    add_reply(guest, request->request.sequence, ROUTE_VERDICT_UNKNOWN, (struct bytes){0});
+    /* A read is asked again: by R3 no write of its keys has come behind it. */
+    bool may_come_again =
+        !request->request.is_write && reply.size_bytes <= ROUTE_REPLY_SIZE_BYTES_MAX;
+    add_reply(guest, request->request.sequence,
+              may_come_again ? ROUTE_VERDICT_RETURNED : ROUTE_VERDICT_UNKNOWN, (struct bytes){0});
     note_refusal(guest, request->session);
 }
 

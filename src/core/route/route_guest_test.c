@@ -27,6 +27,7 @@ static struct host {
     uint64_t grant;
     uint32_t reply_count;
     uint32_t unknown_count; /* Of those. */
+    uint32_t returned_count;
     int send_status;
     struct shard_request *kept[KEPT_COUNT_MAX]; /* By the replica, in their order. */
     uint32_t kept_count;
@@ -82,6 +83,7 @@ static void count_unknown(const struct route_message *message)
         struct route_wire_reply reply;
         route__next_reply(&items, &reply);
         host.unknown_count += reply.verdict == ROUTE_VERDICT_UNKNOWN;
+        host.returned_count += reply.verdict == ROUTE_VERDICT_RETURNED;
     }
 }
 
@@ -134,7 +136,8 @@ static void ask(uint64_t boot_id)
 }
 
 /* One message of the stream, with one write of the session of that number. */
-static void request(uint64_t number, uint64_t session, uint64_t sequence, bool is_retry)
+static void request_of(uint64_t number, uint64_t session, uint64_t sequence, bool is_write,
+                       bool is_retry)
 {
     uint8_t bytes[ROUTE__REQUESTS_HEAD_SIZE_BYTES + ROUTE__REQUEST_HEAD_SIZE_BYTES];
     struct route_message head = {.kind = ROUTE_MESSAGE_REQUESTS,
@@ -147,12 +150,17 @@ static void request(uint64_t number, uint64_t session, uint64_t sequence, bool i
                                       .sequence = sequence,
                                       .opcode = 3,
                                       .protocol = 2,
-                                      .is_write = true,
+                                      .is_write = is_write,
                                       .is_retry = is_retry,
                                       .patience_ms = 60000};
     route__encode_requests_head(bytes, &head);
     route__encode_request_head(bytes + ROUTE__REQUESTS_HEAD_SIZE_BYTES, &wire);
     receive(bytes_make(bytes, sizeof bytes), BOOT_ID);
+}
+
+static void request(uint64_t number, uint64_t session, uint64_t sequence, bool is_retry)
+{
+    request_of(number, session, sequence, true, is_retry);
 }
 
 /* The replica ends the oldest that it has. */
@@ -296,6 +304,23 @@ static void test_replies_that_wait_are_bounded(void **state)
     assert_int_equal(host.unknown_count, 3);
 }
 
+/* Claim: a read whose reply is too much may be asked again; nobody is told that its outcome is unknown. */
+static void test_reads_that_were_too_much_come_again(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[LONG_SIZE_BYTES];
+    for (uint64_t i = 3; i <= 6; i++) {
+        request_of(i, i, 10 + i, false, false);
+    }
+    for (int i = 0; i < 6; i++) {
+        end(0, bytes_make(bytes, sizeof bytes));
+    }
+    (void)route_tick(host.route);
+    assert_int_equal(host.reply_count, 6);
+    assert_int_equal(host.unknown_count, 0);
+    assert_int_equal(host.returned_count, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +329,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_leadership_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_reply_is_too_long_for_a_message, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_replies_that_wait_are_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reads_that_were_too_much_come_again, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("route_guest", tests, NULL, NULL);
 }
