@@ -205,6 +205,8 @@ struct txn_done {
     const struct bytes *replies;
     uint32_t part_count;
     bool are_too_large;
+    bool
+        is_broken; /* Committed: a shard had nothing of its part any more, after a recovery that lost it. */
 };
 
 struct txn_begin {

@@ -344,7 +344,8 @@ static void answer_committed(struct txn_attempt *attempt)
     const struct txn_done done = {.result = TXN_COMMITTED,
                                   .replies = replies,
                                   .part_count = attempt->part_count,
-                                  .are_too_large = are_too_large};
+                                  .are_too_large = are_too_large,
+                                  .is_broken = attempt->is_broken};
     txn__answer(txn, transaction, &done);
     memory_free(replies);
 }
@@ -405,6 +406,7 @@ static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
         attempt->kept_count++;
     } else if (!attempt->is_too_late) {
         txn->statistics.broken_count++;
+        attempt->is_broken = true;
         TRACE("txn.broken", attempt->id.origin, attempt->id.number, call->place, reply.answer);
     }
     call->is_final = true;

@@ -61,6 +61,7 @@ struct txn_attempt {
         is_part_only; /* Of a recovery: of one part, so that it cannot tell whether all are finished. */
     bool
         is_too_late; /* Of a recovery: the home remembers nothing, so what was found may be over. */
+    bool is_broken;  /* See struct txn_done. */
     bool is_in_order; /* One PREPARE after the other, each of which may wait. */
     uint32_t home;
     uint32_t part_count;

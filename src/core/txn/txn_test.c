@@ -193,6 +193,30 @@ static void test_the_way_of_a_commit(void **state)
     teardown(&world);
 }
 
+/* A part that is gone when the others are committed: whoever waits is told that something is missing. */
+static void test_a_part_is_lost(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct world world;
+        setup(&world);
+        assert_int_equal(begin(&world), 0);
+        answer(&world, 0, TXN_ANSWER_YES, NULL);
+        answer(&world, 1, TXN_ANSWER_YES, NULL);
+        answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+        answer(&world, 3, TXN_ANSWER_COMMITTED, "+A\r\n");
+        answer(&world, 4, i == 0 ? TXN_ANSWER_UNPREPARED : TXN_ANSWER_COMMITTED, NULL);
+        assert_int_equal(world.done_count, 1);
+        assert_int_equal(world.done.result, TXN_COMMITTED);
+        assert_int_equal(world.done.is_broken, i == 0);
+        assert_string_equal(world.replies, "+A\r\n;?;");
+        if (i == 1) {
+            answer(&world, 5, TXN_ANSWER_DONE, NULL); /* It is forgotten. */
+        }
+        teardown(&world);
+    }
+}
+
 /* Each part's replies may be as many as one answer's: all together are not kept beyond that, and nobody waits
  * for what was dropped. */
 static void test_replies_beyond_the_limit(void **state)
@@ -601,6 +625,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_way_of_a_commit),
+        cmocka_unit_test(test_a_part_is_lost),
         cmocka_unit_test(test_replies_beyond_the_limit),
         cmocka_unit_test(test_a_part_that_moved),
         cmocka_unit_test(test_no_step_ends_with_a_split),

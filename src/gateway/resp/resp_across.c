@@ -177,6 +177,8 @@ void resp__across_reply_committed(const struct resp_server *server, const struct
     }
     if (done->are_too_large) {
         resp__reply_too_large(server, entry, reply);
+    } else if (done->is_broken) {
+        reply_error(reply, "UNKNOWN the transaction is committed, and a shard has lost its part");
     } else if (!are_all_there && kv_split_is_only_new(split)) {
         reply_only_new(entry, 1, reply);
     } else if (!are_all_there && is_mset(entry)) {
