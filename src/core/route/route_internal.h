@@ -62,7 +62,7 @@ enum route_verdict {
     ROUTE_VERDICT_UNKNOWN = 4,
     /* Not submitted: something before it in its session was refused. Or a read whose reply was too much. */
     ROUTE_VERDICT_RETURNED = 5,
-    ROUTE_VERDICT_MOVED = 6,    /* The shard has other slots. */
+    ROUTE_VERDICT_MOVED = 6, /* The shard has other slots. */
     ROUTE_VERDICT_COUNT,
 };
 
