@@ -49,6 +49,7 @@ struct guest_session {
     uint64_t refused_in_pass; /* The last pass over the queue in which the shard was busy. */
     uint64_t refusal_count;
     uint64_t refusal_number; /* The message of replies that tells of the newest refusal. */
+    uint64_t returned_count; /* Reads whose reply was too much. */
     struct list refusing;    /* In the guest's list until that was seen (R4); else alone. */
 };
 
@@ -59,7 +60,8 @@ struct guest_request {
     struct guest_session *session;
     uint64_t grant;
     uint64_t until_ms;
-    uint64_t refusal_count; /* Its session's, when it came. */
+    uint64_t refusal_count; /* Its session's, when it came; */
+    uint64_t returned_count;
     uint64_t size_bytes;
     uint8_t *arguments; /* A copy of the encoded ones, while queued. */
     size_t arguments_size_bytes;
@@ -335,20 +337,31 @@ static void note_refusal(struct guest *guest, struct guest_session *session)
     list_push_back(&guest->refusing, &session->refusing);
 }
 
+/* A read is asked again: by R3 no write of its keys has come behind it. */
+static void return_read(const struct guest_request *request)
+{
+    request->session->returned_count++;
+    add_reply(request->guest, request->request.sequence, ROUTE_VERDICT_RETURNED, (struct bytes){0});
+    note_refusal(request->guest, request->session);
+}
+
 static void add_answer(const struct guest_request *request, struct bytes reply)
 {
     struct guest *guest = request->guest;
-    if (route__chunks_may_take(&guest->chunks, reply)) {
+    const struct guest_session *session = request->session;
+    bool is_read = !request->request.is_write;
+    if (is_read && request->returned_count != session->returned_count) {
+        return_read(request); /* One before it comes again, and must not show more than this one. */
+    } else if (route__chunks_may_take(&guest->chunks, reply)) {
         add_reply(guest, request->request.sequence, ROUTE_VERDICT_ANSWERED, reply);
-        return;
+    } else if (is_read && reply.size_bytes <= ROUTE_REPLY_SIZE_BYTES_MAX) {
+        PROBE("route.guest_reply_returned");
+        return_read(request);
+    } else {
+        PROBE("route.guest_reply_too_long");
+        add_reply(guest, request->request.sequence, ROUTE_VERDICT_UNKNOWN, (struct bytes){0});
+        note_refusal(guest, request->session);
     }
-    PROBE("route.guest_reply_too_long");
-    /* A read is asked again: by R3 no write of its keys has come behind it. */
-    bool may_come_again =
-        !request->request.is_write && reply.size_bytes <= ROUTE_REPLY_SIZE_BYTES_MAX;
-    add_reply(guest, request->request.sequence,
-              may_come_again ? ROUTE_VERDICT_RETURNED : ROUTE_VERDICT_UNKNOWN, (struct bytes){0});
-    note_refusal(guest, request->session);
 }
 
 static void request_done(struct shard_request *shard_request, int status, struct bytes reply)
@@ -447,6 +460,7 @@ static void accept(struct guest *guest, const struct route_message *message,
     request->session = session;
     request->grant = guest->grant;
     request->refusal_count = session->refusal_count;
+    request->returned_count = session->returned_count;
     request->until_ms = route__now_ms(route) + wire->patience_ms;
     request->size_bytes =
         route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + wire->arguments.size_bytes);

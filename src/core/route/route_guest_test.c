@@ -304,6 +304,28 @@ static void test_replies_that_wait_are_bounded(void **state)
     assert_int_equal(host.unknown_count, 3);
 }
 
+/* Claim: reads of one session that come behind one that is asked again are asked again, too; its writes are not. */
+static void test_reads_behind_one_that_comes_again(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[LONG_SIZE_BYTES];
+    struct bytes reply = bytes_make(bytes, sizeof bytes);
+    request_of(3, 3, 13, false, false);
+    request_of(4, 4, 14, false, false);
+    request_of(5, 4, 15, false, false);
+    request_of(6, 4, 16, true, false);
+    end(0, reply); /* Two of other sessions, from the setting up. */
+    end(0, reply);
+    end(0, reply);
+    end(0, reply); /* The first of the session: too much. */
+    end(0, BYTES("short"));
+    end(0, BYTES("short"));
+    (void)route_tick(host.route);
+    assert_int_equal(host.reply_count, 6);
+    assert_int_equal(host.unknown_count, 0);
+    assert_int_equal(host.returned_count, 3);
+}
+
 /* Claim: a read whose reply is too much may be asked again; nobody is told that its outcome is unknown. */
 static void test_reads_that_were_too_much_come_again(void **state)
 {
@@ -331,6 +353,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replies_that_wait_are_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reads_that_were_too_much_come_again, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_reads_behind_one_that_comes_again, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("route_guest", tests, NULL, NULL);
 }
