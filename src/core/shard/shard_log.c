@@ -142,6 +142,10 @@ void shard__log_init(struct shard *shard)
 void shard__log_deinit(struct shard *shard)
 {
     struct shard_log *log = &shard->log;
+    struct shard_entry *stalled = shard->stalled;
+    if (stalled != NULL && shard__log_at(shard, stalled->index) != stalled) {
+        entry_destroy(stalled); /* It was read from the log, or let go of. */
+    }
     for (uint32_t i = 0; i < log->count; i++) {
         entry_destroy(log->entries[(log->start + i) & (log->capacity - 1)]);
     }
@@ -304,8 +308,9 @@ static bool do_too_many_wait(const struct shard *shard)
 void shard__log_relieve(struct shard *shard)
 {
     struct shard_log *log = &shard->log;
-    if (shard->options.host.read_back == NULL || shard->role == RAFT_ROLE_LEADER) {
-        return; /* A leader takes only so much. */
+    bool is_bounded = shard->role == RAFT_ROLE_LEADER; /* It takes only so much. */
+    if (shard->options.host.read_back == NULL || is_bounded || shard->has_failed) {
+        return;
     }
     while (log->count > 1 && log->first_index <= shard->commit_index && do_too_many_wait(shard)) {
         const struct shard_entry *entry = log->entries[log->start];

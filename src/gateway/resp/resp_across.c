@@ -167,6 +167,11 @@ static bool join(const struct resp_server *server, const struct kv_split *split,
     return is_whole;
 }
 
+void resp__across_reply_broken(const struct reply *reply)
+{
+    reply_error(reply, "UNKNOWN the transaction is committed, and a shard has lost its part");
+}
+
 void resp__across_reply_committed(const struct resp_server *server, const struct kv_split *split,
                                   const struct command_entry *entry, const struct txn_done *done,
                                   const struct reply *reply)
@@ -175,10 +180,10 @@ void resp__across_reply_committed(const struct resp_server *server, const struct
     for (uint32_t i = 0; i < done->part_count; i++) {
         are_all_there = are_all_there && done->replies[i].data != NULL;
     }
-    if (done->are_too_large) {
+    if (done->is_broken) {
+        resp__across_reply_broken(reply);
+    } else if (done->are_too_large) {
         resp__reply_too_large(server, entry, reply);
-    } else if (done->is_broken) {
-        reply_error(reply, "UNKNOWN the transaction is committed, and a shard has lost its part");
     } else if (!are_all_there && kv_split_is_only_new(split)) {
         reply_only_new(entry, 1, reply);
     } else if (!are_all_there && is_mset(entry)) {

@@ -619,7 +619,9 @@ MUST_USE int resp__across_begin(struct resp_server *server, const struct slots *
                                 struct kv_split *split, uint8_t protocol,
                                 void (*done)(void *context, const struct txn_done *done),
                                 void *context);
-/* What the client is told of what was committed, from the replies of its parts. */
+/* What the client is told of what was committed, but not wholly (txn_done.is_broken). */
+void resp__across_reply_broken(const struct reply *reply);
+/* Of what was committed, from the replies of its parts. */
 void resp__across_reply_committed(const struct resp_server *server, const struct kv_split *split,
                                   const struct command_entry *entry, const struct txn_done *done,
                                   const struct reply *reply);

@@ -82,10 +82,13 @@ static void committed(void *context, const struct txn_done *done)
         read_both(move);
         return;
     }
+    const struct reply reply = reply_to(move);
     if (done->result != TXN_COMMITTED) {
-        const struct reply reply = reply_to(move);
         buffer_clear(&move->answer);
         resp__across_reply_failed(move->entry, done, &reply);
+    } else if (done->is_broken) {
+        buffer_clear(&move->answer);
+        resp__across_reply_broken(&reply);
     }
     finish(move);
 }
