@@ -11,10 +11,9 @@
 #include "base/number/number.h"
 #include "core/shard/shard_group.h"
 #include "core/shard/shard_internal.h"
-#include "core/wal/wal_fake.h"
+#include "core/shard/shard_test_log.h"
 
 enum {
-    SEGMENT_SIZE_BYTES = 128 << 10,
     VALUE_SIZE_BYTES = 200000,
     VALUE_COUNT = 40,
     HEARTBEAT_MS = 50,
@@ -27,27 +26,6 @@ enum {
     SMALL_VALUE_SIZE_BYTES = 5000,
     RECENT_SIZE_BYTES = 60000,
 };
-
-/* What the leader has made durable, as its log would have it. */
-static struct wal *log_of(const struct shard__world *world, struct fake_disk *disk)
-{
-    struct wal *wal = NULL;
-    struct wal_options options = {.files = fake_files(disk),
-                                  .segment_size_bytes = SEGMENT_SIZE_BYTES,
-                                  .spare_size_bytes_max = 0};
-    assert_int_equal(wal_open(&wal, &options, NULL), 0);
-    for (raft_index index = world->first_index; index <= world->last_index; index++) {
-        struct wal_record record = {.kind = WAL_RECORD_ENTRY,
-                                    .shard = world->id,
-                                    .index = index,
-                                    .term = world->log[index].term,
-                                    .payload = buffer_bytes(&world->log[index].payload)};
-        wal_append(wal, &record);
-    }
-    assert_int_equal(wal_write(wal, NULL), 0);
-    assert_int_equal(wal_flush(wal, NULL), 0);
-    return wal;
-}
 
 static uint32_t read_log(struct shard__world *world, struct wal *wal)
 {
@@ -89,7 +67,7 @@ static struct catching_up catch_up(uint32_t read_ms)
     assert_int_equal(leader->log_read_count, 0);
     assert_null(shard__log_at(leader->shard, shard_applied_index(late->shard) + 1));
     struct fake_disk *disk = fake_create(1);
-    struct wal *wal = log_of(leader, disk);
+    struct wal *wal = shard__test_log(leader, disk, 0);
     raft_index last_index = leader->last_index;
 
     group.is_cut_off[late->self - 1] = false;
@@ -171,7 +149,7 @@ static void test_what_goes_beyond_a_read_is_not_lost(void **state)
     accept_late(leader, late, raft_last_index(late->shard->raft) + 5);
     assert_int_equal(leader->log_read_count, 1); /* What that brings waits behind the read. */
     struct fake_disk *disk = fake_create(1);
-    struct wal *wal = log_of(leader, disk);
+    struct wal *wal = shard__test_log(leader, disk, 0);
     for (uint32_t ms = 0; ms < HEARTBEAT_MS; ms++) {
         (void)read_log(leader, wal);
         shard__group_run(&group, 1);

@@ -11,10 +11,9 @@
 
 #include "core/shard/shard_group.h"
 #include "core/shard/shard_internal.h"
-#include "core/wal/wal_fake.h"
+#include "core/shard/shard_test_log.h"
 
 enum {
-    SEGMENT_SIZE_BYTES = 128 << 10,
     VALUE_SIZE_BYTES = 10000,
     VALUE_COUNT = 20,
     WAITING_SIZE_BYTES = 3 * VALUE_SIZE_BYTES,
@@ -52,28 +51,6 @@ static void go_on(struct shard__world *world)
     memstore_set_faults(world->memstore, (struct memstore_faults){0});
 }
 
-/* What a member has made durable, as its log would have it. */
-static struct wal *log_of(const struct shard__world *world, struct fake_disk *disk,
-                          raft_term other_term)
-{
-    struct wal *wal = NULL;
-    struct wal_options options = {.files = fake_files(disk),
-                                  .segment_size_bytes = SEGMENT_SIZE_BYTES,
-                                  .spare_size_bytes_max = 0};
-    assert_int_equal(wal_open(&wal, &options, NULL), 0);
-    for (raft_index index = world->first_index; index <= world->last_index; index++) {
-        struct wal_record record = {.kind = WAL_RECORD_ENTRY,
-                                    .shard = world->id,
-                                    .index = index,
-                                    .term = world->log[index].term + other_term,
-                                    .payload = buffer_bytes(&world->log[index].payload)};
-        wal_append(wal, &record);
-    }
-    assert_int_equal(wal_write(wal, NULL), 0);
-    assert_int_equal(wal_flush(wal, NULL), 0);
-    return wal;
-}
-
 /* Read what is asked for. `other_term`: the log has all of it with terms so much later. */
 static uint32_t read_back(struct shard__world *world, raft_term other_term, bool is_damaged)
 {
@@ -82,7 +59,7 @@ static uint32_t read_back(struct shard__world *world, raft_term other_term, bool
         return 0;
     }
     struct fake_disk *disk = fake_create(1);
-    struct wal *wal = log_of(world, disk, other_term);
+    struct wal *wal = shard__test_log(world, disk, other_term);
     if (is_damaged) {
         size_t size_bytes = 0;
         uint8_t *bytes = fake_bytes(disk, "0000000000000001.wal", &size_bytes);
