@@ -359,7 +359,8 @@ const char *node_damage_advice(const struct node_data *data)
 {
     return is_lone(data)
                ? "check the disk, see what tutti check says, and restore the directory from a copy"
-               : "check the disk; if tutti check says that the store is damaged, the other nodes "
+               : "check the disk, and start it once more; if tutti check says that the store is "
+                 "damaged, the other nodes "
                  "have "
                  "what this one had: run there tutti remove NODE --force, and start this one with "
                  "an "

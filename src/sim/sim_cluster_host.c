@@ -125,11 +125,17 @@ void sim__cluster_end_jobs(struct cluster_node *node)
     }
 }
 
+/* Its pool takes no more now. */
+static bool is_busy(const struct cluster_node *node)
+{
+    return node->is_dead || node->job_count >= WORK_COUNT_MAX;
+}
+
 static int host_read_elsewhere(void *context, struct shard_read *read)
 {
     struct cluster_replica *replica = context;
     struct cluster_node *node = replica->node;
-    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+    if (is_busy(node)) {
         return -EBUSY;
     }
     struct job *job = start_job(node, JOB_READ, read);
@@ -142,7 +148,7 @@ static int host_read_elsewhere(void *context, struct shard_read *read)
 static int host_work_elsewhere(void *context, struct shard_work *work)
 {
     struct cluster_node *node = ((struct cluster_replica *)context)->node;
-    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+    if (is_busy(node)) {
         return -EBUSY;
     }
     (void)start_job(node, JOB_WORK, work);
@@ -162,7 +168,7 @@ static void host_read_log(void *context, struct shard_log_read *read)
 static int host_read_back(void *context, struct shard_log_read *read)
 {
     struct cluster_node *node = ((struct cluster_replica *)context)->node;
-    if (node->is_dead || node->job_count >= WORK_COUNT_MAX) {
+    if (is_busy(node)) {
         return -EBUSY;
     }
     (void)start_job(node, JOB_LOG_READ, read);

@@ -24,7 +24,7 @@
  *       other node (which is told beforehand) and half as much again for requests that release what others
  *       wait for (does_release), which also go before those of other sessions. Else those that wait could
  *       fill all of it, and wait for ever for steps of the transaction that holds their keys. Replies to another
- *       node are bounded by reply_size_bytes_max, and one.
+ *       node are bounded by reply_size_bytes_max and one, but for those of a kilobyte at most.
  *   I7. A message that is malformed changes nothing.
  *
  * ---- Streams ----
@@ -59,6 +59,8 @@
  *       is a write.
  *   R4  After the leader has refused a request of a session, nothing more of the session is
  *       submitted there before the session knows of the refusal. What was on its way is returned.
+ *       A read whose reply is too much to be kept counts as refused, and comes again; so do the plain
+ *       reads behind it that the replica has: the first must not show more than they do.
  *       It is not so when the shard turned out to have other slots than the request names: a range
  *       that is over never comes back (decision 18), so what follows under the same range is
  *       refused as well, each by itself.
@@ -226,7 +228,8 @@ struct route_options {
     uint64_t guest_size_bytes_max; /* 8 MiB: requests, and replies, of each other node. One that is
                                       larger goes when it is alone. */
     /* 64 MiB: replies to another node, of all shards, that wait to be sent. While there are more its requests
-     * wait; what replicas answer then all the same is not kept if it is long, and its outcome is unknown. */
+     * wait; what replicas answer then all the same is not kept if it is long: a plain read is asked again, with
+     * those of its session behind it; of what went through the log the outcome is unknown. */
     uint64_t reply_size_bytes_max;
     uint32_t backoff_ms_min; /* 10. */
     uint32_t backoff_ms_max; /* 200. */

@@ -7,8 +7,8 @@
  * what the next one brings for the same session stands behind what the replica still has.
  *
  * Replies gather in chunks until the end of the tick (route_chunk.c). While many wait for a connection
- * that is slow, further requests are queued. Of what is executed then all the same, whoever asked may be
- * told that nobody knows what became of it. */
+ * that is slow, further requests are queued. What is executed then all the same may not be told: plain reads
+ * come again, of the others nobody knows what became of them. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
 #include "base/trace/trace.h"

@@ -76,7 +76,7 @@ static void set_floor(void *context, wal_shard shard, const struct shard_floor *
     (void)floor;
 }
 
-static void count_unknown(const struct route_message *message)
+static void count_verdicts(const struct route_message *message)
 {
     struct bytes items = message->items;
     for (uint32_t i = 0; i < message->item_count; i++) {
@@ -108,7 +108,7 @@ static int send_message(void *context, raft_node node, const struct bytes *piece
         host.grant = message.grant;
     } else if (message.kind == ROUTE_MESSAGE_REPLIES) {
         host.reply_count += message.item_count;
-        count_unknown(&message);
+        count_verdicts(&message);
     }
     return 0;
 }

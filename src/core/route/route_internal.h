@@ -60,7 +60,8 @@ enum route_verdict {
     ROUTE_VERDICT_NO_SPACE = 2,
     ROUTE_VERDICT_TOO_LARGE = 3,
     ROUTE_VERDICT_UNKNOWN = 4,
-    /* Not submitted: something before it in its session was refused. Or a read whose reply was too much. */
+    /* Not submitted: something before it in its session was refused. Or a read whose reply was too much, or
+     * that stood behind such a read. */
     ROUTE_VERDICT_RETURNED = 5,
     ROUTE_VERDICT_MOVED = 6, /* The shard has other slots. */
     ROUTE_VERDICT_COUNT,

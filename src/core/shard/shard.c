@@ -737,6 +737,17 @@ void shard__account(struct shard *shard)
     }
 }
 
+bool shard__is_beyond(const struct shard *shard, uint64_t more, uint64_t most, uint64_t own_most)
+{
+    const struct shard_account *account = shard->options.account;
+    uint64_t own = shard->in_flight_size_bytes;
+    if (account == NULL) {
+        return own + more > most;
+    }
+    return account->in_flight_size_bytes + more > most &&
+           own + more > own_most / account->shard_count;
+}
+
 void shard_set_full(struct shard *shard, bool is_full)
 {
     shard->is_full = is_full;

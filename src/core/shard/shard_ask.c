@@ -176,7 +176,7 @@ static void believe(struct shard *shard, const struct shard_asked *asked)
                      !shard->options.may_log_end_early &&
                      shard->commit_index < raft_last_index(shard->raft);
     raft_index index = is_of_use ? find_split(shard, asked->question.end_slot) : 0;
-    if (index > shard->commit_index) {
+    if (index != 0) {
         PROBE("shard.split_believed");
         TRACE("shard.split_believed", shard->options.id, asked->node, index, shard->commit_index);
         shard__committed(shard, index);

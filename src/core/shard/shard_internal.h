@@ -592,6 +592,8 @@ uint64_t shard__now_ms(const struct shard *shard);
 void shard__propose_open(struct shard *shard);
 /* Bring the account that shards share up to date. */
 void shard__account(struct shard *shard);
+/* With so much more: would more than `most` be in flight on the host, and more than the even part of `own_most` here? */
+bool shard__is_beyond(const struct shard *shard, uint64_t more, uint64_t most, uint64_t own_most);
 /* Something was applied: the machine may have work in the background. */
 void shard__look_at_background(struct shard *shard);
 void shard__step_received(struct shard *shard, const struct shard_received *received);

@@ -295,13 +295,8 @@ void shard__log_trim(struct shard *shard)
 
 static bool do_too_many_wait(const struct shard *shard)
 {
-    const struct shard_account *account = shard->options.account;
-    uint64_t own = shard->in_flight_size_bytes;
     uint64_t most = shard->options.waiting_size_bytes_max;
-    if (account == NULL) {
-        return own > most;
-    }
-    return account->in_flight_size_bytes > most && own > most / account->shard_count;
+    return shard__is_beyond(shard, 0, most, most);
 }
 
 /* The newest stays: where it alone is too much, it would be read once more each time. */

@@ -555,15 +555,9 @@ void shard__resume_locked(struct shard *shard)
 /* Would too much be in flight with so much more? */
 static bool is_too_much(struct shard *shard, uint64_t size_bytes)
 {
-    const struct shard_account *account = shard->options.account;
-    uint64_t own = shard->in_flight_size_bytes;
     uint64_t most = shard->options.in_flight_size_bytes_max;
-    if (account == NULL) {
-        return own > 0 && own + size_bytes > most;
-    }
     shard__account(shard);
-    return own > 0 && account->in_flight_size_bytes + size_bytes > most &&
-           own + size_bytes > most / 2 / account->shard_count;
+    return shard->in_flight_size_bytes > 0 && shard__is_beyond(shard, size_bytes, most, most / 2);
 }
 
 /* Refuse a write before anything changes; 0: it may go on. SHARD_ANSWERED is said by the window. */

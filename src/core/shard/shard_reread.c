@@ -77,7 +77,7 @@ static void start(struct shard *shard, raft_index index)
 
 bool shard__reread_is_back(struct shard *shard, raft_index index)
 {
-    if (shard->reread == NULL) {
+    if (shard->reread == NULL && !shard->is_reread_refused) { /* Else at a tick. */
         start(shard, index);
     }
     return shard->is_reread_back;

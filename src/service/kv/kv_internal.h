@@ -4,6 +4,7 @@
 #ifndef SERVICE_KV_KV_INTERNAL_H
 #define SERVICE_KV_KV_INTERNAL_H
 
+#include "base/assert/assert.h"
 #include "base/trace/trace.h"
 #include "service/kv/kv.h"
 #include "service/kv/kv_slot_set.h"
@@ -180,9 +181,8 @@ MUST_USE int kv__prefetch(struct kv_call *call);
 /* Of a prefetch: executing the command will read, or make, so much of values. */
 static inline void kv__note_load(const struct kv_call *call, uint64_t size_bytes)
 {
-    if (call->load_size_bytes != NULL) {
-        *call->load_size_bytes += size_bytes;
-    }
+    ASSERT(call->load_size_bytes != NULL);
+    *call->load_size_bytes += size_bytes;
 }
 
 /* Run one command (also each one inside EXEC): its arity and key sizes are checked first. */
