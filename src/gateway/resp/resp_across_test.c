@@ -16,6 +16,7 @@
 
 enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, SMALL = 256 * 1024, WAIT_MS_MAX = 8000 };
 
+#define BROKEN "-UNKNOWN the transaction is committed, and a shard has lost its part\r\n"
 #define LOST "-UNKNOWN the transaction is committed, its replies were lost\r\n"
 
 static struct resp_statistics statistics;
@@ -336,6 +337,21 @@ static void test_names(void **state)
     end(world, client);
 }
 
+/* A recovery has lost what a shard had promised: nobody is told that all is well. */
+static void test_a_part_is_lost(void **state)
+{
+    int client;
+    struct world *world = begin(&client);
+    WORLD_EXPECT(client, "set a 1\r\n", "+OK\r\n");
+    world_set_losing(world, true);
+    WORLD_EXPECT(client, "mset a 1 b 2\r\n", BROKEN);
+    WORLD_EXPECT(client, "msetnx a 1 b 2\r\n", BROKEN);
+    WORLD_EXPECT(client, "multi\r\nset a 1\r\nset b 1\r\nexec\r\n",
+                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n" BROKEN);
+    WORLD_EXPECT(client, "copy a b\r\n", BROKEN);
+    end(world, client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_each_counts_once),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_few_exec_at_a_time),
+        cmocka_unit_test(test_a_part_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,8 +133,8 @@ static void back(struct errand *errand)
     struct chosen *chosen = LIST_ITEM(errand, struct chosen, errand);
     struct buffer answer = {0};
     struct reply reply = {.target = &answer, .protocol = chosen->slot->request.protocol};
+    errand->origin->is_choosing = false;
     if (!chosen->is_kill) {
-        errand->origin->is_listing = false;
         reply_verbatim(&reply, "txt", buffer_bytes(&chosen->text));
     } else if (!chosen->is_old_form) {
         reply_integer(&reply, (int64_t)chosen->killed_count);
@@ -157,6 +157,7 @@ static void send_off(struct connection *connection, struct chosen *chosen)
     chosen->self_id = connection->id;
     chosen->errand.visit = visit;
     chosen->errand.back = back;
+    server->is_choosing = true; /* It may be back before this returns. */
     resp__errand_send(&chosen->errand, server);
 }
 
@@ -187,7 +188,7 @@ static bool read_address(char *target, struct bytes address)
 
 CLIENT_HANDLER(client_list)
 {
-    if (connection->server->is_listing) {
+    if (connection->server->is_choosing) {
         return HANDLED_LATER;
     }
     struct chosen *chosen = memory_allocate_zeroed(1, sizeof *chosen);
@@ -213,7 +214,6 @@ CLIENT_HANDLER(client_list)
         memory_free(chosen);
         return HANDLED_DONE;
     }
-    connection->server->is_listing = true;
     send_off(connection, chosen);
     return HANDLED_DONE;
 }
@@ -268,6 +268,9 @@ static bool read_kill_option(struct chosen *chosen, struct bytes option, struct 
 
 CLIENT_HANDLER(client_kill)
 {
+    if (connection->server->is_choosing) {
+        return HANDLED_LATER;
+    }
     struct chosen *chosen = memory_allocate_zeroed(1, sizeof *chosen);
     chosen->is_kill = true;
     chosen->is_skipping_self = count > 3;

@@ -237,8 +237,7 @@ struct resp_server {
     uint64_t dropped_bytes; /* In the tick: unread output of who was cut off, freed behind it. */
     uint64_t pending_read_count;  /* And writes that may answer as much. */
     uint64_t read_estimate_bytes; /* What a pending read is expected to answer. */
-    bool
-        is_listing; /* A CLIENT LIST is on its way, with an answer that grows and is nobody's yet. */
+    bool is_choosing; /* A CLIENT LIST or KILL is on its way, with what is nobody's yet. */
 
     /* Statistics; see COUNTER_ADD. */
     uint32_t tick_counts[KV_FAMILY_COUNT]; /* Answered in this tick. */

@@ -321,8 +321,7 @@ static void test_spared_clients(void **state)
     check_spared_clients(true);
 }
 
-/* What is told of all clients is gathered at all servers, and is large: of one answer at a time. */
-static void test_lists_of_clients(void **state)
+static void check_choosing(struct bytes request)
 {
     enum { COUNT = 300, REQUEST_COUNT = 500, FEW = 4 };
     struct world *world = world_create(&(struct world_options){.server_count = 2});
@@ -333,7 +332,7 @@ static void test_lists_of_clients(void **state)
     }
     struct buffer requests = {0};
     for (int i = 0; i < REQUEST_COUNT; i++) {
-        buffer_append(&requests, BYTES("CLIENT LIST\r\n"));
+        buffer_append(&requests, request);
     }
     world_send(clients[0], buffer_bytes(&requests));
     uint64_t most = 0;
@@ -353,6 +352,13 @@ static void test_lists_of_clients(void **state)
     }
     buffer_deinit(&requests);
     world_destroy(world);
+}
+
+/* What is gathered at all servers is large, an answer or a choice of clients: of one at a time. */
+static void test_choices_of_clients(void **state)
+{
+    check_choosing(BYTES("CLIENT LIST\r\n"));
+    check_choosing(BYTES("CLIENT KILL ADDR 10.0.0.1:1 LADDR 10.0.0.1:1\r\n"));
 }
 
 /* Replies that wait behind an unanswered write are bounded too. */
@@ -524,7 +530,7 @@ int main(void)
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_held_replies),
         cmocka_unit_test(test_spared_clients),
-        cmocka_unit_test(test_lists_of_clients),
+        cmocka_unit_test(test_choices_of_clients),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_idle_timeout),
         cmocka_unit_test(test_too_many),

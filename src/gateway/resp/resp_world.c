@@ -12,7 +12,6 @@
 #include "base/endian/endian.h"
 #include "base/memory/memory.h"
 #include "base/random/random.h"
-#include "core/txn/txn.h"
 
 enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16, WAIT_MS_MAX = 8000 };
 
@@ -60,6 +59,7 @@ struct world {
     uint16_t port;
     bool is_stopping;
     _Atomic bool is_holding;
+    _Atomic bool is_losing;
     _Atomic wal_shard held_shard;
     _Atomic bool is_shuffling;
     _Atomic int let_count;
@@ -166,26 +166,6 @@ static bool execute_some(struct place *place, wal_shard shard, const struct shar
     return true;
 }
 
-/* A step of core/txn. All goes well, and nothing is executed: the replies are lost. */
-static bool execute_step(const struct shard_command *command, const struct reply *reply)
-{
-    struct kv_txn_opcodes opcodes = kv_txn_opcodes();
-    struct txn_header header;
-    bool is_wish = command->opcode == opcodes.decide || command->opcode == opcodes.finish;
-    if (command->opcode == opcodes.prepare) {
-        buffer_append_byte(reply->target, TXN_ANSWER_YES);
-    } else if (command->opcode == opcodes.forget) {
-        buffer_append_byte(reply->target, TXN_ANSWER_DONE);
-    } else if (is_wish && txn_header_decode(command->arguments[0], &header)) {
-        bool is_commit = header.outcome == TXN_COMMIT;
-        buffer_append_byte(reply->target, is_commit ? TXN_ANSWER_COMMITTED : TXN_ANSWER_ABORTED);
-        if (is_commit && command->opcode == opcodes.finish) {
-            buffer_append_byte(reply->target, 0);
-        }
-    }
-    return is_wish || command->opcode == opcodes.prepare || command->opcode == opcodes.forget;
-}
-
 /* What a read of the content of a key answers: service/kv/kv_move.c. */
 static void reply_content(const struct pair *pair, const struct reply *reply)
 {
@@ -204,7 +184,7 @@ static void reply_content(const struct pair *pair, const struct reply *reply)
 static void execute(struct place *place, wal_shard shard, const struct shard_command *command,
                     const struct reply *reply)
 {
-    if (execute_step(command, reply)) {
+    if (world_execute_step(command, atomic_load(&place->world->is_losing), reply)) {
         return;
     }
     if (command->opcode == kv_slot_count_opcode()) {
@@ -688,6 +668,11 @@ void world_let(struct world *world, int count)
 void world_set_holding(struct world *world, bool is_holding)
 {
     atomic_store(&world->is_holding, is_holding);
+}
+
+void world_set_losing(struct world *world, bool is_losing)
+{
+    atomic_store(&world->is_losing, is_losing);
 }
 
 void world_hold_shard(struct world *world, wal_shard shard)

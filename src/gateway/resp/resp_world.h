@@ -27,6 +27,8 @@ void world_destroy(struct world *world);
 
 /* Writes are answered when this is false. */
 void world_set_holding(struct world *world, bool is_holding);
+/* Shards have lost their parts of the transactions that are committed. */
+void world_set_losing(struct world *world, bool is_losing);
 /* That shard's are held, though others' are answered; 0: no such shard. */
 void world_hold_shard(struct world *world, wal_shard shard);
 /* Sessions are answered in any order, each its own requests in theirs. */
@@ -82,5 +84,10 @@ const char *world_reply(int socket, size_t size_bytes);
     assert_string_equal(world_reply((socket), strlen(expected)), (expected))
 #define WORLD_EXPECT(socket, requests, expected) \
     (world_send((socket), bytes_of_text(requests)), WORLD_EXPECT_REPLY((socket), (expected)))
+
+/* The backend's own. A step of core/txn: all goes well, and nothing is executed, so replies are lost. False: it is
+ * none. */
+bool world_execute_step(const struct shard_command *command, bool is_losing,
+                        const struct reply *reply);
 
 #endif
