@@ -119,9 +119,12 @@ def wait_for_key(client, key):
         time.sleep(0.01)
 
 
+def request(words):
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
 def exec_request(commands):
-    return b"".join(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-                    for words in [[b"MULTI"], *commands, [b"EXEC"]])
+    return b"".join(request(words) for words in [[b"MULTI"], *commands, [b"EXEC"]])
 
 
 def test_a_short_request_cannot_ask_for_an_answer_beyond_memory(make_node):
@@ -219,7 +222,7 @@ def test_large_answers_of_many_at_once_stay_within_memory(make_node):
     most = resident_mib(node.process.pid, "VmHWM")
     print(f"resident MiB: most {most:.0f}")
     assert most < MEMORY_MIB + OVERHEAD_MIB
-    assert len(connections) == 100  # They are still there.
+    del connections  # They were there until now, and nothing was read.
 
 
 def test_short_commands_that_make_large_values_stay_within_memory(make_node):
@@ -230,8 +233,7 @@ def test_short_commands_that_make_large_values_stay_within_memory(make_node):
 
     def ask_of_all(make_words):
         for number, connection in enumerate(connections):
-            words = make_words(b"v:%d" % number)
-            connection.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+            connection.socket.sendall(request(make_words(b"v:%d" % number)))
         return {connection.reply() for connection in connections}
 
     figures = []
@@ -265,6 +267,6 @@ def test_large_answers_through_another_node_stay_within_memory(tmp_path):
         most = max(resident_mib(node.process.pid, "VmHWM") for node in cluster.nodes)
         print(f"resident MiB: most {most:.0f}")
         assert most < MEMORY_MIB + OVERHEAD_MIB + QUEUE_MIB
-        assert len(connections) == 100  # They are still there.
+        del connections  # They were there until now, and nothing was read.
     finally:
         cluster.stop()

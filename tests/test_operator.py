@@ -169,6 +169,7 @@ def test_who_was_told_of_a_change_sees_it_there(three):
                 assert state in expected, (turn, body)
     for number in (1.5, 0, -1, 2 ** 32, "1"):  # None of them is taken for another one.
         assert post(three.nodes[0], "drain", {"node": number})[0] == 400, number
+    assert post(three.nodes[0], "transfer", {"node": 1, "shard": 1.5})[0] == 404
 
 
 def test_who_waits_when_the_node_stops_is_told_so(three):

@@ -13,7 +13,7 @@ enum {
     TICK_INTERVAL_MS = 50, /* What is done now and then looks at the time itself. */
 };
 
-/* The part of the memory for replies that wait to be sent to another node; but so much at least. */
+/* The part of the memory for replies that wait to be sent to another node, for each; but so much at least. */
 #define REPLY_SHARE 8
 #define REPLY_SIZE_BYTES_MIN (8ull << 20)
 

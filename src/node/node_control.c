@@ -64,8 +64,8 @@ static void answer_read(struct control_call *call, const struct overview *overvi
                        "there is no shard %.0f; `tutti shards` shows those that there are", shard);
         return;
     }
-    bool is_number = node >= 1 && node <= UINT32_MAX && node == (double)(uint32_t)node;
-    if (node != 0 && (!is_number || node_overview_written(overview, (uint32_t)node) == NULL)) {
+    uint32_t whole = json_whole(json_get(arguments, "node"), 0);
+    if (node != 0 && (whole == 0 || node_overview_written(overview, whole) == NULL)) {
         control_refuse(call, 404, "unknown", "there is no node %.0f", node);
         return;
     }
@@ -328,12 +328,11 @@ static void make_token(struct node_control *control, struct control_call *call)
 /* The node that the arguments name; 0: refused. */
 static uint32_t node_argument(struct control_call *call)
 {
-    double node = json_number(json_get(call->arguments, "node"), 0);
-    if (node < 1 || node > UINT32_MAX || node != (double)(uint32_t)node) {
+    uint32_t node = json_whole(json_get(call->arguments, "node"), 0);
+    if (node == 0) {
         control_refuse(call, 400, "arguments", "node must be the number of a node");
-        return 0;
     }
-    return (uint32_t)node;
+    return node;
 }
 
 static void set_state(struct node_control *control, struct control_call *call, uint32_t node,
@@ -556,16 +555,17 @@ static void start_transfer(struct node_cluster *cluster, struct list *transfers,
     if (node == 0) {
         return;
     }
-    double id = json_number(json_get(call->arguments, "shard"), SLOTS_FIRST_SHARD);
-    if (id < 1 || id > UINT32_MAX || node_shards_find(cluster->shards, (wal_shard)id) == NULL) {
-        control_refuse(call, 404, "unknown", "there is no shard %.0f", id);
+    const struct json *named = json_get(call->arguments, "shard");
+    wal_shard shard = named != NULL ? json_whole(named, 0) : SLOTS_FIRST_SHARD;
+    if (shard == 0 || node_shards_find(cluster->shards, shard) == NULL) {
+        control_refuse(call, 404, "unknown", "there is no shard %g", json_number(named, 0));
         return;
     }
     struct transfer *transfer = memory_allocate(sizeof *transfer);
     *transfer = (struct transfer){
         .call = call,
         .cluster = cluster,
-        .shard = (wal_shard)id,
+        .shard = shard,
         .node = node,
         .started_at_ms = os_monotonic_ms(),
     };

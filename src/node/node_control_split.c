@@ -261,13 +261,13 @@ static void nodes_came(void *context, int status, struct bytes reply)
 static bool slot_argument(struct control_call *call, uint32_t *slot)
 {
     const char *key = json_text(json_get(call->arguments, "key"), NULL);
-    double number = json_number(json_get(call->arguments, "slot"), -1);
     if (key != NULL) {
         *slot = kv_slot_of_key(bytes_of_text(key));
         return true;
     }
-    *slot = number >= 0 && number < SLOTS_COUNT ? (uint32_t)number : 0;
-    return number >= 0 && number < SLOTS_COUNT && number == (double)*slot;
+    uint32_t named = json_whole(json_get(call->arguments, "slot"), SLOTS_COUNT);
+    *slot = named < SLOTS_COUNT ? named : 0;
+    return named < SLOTS_COUNT;
 }
 
 static bool has(const struct control_call *call, const char *argument)
@@ -283,11 +283,11 @@ static const struct slots_range *range_argument(const struct slots *slots,
         return &slots->ranges[slots_place_of(slots, slot)];
     }
     double id = json_number(json_get(call->arguments, "shard"), 0);
-    uint32_t place =
-        id >= 1 && id <= UINT32_MAX ? slots_find(slots, (wal_shard)id) : slots->range_count;
+    wal_shard shard = json_whole(json_get(call->arguments, "shard"), 0);
+    uint32_t place = shard != 0 ? slots_find(slots, shard) : slots->range_count;
     if (place == slots->range_count) {
         control_refuse(call, 404, "unknown",
-                       "there is no shard %.0f; `tutti shards` shows those that there are", id);
+                       "there is no shard %g; `tutti shards` shows those that there are", id);
         return NULL;
     }
     return &slots->ranges[place];
@@ -321,15 +321,13 @@ static bool check_slot(struct control_call *call, const struct slots_range *rang
 /* Only wait for a child that was written down before. */
 static void wait_for(struct split *split)
 {
-    double child = json_number(json_get(split->call->arguments, "new_shard"), 0);
-    if (child < 1 || child > UINT32_MAX) {
+    split->child = json_whole(json_get(split->call->arguments, "new_shard"), 0);
+    if (split->child == 0) {
         control_refuse(split->call, 400, "arguments", "new_shard must be the number of a shard");
         end_split(split);
         return;
     }
-    split->child = (wal_shard)child;
-    double parent = json_number(json_get(split->call->arguments, "shard"), 0);
-    split->parent = parent >= 1 && parent <= UINT32_MAX ? (wal_shard)parent : 0;
+    split->parent = json_whole(json_get(split->call->arguments, "shard"), 0);
     if (!slot_argument(split->call, &split->slot)) {
         split->slot = 0;
     }

@@ -191,11 +191,11 @@ void node_log_append(struct node_log *log, const struct wal_record *record, uint
                      struct node_log_client *client);
 void node_log_submit(struct node_log *log);
 
-/* Any thread: have run(job, wal) called on the log's thread, behind what was submitted before. The
- * job is the log's until then. */
+/* Any thread: have run(job, wal) called on the log's thread, behind what was submitted before,
+ * unless it may overtake. The job is the log's until then. */
 struct node_log_job {
     struct list link;
-    /* It reads what is committed and durable, and need not stand behind anything: it is run while the log waits
+    /* What it reads is durable, and it need not stand behind anything: it is run while the log waits
      * for space, too, which may come from what is applied then. */
     bool may_overtake;
     void (*run)(struct node_log_job *job, struct wal *wal);

@@ -179,6 +179,13 @@ double json_number(const struct json *json, double fallback)
     return json_is_number(inside(json)) ? json_number_value(inside(json)) : fallback;
 }
 
+uint32_t json_whole(const struct json *json, uint32_t fallback)
+{
+    double number = json_number(json, -1);
+    bool is_whole = number >= 0 && number <= UINT32_MAX && number == (double)(uint32_t)number;
+    return is_whole ? (uint32_t)number : fallback;
+}
+
 bool json_flag(const struct json *json, bool fallback)
 {
     return json_is_boolean(inside(json)) ? json_is_true(inside(json)) : fallback;

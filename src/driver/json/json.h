@@ -58,6 +58,8 @@ bool json_is_keyed(const struct json *json);
 /* What a value is; the fallback when it is NULL or of another kind. The text is borrowed. */
 const char *json_text(const struct json *json, const char *fallback);
 double json_number(const struct json *json, double fallback);
+/* The same of a whole number from 0 to UINT32_MAX. */
+uint32_t json_whole(const struct json *json, uint32_t fallback);
 bool json_flag(const struct json *json, bool fallback);
 
 #endif

@@ -97,6 +97,9 @@ static void test_parse(void **state)
     assert_null(json_get(json_get(json_get(json, "x"), "y"), "z"));
     assert_string_equal(json_text(json_at(list, 0), "none"), "none");
     assert_true(json_number(NULL, 7) == 7);
+    assert_int_equal(json_whole(json_at(list, 0), 7), 1);
+    assert_int_equal(json_whole(json_at(list, 1), 7), 7);
+    assert_int_equal(json_whole(NULL, 7), 7);
     json_destroy(json);
 }
 

@@ -2,7 +2,7 @@
 /* The files of a directory, for the log core (env_files).
  *
  * Writing around the page cache. What the log writes is flushed at once and read again only after a
- * crash, or by a replica that lags far. By way of the cache each write costs taking pages, copying,
+ * start, for a replica that lags far, and by one that could not apply it when it came. By way of the cache each write costs taking pages, copying,
  * finding out which pages are dirty and writing them back: with the flush 45 us of processor time and
  * 110 us for 9 KB, where O_DIRECT needs 20 and 60 (a virtual disk on ext4). So a second descriptor writes
  * what consists of whole sectors, from memory that is aligned. Where the file system or the disk wants
