@@ -123,6 +123,42 @@ def test_hashes(client):
     assert client.hdel("h", "b", "n") == 2 and not client.exists("h")
 
 
+# What each of them does to keyspace_hits and keyspace_misses is what it does in redis-server 7.0.
+@pytest.mark.parametrize("lines, hits, misses", [
+    (["get s", "get h", "mget s s", "exists s s", "strlen s", "getrange s 0 0", "ttl s", "expiretime s", "type s", "touch s",
+      "hget h f", "hget h none", "hgetall h", "hmget h f none", "hlen h", "hkeys h", "hexists h f", "hstrlen h f", "hrandfield h",
+      "hscan h 0", "lcs s s"], 24, 0),
+    (["get none", "mget none none", "exists none", "strlen none", "getrange none 0 0", "pttl none", "pexpiretime none",
+      "type none", "touch none", "hget none f", "hgetall none", "hmget none f g", "hlen none", "hvals none", "hexists none f",
+      "hscan none 0", "lcs none none"], 0, 19),
+    (["dbsize", "keys *", "scan 0", "randomkey", "set s 2", "append s 2", "hset h g 1", "del none", "expire none 5", "incr n",
+      "setnx s 1", "persist s", "watch s", "unwatch", "get", "mget s none"], 1, 1),
+])
+def test_keys_that_reads_find_are_counted(client, lines, hits, misses):
+    client.set("s", "1")
+    client.hset("h", "f", "v")
+
+    def counts():
+        """At rest: nodes gather them many times a second."""
+        latest = None
+        while True:
+            stats = client.info("stats")
+            if (stats["keyspace_hits"], stats["keyspace_misses"]) == latest:
+                return latest
+            latest = stats["keyspace_hits"], stats["keyspace_misses"]
+            time.sleep(0.1)
+
+    before = counts()
+    for line in lines:
+        try:
+            client.execute_command(*line.split(" "))
+        except redis.ResponseError:
+            pass  # Some are of the wrong type.
+    time.sleep(0.1)
+    after = counts()
+    assert (after[0] - before[0], after[1] - before[1]) == (hits, misses)
+
+
 def test_an_expired_key_is_never_seen(client):
     """At the millisecond, by any command, also before it is removed."""
     client.set("a", 1, px=60)

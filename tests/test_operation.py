@@ -459,6 +459,7 @@ def test_metrics_are_well_formed_and_grow(node):
     assert grown["tutti_command_errors_total"] == 1
     assert grown["tutti_keyspace_keys"] == 101
     assert grown["tutti_keyspace_expired_keys_total"] == 1
+    assert grown["tutti_keyspace_hits_total"] == 100 and grown["tutti_keyspace_misses_total"] == 0
     assert grown["tutti_connection_accepted_total"] >= 1 and after["tutti_connection_open"] >= 1
     assert grown["tutti_connection_received_bytes_total"] > 100_000
     assert grown["tutti_connection_sent_bytes_total"] > 100_000

@@ -170,6 +170,10 @@ static void collect_shard(const struct node_figures *figures, struct metrics *me
           figures->kv.expiring_key_count);
     COUNTER("tutti_keyspace_expired_keys_total", "Keys removed because they expired.",
             figures->kv.expired_key_count);
+    COUNTER("tutti_keyspace_hits_total", "Keys that reads looked up here, and that were there.",
+            figures->kv.hit_count);
+    COUNTER("tutti_keyspace_misses_total", "Keys that reads looked up here, and that were not.",
+            figures->kv.miss_count);
     GAUGE("tutti_shard_term", "Term of the first shard's Raft group.", shard->term);
     GAUGE("tutti_shard_last_index", "Last entry proposed; the sum over the shards.",
           shard->last_index);

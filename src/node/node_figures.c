@@ -34,6 +34,8 @@ static const size_t summed[] = {
     SUMMED(kv.key_count),
     SUMMED(kv.expiring_key_count),
     SUMMED(kv.expired_key_count),
+    SUMMED(kv.hit_count),
+    SUMMED(kv.miss_count),
     SUMMED(kv.unfinished_count),
     SUMMED(shard.last_index),
     SUMMED(shard.applied_index),

@@ -21,6 +21,8 @@ void node_status_information(struct node *node, struct resp_information *informa
         .key_count = figures.kv.key_count,
         .expiring_key_count = figures.kv.expiring_key_count,
         .expired_key_count = figures.kv.expired_key_count,
+        .hit_count = figures.kv.hit_count,
+        .miss_count = figures.kv.miss_count,
         .memory_limit_bytes = node->options.memory_size_bytes,
         .memory_cache_bytes = figures.shard.rows.cached_size_bytes + store.cache_used_bytes,
         .log_flush_count = log.flush_count,

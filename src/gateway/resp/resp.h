@@ -63,6 +63,8 @@ struct resp_information {
     uint64_t key_count;
     uint64_t expiring_key_count;
     uint64_t expired_key_count;
+    uint64_t hit_count; /* Keys that reads found here; did not. */
+    uint64_t miss_count;
     uint64_t memory_limit_bytes; /* `--memory`; 0: none. */
     uint64_t memory_cache_bytes; /* Of hot rows and of the store. */
     uint64_t log_flush_count;

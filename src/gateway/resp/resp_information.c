@@ -147,6 +147,8 @@ static void section_stats(struct report *report)
     line(report, "expired_keys", report->information.expired_key_count);
     line(report, "evicted_keys", 0);
     line(report, "evicted_clients", statistics->evicted_count);
+    line(report, "keyspace_hits", report->information.hit_count);
+    line(report, "keyspace_misses", report->information.miss_count);
     line(report, "pubsub_channels", 0);
     line(report, "pubsub_patterns", 0);
     line(report, "total_forks", 0);

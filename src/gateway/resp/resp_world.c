@@ -440,6 +440,8 @@ static void get_information(void *context, struct resp_information *information)
         .durable_at_ms = 1700000000999,
         .key_count = 7,
         .expiring_key_count = 3,
+        .hit_count = 11,
+        .miss_count = 12,
     };
 }
 

@@ -328,8 +328,12 @@ struct kv_statistics {
     uint64_t key_count; /* Expired ones that are not removed yet included, as in Redis. */
     uint64_t expiring_key_count;
     uint64_t expired_key_count; /* Removed because they expired, since the start. */
-    uint64_t locked_key_count;  /* Held by transactions over several shards. */
-    uint64_t record_count;      /* What is remembered of such transactions: rows. */
+    /* Keys that reads of clients looked up here since the start, and were there; were not. Not those of
+     * commands of the log: EXEC, writes, and reads of what has just expired. */
+    uint64_t hit_count;
+    uint64_t miss_count;
+    uint64_t locked_key_count; /* Held by transactions over several shards. */
+    uint64_t record_count;     /* What is remembered of such transactions: rows. */
     uint64_t unfinished_count;
 };
 void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics);

@@ -109,6 +109,9 @@ struct kv_call {
      * what it finds, or NULL. */
     uint8_t known; /* enum kv_found, or of a newer release */
     uint8_t *found;
+    /* Of a read: keys that were looked up and are there; that are not. */
+    uint32_t hit_count;
+    uint32_t miss_count;
 };
 
 /* What a command found that replaces a key whatever that is: of shard_stamp, and written to files, so
@@ -153,6 +156,7 @@ bool kv__keys_visit(const struct kv_call *call, kv__key_visitor *visit, void *co
 
 /* Opcodes of commands that no client sends. Stable for ever. */
 enum {
+    KV_OPCODE_INTERNAL_MIN = 1000,
     KV_OPCODE_TRANSACTION = 1000,
     KV_OPCODE_VERSIONS = 1001,
     KV_OPCODE_EXPIRE_SWEEP = 1002,
@@ -379,6 +383,8 @@ struct kv {
     /* Memory only. */
     uint64_t answer_size_bytes_max;
     uint64_t expired_key_count;
+    uint64_t hit_count; /* Of what clients read: relaxed atomics. */
+    uint64_t miss_count;
     uint64_t read_count;   /* Counted for a planted bug only. */
     uint64_t random_count; /* How often chance was asked; relaxed atomic. */
     struct buffer part;    /* The part being finished. */

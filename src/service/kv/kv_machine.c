@@ -81,6 +81,8 @@ void kv_get_statistics(const struct kv *kv, struct kv_statistics *statistics)
         .key_count = kv->key_count,
         .expiring_key_count = kv->expiring_key_count,
         .expired_key_count = kv->expired_key_count,
+        .hit_count = __atomic_load_n(&kv->hit_count, __ATOMIC_RELAXED),
+        .miss_count = __atomic_load_n(&kv->miss_count, __ATOMIC_RELAXED),
         .locked_key_count = kv->locks.count,
         .record_count = kv->record_count,
         .unfinished_count = kv->unfinished_count,
@@ -241,6 +243,21 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
     return status;
 }
 
+/* What is incomplete is read once more, and counts then. */
+static void count_keys(const struct kv_call *call)
+{
+    struct kv *kv = call->kv;
+    if (call->entry->command.opcode >= KV_OPCODE_INTERNAL_MIN) {
+        return;
+    }
+    if (call->hit_count > 0) {
+        __atomic_fetch_add(&kv->hit_count, call->hit_count, __ATOMIC_RELAXED);
+    }
+    if (call->miss_count > 0) {
+        __atomic_fetch_add(&kv->miss_count, call->miss_count, __ATOMIC_RELAXED);
+    }
+}
+
 static int read_command(void *context, struct rows *rows, const struct shard_moment *moment,
                         const struct shard_command *command, const struct reply *reply)
 {
@@ -268,7 +285,11 @@ static int read_command(void *context, struct rows *rows, const struct shard_mom
             return is_locked == 1 ? ERROR_LOCKED : is_locked;
         }
     }
-    return kv__dispatch(&call);
+    int status = kv__dispatch(&call);
+    if (status == 0) {
+        count_keys(&call);
+    }
+    return status;
 }
 
 /* Does the command leave alone what its keys had, but for type, version and expiry? */

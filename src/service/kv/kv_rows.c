@@ -298,8 +298,8 @@ static void remove_expired(struct kv_call *call, const struct kv_key *key,
 }
 
 /* What was read of a key, as of now. */
-static int take(struct kv_call *call, const struct kv_key *key, int status, struct bytes row,
-                struct kv_value *value)
+static int decode(struct kv_call *call, const struct kv_key *key, int status, struct bytes row,
+                  struct kv_value *value)
 {
     if (status != 0) {
         *value = (struct kv_value){.type = KV_TYPE_NONE};
@@ -324,6 +324,18 @@ static int take(struct kv_call *call, const struct kv_key *key, int status, stru
         *value = (struct kv_value){.type = KV_TYPE_NONE};
     }
     return 0;
+}
+
+static int take(struct kv_call *call, const struct kv_key *key, int status, struct bytes row,
+                struct kv_value *value)
+{
+    status = decode(call, key, status, row, value);
+    if (status == 0) {
+        bool is_there = value->type != KV_TYPE_NONE;
+        call->hit_count += is_there;
+        call->miss_count += !is_there;
+    }
+    return status;
 }
 
 int kv__key_lookup(struct kv_call *call, const struct kv_key *key, struct kv_value *value)
