@@ -254,6 +254,33 @@ def test_short_commands_that_make_large_values_stay_within_memory(make_node):
         assert node.client().getrange(f"v:{number}", MIB - 2, -1) == b"\0xy"
 
 
+def test_one_transaction_stays_within_memory(make_node):
+    """What the commands of an EXEC load is there at the same time: beyond a quarter of --memory it is refused, as is COPY of a hash."""
+    memory_mib = 64
+    node = make_node("--memory", f"{memory_mib}mb").start()
+    client = node.client()
+    client.setrange("v", MIB - 1, "x")
+    for make in (lambda pipe, number: pipe.append("v", "y"), lambda pipe, number: pipe.copy("v", f"c:{number}"),
+                 lambda pipe, number: pipe.setrange(f"s:{number}", MIB - 1, "x")):
+        pipe = client.pipeline()
+        for number in range(4 * memory_mib):
+            make(pipe, number)
+        with pytest.raises(redis.ResponseError, match="OOM command not allowed: the values"):
+            pipe.execute()
+    for number in range(memory_mib):
+        client.hset("h", f"f:{number}", b"v" * (MIB // 2))
+    with pytest.raises(redis.ResponseError, match="OOM command not allowed: the values"):
+        client.copy("h", "i")
+    assert client.strlen("v") == MIB and client.dbsize() == 2 and client.hlen("h") == memory_mib
+    pipe = client.pipeline()
+    for _ in range(memory_mib // 8):
+        pipe.append("v", "y")
+    assert pipe.execute()[-1] == MIB + memory_mib // 8
+    most = resident_mib(node.process.pid, "VmHWM")
+    print(f"resident MiB: most {most:.0f}")
+    assert most < memory_mib + OVERHEAD_MIB
+
+
 def test_large_answers_through_another_node_stay_within_memory(tmp_path):
     """The leader has the answers for clients of another node until they are sent; the connection takes some, too."""
     cluster = Cluster(tmp_path)

@@ -27,6 +27,7 @@ _Static_assert(SLOTS_COUNT == KV_SLOT_COUNT, "the slots are those of kv");
 
 /* The part of the memory for entries that are not applied; node_shares.c has the others. */
 #define IN_FLIGHT_SHARE 8
+#define LOAD_SHARE 4 /* The longest value that a client may send is an eighth. */
 #define STORE_BATCH_SHARE 64
 #define STORE_BATCH_SIZE_BYTES_MIN (1ull << 20)
 #define STORE_BATCH_SIZE_BYTES_MAX (24ull << 20)
@@ -292,6 +293,7 @@ struct node_shard *node__open_replica(struct node_shards *shards, const struct s
     *shard = (struct node_shard){.host = shards, .place = shards->count, .id = range->shard};
     shard->kv = kv_create_range(range->first, range->end);
     kv_limit_answers(shard->kv, node_answer_size_bytes_max(shards->options));
+    kv_limit_load(shard->kv, shards->options->memory_size_bytes / LOAD_SHARE);
     if (open_shard(shard, range, error) != 0) {
         kv_destroy(shard->kv);
         return NULL;

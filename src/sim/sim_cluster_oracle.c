@@ -290,6 +290,13 @@ static bool declines(void *context, const struct shard_command *command, const s
     return watch->machine.declines(watch->machine.context, command, reply);
 }
 
+static const struct shard_command *instead(void *context, const struct shard_command *command,
+                                           uint64_t load_size_bytes)
+{
+    struct cluster_watch *watch = context;
+    return watch->machine.instead(watch->machine.context, command, load_size_bytes);
+}
+
 static void set_range(void *context, uint32_t first_slot, uint32_t end_slot)
 {
     struct cluster_watch *watch = context;
@@ -325,6 +332,7 @@ struct shard_machine sim__cluster_oracle_machine(struct cluster_oracle *oracle,
         .gathered = gathered,
         .waits = waits,
         .declines = declines,
+        .instead = instead,
         .set_range = set_range,
         .split = split,
     };

@@ -138,8 +138,8 @@ struct shard_machine {
 
     /* Bring what the command will read into memory. 0 or ERROR_INCOMPLETE; runs as read() does. The
      * command may be one of the log, of which nothing is known. To `*load_size_bytes` is added how much
-     * of values executing it will read, and make of shorter arguments, as far as it is found; not what
-     * the arguments have. */
+     * of values executing it will read to change them, and make of shorter arguments, as far as it is found; not
+     * what the arguments have. */
     int (*prefetch)(void *context, struct rows *rows, const struct shard_command *command,
                     uint64_t *load_size_bytes);
 
@@ -171,6 +171,12 @@ struct shard_machine {
     /* Of a write that must wait and has not waited yet: would it rather be answered? Then `reply`
      * has that, no log gets it, and a retry is asked anew. */
     bool (*declines)(void *context, const struct shard_command *command, const struct reply *reply);
+    /* NULL, or: the leader is about to put a write into the log that will load so much of values
+     * (prefetch()). Gives another command of the machine's own that says in its place why not, with
+     * arguments that stay as they are, or NULL: it may go. So a refusal has its place in the order of
+     * its session, and a retry gets the same answer. */
+    const struct shard_command *(*instead)(void *context, const struct shard_command *command,
+                                           uint64_t load_size_bytes);
 
     /* Both or none (NULL: such a shard is never split). The slots of the shard: before load(), with
      * what the meta row or else the options say; and when it is narrowed. */

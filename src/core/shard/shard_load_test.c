@@ -150,11 +150,62 @@ static void test_the_order_of_a_session_stays(void **state)
     shard__world_destroy(world);
 }
 
+/* Workers find what is needed, for one command after the other. */
+static void settle_and_read(struct shard__world *world)
+{
+    settle(world);
+    while (world->read != NULL) {
+        struct shard_read *read = world->read;
+        world->read = NULL;
+        shard_read_run(read);
+        shard_read_done(read);
+        settle(world);
+    }
+}
+
+/* What would load too much becomes another command, in its place in the order of its session. */
+static void expect_replacement(bool is_cold)
+{
+    const uint32_t sizes[COUNT] = {HUGE_SIZE, LARGE_SIZE, 1, 1, 1};
+    struct shard__client clients[4];
+    struct shard_session session;
+    struct shard__world *world = begin(sizes);
+    world->load_size_bytes = LARGE_SIZE;
+    memstore_set_faults(world->memstore,
+                        (struct memstore_faults){.incomplete_percent = is_cold ? 100 : 0});
+    const uint16_t opcodes[4] = {OPCODE_APPEND, OPCODE_APPEND, OPCODE_APPEND, OPCODE_GET};
+    const char *const named[4] = {"b", "a", "c", "c"};
+    shard_session_init(&session);
+    for (uint32_t i = 0; i < 4; i++) {
+        (void)shard__world_submit(world, &clients[i], &session, opcodes[i], named[i], "x");
+    }
+    settle_and_read(world);
+    memstore_set_faults(world->memstore, (struct memstore_faults){0});
+    shard__world_expect(&clients[0], ":4001\r\n");
+    shard__world_expect(&clients[1], "$-1\r\n");
+    shard__world_expect(&clients[2], ":2\r\n");
+    shard__world_expect(&clients[3], "$2\r\nvx\r\n");
+    assert_int_equal(session.pending_count, 0);
+    world->load_size_bytes = 0;
+    (void)shard__world_submit(world, &clients[0], &session, OPCODE_APPEND, "a", "x");
+    settle(world);
+    shard__world_expect(&clients[0], ":50001\r\n");
+    shard__world_destroy(world);
+}
+
+static void test_what_loads_too_much_is_replaced(void **state)
+{
+    (void)state;
+    expect_replacement(false);
+    expect_replacement(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entries_load_no_more_than_a_batch),
         cmocka_unit_test(test_the_order_of_a_session_stays),
+        cmocka_unit_test(test_what_loads_too_much_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,8 +123,25 @@ void shard__add_background(struct shard *shard, const struct shard_command *comm
     shard->is_splitting = shard->is_splitting || command->opcode == SHARD_OPCODE_SPLIT;
 }
 
+/* What would load too much is answered by the log that it is not executed. */
+static void replace_large(struct shard *shard, struct shard_request *request)
+{
+    const struct shard_machine *machine = &shard->options.machine;
+    if (machine->instead == NULL || !request->is_write) {
+        return;
+    }
+    const struct shard_command *instead =
+        machine->instead(machine->context, &request->command, request->load_size_bytes);
+    if (instead != NULL) {
+        PROBE("shard.write_replaced");
+        request->command = *instead;
+        request->load_size_bytes = 0;
+    }
+}
+
 void shard__add_write(struct shard *shard, struct shard_request *request)
 {
+    replace_large(shard, request);
     if (shard->is_transferring && (has_no_room(shard->open, &request->command) ||
                                    is_too_much_to_load(shard, request->load_size_bytes))) {
         PROBE("shard.full_while_transferring");

@@ -136,6 +136,16 @@ static bool toy_declines(void *context, const struct shard_command *command,
     return true;
 }
 
+static const struct shard_command *toy_instead(void *context, const struct shard_command *command,
+                                               uint64_t load_size_bytes)
+{
+    static const struct bytes sorry = {(const uint8_t *)"sorry", 5};
+    static const struct shard_command get = {
+        .opcode = OPCODE_GET, .argument_count = 1, .arguments = &sorry};
+    const struct shard__world *world = context;
+    return world->load_size_bytes > 0 && load_size_bytes > world->load_size_bytes ? &get : NULL;
+}
+
 static int toy_prefetch(void *context, struct rows *rows, const struct shard_command *command,
                         uint64_t *load_size_bytes)
 {
@@ -421,7 +431,7 @@ struct shard_options shard__world_options(struct shard__world *world)
         .configuration = configuration,
         .machine = {world, toy_load, toy_save, toy_execute, toy_read, toy_prefetch, toy_approach,
                     toy_background, toy_must_wait, toy_gathered, toy_waits, toy_declines,
-                    toy_set_range, toy_split, toy_slot_of},
+                    toy_instead, toy_set_range, toy_split, toy_slot_of},
         .host = {.context = world,
                  .clock = {world, host_clock, host_clock},
                  .persist = host_persist,

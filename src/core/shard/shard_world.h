@@ -76,6 +76,7 @@ struct shard__world {
     uint32_t told_anew_count; /* How often what waits was looked at. */
     char waiting[32];         /* The first letters of the keys of what waits for it. */
     bool does_decline;        /* What must wait is answered instead. */
+    uint64_t load_size_bytes; /* Not 0: what loads more becomes GET of `sorry`. */
     uint32_t run_part_count;
     bool is_write_over_when_polled;
     /* Decision 18. */

@@ -311,6 +311,10 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot);
  * longer, whose effects are not touched. Without it the answer of a short EXEC may take all memory, again
  * in each replay and on each replica. Before any command. */
 void kv_limit_answers(struct kv *kv, uint64_t size_bytes);
+/* As leader, execute no command of a client, EXEC included, that loads more of values at once, or makes more
+ * of short arguments, as far as that is known before: it is answered an error, and nothing is done. Parts of
+ * transactions over several shards are executed all the same. Without it no limit. Before any command. */
+void kv_limit_load(struct kv *kv, uint64_t size_bytes);
 void kv_destroy(struct kv *kv);
 /* The machine for shard_open(); borrows `kv`. */
 struct shard_machine kv_machine(struct kv *kv);

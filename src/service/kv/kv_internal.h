@@ -382,6 +382,7 @@ struct kv {
 
     /* Memory only. */
     uint64_t answer_size_bytes_max;
+    uint64_t load_size_bytes_max;
     uint64_t expired_key_count;
     uint64_t hit_count; /* Of what clients read: relaxed atomics. */
     uint64_t miss_count;

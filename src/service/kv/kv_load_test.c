@@ -97,10 +97,45 @@ static void test_exec_is_the_sum(void **state)
     const struct bytes setrange[] = {BYTES("new"), BYTES("4999"), BYTES("x")};
     kv_transaction_add(transaction, kv_command_find(BYTES("append")), append, 2);
     kv_transaction_add(transaction, kv_command_find(BYTES("set")), set, 2);
+    kv_transaction_add(transaction, kv_command_find(BYTES("get")), append, 1); /* Only read. */
     kv_transaction_add(transaction, kv_command_find(BYTES("setrange")), setrange, 3);
     bool does_grow;
     const struct shard_command command = kv_transaction_command(transaction, &does_grow);
     assert_int_equal(load_of(&world, &command), ROW_SIZE + 5000);
+    kv_transaction_destroy(transaction);
+    kv__world_deinit(&world);
+}
+
+/* Claim: what loads more than the limit is answered that in the log, and nothing is done; of EXEC nothing more
+ * is read then; and what ends a transaction over several shards goes all the same. */
+static void test_what_is_beyond_the_limit_is_refused(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    begin(&world);
+    kv_limit_load(world.kv, 2 * ROW_SIZE + 7);
+    struct shard_machine machine = kv_machine(world.kv);
+    struct kv_transaction *transaction = kv_transaction_create();
+    const struct bytes append[] = {BYTES("v"), BYTES("x")};
+    bool does_grow;
+    for (uint32_t i = 1; i <= 5; i++) {
+        kv_transaction_add(transaction, kv_command_find(BYTES("append")), append, 2);
+        const struct shard_command exec = kv_transaction_command(transaction, &does_grow);
+        uint64_t size_bytes = load_of(&world, &exec);
+        assert_int_equal(size_bytes, (i < 3 ? i : 3) * ROW_SIZE);
+        const struct shard_command *instead = machine.instead(machine.context, &exec, size_bytes);
+        assert_true((instead != NULL) == (i >= 3));
+        if (instead != NULL) {
+            kv__world_execute(&world, instead);
+            assert_memory_equal(world.answer.data, "-OOM ", 5);
+        }
+    }
+    const struct shard_command finish = {.opcode = KV_OPCODE_FINISH};
+    assert_null(machine.instead(machine.context, &finish, UINT64_MAX));
+    const struct shard_command copy = {.opcode = kv_command_find(BYTES("copy"))->opcode};
+    assert_null(machine.instead(machine.context, &copy, 2 * ROW_SIZE + 7));
+    assert_non_null(machine.instead(machine.context, &copy, 2 * ROW_SIZE + 8));
+    assert_string_equal(kv__world_say(&world, "strlen v"), ":1000\r\n");
     kv_transaction_destroy(transaction);
     kv__world_deinit(&world);
 }
@@ -111,6 +146,7 @@ int main(void)
         cmocka_unit_test(test_values_that_are_read_count),
         cmocka_unit_test(test_values_that_are_made_count),
         cmocka_unit_test(test_exec_is_the_sum),
+        cmocka_unit_test(test_what_is_beyond_the_limit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

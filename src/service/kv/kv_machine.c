@@ -24,12 +24,18 @@ struct kv *kv_create_range(uint32_t first_slot, uint32_t end_slot)
     struct kv *kv = memory_allocate_zeroed(1, sizeof *kv);
     kv__set_range(kv, first_slot, end_slot);
     kv->answer_size_bytes_max = SIZE_MAX / 2;
+    kv->load_size_bytes_max = UINT64_MAX;
     return kv;
 }
 
 void kv_limit_answers(struct kv *kv, uint64_t size_bytes)
 {
     kv->answer_size_bytes_max = size_bytes;
+}
+
+void kv_limit_load(struct kv *kv, uint64_t size_bytes)
+{
+    kv->load_size_bytes_max = size_bytes;
 }
 
 void kv_destroy(struct kv *kv)
@@ -307,6 +313,8 @@ static bool needs_no_values(const struct kv_call *call)
 int kv__prefetch(struct kv_call *call)
 {
     bool is_head_enough = needs_no_values(call);
+    /* The cache may let go of what was read before the next read. */
+    bool is_read = (call->entry->command.flags & KV_FLAG_READ) != 0;
     struct key_positions keys = key_positions_of(&call->entry->command, call->argument_count);
     bool is_incomplete = false;
     /* Then to look for a key is to wait for memory. Of values heads may be all that is there. */
@@ -321,7 +329,7 @@ int kv__prefetch(struct kv_call *call)
         int status = is_head_enough ? rows_get_head(call->rows, key.row, &row)
                                     : rows_get(call->rows, key.row, &row);
         is_incomplete |= status == ERROR_INCOMPLETE;
-        if (status == 0 && !is_head_enough) {
+        if (status == 0 && !is_head_enough && !is_read) {
             kv__note_load(call, row.size_bytes);
         }
     }
@@ -348,6 +356,24 @@ static int prefetch(void *context, struct rows *rows, const struct shard_command
         return 0; /* It says so when it is executed. */
     }
     return kv__prefetch(&call);
+}
+
+/* It is ANSWER with an error. What ends a transaction over several shards has to go. */
+static const struct shard_command *instead(void *context, const struct shard_command *command,
+                                           uint64_t load_size_bytes)
+{
+    static const char text[] = "-OOM command not allowed: the values that it changes need too much "
+                               "memory at once (see --memory)\r\n";
+    static const struct bytes refusal = {(const uint8_t *)text, sizeof text - 1};
+    static const struct shard_command answer = {
+        .opcode = KV_OPCODE_ANSWER, .argument_count = 1, .arguments = &refusal};
+    const struct kv *kv = context;
+    if (load_size_bytes <= kv->load_size_bytes_max) {
+        return NULL;
+    }
+    const struct kv__entry *entry = kv__entry_of_opcode(command->opcode);
+    bool is_internal = entry == NULL || (entry->command.flags & KV_FLAG_INTERNAL) != 0;
+    return is_internal && command->opcode != KV_OPCODE_TRANSACTION ? NULL : &answer;
 }
 
 static uint64_t approach(void *context, const struct rows *rows,
@@ -405,6 +431,7 @@ struct shard_machine kv_machine(struct kv *kv)
         .gathered = kv__gathered,
         .waits = kv__waits,
         .declines = kv__declines,
+        .instead = instead,
         .set_range = kv__set_range,
         .split = kv__split,
         .slot_of = kv__slot_of,

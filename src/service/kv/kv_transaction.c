@@ -365,7 +365,8 @@ bool kv__part_names_keys(const struct kv_call *call, const struct kv__part *part
     return true;
 }
 
-int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
+static int part_prefetch(struct kv_call *call, const struct kv__part *part,
+                         uint64_t load_size_bytes_max)
 {
     bool is_incomplete = false;
     for (uint32_t i = 0; i < part->watch_count; i++) {
@@ -376,12 +377,18 @@ int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
     }
     struct kv__part_cursor queued = queued_of(call, part->watch_count);
     struct kv_call inner;
-    while (queued_next(&queued, call, &inner) == 0) {
+    while (*call->load_size_bytes <= load_size_bytes_max &&
+           queued_next(&queued, call, &inner) == 0) {
         if (kv_command_arity_fits(&inner.entry->command, (uint64_t)inner.argument_count + 1)) {
             is_incomplete |= kv__prefetch(&inner) == ERROR_INCOMPLETE;
         }
     }
     return is_incomplete ? ERROR_INCOMPLETE : 0;
+}
+
+int kv__part_prefetch(struct kv_call *call, const struct kv__part *part)
+{
+    return part_prefetch(call, part, UINT64_MAX);
 }
 
 int kv__execute_transaction(struct kv_call *call)
@@ -411,7 +418,8 @@ int kv__prefetch_transaction(struct kv_call *call)
     if (!parse_watches(call, &part.watch_count)) {
         return 0;
     }
-    return kv__part_prefetch(call, &part);
+    /* What is beyond that is not executed, and need not be read. */
+    return part_prefetch(call, &part, call->kv->load_size_bytes_max);
 }
 
 int kv__execute_answer(struct kv_call *call)

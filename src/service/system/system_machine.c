@@ -428,6 +428,15 @@ static bool declines(void *context, const struct shard_command *command, const s
     return system->data.declines(system->data.context, command, reply);
 }
 
+static const struct shard_command *instead(void *context, const struct shard_command *command,
+                                           uint64_t load_size_bytes)
+{
+    const struct system *system = context;
+    return system_is_opcode(command->opcode)
+               ? NULL
+               : system->data.instead(system->data.context, command, load_size_bytes);
+}
+
 static void set_range(void *context, uint32_t first_slot, uint32_t end_slot)
 {
     const struct system *system = context;
@@ -465,6 +474,7 @@ struct shard_machine system_machine_over(struct system *system, const struct sha
         .gathered = system->data.gathered == NULL ? NULL : gathered,
         .waits = system->data.waits == NULL ? NULL : waits,
         .declines = system->data.declines == NULL ? NULL : declines,
+        .instead = system->data.instead == NULL ? NULL : instead,
         .set_range = system->data.set_range == NULL ? NULL : set_range,
         .split = system->data.split == NULL ? NULL : split,
         .slot_of = system->data.slot_of == NULL ? NULL : slot_of,
