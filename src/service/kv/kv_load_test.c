@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claim: a prefetch tells how much of values executing the command will read, and make of shorter arguments:
- * of whole values, also within EXEC, and nothing where what is there does not matter. */
+ * of whole values, also within EXEC and of a prepared part, and nothing where what is there does not matter. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#include "service/kv/kv_internal.h"
+#include "service/kv/kv_participant.h"
 #include "service/kv/kv_world.h"
 
-enum { SIZE = 1000, ROW_SIZE = SIZE + 10, WORD_COUNT_MAX = 8 };
+enum { SIZE = 1000, ROW_SIZE = SIZE + 10, WORD_COUNT_MAX = 8, PREPARE_COUNT_MAX = 16 };
 
 static void begin(struct kv__world *world)
 {
@@ -140,12 +140,53 @@ static void test_what_is_beyond_the_limit_is_refused(void **state)
     kv__world_deinit(&world);
 }
 
+/* FINISH has no arguments but a header, and makes all that PREPARE brought. */
+static void test_finish_is_what_was_prepared(void **state)
+{
+    (void)state;
+    struct kv__world world;
+    begin(&world);
+    char value[SIZE];
+    memset(value, 'y', SIZE);
+    struct kv_transaction *transaction = kv_transaction_create();
+    const struct bytes set[] = {BYTES("n"), bytes_make((const uint8_t *)value, SIZE)};
+    const struct bytes append[] = {BYTES("v"), BYTES("x")};
+    kv_transaction_add(transaction, kv_command_find(BYTES("set")), set, 2);
+    kv_transaction_add(transaction, kv_command_find(BYTES("append")), append, 2);
+    struct txn_header header = {
+        .id = {.origin = 5, .number = 1, .begun_ms = world.time_ms}, .place = 100, .home = 100};
+    uint8_t bytes[TXN_HEADER_SIZE_BYTES];
+    struct bytes arguments[PREPARE_COUNT_MAX] = {bytes_make(bytes, sizeof bytes)};
+    bool does_grow;
+    struct shard_command part = kv_transaction_command(transaction, &does_grow);
+    assert_in_range(part.argument_count, 1, PREPARE_COUNT_MAX - 1);
+    memcpy(arguments + 1, part.arguments, part.argument_count * sizeof arguments[0]);
+    txn_header_encode(&header, bytes);
+    kv__world_execute(
+        &world, &(struct shard_command){KV_OPCODE_PREPARE, 1 + part.argument_count, arguments});
+    assert_int_equal(world.answer.data[0], TXN_ANSWER_YES);
+    const struct shard_command finish = {KV_OPCODE_FINISH, 1, arguments};
+    const enum txn_outcome outcomes[] = {TXN_COMMIT, TXN_ABORT};
+    for (uint32_t i = 0; i < 2;
+         i++) { /* The part is there in any case; what it reads, if it is executed. */
+        uint64_t least = SIZE + (outcomes[i] == TXN_COMMIT ? ROW_SIZE : 0);
+        header.outcome = outcomes[i];
+        txn_header_encode(&header, bytes);
+        assert_in_range(load_of(&world, &finish), least, least + 200);
+    }
+    kv__world_execute(&world, &finish);
+    assert_int_equal(load_of(&world, &finish), 0); /* Only its outcome is left. */
+    kv_transaction_destroy(transaction);
+    kv__world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_that_are_read_count),
         cmocka_unit_test(test_values_that_are_made_count),
         cmocka_unit_test(test_exec_is_the_sum),
+        cmocka_unit_test(test_finish_is_what_was_prepared),
         cmocka_unit_test(test_what_is_beyond_the_limit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -365,8 +365,13 @@ int kv__prefetch_finish(struct kv_call *call)
         return 0;
     }
     int status = get_record(call, &header, &record);
-    if (status != 0 || record.state != KV_RECORD_PREPARED || header.outcome != TXN_COMMIT) {
+    if (status != 0 || record.state != KV_RECORD_PREPARED) {
         return status == ERROR_INCOMPLETE ? status : 0;
+    }
+    kv__note_load(call,
+                  record.part.size_bytes); /* All that was prepared, at the word of a header. */
+    if (header.outcome != TXN_COMMIT) {
+        return 0;
     }
     struct buffer copy = {0};
     buffer_append(&copy, record.part);
