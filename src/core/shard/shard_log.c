@@ -304,7 +304,10 @@ void shard__log_relieve(struct shard *shard)
 {
     struct shard_log *log = &shard->log;
     bool is_bounded = shard->role == RAFT_ROLE_LEADER; /* It takes only so much. */
-    if (shard->options.host.read_back == NULL || is_bounded || shard->has_failed) {
+    /* Else nothing would be won. */
+    bool does_any_wait = shard->applied_index < shard->commit_index;
+    if (shard->options.host.read_back == NULL || is_bounded || !does_any_wait ||
+        shard->has_failed) {
         return;
     }
     while (log->count > 1 && log->first_index <= shard->commit_index && do_too_many_wait(shard)) {

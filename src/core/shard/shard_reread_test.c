@@ -327,6 +327,25 @@ static void test_a_host_has_one_limit(void **state)
     wait_beside_others(WAITING_SIZE_BYTES, 1, WAITING_SIZE_BYTES / 2);
 }
 
+/* What is applied is kept for replicas that lag, however much the others have, where nothing is won by letting it go. */
+static void test_what_is_applied_stays_where_nothing_waits(void **state)
+{
+    (void)state;
+    struct shard__world *late = NULL;
+    struct shard__group group = stalled_group(&late);
+    struct shard_account account = {.shard_count = 10000,
+                                    .in_flight_size_bytes = WAITING_SIZE_BYTES};
+    go_on(late);
+    shard__group_run(&group, 100);
+    late->shard->options.account = &account;
+    uint32_t before = late->shard->log.count;
+    for (uint32_t i = 0; i < VALUE_COUNT; i++) {
+        shard__group_put(&group, "k", "v");
+    }
+    assert_int_equal(late->shard->log.count, before + VALUE_COUNT);
+    shard__group_destroy(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_another_entry_is_not_applied),
         cmocka_unit_test(test_a_deposed_leader_lets_go_too),
         cmocka_unit_test(test_a_host_has_one_limit),
+        cmocka_unit_test(test_what_is_applied_stays_where_nothing_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
