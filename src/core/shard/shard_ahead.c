@@ -91,7 +91,7 @@ static bool load(struct shard *shard, raft_index index)
         ahead->items = memory_resize(ahead->items, ahead->capacity * sizeof ahead->items[0]);
     }
     ahead->items[ahead->count++] =
-        (struct shard_ahead_item){.term = term, .payload_end = ahead->payloads.size_bytes};
+        (struct shard_read_entry){.term = term, .payload_end = ahead->payloads.size_bytes};
     return true;
 }
 

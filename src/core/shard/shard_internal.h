@@ -75,7 +75,13 @@ struct shard_log {
     uint64_t size_bytes;    /* Of payloads. */
 };
 
-/* Entries that are read where the log is driven, as many as one read may have. */
+/* One of several entries that were read from the log, one behind the other. */
+struct shard_read_entry {
+    raft_term term;
+    size_t payload_end;
+};
+
+/* Entries that are read where the log is driven, as many as one read may have. Many may wait for their turn. */
 #define SHARD_LOG_READ_COUNT_MAX 512u
 struct shard_log_read {
     struct shard *shard;
@@ -85,8 +91,7 @@ struct shard_log_read {
     raft_index readable_index; /* The first that can be. */
     int status;                /* Of the one behind those that were read; 0: they were enough. */
     struct error failure;      /* Why it could not be. */
-    raft_term terms[SHARD_LOG_READ_COUNT_MAX];
-    size_t ends[SHARD_LOG_READ_COUNT_MAX];
+    struct shard_read_entry *entries; /* NULL until it is their turn. */
     struct buffer payloads;
     void (*done)(struct shard_log_read *read);
 };
@@ -172,16 +177,11 @@ struct shard_split {
 };
 
 /* Entries that a replay has read before it applies them. */
-struct shard_ahead_item {
-    raft_term term;
-    size_t payload_end;
-};
-
 struct shard_ahead {
     raft_index first_index;
     uint32_t count;
     uint32_t capacity;
-    struct shard_ahead_item *items;
+    struct shard_read_entry *items;
     struct buffer payloads;
 };
 
@@ -560,6 +560,10 @@ void shard__replicate_deinit(struct shard *shard);
 void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t send_count);
 void shard__send_what_is_durable(struct shard *shard);
 void shard__cancel_reads(struct shard *shard);
+/* What the read has; whoever began it frees the rest. */
+void shard__log_read_deinit(struct shard_log_read *read);
+/* The payload of entry i of those that it has; borrowed. */
+struct bytes shard__log_read_payload(const struct shard_log_read *read, uint32_t i);
 
 /* ---- shard_snapshot.c, shard_install.c ------------------------------------------------------- */
 

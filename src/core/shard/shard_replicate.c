@@ -104,6 +104,8 @@ struct append_read {
 
 _Static_assert(RAFT_APPEND_ENTRY_COUNT_MAX <= SHARD_LOG_READ_COUNT_MAX,
                "an append is read at once");
+_Static_assert(sizeof(struct append_read) <= 640,
+               "a leader of thousands of shards has some for each member that lags");
 
 /* One message of an append: entries `from` .. `from + count` (positions in the append). */
 struct part {
@@ -170,6 +172,15 @@ static void send_from_memory(struct shard *shard, const struct raft_message *mes
     send_part(shard, &part);
 }
 
+static void send_at_once(struct shard *shard, const struct raft_message *message)
+{
+    if (message->entry_count == 0) {
+        send_bare(shard, message);
+    } else {
+        send_from_memory(shard, message);
+    }
+}
+
 static void send_what_was_read(struct shard *shard, const struct append_read *append)
 {
     const struct shard_log_read *read = &append->read;
@@ -178,9 +189,8 @@ static void send_what_was_read(struct shard *shard, const struct append_read *ap
     part.count = 0;
     uint64_t size_bytes = 0;
     for (uint32_t i = 0; i < read->entry_count; i++) {
-        size_t start = i == 0 ? 0 : read->ends[i - 1];
-        add_to_part(shard, &part, &size_bytes, read->terms[i],
-                    bytes_make(read->payloads.data + start, read->ends[i] - start));
+        add_to_part(shard, &part, &size_bytes, read->entries[i].term,
+                    shard__log_read_payload(read, i));
     }
     send_part(shard, &part);
 }
@@ -199,10 +209,22 @@ static struct append_read *read_of(const struct shard *shard, raft_node node)
     return NULL;
 }
 
+void shard__log_read_deinit(struct shard_log_read *read)
+{
+    memory_free(read->entries);
+    buffer_deinit(&read->payloads);
+}
+
+struct bytes shard__log_read_payload(const struct shard_log_read *read, uint32_t i)
+{
+    size_t start = i == 0 ? 0 : read->entries[i - 1].payload_end;
+    return bytes_make(read->payloads.data + start, read->entries[i].payload_end - start);
+}
+
 static void free_read(struct append_read *read)
 {
     list_remove(&read->link);
-    buffer_deinit(&read->read.payloads);
+    shard__log_read_deinit(&read->read);
     memory_free(read);
 }
 
@@ -243,9 +265,13 @@ static raft_index drop_waiting(struct shard *shard, raft_node node, raft_index i
 static void send_behind_reads(struct shard *shard, const struct raft_message *message)
 {
     (void)drop_waiting(shard, message->to, message->index, UINT64_MAX);
+    bool is_first = read_of(shard, message->to) == NULL;
+    if (is_first && is_in_memory(shard, message)) {
+        send_at_once(shard, message); /* It stood behind what was dropped. */
+        return;
+    }
     struct append_read *read = memory_allocate_zeroed(1, sizeof *read);
     read->message = *message;
-    bool is_first = read_of(shard, message->to) == NULL;
     list_push_back(&shard->log_reads, &read->link);
     if (is_first) {
         start_read(shard, read);
@@ -259,13 +285,16 @@ void shard_log_read_run(struct shard_log_read *read, struct wal *wal)
     if (wal_get_shard_state(wal, id, &state)) {
         read->readable_index = state.first_index != 0 ? state.first_index : state.last_index + 1;
     }
+    ASSERT(read->wished_count > 0 && read->wished_count <= SHARD_LOG_READ_COUNT_MAX);
+    read->entries = memory_allocate(read->wished_count * sizeof read->entries[0]);
     for (uint32_t i = 0; i < read->wished_count; i++) {
-        read->status = wal_read(wal, id, read->first_index + i, &read->terms[i], &read->payloads,
-                                &read->failure);
+        struct shard_read_entry *entry = &read->entries[i];
+        read->status =
+            wal_read(wal, id, read->first_index + i, &entry->term, &read->payloads, &read->failure);
         if (read->status != 0) {
             break; /* What could not be read is asked for again. */
         }
-        read->ends[i] = read->payloads.size_bytes;
+        entry->payload_end = read->payloads.size_bytes;
         read->entry_count++;
         if (read->payloads.size_bytes >= READ_SIZE_BYTES_SOFT_MAX) {
             break;
@@ -298,7 +327,7 @@ static void go_on(struct shard *shard, raft_node node)
             start_read(shard, read);
             return;
         }
-        send_from_memory(shard, &read->message);
+        send_at_once(shard, &read->message);
         free_read(read);
     }
 }
@@ -372,10 +401,8 @@ void shard__send(struct shard *shard, const struct raft_send *sends, uint32_t se
             send_bare(shard, message);
         } else if (read_of(shard, message->to) != NULL || !is_in_memory(shard, message)) {
             send_behind_reads(shard, message);
-        } else if (message->entry_count == 0) {
-            send_bare(shard, message);
         } else {
-            send_from_memory(shard, message);
+            send_at_once(shard, message);
         }
     }
 }

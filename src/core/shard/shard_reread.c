@@ -28,7 +28,7 @@ enum { BUSY_RETRY_MS = 5 };
 
 static void free_read(struct shard_log_read *read)
 {
-    buffer_deinit(&read->payloads);
+    shard__log_read_deinit(read);
     memory_free(read);
 }
 
@@ -92,8 +92,7 @@ static void take_payload(struct shard_log_read *read, uint32_t i, struct buffer 
         *payload = taken;
         return;
     }
-    size_t begin = i == 0 ? 0 : read->ends[i - 1];
-    buffer_append(payload, bytes_make(read->payloads.data + begin, read->ends[i] - begin));
+    buffer_append(payload, shard__log_read_payload(read, i));
 }
 
 int shard__reread_take(struct shard *shard, struct shard_entry *entry, struct error *error)
@@ -107,13 +106,13 @@ int shard__reread_take(struct shard *shard, struct shard_entry *entry, struct er
         return read->status;
     }
     raft_term term = raft_entry_term(shard->raft, entry->index);
-    if (term != 0 && read->terms[i] != term) { /* 0: of too many terms ago. */
+    if (term != 0 && read->entries[i].term != term) { /* 0: of too many terms ago. */
         return error_say(error, ERROR_CORRUPT,
                          "shard %u: entry %llu of the log is of term %llu, and was of term %llu",
                          shard->options.id, (unsigned long long)entry->index,
-                         (unsigned long long)read->terms[i], (unsigned long long)term);
+                         (unsigned long long)read->entries[i].term, (unsigned long long)term);
     }
-    entry->term = read->terms[i];
+    entry->term = read->entries[i].term;
     take_payload(read, i, &entry->payload);
     shard->statistics.reread_count++;
     if (i + 1 == read->entry_count && read->status == 0) {
