@@ -21,8 +21,8 @@
  *   I5. A reply goes to the request that it answers, or nowhere.
  *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways (more is refused
  *       with -EBUSY, but for what is bounded by whoever asks: is_bounded), by guest_size_bytes_max for each
- *       other node (which is told beforehand) and half as much again for requests that release what others
- *       wait for (does_release), which also go before those of other sessions. Else those that wait could
+ *       other node (which is told beforehand), or one request that is larger, and half as much again, in any case,
+ *       for requests that release what others wait for (does_release), which also go before those of other sessions. Else those that wait could
  *       fill all of it, and wait for ever for steps of the transaction that holds their keys. Replies to another
  *       node are bounded by reply_size_bytes_max and one, but for those of a kilobyte at most.
  *   I7. A message that is malformed changes nothing.

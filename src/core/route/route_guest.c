@@ -11,6 +11,7 @@
  * come again, of the others nobody knows what became of them. */
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 #include "core/route/route_internal.h"
 
@@ -462,8 +463,10 @@ static void accept(struct guest *guest, const struct route_message *message,
     request->refusal_count = session->refusal_count;
     request->returned_count = session->returned_count;
     request->until_ms = route__now_ms(route) + wire->patience_ms;
+    /* One that is larger than the room takes all of it: there is room beside it still for what releases others. */
     request->size_bytes =
-        route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + wire->arguments.size_bytes);
+        number_min(route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + wire->arguments.size_bytes),
+                   route->options.guest_size_bytes_max);
     guest->size_bytes += request->size_bytes;
     list_init(&request->link);
     request->request = (struct shard_request){

@@ -249,7 +249,9 @@ struct route_place {
     uint64_t sent_number;     /* messages so far, */
     uint64_t reply_number;    /* replies so far, */
     uint64_t room_bytes;      /* what the other side keeps, */
-    uint64_t sent_size_bytes; /* and what of it is used. */
+    uint64_t sent_size_bytes; /* what of it is used, */
+    uint64_t
+        sent_release_size_bytes; /* and what beside it, by requests that release what others wait for. */
     uint64_t heard_at_ms;
     bool is_asked_for_word;
     bool is_choked;           /* The host could not send. */
@@ -398,6 +400,13 @@ void route__return(struct route_held *held);
 void route__lines_destroy(struct route_place *place);
 
 /* ---- route_send.c ---------------------------------------------------------------------------- */
+
+/* What the other side keeps of such requests. */
+static inline uint64_t *route__sent_size_bytes(struct route_place *place,
+                                               const struct route_held *held)
+{
+    return held->request->does_release ? &place->sent_release_size_bytes : &place->sent_size_bytes;
+}
 
 /* LOCAL: submit what waits. GRANTED: send it. */
 void route__dispatch(struct route_place *place, uint64_t now_ms);

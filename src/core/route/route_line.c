@@ -196,7 +196,7 @@ static void unsend(struct route_held *held)
     held->is_sent = false;
     list_remove(&held->link);
     route__table_remove(&place->sent, &held->by_sequence);
-    place->sent_size_bytes -= size_of(held);
+    *route__sent_size_bytes(place, held) -= size_of(held);
     bool is_plain = !route__is_logged(held);
     if (is_plain) {
         route__keys_remove(&line->sent_reads, held->request->order_key);
@@ -344,6 +344,7 @@ void route__take_back(struct route_place *place)
         route__line_ready(line);
     }
     place->sent_size_bytes = 0;
+    place->sent_release_size_bytes = 0;
     ASSERT(place->sent.item_count == 0);
 }
 

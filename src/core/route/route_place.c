@@ -31,7 +31,7 @@ static void leave(struct route_place *place)
     place->node = 0;
     place->grant = 0;
     place->is_choked = false;
-    ASSERT(place->sent_size_bytes == 0);
+    ASSERT(place->sent_size_bytes == 0 && place->sent_release_size_bytes == 0);
 }
 
 void route__place_leave_later(struct route_place *place, uint64_t now_ms)

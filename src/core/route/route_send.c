@@ -232,7 +232,7 @@ static void take(struct route_place *place, struct route_held *held, uint64_t no
     list_push_back(&line->sent, &held->link);
     held->is_sent = true;
     route__table_add(&place->sent, request->sequence, &held->by_sequence);
-    place->sent_size_bytes += route__charge(held->encoded_size_bytes);
+    *route__sent_size_bytes(place, held) += route__charge(held->encoded_size_bytes);
     if (held->is_write) {
         route__keys_remove(&line->waiting_writes, request->order_key);
     } else if (!held->is_logged) {
@@ -250,7 +250,7 @@ static void put_back(struct route_place *place, struct route_held *held)
         route__keys_remove(&line->sent_reads, held->request->order_key);
     }
     held->is_logged &= held->is_in_doubt;
-    place->sent_size_bytes -= route__charge(held->encoded_size_bytes);
+    *route__sent_size_bytes(place, held) -= route__charge(held->encoded_size_bytes);
     route__table_remove(&place->sent, &held->by_sequence);
     held->is_sent = false;
     list_remove(&held->link);
@@ -259,8 +259,9 @@ static void put_back(struct route_place *place, struct route_held *held)
     route__line_ready(line);
 }
 
-static bool is_full(const struct route_place *place, const struct route_held *held,
-                    uint32_t batch_count, uint64_t batch_size_bytes)
+/* I6. Whatever is under way, also one request that is larger than the room: it may wait for what releases it. */
+static bool is_full(struct route_place *place, const struct route_held *held, uint32_t batch_count,
+                    uint64_t batch_size_bytes)
 {
     if (batch_count == ROUTE__BATCH_COUNT_MAX) {
         return true;
@@ -269,12 +270,9 @@ static bool is_full(const struct route_place *place, const struct route_held *he
                                place->route->options.message_size_bytes_max) {
         return true;
     }
-    uint64_t room = place->room_bytes;
-    if (held->request->does_release) {
-        room += room / 2; /* I6 */
-    }
-    return place->sent_size_bytes > 0 &&
-           place->sent_size_bytes + route__charge(held->encoded_size_bytes) > room;
+    uint64_t room = held->request->does_release ? place->room_bytes / 2 : place->room_bytes;
+    uint64_t sent_size_bytes = *route__sent_size_bytes(place, held);
+    return sent_size_bytes > 0 && sent_size_bytes + route__charge(held->encoded_size_bytes) > room;
 }
 
 /* Those of a message are for the same slots. */
