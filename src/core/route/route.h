@@ -21,8 +21,9 @@
  *   I5. A reply goes to the request that it answers, or nowhere.
  *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways (more is refused
  *       with -EBUSY, but for what is bounded by whoever asks: is_bounded), by guest_size_bytes_max for each
- *       other node (which is told beforehand), or one request that is larger, and half as much again, in any case,
- *       for requests that release what others wait for (does_release), which also go before those of other sessions. Else those that wait could
+ *       other node (which is told beforehand), or half of that and one request that is larger, whose turn comes
+ *       before that of those behind it; and half as much again, in any case, for requests that release what others
+ *       wait for (does_release), which also go before those of other sessions. Else those that wait could
  *       fill all of it, and wait for ever for steps of the transaction that holds their keys. Replies to another
  *       node are bounded by reply_size_bytes_max and one, but for those of a kilobyte at most.
  *   I7. A message that is malformed changes nothing.
@@ -226,7 +227,7 @@ struct route_options {
     uint32_t deadline_ms;          /* 30000. */
     uint64_t held_size_bytes_max;  /* 64 MiB: requests kept for this node's gateways. */
     uint64_t guest_size_bytes_max; /* 8 MiB: requests, and replies, of each other node. One that is
-                                      larger goes when it is alone. */
+                                      larger goes beside half of that. */
     /* 64 MiB: replies to another node, of all shards, that wait to be sent. While there are more its requests
      * wait; what replicas answer then all the same is not kept if it is long: a plain read is asked again, with
      * those of its session behind it; of what went through the log the outcome is unknown. */

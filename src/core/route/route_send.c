@@ -259,20 +259,33 @@ static void put_back(struct route_place *place, struct route_held *held)
     route__line_ready(line);
 }
 
-/* I6. Whatever is under way, also one request that is larger than the room: it may wait for what releases it. */
+/* Than all that the other side keeps of others. */
+static bool is_larger(const struct route_place *place, const struct route_held *held)
+{
+    return route__charge(held->encoded_size_bytes) > place->room_bytes;
+}
+
+/* I6. What releases goes beside whatever is under way, which may wait for it. One that is larger goes beside so much
+ * that it need not wait for the last of those that are, of which one may wait for long. */
+static bool has_room(struct route_place *place, const struct route_held *held)
+{
+    bool does_release = held->request->does_release;
+    uint64_t room = does_release ? place->room_bytes / 2 : place->room_bytes;
+    uint64_t sent_size_bytes = *route__sent_size_bytes(place, held);
+    if (!does_release && is_larger(place, held)) {
+        return sent_size_bytes <= room / 2;
+    }
+    return sent_size_bytes == 0 ||
+           sent_size_bytes + route__charge(held->encoded_size_bytes) <= room;
+}
+
 static bool is_full(struct route_place *place, const struct route_held *held, uint32_t batch_count,
                     uint64_t batch_size_bytes)
 {
-    if (batch_count == ROUTE__BATCH_COUNT_MAX) {
-        return true;
-    }
-    if (batch_count > 0 && batch_size_bytes + held->encoded_size_bytes >
-                               place->route->options.message_size_bytes_max) {
-        return true;
-    }
-    uint64_t room = held->request->does_release ? place->room_bytes / 2 : place->room_bytes;
-    uint64_t sent_size_bytes = *route__sent_size_bytes(place, held);
-    return sent_size_bytes > 0 && sent_size_bytes + route__charge(held->encoded_size_bytes) > room;
+    bool is_message_full = batch_count == ROUTE__BATCH_COUNT_MAX ||
+                           (batch_count > 0 && batch_size_bytes + held->encoded_size_bytes >
+                                                   place->route->options.message_size_bytes_max);
+    return is_message_full || !has_room(place, held);
 }
 
 /* Those of a message are for the same slots. */
@@ -299,11 +312,11 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
         }
         for (struct route_held *held; (held = next_to_send(place, line)) != NULL;) {
             if (is_full(place, held, count, size_bytes)) {
-                if (!held->request->does_release) {
+                if (!held->request->does_release && !is_larger(place, held)) {
                     list_remove(member);
                     list_push_back(&place->ready, member); /* The others' turn. */
                 }
-                return count;
+                return count; /* One that is larger stays in front, or it would never have its turn. */
             }
             take(place, held, now_ms);
             size_bytes += held->encoded_size_bytes;
