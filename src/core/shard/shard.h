@@ -429,8 +429,8 @@ struct shard_options {
     uint64_t store_size_bytes;
     uint32_t store_delay_ms;
     /* Payload of entries that are not applied: above, -EBUSY; of all shards that share the account,
-     * if there is one. A shard goes on with one command, and with half of its even part, whatever the
-     * others have: one whose group has no quorum must not hold them up. */
+     * if there is one. A command that is larger than half goes beside half. A shard goes on with one command, and with
+     * half of its even part, whatever the others have: one whose group has no quorum must not hold them up. */
     uint64_t in_flight_size_bytes_max;
     struct shard_account *account; /* NULL: there is none. */
     /* Of a replica that does not lead: where more than that waits to be applied, together as above, and more

@@ -569,12 +569,17 @@ void shard__resume_locked(struct shard *shard)
     }
 }
 
-/* Would too much be in flight with so much more? */
+/* Would too much be in flight with so much more? What is a large part of all that may be goes beside half of it: where
+ * others come all the time, it would never find less. */
 static bool is_too_much(struct shard *shard, uint64_t size_bytes)
 {
     uint64_t most = shard->options.in_flight_size_bytes_max;
     shard__account(shard);
-    return shard->in_flight_size_bytes > 0 && shard__is_beyond(shard, size_bytes, most, most / 2);
+    if (shard->in_flight_size_bytes == 0) {
+        return false;
+    }
+    return size_bytes > most / 2 ? shard__is_beyond(shard, 0, most / 2, most / 4)
+                                 : shard__is_beyond(shard, size_bytes, most, most / 2);
 }
 
 /* Refuse a write before anything changes; 0: it may go on. SHARD_ANSWERED is said by the window. */

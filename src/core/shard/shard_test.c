@@ -222,6 +222,37 @@ static void others_do_not_hold_it_up(void **state)
     shard__world_destroy(world);
 }
 
+/* A command that is larger than what may be under way need not wait until nothing is: where there are always others,
+ * it never would be. */
+static void a_larger_command_has_its_turn(void **state)
+{
+    enum { MOST = 1 << 20 };
+    static char larger[MOST + 1];
+    memset(larger, 'v', MOST);
+    for (int is_shared = 0; is_shared <= 1; is_shared++) {
+        struct shard__world *world = shard__world_create();
+        struct shard_account account = {0};
+        shard_close(world->shard);
+        world->account = is_shared ? &account : NULL;
+        shard__world_start(world, true);
+        shard__world_settle(world);
+        struct shard_session session;
+        shard_session_init(&session);
+        struct shard__client clients[4];
+        const char *const values[4] = {"1", larger, larger, "2"};
+        const int expected[4] = {SHARD_PENDING, SHARD_PENDING, -EBUSY, -EBUSY};
+        for (uint32_t i = 0; i < 4; i++) {
+            assert_int_equal(
+                shard__world_submit(world, &clients[i], &session, OPCODE_SET, "a", values[i]),
+                expected[i]);
+        }
+        shard__world_settle(world);
+        shard__world_expect(&clients[0], "+OK\r\n");
+        shard__world_expect(&clients[1], "+OK\r\n");
+        shard__world_destroy(world);
+    }
+}
+
 static raft_index last_index_of(const struct shard *shard)
 {
     struct shard_statistics statistics;
@@ -683,6 +714,7 @@ int main(void)
         cmocka_unit_test(a_restart_applies_each_entry_once),
         cmocka_unit_test(a_log_that_lost_entries_is_refused),
         cmocka_unit_test(others_do_not_hold_it_up),
+        cmocka_unit_test(a_larger_command_has_its_turn),
         cmocka_unit_test(others_set_the_pace),
         cmocka_unit_test(a_log_that_ends_elsewhere_is_void),
         cmocka_unit_test(a_cold_expired_read_keeps_its_place),
