@@ -360,6 +360,15 @@ static bool may_go_direct(const struct route_place *place, const struct shard_se
            (session->route.local_count == 0 || session->route.local_epoch == place->local_epoch);
 }
 
+/* I6. One that is a large part of it is kept beside half, or it would have to wait until nothing else is kept. */
+static bool has_room(const struct route *route, uint64_t size_bytes)
+{
+    uint64_t most = route->options.held_size_bytes_max;
+    uint64_t held_size_bytes = route->statistics.held_size_bytes;
+    return size_bytes > most / 2 ? held_size_bytes <= most / 2
+                                 : held_size_bytes + size_bytes <= most;
+}
+
 static int keep(struct route_place *place, struct shard_request *request)
 {
     struct route *route = place->route;
@@ -371,8 +380,7 @@ static int keep(struct route_place *place, struct shard_request *request)
         return -E2BIG;
     }
     size = route__charge(ROUTE__REQUEST_HEAD_SIZE_BYTES + size);
-    if (route->statistics.held_count > 0 && !request->is_bounded &&
-        route->statistics.held_size_bytes + size > route->options.held_size_bytes_max) {
+    if (!request->is_bounded && !has_room(route, size)) {
         PROBE("route.held_full");
         route->statistics.busy_count++;
         return -EBUSY;

@@ -19,13 +19,14 @@
  *   I4. ERROR_NOT_LEADER and every other refusal mean that the request had no effect and will have
  *       none. What may have had an effect ends with its reply or with ERROR_OUTCOME_UNKNOWN.
  *   I5. A reply goes to the request that it answers, or nowhere.
- *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways (more is refused
- *       with -EBUSY, but for what is bounded by whoever asks: is_bounded), by guest_size_bytes_max for each
- *       other node (which is told beforehand), or half of that and one request that is larger, whose turn comes
- *       before that of those behind it; and half as much again, in any case, for requests that release what others
- *       wait for (does_release), which also go before those of other sessions. Else those that wait could
- *       fill all of it, and wait for ever for steps of the transaction that holds their keys. Replies to another
- *       node are bounded by reply_size_bytes_max and one, but for those of a kilobyte at most.
+ *   I6. What is kept is bounded: by held_size_bytes_max for this node's gateways, or half of that and one request
+ *       that is larger (more is refused with -EBUSY, but for what is bounded by whoever asks: is_bounded); by
+ *       guest_size_bytes_max for each other node (which is told beforehand), or half of that and one request that
+ *       is larger, whose turn comes before that of those behind it; and half as much again, in any case, for
+ *       requests that release what others wait for (does_release), which also go before those of other sessions.
+ *       Else those that wait could fill all of it, and wait for ever for steps of the transaction that holds their
+ *       keys. Replies to another node are bounded by reply_size_bytes_max and one, but for those of a kilobyte at
+ *       most.
  *   I7. A message that is malformed changes nothing.
  *
  * ---- Streams ----
