@@ -237,6 +237,16 @@ static int fake_read(void *context, struct env_file *file, uint64_t offset, void
     return 0;
 }
 
+static void write_bytes(struct content *content, size_t offset, struct bytes bytes)
+{
+    if (bytes.size_bytes > 0) {
+        size_t first = offset / SECTOR_SIZE_BYTES;
+        size_t last = (offset + bytes.size_bytes - 1) / SECTOR_SIZE_BYTES;
+        memcpy(content->current + offset, bytes.data, bytes.size_bytes);
+        memset(content->is_dirty + first, true, last - first + 1);
+    }
+}
+
 static int fake_write(void *context, struct env_file *file, uint64_t offset,
                       const struct bytes *pieces, uint32_t piece_count, struct error *error)
 {
@@ -245,11 +255,11 @@ static int fake_write(void *context, struct env_file *file, uint64_t offset,
     int status = count_operation(disk, "write", error);
     uint64_t limit = status == 0 ? UINT64_MAX : random_below(&disk->random, 16384);
     for (uint32_t i = 0; i < piece_count; i++) {
-        for (size_t k = 0; k < pieces[i].size_bytes && limit > 0; k++, limit--, offset++) {
-            ASSERT(offset < FILE_SIZE_BYTES_MAX);
-            file->content->current[offset] = pieces[i].data[k];
-            file->content->is_dirty[offset / SECTOR_SIZE_BYTES] = true;
-        }
+        size_t size = pieces[i].size_bytes < limit ? pieces[i].size_bytes : (size_t)limit;
+        ASSERT(offset + size <= FILE_SIZE_BYTES_MAX);
+        write_bytes(file->content, (size_t)offset, bytes_make(pieces[i].data, size));
+        offset += size;
+        limit -= size;
     }
     if (offset > file->content->size_bytes) {
         file->content->size_bytes = (size_t)offset;

@@ -64,6 +64,7 @@ struct model {
     raft_index lost_index[MODEL_SHARD_COUNT];
     uint32_t loss_count;
     uint8_t *payloads[MODEL_RECORD_COUNT_MAX]; /* Borrowed by the log until it wrote. */
+    uint32_t payload_count;                    /* Behind these there is none. */
     char complaint[400];
 };
 
@@ -188,10 +189,11 @@ static int model_open(struct model *model, bool is_read_only, struct error *erro
 
 static void model_free_payloads(struct model *model)
 {
-    for (uint32_t i = 0; i < MODEL_RECORD_COUNT_MAX; i++) {
+    for (uint32_t i = 0; i < model->payload_count; i++) {
         memory_free(model->payloads[i]);
         model->payloads[i] = NULL;
     }
+    model->payload_count = 0;
 }
 
 static void model_close(struct model *model)
@@ -491,6 +493,7 @@ static void model_append(struct model *model)
     uint8_t *payload = memory_allocate(record->size_bytes + 1);
     fill(payload, record->seed, record->size_bytes);
     model->payloads[model->record_count++] = payload;
+    model->payload_count = model->record_count;
     struct wal_record appended = {
         .kind = record->kind,
         .shard = shard,
