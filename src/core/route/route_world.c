@@ -622,6 +622,7 @@ void world_destroy(struct world *world)
     }
     route__world_network_deinit(world);
     memory_free(world->effects);
+    memory_free(world->identities);
     memory_free(world->calls);
     memory_free(world->session_ordinals);
     memory_free(world);

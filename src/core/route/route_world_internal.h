@@ -63,6 +63,8 @@ struct world_entry {
     bool has_snapshot; /* Elsewhere: of the position that it reads. */
     uint64_t snapshot;
     uint64_t token;
+    uint64_t origin; /* As it came: the request may be gone. */
+    uint64_t sequence;
     struct bytes arguments[2];
 };
 
@@ -74,10 +76,12 @@ struct world_replica {
     struct list entries; /* In the order of submission. */
 };
 
-struct world_effect {
-    uint64_t token;
-    uint64_t origin;
+/* What came of the writes of an identity. */
+struct world_identity {
+    uint64_t origin; /* 0: nothing is here. */
     uint64_t sequence;
+    uint64_t position;                       /* Of the newest effect; 0: none. */
+    uint32_t entry_counts[WORLD_NODE_COUNT]; /* What replicas keep of them. */
 };
 
 struct world_packet {
@@ -130,9 +134,12 @@ struct world {
     bool is_full;
     bool is_busy;
 
-    struct world_effect *effects; /* The log; position 1 is the first. */
+    uint64_t *effects; /* The log: tokens of requests, 0 for a split. Position 1 is the first. */
     uint64_t effect_count;
     uint64_t effect_capacity;
+    struct world_identity *identities; /* By hash; others come behind. At least half is empty. */
+    uint64_t identity_count;
+    uint64_t identity_capacity; /* A power of two. */
     uint64_t answered_position;
     uint64_t split_positions[WORLD_SPLIT_COUNT_MAX];
     uint32_t split_count;

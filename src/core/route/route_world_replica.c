@@ -17,11 +17,53 @@ static void grow_effects(struct world *world)
     }
 }
 
+/* Where it is, or would be. */
+static struct world_identity *identity_of(const struct world *world, uint64_t origin,
+                                          uint64_t sequence)
+{
+    uint64_t mask = world->identity_capacity - 1;
+    uint64_t place = (origin ^ sequence) * UINT64_C(0x9e3779b97f4a7c15) >> 32 & mask;
+    struct world_identity *identity = &world->identities[place];
+    while (identity->origin != 0 &&
+           (identity->origin != origin || identity->sequence != sequence)) {
+        place = (place + 1) & mask;
+        identity = &world->identities[place];
+    }
+    return identity;
+}
+
+static void grow_identities(struct world *world)
+{
+    struct world_identity *old = world->identities;
+    uint64_t old_capacity = world->identity_capacity;
+    world->identity_capacity = old_capacity == 0 ? 1024 : old_capacity * 2;
+    world->identities = memory_allocate_zeroed(world->identity_capacity, sizeof *old);
+    for (uint64_t i = 0; i < old_capacity; i++) {
+        if (old[i].origin != 0) {
+            *identity_of(world, old[i].origin, old[i].sequence) = old[i];
+        }
+    }
+    memory_free(old);
+}
+
+static struct world_identity *make_identity(struct world *world, uint64_t origin, uint64_t sequence)
+{
+    if (world->identity_count * 2 >= world->identity_capacity) {
+        grow_identities(world);
+    }
+    struct world_identity *identity = identity_of(world, origin, sequence);
+    if (identity->origin == 0) {
+        world->identity_count++;
+        *identity = (struct world_identity){.origin = origin, .sequence = sequence};
+    }
+    return identity;
+}
+
 static void append_effect(struct world *world, const struct shard_request *request, uint64_t token)
 {
     grow_effects(world);
-    world->effects[world->effect_count++] =
-        (struct world_effect){token, request->origin, request->sequence};
+    world->effects[world->effect_count++] = token;
+    make_identity(world, request->origin, request->sequence)->position = world->effect_count;
     struct world_call *call = &world->calls[token - 1];
     if (call->effect_position != 0) {
         route__world_fail(world, "request %llu took effect twice, at %llu and %llu",
@@ -81,17 +123,11 @@ static bool is_forgotten(struct world *world, const struct shard_request *reques
 /* The position of what took effect under this identity, as far as the window reaches; or 0. */
 static uint64_t window_find(struct world *world, const struct shard_request *request)
 {
-    if (is_forgotten(world, request)) {
+    if (is_forgotten(world, request) || world->identity_count == 0) {
         return 0;
     }
-    for (uint64_t position = world->effect_count; position > route__world_window_start(world);
-         position--) {
-        const struct world_effect *effect = &world->effects[position - 1];
-        if (effect->origin == request->origin && effect->sequence == request->sequence) {
-            return position;
-        }
-    }
-    return 0;
+    uint64_t position = identity_of(world, request->origin, request->sequence)->position;
+    return position > route__world_window_start(world) ? position : 0;
 }
 
 static void write_reply(struct buffer *target, uint64_t token, uint64_t position)
@@ -112,6 +148,11 @@ static struct world_entry *entry_create(struct world_node *node, struct shard_re
     entry->token = endian_get_u64_le(request->command.arguments[0].data);
     entry->arguments[0] = bytes_make(&entry->token, sizeof entry->token);
     entry->arguments[1] = bytes_make(entry + 1, padding.size_bytes);
+    if (request->is_write) {
+        entry->origin = request->origin;
+        entry->sequence = request->sequence;
+        make_identity(node->world, entry->origin, entry->sequence)->entry_counts[node->index]++;
+    }
     request->copy = entry;
     request->command.arguments = NULL; /* Nobody needs the borrowed ones any more. */
     list_init(&entry->link);
@@ -120,13 +161,21 @@ static struct world_entry *entry_create(struct world_node *node, struct shard_re
     return entry;
 }
 
+static void entry_remove(struct world_node *node, struct world_entry *entry)
+{
+    list_remove(&entry->link);
+    if (entry->origin != 0) {
+        identity_of(node->world, entry->origin, entry->sequence)->entry_counts[node->index]--;
+    }
+}
+
 static void finish_alone(struct world_node *node, struct world_entry *entry, int status,
                          uint64_t position)
 {
     struct shard_request *request = entry->request;
     struct shard_session *session = request->session;
     node->is_touched = true;
-    list_remove(&entry->link);
+    entry_remove(node, entry);
     session->pending_count -= entry->state != ENTRY_WAITING;
     if (entry->state == ENTRY_ELSEWHERE) {
         session->is_alone = false;
@@ -261,17 +310,12 @@ static int look_up(struct world_node *node, struct shard_request *request,
 {
     struct world *world = node->world;
     ASSERT(request->origin != 0 && request->sequence != 0);
-    LIST_EACH(member, next, &node->replica.entries)
-    {
-        const struct shard_request *other = LIST_ITEM(member, struct world_entry, link)->request;
-        if (other->is_write && other->origin == request->origin &&
-            other->sequence == request->sequence) {
-            return -EBUSY;
-        }
+    if (make_identity(world, request->origin, request->sequence)->entry_counts[node->index] > 0) {
+        return -EBUSY;
     }
     uint64_t position = window_find(world, request);
     if (position != 0) {
-        write_reply(reply->target, world->effects[position - 1].token, position);
+        write_reply(reply->target, world->effects[position - 1], position);
         return SHARD_ANSWERED;
     }
     if (request->is_retry && is_forgotten(world, request)) {
@@ -322,7 +366,7 @@ static int submit(struct world_node *node, struct shard_request *request, const 
     } else if (start(node, entry)) {
         session->pending_count--;
         write_reply(reply->target, entry->token, world->effect_count);
-        list_remove(&entry->link);
+        entry_remove(node, entry);
         request->copy = NULL;
         memory_free(entry);
         return SHARD_ANSWERED;
@@ -444,8 +488,9 @@ void route__world_replica_drop(struct world_node *node)
 {
     LIST_EACH(member, next, &node->replica.entries)
     {
-        list_remove(member);
-        memory_free(LIST_ITEM(member, struct world_entry, link));
+        struct world_entry *entry = LIST_ITEM(member, struct world_entry, link);
+        entry_remove(node, entry);
+        memory_free(entry);
     }
     node->replica.does_lead = false;
     node->replica.leader = 0;
@@ -502,7 +547,7 @@ static void step_down(struct world_node *node)
 static void append_split(struct world *world)
 {
     grow_effects(world);
-    world->effects[world->effect_count++] = (struct world_effect){0};
+    world->effects[world->effect_count++] = 0;
     world->split_positions[world->split_count++] = world->effect_count;
     TRACE("world.split", world->split_count, world->effect_count, 0, 0);
 }
