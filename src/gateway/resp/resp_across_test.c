@@ -14,7 +14,7 @@
 
 #include "gateway/resp/resp_world.h"
 
-enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, SMALL = 256 * 1024, WAIT_MS_MAX = 8000 };
+enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, SMALL = 256 * 1024, WAIT_MS_MAX = 30000 };
 
 #define BROKEN "-UNKNOWN the transaction is committed, and a shard has lost its part\r\n"
 #define LOST "-UNKNOWN the transaction is committed, its replies were lost\r\n"

@@ -14,7 +14,7 @@
 
 #include "gateway/resp/resp_world.h"
 
-enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, VALUE_COUNT = 63, WAIT_MS_MAX = 8000 };
+enum { SHARD_COUNT = 16, MEBIBYTE = 1024 * 1024, VALUE_COUNT = 63, WAIT_MS_MAX = 30000 };
 
 #define LOST "-UNKNOWN the transaction is committed, its replies were lost\r\n"
 

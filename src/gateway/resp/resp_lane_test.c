@@ -18,7 +18,14 @@
 #include "gateway/resp/resp_world.h"
 
 /* Slots: b 3300, c 7365, d 11298, a 15495. */
-enum { SHARD_COUNT = 16, SHARD_OF_A = 16, SHARD_OF_B = 4, SHARD_OF_C = 8, QUIET_MS = 20 };
+enum {
+    SHARD_COUNT = 16,
+    SHARD_OF_A = 16,
+    SHARD_OF_B = 4,
+    SHARD_OF_C = 8,
+    QUIET_MS = 20,
+    WAIT_MS_MAX = 60000
+};
 
 #define COMMITTED "-UNKNOWN the transaction is committed, its replies were lost\r\n"
 
@@ -339,6 +346,19 @@ static void test_moved_beside_others(void **state)
 
 /* ---- Ends and bounds ------------------------------------------------------------------------- */
 
+/* Until somebody has written it, who sent that among other requests at once: all of them were read. */
+static void wait_for_c(struct scene *scene)
+{
+    for (int i = 0; i < WAIT_MS_MAX; i++) {
+        world_send(scene->other, BYTES("exists c\r\n"));
+        if (strcmp(world_reply(scene->other, 4), ":1\r\n") == 0) {
+            return;
+        }
+        os_sleep_ms(1);
+    }
+    fail_msg("there is no c");
+}
+
 /* Sessions live until the last answer (the server asserts that none is left). */
 static void test_goes_away(void **state)
 {
@@ -348,7 +368,7 @@ static void test_goes_away(void **state)
         world_hold_shard(scene.world, SHARD_OF_A);
         world_send(scene.client,
                    BYTES("set a 1\r\nset b 2\r\nget a\r\nset c 3\r\nmget a b\r\nset b 9\r\n"));
-        os_sleep_ms(QUIET_MS);
+        wait_for_c(&scene);
         if (round == 0) {
             (void)shutdown(scene.client, SHUT_RDWR);
         } else if (round == 1) {

@@ -20,7 +20,7 @@
 #include "gateway/resp/resp_world.h"
 
 /* Slots: b 3300, c 7365, d 11298, e 15363, a 15495. */
-enum { HALF = 8192, BETWEEN_D_AND_E = 12000, BETWEEN_E_AND_A = 15400, WAIT_MS_MAX = 8000 };
+enum { HALF = 8192, BETWEEN_D_AND_E = 12000, BETWEEN_E_AND_A = 15400, WAIT_MS_MAX = 30000 };
 
 #define FILL "set a 1\r\nset b 2\r\nset c 3\r\nset d 4\r\nset e 5\r\n"
 #define OK5 "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"

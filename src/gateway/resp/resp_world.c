@@ -13,7 +13,7 @@
 #include "base/memory/memory.h"
 #include "base/random/random.h"
 
-enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16, WAIT_MS_MAX = 8000 };
+enum { STRING_COUNT_MAX = 64, SERVER_COUNT_MAX = 4, SPLIT_COUNT_MAX = 16, WAIT_MS_MAX = 30000 };
 
 struct pair {
     struct buffer key;
