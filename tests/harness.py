@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("TUTTI_BINARY", ROOT / "build" / "tutti"))
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 10
+END_SECONDS_MAX = 60
 
 
 class Ports:
@@ -179,6 +180,10 @@ class Node:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"did not stop within {STOP_SECONDS_MAX} s:\n{self.log()[-2000:]}") from None
+
+    def ended(self):
+        """The exit code of a node that ends by itself, however busy the machine is."""
+        return self.process.wait(timeout=END_SECONDS_MAX)
 
     def __enter__(self):
         return self.start()

@@ -158,10 +158,22 @@ def test_who_has_no_replica_does_not_say_that_there_is_nothing(cluster):
     for node in cluster.nodes:
         reader = node.client()
         reader.readonly()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while reader.get("k") != b"v":
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def in_the_end(ask, seconds=180):
+    """What is answered at last. Where much is on its way to others, and the machine is busy, a leader may lose its office."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except redis.RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("mebibytes", [6, 60])
@@ -173,13 +185,13 @@ def test_large_values_reach_every_node(cluster, mebibytes):
     value = bytes(range(256)) * (mebibytes << 12)
     leader = cluster.leader()
     elsewhere = [node for node in cluster.nodes if node is not leader]
-    elsewhere[0].client(socket_timeout=60).set("large", value)
+    in_the_end(lambda: elsewhere[0].client(socket_timeout=60).set("large", value))
     for node in cluster.nodes:
-        assert node.client(socket_timeout=60).get("large") == value
+        assert in_the_end(lambda node=node: node.client(socket_timeout=60).get("large")) == value
     for node in elsewhere:  # What the followers have of it.
         reader = node.client(socket_timeout=60)
         reader.readonly()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while reader.get("large") != value:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -213,7 +225,7 @@ def test_a_leader_dies_and_nothing_is_lost(three):
     assert counters(others[0], 2) == load.acknowledged, "each INCR counts once"
     assert load.longest < 10
     # What happened can be read whether or not all is well; `nodes` says by its exit code that it is not, once the dead one is known for dead.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (code := exit_code(others[0], "nodes")) == 0 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert code == 1 and exit_code(others[0], "audit") == 0
@@ -301,7 +313,7 @@ def test_a_node_that_the_majority_needs_is_not_removed_by_force(three):
     refusal = three.ask("remove", "2", "--force", node=one)
     assert "no majority" in refusal["error"] and "node 2" in refusal["error"], refusal
     assert "error" not in three.ask("remove", "3", "--force", node=one)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(three.ask("nodes", node=one)["nodes"]) != 2:
         assert time.monotonic() < deadline, three.ask("nodes", node=one)
         time.sleep(0.1)
@@ -333,7 +345,7 @@ def stop_before_its_conf(cluster, token, has_failed):
     blocked = node.data / "node.conf.new"
     if has_failed:
         blocked.mkdir()
-        assert node.launch().process.wait(60) == 1
+        assert node.launch().ended() == 1
         assert "node.conf.new" in node.log()
         blocked.rmdir()
     else:
@@ -356,7 +368,7 @@ def test_a_join_that_was_interrupted_is_repeated_with_the_same_token(cluster, ha
     node = stop_before_its_conf(cluster, cluster.ask("token")["token"], has_failed)
     joining = node.data / "tls" / "joining.pem"
     arguments, node.arguments = node.arguments, []
-    assert node.launch().process.wait(60) == 1
+    assert node.launch().ended() == 1
     assert "began to join a cluster" in node.log() and not (node.data / "node.conf").exists()
     node.arguments = arguments
     assert joining.stat().st_mode & 0o777 == 0o600
@@ -397,11 +409,11 @@ def test_clients_that_know_clusters_go_to_the_leader(three):
     plain = other.client().execute_command
     assert plain("SET", "plain", "1") and plain("GET", "plain") == b"1", "who asked for no cluster is not sent away"
     shown = subprocess.run(["redis-cli", "-c", "-p", str(other.redis_port), "SET", "by-cli", "1"], capture_output=True,
-                           text=True, timeout=10, check=False)
+                           text=True, timeout=60, check=False)
     assert shown.stdout.strip() == "OK"
     stale = other.client()
     stale.execute_command("READONLY")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while stale.get("k49") != b"49" and time.monotonic() < deadline:
         time.sleep(0.01)
     assert stale.get("k49") == b"49"
@@ -513,7 +525,7 @@ def test_a_node_alone_with_a_damaged_log_refuses_and_changes_nothing(cluster):
     node.kill()
     segment, content = harm_log(node)
     node.launch()
-    assert node.process.wait(timeout=60) not in (0, None)
+    assert node.ended() not in (0, None)
     assert segment.name in node.log() and "no majority" in node.log(), node.log()[-2000:]
     assert segment.read_bytes() == content
     found = check(node)

@@ -15,7 +15,7 @@ import time
 import pytest
 import redis
 
-from harness import BINARY, ROOT, Node
+from harness import BINARY, ROOT, START_SECONDS_MAX, Node
 
 STOP_SECONDS = 5
 IDLE_RESIDENT_MIB = 40
@@ -37,7 +37,7 @@ def status(node, *words, environment=None):
 def fails_to_start(node, exit_code=1):
     """The last line of its log, which must be the reason."""
     node.launch()
-    assert node.process.wait(timeout=20) == exit_code
+    assert node.ended() == exit_code
     return node.log().strip().splitlines()[-1]
 
 
@@ -54,9 +54,9 @@ def test_a_taken_port_is_named_with_its_flag(make_node, flag):
         message = fails_to_start(node)
     assert "level=error" in message and f"127.0.0.1:{port}" in message and f"--{flag}" in message
     node.launch()  # Nothing of the attempt stands in the way of the next.
-    node.start_deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_SECONDS_MAX
     while not node.answers():
-        assert node.process.poll() is None and time.monotonic() < node.start_deadline, node.log()
+        assert node.process.poll() is None and time.monotonic() < deadline, node.log()
         time.sleep(0.01)
 
 
@@ -347,7 +347,7 @@ def test_status_of_a_full_disk(mounted):
 
 
 def wait_for_verdict(node, start):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not status(node).stdout.startswith(start):
         assert time.monotonic() < deadline, status(node).stdout
         time.sleep(0.05)
@@ -370,7 +370,7 @@ def test_status_of_something_else():
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
             connection.close()
-            assert process.wait(timeout=10) == 1
+            assert process.wait(timeout=60) == 1
             assert "not a tutti" in process.stderr.read()
 
 
@@ -444,7 +444,7 @@ def test_metrics_are_well_formed_and_grow(node):
     client.set("gone", "v", px=1)
     with pytest.raises(redis.ResponseError):
         client.incr("k:0")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     after = metrics(node)
     # Figures and histograms of the log are taken one after the other: at rest they say the same.
     while (after["tutti_keyspace_expired_keys_total"] == 0 or
@@ -529,7 +529,7 @@ def test_health_and_readiness(node):
     code, text = node.get("/readyz")
     assert code == 200 and text.startswith("well: ")
     assert node.get("/nothing")[0] == 404
-    with socket.create_connection(("127.0.0.1", node.admin_port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", node.admin_port), timeout=30) as connection:
         connection.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert b" 405 " in connection.recv(4096).split(b"\r\n")[0]
 
@@ -592,7 +592,7 @@ def test_port_zero_is_told(make_node):
     node = make_node()
     node.redis_port = node.admin_port = 0
     node.launch()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_SECONDS_MAX
     while not (ready := re.search(r"node.ready redis=127.0.0.1:(\d+) admin=127.0.0.1:(\d+)", node.log())):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -624,7 +624,7 @@ def test_stops_within_seconds_with_clients_connected(make_node, reactors):
 
 def test_a_hangup_does_not_stop_it(node):
     node.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "event=node.hangup " not in node.log():
         assert time.monotonic() < deadline and node.process.poll() is None, node.log()
         time.sleep(0.01)

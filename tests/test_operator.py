@@ -189,7 +189,7 @@ def test_who_removes_itself_is_told_so(three):
     node = three.nodes[2]
     shown = tutti(node, "remove", "3", "--force")
     assert (shown.returncode, shown.stderr) == (0, ""), shown
-    assert node.process.wait(20) == 0
+    assert node.ended() == 0
 
 
 @pytest.mark.parametrize("words, said", [(["audit"], "bootstrap"), (["split", "--shard", "1", "--at", "9000"], "")])

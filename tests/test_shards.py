@@ -208,7 +208,7 @@ def test_every_shard_is_told_of(alone, client):
     def keys(text):
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("tutti_replica_keys{"))
 
-    wait_for(lambda: keys(alone.get("/metrics")[1]) == len(KEYS), "all keys in the figures", seconds=5)
+    wait_for(lambda: keys(alone.get("/metrics")[1]) == len(KEYS), "all keys in the figures", seconds=30)
     text = alone.get("/metrics")[1]
     assert text.count("\ntutti_replica_leads{") == 16
     assert f"\ntutti_keyspace_keys {len(KEYS)}" in text
@@ -241,7 +241,7 @@ def wait_for(claim, what, seconds=60):
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def settle(cluster, count=4, nodes=(1, 2, 3), is_spread=True):
+def settle(cluster, count=4, nodes=(1, 2, 3), is_spread=True, seconds=60):
     """`is_spread`: each of them leads something."""
     def is_settled():
         shards = shards_of(cluster)
@@ -250,13 +250,13 @@ def settle(cluster, count=4, nodes=(1, 2, 3), is_spread=True):
                 and all(sorted(each["node"] for each in shard["replicas"] if each["role"] == "voter") == list(nodes)
                         and not shard["is_moving"] for shard in shards)
                 and 0 not in leading and (not is_spread or set(leading) == set(nodes)))
-    wait_for(is_settled, "every shard on every node, led by all of them")
+    wait_for(is_settled, "every shard on every node, led by all of them", seconds)
 
 
 def slots(node):
     """[first, last, port of the leader, ports of the others] for each range."""
     answer = subprocess.run(["redis-cli", "--json", "-3", "-p", str(node.redis_port), "CLUSTER", "SLOTS"],
-                            capture_output=True, text=True, timeout=10, check=True)
+                            capture_output=True, text=True, timeout=60, check=True)
     return [[first, last, *(place[1] for place in places)] for first, last, *places in json.loads(answer.stdout)]
 
 
@@ -292,7 +292,7 @@ def test_clients_that_know_clusters_go_to_each_leader(three):
             assert len(replicas) == 2
         return len(shards) == 4 and len(said) == SLOT_COUNT and all(said[number * SLOT_COUNT // 4] == ports.get(shard["leader"])
                                         for number, shard in enumerate(shards))
-    wait_for(are_told, "leaders as `tutti shards` says", seconds=20)
+    wait_for(are_told, "leaders as `tutti shards` says")
     client = redis.RedisCluster(host="127.0.0.1", port=three.nodes[2].redis_port)
     for key in KEYS[:200]:
         client.set(key, key)

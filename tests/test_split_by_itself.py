@@ -59,9 +59,30 @@ def leaders(cluster):
     return {shard["leader"] for shard in shards_of(cluster)} - {None, 0}
 
 
-class Hot:
-    """Clients that read and write given keys, evenly, through given nodes."""
+QUIET_SECONDS = 15
 
+
+def wait_until_quiet(cluster, seconds):
+    """No shard has split for a while, and none is about to; how many there are."""
+    count, since = 0, 0.0
+
+    def is_quiet():
+        nonlocal count, since
+        time.sleep(1)
+        seen = cluster.ask("shards")
+        before, count = count, len(seen.get("shards", []))
+        if count != before or seen.get("planned") != []:
+            since = time.monotonic()
+        return time.monotonic() - since >= QUIET_SECONDS
+    wait_for(is_quiet, "it comes to an end", seconds)
+    return count
+
+
+class Hot:
+    """Clients that read and write given keys, evenly, through given nodes: many times what makes a shard a busy one, and no more, so that
+    other tests have processors."""
+
+    INTERVAL_S = 0.01
     def __init__(self, nodes, keys):
         self.keys = keys
         self.is_over = False
@@ -71,10 +92,13 @@ class Hot:
 
     def run(self, number, node):
         client = node.client(socket_timeout=30)
+        turn = time.monotonic()
         while not self.is_over:
             key = self.keys[number % len(self.keys)]
             number += 1
             client.incr(key) if number // len(self.keys) % 2 else client.get(key)
+            turn += self.INTERVAL_S
+            time.sleep(max(0, turn - time.monotonic()))
 
     def end(self):
         self.is_over = True
@@ -97,15 +121,8 @@ def test_large_shards_split(make_three):
     assert not load.errors and not pipelines.wrong, (load.errors, pipelines.wrong[:1])
     assert load.longest < 5
     assert any("size: " in line for line in reasons(three))
-    count = None
-
-    def is_quiet():
-        nonlocal count
-        before, count = count, len(shards_of(three))
-        time.sleep(15)
-        return before == count and not three.ask("shards")["planned"]
-    wait_for(is_quiet, "it comes to an end", seconds=180)
-    settle(three, count=count)
+    count = wait_until_quiet(three, seconds=180)
+    settle(three, count=count, seconds=180)
     assert count <= 32
     for node in three.nodes:
         reader = node.client(decode_responses=True, socket_timeout=30)

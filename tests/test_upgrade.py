@@ -268,7 +268,7 @@ def no_way_back(cluster, node, older):
     assert node.stop() == 0
     node.binary = older
     node.launch()
-    assert node.process.wait(timeout=20) == 1
+    assert node.ended() == 1
     assert "use the version of tutti that wrote it, or a newer one" in node.log()
     node.binary = BINARY
     node.start()
@@ -281,7 +281,7 @@ def nobody_older_joins(cluster, older):
                 binary=older)
     node.launch()
     try:
-        assert node.process.wait(timeout=60) == 1
+        assert node.ended() == 1
         assert "speaks versions 1 to 1 of the protocol" in node.log()
     finally:
         node.__exit__()
