@@ -83,12 +83,23 @@ static struct raft__world_entry *copy_entries(const struct raft__world_log *log,
 
 /* ---- Packets --------------------------------------------------------------------------------- */
 
+static void packets_make_room(struct raft__world_packets *packets)
+{
+    if (packets->gap > packets->count) {
+        memcpy(packets->room, packets->items, packets->count * sizeof *packets->items);
+        packets->gap = 0;
+    } else {
+        packets->capacity = packets->capacity * 2 + 16;
+        packets->room = memory_resize(packets->room, packets->capacity * sizeof *packets->items);
+    }
+    packets->items = packets->room + packets->gap;
+}
+
 static void packets_add(struct raft__world_packets *packets,
                         const struct raft__world_packet *packet)
 {
-    if (packets->count == packets->capacity) {
-        packets->capacity = packets->capacity * 2 + 16;
-        packets->items = memory_resize(packets->items, packets->capacity * sizeof *packets->items);
+    if (packets->gap + packets->count == packets->capacity) {
+        packets_make_room(packets);
     }
     packets->items[packets->count++] = *packet;
 }
@@ -99,8 +110,14 @@ static struct raft__world_packet packets_take(struct raft__world_packets *packet
     ASSERT(position < packets->count);
     struct raft__world_packet packet = packets->items[position];
     packets->count--;
-    memmove(&packets->items[position], &packets->items[position + 1],
-            (packets->count - position) * sizeof *packets->items);
+    if (position < packets->count / 2) {
+        memmove(packets->items + 1, packets->items, position * sizeof *packets->items);
+        packets->items++;
+        packets->gap++;
+    } else {
+        memmove(&packets->items[position], &packets->items[position + 1],
+                (packets->count - position) * sizeof *packets->items);
+    }
     return packet;
 }
 
@@ -638,13 +655,13 @@ void raft__world_deinit(struct raft__world *world)
         struct raft__world_node *node = &world->nodes[i];
         forget_volatile(node);
         memory_free(node->writes);
-        memory_free(node->held.items);
+        memory_free(node->held.room);
         memory_free(node->log.entries);
         memory_free(node->durable_log.entries);
         memory_free(node->former_log.entries);
     }
     packets_clear(&world->network);
-    memory_free(world->network.items);
+    memory_free(world->network.room);
     memory_free(world->committed.entries);
     buffer_deinit(&world->shown);
 }

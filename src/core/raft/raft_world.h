@@ -38,7 +38,9 @@ struct raft__world_packet {
 };
 
 struct raft__world_packets {
-    struct raft__world_packet *items;
+    struct raft__world_packet *room;
+    struct raft__world_packet *items; /* In it, behind a gap: most leave at the front. */
+    uint32_t gap;
     uint32_t count;
     uint32_t capacity;
 };
