@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transactions whose keys are in several shards: all or nothing, with WATCH, on one node and on three, also when nodes die."""
+import signal
 import threading
 import time
 
@@ -364,3 +365,36 @@ def test_three_nodes_and_one_dies(three):
             break
         except redis.ResponseError:
             assert time.time() < deadline
+
+
+def test_a_stop_does_not_wait_for_shards_without_a_leader(three):
+    """What cannot be sent any more is left to the others: it held up a stop for ten seconds, and five are promised."""
+    ends = []
+
+    def run(number):
+        client = three.nodes[2].client(socket_timeout=60)
+        for i in range(1000000):
+            moves = client.pipeline(transaction=True)
+            for j in range(6):
+                moves.set(f"stop:{number}:{i}:{j}", i)
+            try:
+                moves.execute()
+            except redis.RedisError as error:
+                ends.append(str(error))
+                return
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.5)
+    three.nodes[0].kill()
+    three.nodes[1].kill()
+    time.sleep(0.5)
+    process = three.nodes[2].process
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    assert time.monotonic() - started < 7
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(ends) == 4

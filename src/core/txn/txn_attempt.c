@@ -258,6 +258,18 @@ static void answer_unknown(struct txn_attempt *attempt)
     }
 }
 
+/* This node is stopping, and no wish goes out any more. */
+static void decide_stopped(struct txn_attempt *attempt)
+{
+    PROBE("txn.decide_stopped");
+    if (attempt->decide.is_certain) {
+        give_up(attempt, ERROR_STOPPED); /* Nobody ever had the wish. */
+        return;
+    }
+    answer_unknown(attempt);
+    txn__attempt_over(attempt);
+}
+
 static void decide_answered(struct txn_attempt *attempt, struct txn_call *call)
 {
     if (attempt->state != TXN_ATTEMPT_DECIDING) {
@@ -270,6 +282,8 @@ static void decide_answered(struct txn_attempt *attempt, struct txn_call *call)
     } else if (!is_heard) {
         if (attempt->transaction == NULL) {
             txn__attempt_over(attempt);
+        } else if (call->status == ERROR_STOPPED) {
+            decide_stopped(attempt);
         } else {
             PROBE("txn.decide_asked_again");
             txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
@@ -387,6 +401,19 @@ static void keep_within_limit(struct txn_attempt *attempt, const struct txn_call
     }
 }
 
+/* Whoever is prepared, or the home, finds it and tells the rest. */
+static void leave_to_recovery(struct txn_attempt *attempt)
+{
+    PROBE("txn.finish_left_to_recovery");
+    for (uint32_t i = 0; i < attempt->part_count; i++) {
+        txn__call_cancel(&attempt->finishes[i]);
+    }
+    if (attempt->outcome == TXN_COMMIT) {
+        answer_committed(attempt);
+    }
+    txn__attempt_over(attempt);
+}
+
 static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
 {
     struct txn *txn = attempt->txn;
@@ -395,6 +422,10 @@ static void finish_answered(struct txn_attempt *attempt, struct txn_call *call)
     }
     struct txn_reply reply;
     bool is_heard = call->status == 0 && txn_reply_decode(buffer_bytes(&call->reply), &reply);
+    if (!is_heard && call->status == ERROR_STOPPED) {
+        leave_to_recovery(attempt);
+        return;
+    }
     if (!is_heard) {
         PROBE("txn.finish_asked_again");
         txn__call_ask(call, TXN_ASK_AGAIN_DELAY_MS);
@@ -442,13 +473,6 @@ void txn__attempt_answered(struct txn_attempt *attempt, struct txn_call *call)
     }
 }
 
-static void cancel_finishes(struct txn_attempt *attempt)
-{
-    for (uint32_t i = 0; i < attempt->part_count; i++) {
-        txn__call_cancel(&attempt->finishes[i]);
-    }
-}
-
 void txn__attempt_check_time(struct txn_attempt *attempt, uint64_t now_ms)
 {
     if (now_ms < attempt->deadline_ms) {
@@ -473,12 +497,7 @@ void txn__attempt_check_time(struct txn_attempt *attempt, uint64_t now_ms)
         answer_unknown(attempt);
         return;
     case TXN_ATTEMPT_FINISHING:
-        PROBE("txn.finish_left_to_recovery");
-        cancel_finishes(attempt);
-        if (attempt->outcome == TXN_COMMIT) {
-            answer_committed(attempt);
-        }
-        txn__attempt_over(attempt);
+        leave_to_recovery(attempt);
         return;
     case TXN_ATTEMPT_FORGETTING:
         txn__call_cancel(&attempt->forget);

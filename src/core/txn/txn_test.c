@@ -481,6 +481,44 @@ static void test_a_wish_that_nobody_had_is_withdrawn(void **state)
     teardown(&world);
 }
 
+/* A node that stops sends nothing to others any more: no transaction holds it up until its deadline. */
+static void test_a_stop_ends_it(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        struct world world;
+        setup(&world);
+        to_decision(&world);
+        uint32_t last = 2;
+        if (i == 2) {
+            answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+            last = 3;
+        } else if (i == 3) {
+            answer(&world, 2, TXN_ANSWER_COMMITTED, NULL);
+            answer(&world, 3, TXN_ANSWER_COMMITTED, "+A\r\n");
+            last = 4;
+        }
+        world.refusal = ERROR_STOPPED;
+        refuse(&world, last, i == 0 ? ERROR_NOT_LEADER : ERROR_OUTCOME_UNKNOWN);
+        wait_ms(&world, 50);
+        if (i == 2) {
+            refuse(&world, 4, ERROR_OUTCOME_UNKNOWN);
+            wait_ms(&world, 50);
+        }
+        assert_int_equal(world.done_count, 1);
+        const enum txn_result results[] = {TXN_FAILED, TXN_UNKNOWN, TXN_COMMITTED, TXN_COMMITTED};
+        assert_int_equal(world.done.result, results[i]);
+        assert_int_equal(world.done.status, i == 0   ? ERROR_STOPPED
+                                            : i == 1 ? ERROR_OUTCOME_UNKNOWN
+                                                     : 0);
+        assert_true(i < 2 || strcmp(world.replies, i == 2 ? "?;?;" : "+A\r\n;?;") == 0);
+        struct txn_statistics statistics;
+        txn_get_statistics(world.txn, &statistics);
+        assert_int_equal(statistics.attempt_open_count, 0);
+        teardown(&world);
+    }
+}
+
 static void test_a_decision_that_is_forgotten_is_unknown(void **state)
 {
     (void)state;
@@ -638,6 +676,7 @@ int main(void)
         cmocka_unit_test(test_the_home_has_the_last_word),
         cmocka_unit_test(test_an_unknown_decision_is_asked_for_and_then_told_as_unknown),
         cmocka_unit_test(test_a_wish_that_nobody_had_is_withdrawn),
+        cmocka_unit_test(test_a_stop_ends_it),
         cmocka_unit_test(test_a_decision_that_is_forgotten_is_unknown),
         cmocka_unit_test(test_replies_may_be_lost),
         cmocka_unit_test(test_recovery_asks_the_home),
