@@ -267,6 +267,14 @@ def test_drain_waits_when_told_to(control, tmp_path):
     assert [verb for verb, _ in fake.asked] == ["drain"] + ["nodes"] * 4
 
 
+def test_drain_that_is_refused_later_has_one_answer_for_programs(control, tmp_path):
+    control(drain={"text": "Draining."}, nodes=[{"nodes": [node(2, state="draining", shards=3)]},
+                                                (503, {"error": "the node is stopping", "code": "unavailable"})])
+    shown = tutti(tmp_path, "drain", "2", "--wait", "--json")
+    assert shown.returncode == REFUSED and json.loads(shown.stdout) == {"text": "Draining."}
+    assert shown.stderr == "3 shards left\ntutti drain: the node is stopping\n"
+
+
 def test_drain_that_is_called_off_meanwhile(control, tmp_path):
     control(drain={"text": "Draining."}, nodes={"nodes": [node(2)]})
     shown = tutti(tmp_path, "drain", "2", "--wait")

@@ -104,10 +104,13 @@ static const struct json *find_node(const struct json *answer, uint64_t id)
     return NULL;
 }
 
-/* Look each second until the node is drained. */
-static int wait_until_drained(const struct cli__options *options, uint64_t id)
+/* Look each second until the node is drained. Programs have had their answer: what is refused now is for people. */
+static int wait_until_drained(const struct cli__options *given, uint64_t id)
 {
+    struct cli__options asking = *given;
+    const struct cli__options *options = &asking;
     double shown = -1;
+    asking.is_json = false;
     for (;;) {
         struct json *answer = NULL;
         struct buffer text = {0};
