@@ -321,8 +321,9 @@ static void settle(struct connection *connection)
     } else if (os_stream_is_paused(connection->stream)) {
         os_stream_resume(connection->stream);
     }
-    /* A command of several shards holds more than its arguments, which `input` does not hold now. */
-    if (connection->input.data != NULL || connection->is_blocked) {
+    /* A command of several shards holds more than its arguments, which `input` does not hold now; names and what is
+     * watched stay without any reply that would be written, and charged, when replies are off. */
+    if (connection->input.data != NULL || connection->is_blocked || connection->extra != NULL) {
         resp__connection_charge(connection);
     }
 }

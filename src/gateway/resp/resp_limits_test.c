@@ -354,6 +354,40 @@ static void check_choosing(struct bytes request)
     world_destroy(world);
 }
 
+enum { SILENT_COUNT = 200, SILENT_SIZE = 4000 }; /* Small enough to come in one piece. */
+
+static bool is_silence_charged(const struct resp_statistics *statistics)
+{
+    return statistics->buffer_bytes >= (uint64_t)SILENT_COUNT * SILENT_SIZE;
+}
+
+/* What a request leaves behind counts also where no reply is ever written. */
+static void check_silent(const char *command)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int clients[SILENT_COUNT];
+    struct buffer request = {0};
+    buffer_append_format(&request, "CLIENT REPLY OFF\r\n%s ", command);
+    memset(buffer_extend(&request, SILENT_SIZE), 'x', SILENT_SIZE);
+    buffer_append(&request, BYTES("\r\n"));
+    for (int i = 0; i < SILENT_COUNT; i++) {
+        clients[i] = world_connect(world);
+        world_send(clients[i], buffer_bytes(&request));
+    }
+    (void)wait_for(world, is_silence_charged);
+    for (int i = 0; i < SILENT_COUNT; i++) {
+        (void)close(clients[i]);
+    }
+    buffer_deinit(&request);
+    world_destroy(world);
+}
+
+static void test_silent_clients(void **state)
+{
+    check_silent("CLIENT SETNAME");
+    check_silent("WATCH");
+}
+
 /* What is gathered at all servers is large, an answer or a choice of clients: of one at a time. */
 static void test_choices_of_clients(void **state)
 {
@@ -534,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_held_replies),
         cmocka_unit_test(test_spared_clients),
         cmocka_unit_test(test_choices_of_clients),
+        cmocka_unit_test(test_silent_clients),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_idle_timeout),
         cmocka_unit_test(test_too_many),
