@@ -233,6 +233,29 @@ static void test_config(void **state)
     world_destroy(world);
 }
 
+/* Who came while there was a password needs none any more when there is none. */
+static void test_password_that_is_gone(void **state)
+{
+    struct world *world = world_create(&(struct world_options){
+        .resp = {.password = "first", .authentication_timeout_ms = 1000}});
+    int client = world_connect(world);
+    int other = world_connect(world);
+    int idle = world_connect(world);
+    expect(client, "AUTH first", "+OK\r\n");
+    expect(other, "PING", "-NOAUTH Authentication required.\r\n");
+    expect(client, "CONFIG SET requirepass \"\"", "+OK\r\n");
+    expect(other, "PING", "+PONG\r\n");
+    expect_part(other, "HELLO 2 SETNAME other", "*14\r\n");
+    expect(other, "ECHO 2 3 4 5 6 7 8 9 10 11 12",
+           "-ERR wrong number of arguments for 'echo' command\r\n");
+    os_sleep_ms(3000);
+    expect(idle, "PING", "+PONG\r\n");
+    (void)close(client);
+    (void)close(other);
+    (void)close(idle);
+    world_destroy(world);
+}
+
 /* The slow log has what was slow, newest first, without passwords; and no writes, which only waited
  * for their flush. */
 static void test_slow_log(void **state)
@@ -452,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_config),       cmocka_unit_test(test_password_that_must_be),
         cmocka_unit_test(test_slow_log),     cmocka_unit_test(test_command),
         cmocka_unit_test(test_time),         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_password_that_is_gone),
         cmocka_unit_test(test_rates),        cmocka_unit_test(test_small_commands),
         cmocka_unit_test(test_shutdown),
     };

@@ -101,7 +101,7 @@ bool resp__connection_is_overdue(const struct connection *connection, uint64_t n
         return false;
     }
     const struct resp_group *group = connection->server->group;
-    if (!connection->is_authenticated &&
+    if (!connection->is_authenticated && atomic_load(&group->has_password) &&
         now_ms - connection->created_at_ms > group->options.authentication_timeout_ms) {
         return true;
     }
@@ -267,6 +267,15 @@ static void reply_broken(struct connection *connection, const char *error)
     resp__connection_finish(connection);
 }
 
+/* There may be no password any more since it came. */
+static bool is_stranger(struct connection *connection)
+{
+    if (!connection->is_authenticated && !atomic_load(&connection->server->group->has_password)) {
+        resp__connection_authenticated(connection);
+    }
+    return !connection->is_authenticated;
+}
+
 /* Execute commands at the front of `input`; returns how many bytes are done with. */
 static size_t process(struct connection *connection, struct bytes input)
 {
@@ -280,7 +289,7 @@ static size_t process(struct connection *connection, struct bytes input)
     while (may_proceed(connection) && resp__server_has_room(server)) {
         struct bytes rest = bytes_make(input.data + used, input.size_bytes - used);
         size_t consumed = 0;
-        limits.is_stranger = !connection->is_authenticated;
+        limits.is_stranger = is_stranger(connection);
         connection->must_drain = false;
         enum resp_outcome outcome =
             resp__parse(&connection->parser, &limits, rest, &server->arguments, &consumed, error);
