@@ -393,6 +393,27 @@ static void test_errors(void **state)
     world_destroy(world);
 }
 
+/* A version that comes later, and begins with the byte that errors begin with, is none. */
+static void test_versions_are_no_errors(void **state)
+{
+    struct world *world = world_create(&(struct world_options){0});
+    int client = world_connect(world);
+    for (int i = 0; i < '-'; i++) {
+        expect(client, "SET k v", "+OK\r\n");
+    }
+    world_set_reading_late(world, true);
+    expect(client, "WATCH k", "+OK\r\n");
+    expect_part(client, "INFO errorstats", "\r\n# Errorstats\r\n\r\n");
+    expect_part(client, "INFO stats", "\r\ntotal_error_replies:0\r\n");
+    expect_part(client, "INFO commandstats", "rejected_calls=0,failed_calls=0\r\n");
+    assert_null(strstr(ask(client, "INFO commandstats"), "failed_calls=1"));
+    world_fail(world, ERROR_OUTCOME_UNKNOWN, 1);
+    expect_part(client, "WATCH k", "-UNKNOWN ");
+    expect_part(client, "INFO errorstats", "\r\nerrorstat_UNKNOWN:count=1\r\n");
+    (void)close(client);
+    world_destroy(world);
+}
+
 /* INFO tells what was most, and what comes and goes in a second. */
 static void test_rates(void **state)
 {
@@ -475,7 +496,7 @@ int main(void)
         cmocka_unit_test(test_config),       cmocka_unit_test(test_password_that_must_be),
         cmocka_unit_test(test_slow_log),     cmocka_unit_test(test_command),
         cmocka_unit_test(test_time),         cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_password_that_is_gone),
+        cmocka_unit_test(test_versions_are_no_errors), cmocka_unit_test(test_password_that_is_gone),
         cmocka_unit_test(test_rates),        cmocka_unit_test(test_small_commands),
         cmocka_unit_test(test_shutdown),
     };

@@ -126,7 +126,8 @@ static void release_slots(struct connection *connection)
     }
 }
 
-static void note_answer(struct slot *slot, struct bytes answer)
+/* What was answered need not be a reply: versions may look like an error. */
+static void note_reply(struct slot *slot, const struct reply *reply, size_t before)
 {
     struct connection *connection = slot->connection;
     struct resp_server *server = connection->server;
@@ -135,9 +136,9 @@ static void note_answer(struct slot *slot, struct bytes answer)
     uint64_t took_ns = now_ns > slot->started_at_ns ? now_ns - slot->started_at_ns : 0;
     struct command_counters *counters = &server->counters[entry->index];
     COUNTER_ADD(counters->time_ns, took_ns);
-    if (answer.size_bytes > 0 && answer.data[0] == '-') {
+    if (reply->target->size_bytes > before && reply->target->data[before] == '-') {
         COUNTER_ADD(counters->failed_count, 1);
-        resp__error_count(server, answer);
+        resp__error_count(server, resp__written(reply, before));
     }
     histogram_record(&server->latencies_ns[entry->command->family], took_ns);
     if (slot->request.is_write || (entry->command->flags & KV_FLAG_WRITE) != 0) {
@@ -226,18 +227,19 @@ void resp__slot_close(struct slot *slot, int status, struct bytes answer)
         resp__lane_leave(slot->lane);
         slot->lane = NULL;
     }
-    if (!slot->is_new) {
-        note_answer(slot, answer);
-    }
     if (slot->is_counted) {
         resp__server_read_answered(connection->server, answer.size_bytes);
     }
-    struct buffer *target = slot_target(connection, slot);
+    struct reply reply = {.target = slot_target(connection, slot),
+                          .protocol = slot->request.protocol};
+    size_t before = reply.target->size_bytes;
     if (slot->complete != NULL) {
-        struct reply reply = {.target = target, .protocol = slot->request.protocol};
         slot->complete(slot, status, answer, &reply);
     } else {
-        buffer_append(target, answer);
+        buffer_append(reply.target, answer);
+    }
+    if (!slot->is_new) {
+        note_reply(slot, &reply, before);
     }
     slot->is_done = true;
     connection->server->tick_output_bytes += answer.size_bytes;
