@@ -281,9 +281,15 @@ RESP_HANDLER(waitaof)
     int64_t local_count;
     int64_t replica_count;
     int64_t timeout_ms;
-    if (!number_parse_integer(arguments[1], &local_count) ||
-        !number_parse_integer(arguments[2], &replica_count) || local_count < 0 || local_count > 1 ||
-        replica_count < 0) {
+    if (!number_parse_integer(arguments[1], &local_count)) {
+        reply_error(reply, "ERR value is not an integer or out of range");
+        return HANDLED_DONE;
+    }
+    if (local_count < 0 || local_count > 1) {
+        reply_error(reply, "ERR value is out of range, value must between 0 and 1");
+        return HANDLED_DONE;
+    }
+    if (!number_parse_integer(arguments[2], &replica_count) || replica_count < 0) {
         reply_error(reply, "ERR value is out of range, must be positive");
         return HANDLED_DONE;
     }

@@ -266,6 +266,12 @@ static bool read_kill_option(struct chosen *chosen, struct bytes option, struct 
     return false;
 }
 
+static bool refuse_syntax(const struct reply *reply)
+{
+    resp__reply_syntax(reply);
+    return false;
+}
+
 CLIENT_HANDLER(client_kill)
 {
     if (connection->server->is_choosing) {
@@ -278,12 +284,10 @@ CLIENT_HANDLER(client_kill)
     if (count == 3) {
         chosen->is_old_form = true;
         chosen->is_nobody = !read_address(chosen->peer, arguments[2]);
-    } else if (count % 2 != 0) {
-        resp__reply_syntax(reply);
-        is_good = false;
     }
-    for (uint32_t i = 2; i + 1 < count && is_good; i += 2) {
-        is_good = read_kill_option(chosen, arguments[i], arguments[i + 1], reply);
+    for (uint32_t i = 2; i < count && is_good && !chosen->is_old_form; i += 2) {
+        is_good = i + 1 < count ? read_kill_option(chosen, arguments[i], arguments[i + 1], reply)
+                                : refuse_syntax(reply);
     }
     if (!is_good) {
         memory_free(chosen);

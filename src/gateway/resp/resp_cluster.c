@@ -440,7 +440,7 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
 {
     int64_t slot = 0;
     bool is_number = number_parse_integer(arguments[2], &slot);
-    ASSERT(is_number); /* is_slot() */
+    ASSERT(is_number && slot >= 0 && slot < KV_SLOT_COUNT);
     const struct slots *slots = resp__slots(connection->server);
     struct submission submission = {
         .entry = resp__command_find(&connection->server->group->commands, BYTES("cluster")),
@@ -456,15 +456,27 @@ static enum handled ask_slot(struct connection *connection, uint16_t opcode,
     return handled;
 }
 
-static bool is_slot(struct bytes text)
+static bool read_number(struct bytes text, int64_t *number, const struct reply *reply)
 {
-    int64_t slot;
-    return number_parse_integer(text, &slot) && slot >= 0 && slot < KV_SLOT_COUNT;
+    bool is_number = number_parse_integer(text, number);
+    if (!is_number) {
+        reply_error(reply, "ERR value is not an integer or out of range");
+    }
+    return is_number;
+}
+
+static bool is_slot(int64_t number)
+{
+    return number >= 0 && number < KV_SLOT_COUNT;
 }
 
 CLUSTER_HANDLER(cluster_countkeysinslot)
 {
-    if (!is_slot(arguments[2])) {
+    int64_t slot;
+    if (!read_number(arguments[2], &slot, reply)) {
+        return HANDLED_DONE;
+    }
+    if (!is_slot(slot)) {
         reply_error(reply, "ERR Invalid slot");
         return HANDLED_DONE;
     }
@@ -473,9 +485,12 @@ CLUSTER_HANDLER(cluster_countkeysinslot)
 
 CLUSTER_HANDLER(cluster_getkeysinslot)
 {
+    int64_t slot;
     int64_t key_count;
-    if (!is_slot(arguments[2]) || !number_parse_integer(arguments[3], &key_count) ||
-        key_count < 0) {
+    if (!read_number(arguments[2], &slot, reply) || !read_number(arguments[3], &key_count, reply)) {
+        return HANDLED_DONE;
+    }
+    if (!is_slot(slot) || key_count < 0) {
         reply_error(reply, "ERR Invalid slot or number of keys");
         return HANDLED_DONE;
     }

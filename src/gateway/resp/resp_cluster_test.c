@@ -260,7 +260,9 @@ static void test_subcommands(void **state)
     expect(client, "CLUSTER COUNTKEYSINSLOT 12182", ":77 ");
     expect(client, "CLUSTER GETKEYSINSLOT 12182 5", "*1 $1 5 ");
     expect(client, "CLUSTER COUNTKEYSINSLOT 16384", "-ERR Invalid slot ");
-    expect(client, "CLUSTER COUNTKEYSINSLOT x", "-ERR Invalid slot ");
+    expect(client, "CLUSTER COUNTKEYSINSLOT x", "-ERR value is not an integer or out of range ");
+    expect(client, "CLUSTER GETKEYSINSLOT x -1", "-ERR value is not an integer or out of range ");
+    expect(client, "CLUSTER GETKEYSINSLOT -1 x", "-ERR value is not an integer or out of range ");
     expect(client, "CLUSTER GETKEYSINSLOT 1 -1", "-ERR Invalid slot or number of keys ");
     expect(client, "CLUSTER GETKEYSINSLOT -1 1", "-ERR Invalid slot or number of keys ");
     expect(client, "CLUSTER KEYSLOT",

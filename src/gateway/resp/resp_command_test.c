@@ -100,6 +100,8 @@ static void test_client(void **state)
     }
     expect(client, "CLIENT KILL ID 999999", ":0\r\n");
     expect(client, "CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    expect(client, "CLIENT KILL ID abc X", "-ERR client-id should be greater than 0\r\n");
+    expect(client, "CLIENT KILL ID 999999 X", "-ERR syntax error\r\n");
     expect(client, "CLIENT KILL TYPE normal SKIPME no", ":1\r\n");
     assert_true(world_is_closed(client));
     for (int i = 0; i < 12; i++) {
@@ -236,8 +238,8 @@ static void test_config(void **state)
 /* Who came while there was a password needs none any more when there is none. */
 static void test_password_that_is_gone(void **state)
 {
-    struct world *world = world_create(&(struct world_options){
-        .resp = {.password = "first", .authentication_timeout_ms = 1000}});
+    struct world *world = world_create(
+        &(struct world_options){.resp = {.password = "first", .authentication_timeout_ms = 1000}});
     int client = world_connect(world);
     int other = world_connect(world);
     int idle = world_connect(world);
@@ -491,13 +493,20 @@ static void test_shutdown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_client),       cmocka_unit_test(test_client_reply),
-        cmocka_unit_test(test_client_pause), cmocka_unit_test(test_info),
-        cmocka_unit_test(test_config),       cmocka_unit_test(test_password_that_must_be),
-        cmocka_unit_test(test_slow_log),     cmocka_unit_test(test_command),
-        cmocka_unit_test(test_time),         cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_versions_are_no_errors), cmocka_unit_test(test_password_that_is_gone),
-        cmocka_unit_test(test_rates),        cmocka_unit_test(test_small_commands),
+        cmocka_unit_test(test_client),
+        cmocka_unit_test(test_client_reply),
+        cmocka_unit_test(test_client_pause),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_password_that_must_be),
+        cmocka_unit_test(test_slow_log),
+        cmocka_unit_test(test_command),
+        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_versions_are_no_errors),
+        cmocka_unit_test(test_password_that_is_gone),
+        cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_small_commands),
         cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

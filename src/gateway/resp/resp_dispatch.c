@@ -58,7 +58,7 @@ void resp__reply_help(const struct reply *reply, const char *const *lines, uint3
     reply_status(reply, "    Prints this help.");
 }
 
-/* "ERR unknown command 'X', with args beginning with: 'a' 'b' ", each part cut as Redis does. */
+/* "ERR unknown command 'X', with args beginning with: 'a' 'b' ", each part cut as Redis does, at a NUL, too. */
 static void reply_unknown_command(const struct reply *reply, const struct bytes *arguments,
                                   uint32_t count)
 {
@@ -68,9 +68,8 @@ static void reply_unknown_command(const struct reply *reply, const struct bytes 
         size_t room = UNKNOWN_TEXT_SIZE_MAX - length;
         size_t size = arguments[i].size_bytes < room ? arguments[i].size_bytes : room;
         text[length++] = '\'';
-        for (size_t j = 0; j < size && length < sizeof text - 4; j++) {
-            uint8_t byte = arguments[i].data[j];
-            text[length++] = byte == 0 ? ' ' : (char)byte;
+        for (size_t j = 0; j < size && arguments[i].data[j] != '\0'; j++) {
+            text[length++] = (char)arguments[i].data[j];
         }
         text[length++] = '\'';
         text[length++] = ' ';

@@ -33,6 +33,8 @@ static void test_requests(void **state)
     expect(client, BYTES("*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), "$5\r\nvalue\r\n");
     SAY(client, "GET nothing", "$-1\r\n");
     SAY(client, "FOO a b", "-ERR unknown command 'FOO', with args beginning with: 'a' 'b' \r\n");
+    expect(client, BYTES("*2\r\n$3\r\nFOO\r\n$3\r\na\0b\r\n"),
+           "-ERR unknown command 'FOO', with args beginning with: 'a' \r\n");
     SAY(client, "GET", "-ERR wrong number of arguments for 'get' command\r\n");
     SAY(client, "SELECT 0", "+OK\r\n");
     SAY(client, "SELECT 1", "-ERR DB index is out of range\r\n");
@@ -41,6 +43,12 @@ static void test_requests(void **state)
     SAY(client, "CLIENT", "-ERR wrong number of arguments for 'client' command\r\n");
     SAY(client, "WAIT 0 100", ":0\r\n");
     SAY(client, "WAITAOF 1 0 100", "*2\r\n:1\r\n:0\r\n");
+    SAY(client, "WAITAOF x 0 100", "-ERR value is not an integer or out of range\r\n");
+    SAY(client, "WAITAOF 2 0 100", "-ERR value is out of range, value must between 0 and 1\r\n");
+    SAY(client, "WAITAOF -1 x 100", "-ERR value is out of range, value must between 0 and 1\r\n");
+    SAY(client, "WAITAOF 0 x 100", "-ERR value is out of range, must be positive\r\n");
+    SAY(client, "WAITAOF 0 -1 100", "-ERR value is out of range, must be positive\r\n");
+    SAY(client, "WAITAOF 0 0 x", "-ERR timeout is not an integer or out of range\r\n");
     SAY(client, "QUIT", "+OK\r\n");
     assert_true(world_is_closed(client));
     (void)close(client);

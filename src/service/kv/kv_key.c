@@ -293,6 +293,11 @@ bool kv__copy_options(struct kv_call *call, bool *does_replace)
             if (!kv__parse_integer(call, call->arguments[++i], &database)) {
                 return false;
             }
+            if (database < INT32_MIN || database > INT32_MAX) {
+                reply_error(call->reply, "ERR value is out of range, value must between %d and %d",
+                            INT32_MIN, INT32_MAX);
+                return false;
+            }
             if (database != 0) {
                 reply_error(call->reply, "ERR DB index is out of range");
                 return false;
