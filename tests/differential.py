@@ -41,6 +41,9 @@ OFFSETS = [b"0", b"1", b"3", b"10", b"-1", b"536870912", b"9223372036854775807",
 WORDS = [b"FOO", b"NX", b"XX", b"GET", b"EX", b"KEEPTTL", b"COUNT", b"MATCH", b"WITHVALUES", b""]
 
 
+NOT_QUEUED = (b"OBJECT", b"MEMORY", b"CLIENT", b"CONFIG", b"SLOWLOG", b"LATENCY", b"ACL", b"MODULE", b"COMMAND", b"HELLO", b"RESET")
+
+
 class Commands:
     """Makes random commands: mostly well-formed ones, sometimes with a word too many or too few."""
 
@@ -74,10 +77,11 @@ class Commands:
     def begin_transaction(self):
         """Sometimes with a watched key, sometimes with one that changes before EXEC, sometimes discarded.
 
-        Without subcommands: Redis refuses a wrong one when it is queued, tutti when it is executed."""
+        Without subcommands: Redis refuses a wrong one when it is queued, tutti when it is executed; and without what tutti
+        refuses there."""
         key = self.key()
         queued = [self.mutated(self.one(self.makers)()) for _ in range(self.random.randint(0, 6))]
-        queued = [words for words in queued if words[0].upper() not in (b"OBJECT", b"MEMORY")]
+        queued = [words for words in queued if words[0].upper() not in NOT_QUEUED]
         commands = self.maybe([b"WATCH", key]) + self.maybe(self.mutated(self.one(self.makers)()))
         commands += [[b"MULTI"]] + queued + [[self.pick(b"EXEC", b"EXEC", b"EXEC", b"DISCARD")]]
         commands += self.maybe([b"UNWATCH"]) + self.maybe([b"EXEC"])
@@ -180,6 +184,61 @@ class Commands:
                          [b"SCAN", b"0", b"COUNT", b"10000"] + self.maybe(b"MATCH", b"h*") + self.maybe(
                              b"TYPE", self.pick(b"string", b"hash", b"list")),
                          [b"SCAN", self.pick(b"abc", b"1.5", b" 1")], [b"SCAN", b"0", b"COUNT", b"0"])
+
+    def make_encoding(self):
+        return [b"OBJECT", b"ENCODING", self.key()]
+
+    def make_unknown(self):
+        words = [self.pick(b"x" * 200, b"a", b"\x00b", b"\r\n", b"", b"\xff") for _ in range(self.random.randint(0, 4))]
+        return [self.pick(b"FOO", b"get2", b"\xffx\r\n", b"y" * 150, b"")] + words
+
+    # About the connection and the server.
+    def make_small(self):
+        return self.pick([b"PING"], [b"PING", self.one(VALUES)], [b"PING", b"a", b"b"], [b"ECHO", self.one(VALUES)],
+                         [b"TIME"], [b"LASTSAVE", b"x"], [b"WAIT", b"0", self.pick(b"0", b"10")],
+                         [b"WAIT", self.one(INTEGERS), self.pick(b"-1", b"abc", b"")],
+                         [b"AUTH", b"x"], [b"AUTH", b"default", b"x"], [b"AUTH", b"nobody", b"x"], [b"AUTH", b"a", b"b", b"c"],
+                         [b"LASTSAVE"], [b"TIME", b"x"])
+
+    def make_hello(self):
+        options = self.pick([], [], [b"SETNAME", self.pick(b"me", b"a b", b"")], [b"SETNAME"], [b"AUTH", b"default"],
+                            [b"AUTH", b"default", b"x"], [b"AUTH", b"nobody", b"x", b"SETNAME", b"n"], [b"FOO"])
+        return [b"HELLO"] + self.pick([], [self.pick(b"2", b"3", b"3", b"1", b"4", b"abc", b"-1", b"9223372036854775808")] + options)
+
+    def make_reset(self):
+        return [b"RESET"] if self.random.random() < 0.1 else [b"DISCARD"]
+
+    def make_client(self):
+        name = self.pick(b"me", b"", b"a b", b"x\n", b"\xff", b"y" * 100)
+        return [b"CLIENT"] + self.pick(
+            [b"ID"], [b"GETNAME"], [b"SETNAME", name], [b"SETNAME"], [b"LIST", b"FOO"], [b"LIST", b"TYPE"],
+            [b"LIST", b"TYPE", self.pick(b"normal", b"foo", b"replica")], [b"LIST", b"ID"], [b"LIST", b"ID", b"abc"],
+            [b"LIST", b"ID", b"9999999"], [b"KILL"], [b"KILL", b"1.2.3.4:5"], [b"KILL", b"ID", self.pick(b"0", b"abc", b"999999")],
+            [b"KILL", b"ADDR", b"1.2.3.4:5", b"SKIPME", self.pick(b"yes", b"NO", b"x")], [b"KILL", b"TYPE", b"foo"],
+            [b"KILL", b"TYPE", b"master"], [b"KILL", b"USER", b"nobody"], [b"KILL", b"LADDR", b"1.2.3.4:5"], [b"KILL", b"ID", b"1", b"X"],
+            [b"NO-EVICT", self.pick(b"on", b"OFF", b"x")], [b"UNBLOCK", self.one(INTEGERS)], [b"UNBLOCK", b"9", self.pick(b"ERROR", b"x")],
+            [b"PAUSE", self.pick(b"0", b"-1", b"abc", b"")], [b"PAUSE", b"0", b"FOO"], [b"PAUSE", b"0", b"ALL", b"x"], [b"UNPAUSE"],
+            [b"TRACKINGINFO"], [b"TRACKING", b"OFF"], [b"TRACKING", b"x"], [b"GETREDIR"], [b"CACHING", b"yes"], [b"REPLY", b"x"],
+            [b"REPLY", b"ON"], [b"FOO"], [b"INFO"], [b"LIST"])
+
+    def make_server(self):
+        return self.pick(
+            [b"CONFIG", b"SET"], [b"CONFIG", b"SET", b"nothing"], [b"CONFIG", b"SET", b"nothing", b"1"], [b"CONFIG", b"GET"],
+            [b"CONFIG", b"SET", b"timeout", self.pick(b"-1", b"abc", b"99999999999")], [b"CONFIG", b"SET", b"timeout", b"0", b"x"],
+            [b"CONFIG", b"SET", b"slowlog-max-len", self.pick(b"abc", b"64")], [b"CONFIG", b"GET", b"nothing"],
+            [b"CONFIG", b"GET", self.pick(b"timeout", b"slowlog-max-le?", b"timeou[s-u]")], [b"CONFIG", b"FOO"],
+            [b"CONFIG", b"SET", b"timeout", b"0", b"timeout", b"0"], [b"CONFIG", b"RESETSTAT"], [b"CONFIG", b"RESETSTAT", b"x"],
+            [b"SLOWLOG", b"GET", self.pick(b"-2", b"abc", b"0")], [b"SLOWLOG", b"LEN", b"x"], [b"SLOWLOG", b"RESET"], [b"SLOWLOG", b"FOO"],
+            [b"SLOWLOG", b"GET", b"1", b"2"], [b"LATENCY", b"RESET"], [b"LATENCY", b"HISTORY"], [b"LATENCY", b"HISTORY", b"command"],
+            [b"LATENCY", b"LATEST"], [b"ACL", b"WHOAMI"], [b"ACL", b"WHOAMI", b"x"], [b"MODULE", b"LIST"], [b"MEMORY", b"PURGE"],
+            [b"COMMAND", b"COUNT", b"x"], [b"COMMAND", b"GETKEYS"], [b"COMMAND", b"GETKEYS", b"FOO"], [b"COMMAND", b"FOO"],
+            [b"COMMAND", b"GETKEYS"] + self.one(self.makers_of_keys())(), [b"COMMAND", b"LIST", b"FILTERBY", b"MODULE", b"x"],
+            [b"COMMAND", b"GETKEYSANDFLAGS"] + self.one(self.makers_of_keys())(), [b"COMMAND", b"LIST", b"FILTERBY", b"x", b"y"],
+            [b"COMMAND", b"INFO", b"nothing"], [b"COMMAND", b"DOCS", b"nothing"], [b"COMMAND", b"LIST", b"x"])
+
+    def makers_of_keys(self):
+        return [self.make_set, self.make_many, self.make_rename, self.make_copy, self.make_delete, self.make_hset, self.make_getex,
+                self.make_lcs, self.make_expire, self.make_look, self.make_encoding, self.make_hrandfield]
 
     # Hashes.
     def hash(self):
@@ -316,8 +375,33 @@ def accept_lower_case(words, replies):
     return all(kind == b"-" for kind, _ in replies) and replies[0][1].lower() == replies[1][1].lower()
 
 
-ACCEPTED = [accept_order, accept_scan, accept_random_order, accept_clock, accept_expired_count,
-            accept_any_cursor, accept_memory, accept_lower_case]
+def accept_facts(words, replies):
+    """Versions of the servers; which commands there are; numbers, addresses and ages of connections; times."""
+    name = b"|".join(word.lower() for word in words[:2])
+    kinds = [kind for kind, _ in replies]
+    if words[0].upper() == b"HELLO" and kinds[0] == kinds[1] and kinds[0] in (b"*", b"%"):
+        facts = [{name: value for (_, name), value in zip(inner[::2], inner[1::2]) if name not in (b"version", b"id")}
+                 for _, inner in replies]
+        return facts[0] == facts[1]
+    return kinds[0] == kinds[1] and kinds[0] != b"-" and (
+        words[0].upper() in (b"TIME", b"LASTSAVE") or len(words) == 1 and name == b"command" or name in (b"client|id", b"client|info", b"client|list"))
+
+
+def accept_encoding(words, replies):
+    """OBJECT ENCODING tells what Redis would choose at once: `raw` is what APPEND and the like made there."""
+    encodings = [text for _, text in replies]
+    return [word.upper() for word in words[:2]] == [b"OBJECT", b"ENCODING"] and (
+        encodings[0] == b"raw" and encodings[1] in (b"int", b"embstr") or encodings == [b"hashtable", b"listpack"])
+
+
+def accept_hello(words, replies):
+    """HELLO looks at all its options before it looks at the password, as Redis 7.2; 7.0 goes from left to right."""
+    return words[0].upper() == b"HELLO" and replies[0][1].startswith(b"WRONGPASS") and replies[1][1].startswith(
+        b"ERR Syntax error in HELLO option")
+
+
+ACCEPTED = [accept_facts, accept_hello, accept_encoding, accept_order, accept_scan, accept_random_order, accept_clock,
+            accept_expired_count, accept_any_cursor, accept_memory, accept_lower_case]
 
 
 def are_equal(words, replies, queued=()):
