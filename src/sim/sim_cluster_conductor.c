@@ -6,6 +6,7 @@
 #include "sim/sim_cluster_conductor.h"
 #include "base/assert/assert.h"
 #include "base/memory/memory.h"
+#include "base/number/number.h"
 #include "base/trace/trace.h"
 
 enum {
@@ -237,8 +238,10 @@ static void send(void *context, raft_node to, struct bytes bytes)
         struct late *late = memory_allocate_zeroed(1, sizeof *late);
         *late = (struct late){.node = node, .incarnation = node->incarnation, .to = to};
         buffer_append(&late->bytes, bytes);
-        sim__cluster_schedule(cluster, sim__cluster_delay(cluster, LATE_US), send_late, NULL, 0,
-                              late);
+        uint64_t delay_us = sim__cluster_delay(cluster, LATE_US);
+        cluster->office->late_until_us =
+            number_max(cluster->office->late_until_us, cluster->now_us + delay_us);
+        sim__cluster_schedule(cluster, delay_us, send_late, NULL, 0, late);
     }
     if (!is_lost) {
         send_now(node, to, bytes);

@@ -58,6 +58,7 @@ struct cluster_office {
     uint64_t healed_step_count;
     uint64_t
         step_at_us; /* When the last one was begun, or a split written down, or told to be done. */
+    uint64_t late_until_us; /* The last copy of a message that is sent late is on its way then. */
     const char *unrest;     /* Why there will be more, as of the last look. */
     uint64_t rest_since_us; /* 0: all is not settled yet. */
     uint64_t rest_term_sum; /* Of all groups, then. */

@@ -566,6 +566,9 @@ static const char *find_unrest(const struct cluster *cluster)
     if (cluster->now_us < office->step_at_us + rest_us) {
         return "there was a step a moment ago";
     }
+    if (cluster->now_us < office->late_until_us + rest_us) {
+        return "a report of before may come yet"; /* It tells of a leader that is none any more. */
+    }
     if (office->rows.planned != 0) {
         return "a split is planned, and not done";
     }
