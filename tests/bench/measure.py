@@ -19,6 +19,7 @@ KEYS_OF_MEMORY = 1_000_000
 STREAMS = ("--clients", "1000", "--streams", "100")
 BOUND = "384mb"
 TRANSFERS = 10
+QUIET_PERCENT = 12  # Of one processor, for a whole cluster.
 DISTURBED_PERCENT = 15  # Of one processor, used by what is not measured.
 
 
@@ -142,11 +143,22 @@ def measure_alone(bench, is_wanted):
                               **more_of(runs[alone], runs[tutti]))
 
 
+def settle(cluster):
+    """What a load leaves to be done is over: compaction, and the split of a shard that has grown too large."""
+    quiet_s = 0
+    for _ in range(60):
+        cpu = cluster.cpu_s()
+        time.sleep(1)
+        quiet_s = quiet_s + 1 if cluster.cpu_s() - cpu < QUIET_PERCENT / 100 else 0
+        if quiet_s == 10:
+            return
+
+
 def rest(bench, cluster):
     """(MB resident, MB of it without mapped files, % of a processor) of a cluster that holds a million keys and is idle: of the
     mean node, and of all together."""
     bench.fill(cluster, KEYS_OF_MEMORY)
-    time.sleep(2)
+    settle(cluster)
     cpu = cluster.cpu_s()
     time.sleep(5)
     print(f"  {cluster.name}: {', '.join(f'{node.memory_mb():.0f}' for node in cluster.nodes)} MB resident", flush=True)
