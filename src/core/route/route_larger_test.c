@@ -82,12 +82,44 @@ static void test_a_larger_one_gets_its_turn(void **state)
     }
 }
 
+/* Nor do those that are larger pass by a small one for ever, or one of which few fit. */
+static void test_others_have_their_turn_beside_larger_ones(void **state)
+{
+    enum { SESSION_COUNT = 3, WAIT_MS = 400 };
+    static const uint32_t sizes[] = {10, 7000};
+    for (uint32_t k = 0; k < 2; k++) {
+        struct world_options options = {
+            .seed = 1, .commit_delay_ms_max = 20, .route = {.guest_size_bytes_max = 10000}};
+        struct world *world = world_create_led(&options, SECOND);
+        struct world_session *sessions[SESSION_COUNT];
+        for (uint32_t i = 0; i < SESSION_COUNT; i++) {
+            sessions[i] = world_connect(world, FIRST);
+        }
+        uint32_t other = 0;
+        for (uint32_t ms = 0; ms < WAIT_MS; ms++) {
+            for (uint32_t i = 0; i < SESSION_COUNT; i++) {
+                if (world_pending_count(world, sessions[i]) < 1) {
+                    (void)world_submit(world, sessions[i], WORLD_WRITE, 50000);
+                }
+            }
+            if (ms == 10) {
+                other = world_submit(world, world_connect(world, FIRST), WORLD_WRITE, sizes[k]);
+            }
+            world_run(world, 1);
+        }
+        assert_int_equal(world_status(world, other), 0);
+        (void)world_run_until_done(world, 1000);
+        world_end(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_held_limit_and_a_larger_one),
         cmocka_unit_test(test_room_beside_a_larger_one),
         cmocka_unit_test(test_a_larger_one_gets_its_turn),
+        cmocka_unit_test(test_others_have_their_turn_beside_larger_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,15 +310,17 @@ static uint32_t fill_batch(struct route_place *place, uint64_t now_ms)
         if (!is_of_batch(route, count, line)) {
             continue; /* For the next message. */
         }
+        bool has_taken = false;
         for (struct route_held *held; (held = next_to_send(place, line)) != NULL;) {
             if (is_full(place, held, count, size_bytes)) {
-                if (!held->request->does_release && !is_larger(place, held)) {
+                if (has_taken && !held->request->does_release) {
                     list_remove(member);
                     list_push_back(&place->ready, member); /* The others' turn. */
                 }
-                return count; /* One that is larger stays in front, or it would never have its turn. */
+                return count; /* Who had none stays in front: else what fits would pass it for ever. */
             }
             take(place, held, now_ms);
+            has_taken = true;
             size_bytes += held->encoded_size_bytes;
             route->batch[count++] = held;
             route->pieces[count] = bytes_make(held->encoded, held->encoded_size_bytes);
