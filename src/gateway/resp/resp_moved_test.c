@@ -99,6 +99,19 @@ static void test_splits_at_once(void **state)
     end(world, client);
 }
 
+/* A leader had refused to execute it, and lost its office: that is the answer, and no command. */
+static void test_what_was_replaced_is_not_asked_again(void **state)
+{
+    (void)state;
+    int client;
+    struct world *world = begin(1, &client);
+    world_set_replacing(world, true);
+    WORLD_EXPECT(client, FILL, OK5);
+    expect_over(world, client, "incr e\r\n", HALF, "-OOM no\r\n");
+    WORLD_EXPECT(client, "get e\r\ndbsize\r\n", "$1\r\n5\r\n:5\r\n");
+    end(world, client);
+}
+
 /* What is under way names the slots of one map: a command that came later waits, also when it is for the
  * same shard (the world asserts it). Nothing is asked again while something behind it is under way. */
 static void test_one_map_at_a_time(void **state)
@@ -656,6 +669,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_splits_at_once),
+        cmocka_unit_test(test_what_was_replaced_is_not_asked_again),
         cmocka_unit_test(test_one_map_at_a_time),
         cmocka_unit_test(test_nothing_passes),
         cmocka_unit_test(test_many_reads),

@@ -302,6 +302,11 @@ static void request_done(struct shard_request *request, int status, struct bytes
         resp__slot_close(slot, 0, answer);
         return;
     }
+    const struct shard_command *command = &request->command;
+    if (status == ERROR_MOVED && command->opcode == kv_answer_opcode()) {
+        resp__slot_close(slot, 0, command->arguments[0]); /* A leader had put it in its place. */
+        return;
+    }
     if (status == ERROR_MOVED && !slot->connection->is_hung_up) {
         resp__moved(slot);
         return;

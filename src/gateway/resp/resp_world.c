@@ -60,6 +60,7 @@ struct world {
     bool is_stopping;
     _Atomic bool is_holding;
     _Atomic bool is_losing;
+    _Atomic bool is_replacing; /* What has moved was given another command by a leader before. */
     _Atomic wal_shard held_shard;
     _Atomic bool is_shuffling;
     _Atomic int let_count;
@@ -341,6 +342,8 @@ static void split_if_planned(struct world *world)
     }
 }
 
+static const struct bytes replacement = {(const uint8_t *)"-OOM no\r\n", 9};
+
 static void answer_one(struct place *place, struct later *later)
 {
     struct world *world = place->world;
@@ -352,6 +355,10 @@ static void answer_one(struct place *place, struct later *later)
     if (status == 0 && has_moved(world, later->shard, request)) {
         status = ERROR_MOVED;
         (void)atomic_fetch_add(&world->moved_count, 1);
+        if (atomic_load(&world->is_replacing)) {
+            request->command = (struct shard_command){kv_answer_opcode(), .argument_count = 1,
+                                                      .arguments = &replacement};
+        }
     } else if (status == 0) {
         execute(place, later->shard, &request->command, &reply);
         split_if_planned(world);
@@ -670,6 +677,11 @@ void world_let(struct world *world, int count)
 void world_set_holding(struct world *world, bool is_holding)
 {
     atomic_store(&world->is_holding, is_holding);
+}
+
+void world_set_replacing(struct world *world, bool is_replacing)
+{
+    atomic_store(&world->is_replacing, is_replacing);
 }
 
 void world_set_losing(struct world *world, bool is_losing)

@@ -28,6 +28,8 @@ void world_destroy(struct world *world);
 /* Writes are answered when this is false. */
 void world_set_holding(struct world *world, bool is_holding);
 /* Shards have lost their parts of the transactions that are committed. */
+/* What was asked of a shard that split is what a leader put into its place, and lost. */
+void world_set_replacing(struct world *world, bool is_replacing);
 void world_set_losing(struct world *world, bool is_losing);
 /* That shard's are held, though others' are answered; 0: no such shard. */
 void world_hold_shard(struct world *world, wal_shard shard);

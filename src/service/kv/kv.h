@@ -291,6 +291,10 @@ void kv_visit_unfinished_of_all(struct kv *(*machine)(void *context, uint32_t in
  * An answer of any other size is an error, for the client. */
 uint16_t kv_versions_opcode(void);
 
+/* What a leader puts in the place of a command that it does not have executed (kv_limit_load()). Its argument
+ * is the answer. */
+uint16_t kv_answer_opcode(void);
+
 /* ---- Slots ----------------------------------------------------------------------------------- */
 
 /* Internal reads. The first argument is the slot, in decimal: the integer of its keys; and (with a

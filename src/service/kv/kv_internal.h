@@ -156,7 +156,6 @@ bool kv__keys_visit(const struct kv_call *call, kv__key_visitor *visit, void *co
 
 /* Opcodes of commands that no client sends. Stable for ever. */
 enum {
-    KV_OPCODE_INTERNAL_MIN = 1000,
     KV_OPCODE_TRANSACTION = 1000,
     KV_OPCODE_VERSIONS = 1001,
     KV_OPCODE_EXPIRE_SWEEP = 1002,

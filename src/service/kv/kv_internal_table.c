@@ -34,7 +34,7 @@ static const struct kv__entry entries[] = {
       KV_FAMILY_TRANSACTION,
       {0, 0, 0},
       "reply",
-      "What a gateway answers by itself, inside EXEC.",
+      "What a gateway answers by itself, inside EXEC; alone: why a command is not executed.",
       "7.0.0",
       "O(1)"},
      kv__execute_answer,

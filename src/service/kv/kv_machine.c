@@ -253,7 +253,7 @@ static int execute(void *context, struct rows *rows, const struct shard_stamp *s
 static void count_keys(const struct kv_call *call)
 {
     struct kv *kv = call->kv;
-    if (call->entry->command.opcode >= KV_OPCODE_INTERNAL_MIN) {
+    if ((call->entry->command.flags & KV_FLAG_INTERNAL) != 0) {
         return;
     }
     if (call->hit_count > 0) {
