@@ -396,7 +396,8 @@ def accept_encoding(words, replies):
 
 def accept_hello(words, replies):
     """HELLO looks at all its options before it looks at the password, as Redis 7.2; 7.0 goes from left to right."""
-    return words[0].upper() == b"HELLO" and replies[0][1].startswith(b"WRONGPASS") and replies[1][1].startswith(
+    are_errors = all(kind == b"-" for kind, _ in replies)
+    return words[0].upper() == b"HELLO" and are_errors and replies[0][1].startswith(b"WRONGPASS") and replies[1][1].startswith(
         b"ERR Syntax error in HELLO option")
 
 

@@ -170,8 +170,8 @@ def in_the_end(ask, seconds=180):
     while True:
         try:
             return ask()
-        except redis.RedisError:
-            if time.monotonic() > deadline:
+        except redis.ResponseError as error:
+            if not str(error).startswith(("UNKNOWN", "CLUSTERDOWN", "TRYAGAIN")) or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 

@@ -79,12 +79,14 @@ def wait_until_quiet(cluster, seconds):
 
 
 class Hot:
-    """Clients that read and write given keys, evenly, through given nodes: many times what makes a shard a busy one, and no more, so that
-    other tests have processors."""
+    """Clients that read and write given keys, evenly, through given nodes: several times what makes a shard a busy one, and no more, so
+    that other tests have processors."""
 
     INTERVAL_S = 0.01
+
     def __init__(self, nodes, keys):
         self.keys = keys
+        self.asked = [0] * len(nodes)
         self.is_over = False
         self.threads = [threading.Thread(target=self.run, args=(i, node), daemon=True) for i, node in enumerate(nodes)]
         for thread in self.threads:
@@ -92,11 +94,13 @@ class Hot:
 
     def run(self, number, node):
         client = node.client(socket_timeout=30)
+        place = number
         turn = time.monotonic()
         while not self.is_over:
             key = self.keys[number % len(self.keys)]
             number += 1
             client.incr(key) if number // len(self.keys) % 2 else client.get(key)
+            self.asked[place] += 1
             turn += self.INTERVAL_S
             time.sleep(max(0, turn - time.monotonic()))
 
@@ -193,4 +197,5 @@ def test_a_shard_with_one_hot_slot_is_left_alone(make_three):
     load = Hot(three.nodes * 2, keys_in(8000, 9000, 1))
     time.sleep(60)
     load.end()
+    assert sum(load.asked) > 2 * 60 * 150, load.asked  # Else there was nothing to leave alone.
     assert len(shards_of(three)) == 1 and not reasons(three)

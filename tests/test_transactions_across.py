@@ -390,6 +390,7 @@ def test_a_stop_does_not_wait_for_shards_without_a_leader(three):
     three.nodes[0].kill()
     three.nodes[1].kill()
     time.sleep(0.5)
+    assert not ends, ends  # All of them are under way.
     process = three.nodes[2].process
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)

@@ -152,6 +152,7 @@ def settle(cluster):
         quiet_s = quiet_s + 1 if cluster.cpu_s() - cpu < QUIET_PERCENT / 100 else 0
         if quiet_s == 10:
             return
+    print(f"  {cluster.name}: not at rest after a minute", flush=True)
 
 
 def rest(bench, cluster):

@@ -239,7 +239,7 @@ static void test_config(void **state)
 static void test_password_that_is_gone(void **state)
 {
     struct world *world = world_create(
-        &(struct world_options){.resp = {.password = "first", .authentication_timeout_ms = 1000}});
+        &(struct world_options){.resp = {.password = "first", .authentication_timeout_ms = 3000}});
     int client = world_connect(world);
     int other = world_connect(world);
     int idle = world_connect(world);
@@ -250,7 +250,7 @@ static void test_password_that_is_gone(void **state)
     expect_part(other, "HELLO 2 SETNAME other", "*14\r\n");
     expect(other, "ECHO 2 3 4 5 6 7 8 9 10 11 12",
            "-ERR wrong number of arguments for 'echo' command\r\n");
-    os_sleep_ms(3000);
+    os_sleep_ms(5000);
     expect(idle, "PING", "+PONG\r\n");
     (void)close(client);
     (void)close(other);

@@ -356,9 +356,10 @@ static void check_choosing(struct bytes request)
 
 enum { SILENT_COUNT = 200, SILENT_SIZE = 4000 }; /* Small enough to come in one piece. */
 
+/* Servers tell of it in steps of tens of kilobytes. */
 static bool is_silence_charged(const struct resp_statistics *statistics)
 {
-    return statistics->buffer_bytes >= (uint64_t)SILENT_COUNT * SILENT_SIZE;
+    return statistics->buffer_bytes >= (uint64_t)SILENT_COUNT * SILENT_SIZE / 2;
 }
 
 /* What a request leaves behind counts also where no reply is ever written. */
