@@ -388,10 +388,12 @@ def accept_facts(words, replies):
 
 
 def accept_encoding(words, replies):
-    """OBJECT ENCODING tells what Redis would choose at once: `raw` is what APPEND and the like made there."""
+    """OBJECT ENCODING tells what Redis would choose at once: `raw` is what APPEND and the like made there, and `embstr` may be a
+    whole number that INCRBYFLOAT made."""
     encodings = [text for _, text in replies]
     return [word.upper() for word in words[:2]] == [b"OBJECT", b"ENCODING"] and (
-        encodings[0] == b"raw" and encodings[1] in (b"int", b"embstr") or encodings == [b"hashtable", b"listpack"])
+        encodings[0] == b"raw" and encodings[1] in (b"int", b"embstr") or
+        encodings in ([b"embstr", b"int"], [b"hashtable", b"listpack"]))
 
 
 def accept_hello(words, replies):
