@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
     size_t loaded_bytes = recall_load(recall, bytes_make(data, size_bytes), first_needed, NULL);
     ASSERT(loaded_bytes <= size_bytes);
     ASSERT((loaded_bytes > 0) <= (recall_file_number(bytes_make(data, size_bytes)) > 0));
-    /* The item behind the header, if there is one, is what a replay may ask for. */
-    if (loaded_bytes > 16) {
+    /* The item behind the header, if the first group has any, is what a replay may ask for. */
+    if (loaded_bytes > 16 && endian_get_u32_le(data + 4) > 0) {
         struct recall_entry entry = {
             .shard = endian_get_u32_le(data + 16),
             .index = endian_get_u64_le(data + 24),
