@@ -163,8 +163,8 @@ static int load_some(struct node_shard *shard, wal_shard id, raft_index index, s
     buffer_clear(&loaded->payloads);
     struct load load = {.loaded = loaded, .shard = id, .first_index = index};
     load.job.run = run_load;
-    load.job.may_overtake =
-        true; /* The reactor waits for it; on a full disk up to 100 ms each time. */
+    /* The reactor waits for it; on a full disk up to 100 ms each time. */
+    load.job.may_overtake = true;
     load.mutex = os_mutex_create();
     load.condition = os_condition_create();
     node_log_submit_job(shard->host->node_log, &load.job);

@@ -250,8 +250,8 @@ struct route_place {
     uint64_t reply_number;    /* replies so far, */
     uint64_t room_bytes;      /* what the other side keeps, */
     uint64_t sent_size_bytes; /* what of it is used, */
-    uint64_t
-        sent_release_size_bytes; /* and what beside it, by requests that release what others wait for. */
+    /* and what beside it, by requests that release what others wait for. */
+    uint64_t sent_release_size_bytes;
     uint64_t heard_at_ms;
     bool is_asked_for_word;
     bool is_choked;           /* The host could not send. */

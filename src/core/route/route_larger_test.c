@@ -51,66 +51,49 @@ static void test_room_beside_a_larger_one(void **state)
     }
 }
 
-/* It gets its turn, however many others there are all the time. */
+/* Each of the sessions has `pending_count` writes of `size_bytes` under way all the time: one of another size, in a
+ * session of its own, has its turn. */
+static void check_turn(uint32_t session_count, uint32_t pending_count, uint32_t size_bytes,
+                       uint32_t other_size_bytes)
+{
+    enum { SESSION_COUNT_MAX = 20, WAIT_MS = 300 };
+    struct world_options options = {
+        .seed = 1, .commit_delay_ms_max = 20, .route = {.guest_size_bytes_max = 10000}};
+    struct world *world = world_create_led(&options, SECOND);
+    struct world_session *sessions[SESSION_COUNT_MAX];
+    for (uint32_t i = 0; i < session_count; i++) {
+        sessions[i] = world_connect(world, FIRST);
+    }
+    uint32_t other = 0;
+    for (uint32_t ms = 0; ms < WAIT_MS; ms++) {
+        for (uint32_t i = 0; i < session_count; i++) {
+            if (world_pending_count(world, sessions[i]) < pending_count) {
+                (void)world_submit(world, sessions[i], WORLD_WRITE, size_bytes);
+            }
+        }
+        if (ms == 10) {
+            other = world_submit(world, world_connect(world, FIRST), WORLD_WRITE, other_size_bytes);
+        }
+        world_run(world, 1);
+    }
+    assert_int_equal(world_status(world, other), 0);
+    (void)world_run_until_done(world, 1000);
+    assert_int_equal(world_statistics(world, SECOND).ended_stream_count, 0);
+    world_end(world);
+}
+
+/* However many others there are all the time. */
 static void test_a_larger_one_gets_its_turn(void **state)
 {
-    enum { SESSION_COUNT = 20, WAIT_MS = 300 };
-    for (uint32_t size_bytes = 10; size_bytes <= 2000; size_bytes += 1990) {
-        struct world_options options = {
-            .seed = 1, .commit_delay_ms_max = 20, .route = {.guest_size_bytes_max = 10000}};
-        struct world *world = world_create_led(&options, SECOND);
-        struct world_session *sessions[SESSION_COUNT];
-        for (uint32_t i = 0; i < SESSION_COUNT; i++) {
-            sessions[i] = world_connect(world, FIRST);
-        }
-        uint32_t larger = 0;
-        for (uint32_t ms = 0; ms < WAIT_MS; ms++) {
-            for (uint32_t i = 0; i < SESSION_COUNT; i++) {
-                if (world_pending_count(world, sessions[i]) < 2) {
-                    (void)world_submit(world, sessions[i], WORLD_WRITE, size_bytes);
-                }
-            }
-            if (ms == 10) {
-                larger = world_submit(world, world_connect(world, FIRST), WORLD_WRITE, 50000);
-            }
-            world_run(world, 1);
-        }
-        assert_int_equal(world_status(world, larger), 0);
-        (void)world_run_until_done(world, 1000);
-        assert_int_equal(world_statistics(world, SECOND).ended_stream_count, 0);
-        world_end(world);
-    }
+    check_turn(20, 2, 10, 50000);
+    check_turn(20, 2, 2000, 50000);
 }
 
 /* Nor do those that are larger pass by a small one for ever, or one of which few fit. */
 static void test_others_have_their_turn_beside_larger_ones(void **state)
 {
-    enum { SESSION_COUNT = 3, WAIT_MS = 400 };
-    static const uint32_t sizes[] = {10, 7000};
-    for (uint32_t k = 0; k < 2; k++) {
-        struct world_options options = {
-            .seed = 1, .commit_delay_ms_max = 20, .route = {.guest_size_bytes_max = 10000}};
-        struct world *world = world_create_led(&options, SECOND);
-        struct world_session *sessions[SESSION_COUNT];
-        for (uint32_t i = 0; i < SESSION_COUNT; i++) {
-            sessions[i] = world_connect(world, FIRST);
-        }
-        uint32_t other = 0;
-        for (uint32_t ms = 0; ms < WAIT_MS; ms++) {
-            for (uint32_t i = 0; i < SESSION_COUNT; i++) {
-                if (world_pending_count(world, sessions[i]) < 1) {
-                    (void)world_submit(world, sessions[i], WORLD_WRITE, 50000);
-                }
-            }
-            if (ms == 10) {
-                other = world_submit(world, world_connect(world, FIRST), WORLD_WRITE, sizes[k]);
-            }
-            world_run(world, 1);
-        }
-        assert_int_equal(world_status(world, other), 0);
-        (void)world_run_until_done(world, 1000);
-        world_end(world);
-    }
+    check_turn(3, 1, 50000, 10);
+    check_turn(3, 1, 50000, 7000);
 }
 
 int main(void)

@@ -216,12 +216,13 @@ struct shard_session {
 };
 
 struct shard_request {
-    struct shard_command command; /* Borrowed for shard_submit() only. */
-    uint8_t protocol;             /* Of the reply: 2 or 3. */
-    bool is_write;                /* execute(); else read(). */
-    bool does_grow;               /* Refused with -ENOSPC while the shard is full. */
-    bool may_be_stale;            /* A read that any replica may answer that has anything. */
-    bool is_cheap;                /* A read that may go through the log (route.h, R3). */
+    /* Borrowed for shard_submit() only. What comes back may be what instead() gave. */
+    struct shard_command command;
+    uint8_t protocol;  /* Of the reply: 2 or 3. */
+    bool is_write;     /* execute(); else read(). */
+    bool does_grow;    /* Refused with -ENOSPC while the shard is full. */
+    bool may_be_stale; /* A read that any replica may answer that has anything. */
+    bool is_cheap;     /* A read that may go through the log (route.h, R3). */
     bool does_release; /* Lets go of what others wait for, and waits for no key (route.h, I6). */
     bool is_bounded;   /* Whoever asks bounds what its requests take, all together (route.h, I6). */
     /* Which slots the shard has, as whoever asks believes: ERROR_MOVED if it does not have all of

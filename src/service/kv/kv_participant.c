@@ -368,8 +368,8 @@ int kv__prefetch_finish(struct kv_call *call)
     if (status != 0 || record.state != KV_RECORD_PREPARED) {
         return status == ERROR_INCOMPLETE ? status : 0;
     }
-    kv__note_load(call,
-                  record.part.size_bytes); /* All that was prepared, at the word of a header. */
+    /* All that was prepared, at the word of a header. */
+    kv__note_load(call, record.part.size_bytes);
     if (header.outcome != TXN_COMMIT) {
         return 0;
     }

@@ -158,11 +158,6 @@ int kv__command_keys(struct kv_call *call)
 
 /* ---- One slot -------------------------------------------------------------------------------- */
 
-uint16_t kv_answer_opcode(void)
-{
-    return KV_OPCODE_ANSWER;
-}
-
 uint16_t kv_slot_count_opcode(void)
 {
     return KV_OPCODE_SLOT_COUNT;

@@ -422,6 +422,11 @@ int kv__prefetch_transaction(struct kv_call *call)
     return part_prefetch(call, &part, call->kv->load_size_bytes_max);
 }
 
+uint16_t kv_answer_opcode(void)
+{
+    return KV_OPCODE_ANSWER;
+}
+
 int kv__execute_answer(struct kv_call *call)
 {
     buffer_append(call->reply->target, call->arguments[0]);
