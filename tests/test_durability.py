@@ -216,7 +216,7 @@ def test_a_failed_flush_stops_the_node_and_loses_nothing(make_node, tmp_path):
     trigger.touch()
     with pytest.raises(redis.RedisError):
         client.set("k:0", "never acknowledged")
-    assert node.process.wait(timeout=20) == 3  # At once.
+    assert node.process.wait(timeout=10) == 3  # At once.
     assert "node.log_failed" in node.log() and "acknowledged" in node.log()
     node.start()
     client = node.client()
